@@ -1,0 +1,103 @@
+"""Every error a user can meet, in one place.
+
+Each says *what* happened, *where*, *why*, and *what to do next*, knows its exit code, and is also the
+standard-library error it refines, so that ``except FileNotFoundError`` keeps working for library users.
+
+Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused by diagnostics,
+5 stop rule fired.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class EntlawError(Exception):
+    """Base of all errors that entlaw raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What happened, one sentence.
+    where : str, optional
+        The file, run, key or option it happened in.
+    why : str, optional
+        Why it matters or why it came about.
+    hint : str, optional
+        What to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self, what: str, *, where: str | None = None, why: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(what)
+        self.what, self.where, self.why, self.hint = what, where, why, hint
+
+    def __str__(self) -> str:
+        parts = [self.what if not self.where else f"{self.where}: {self.what}"]
+        if self.why:
+            parts.append(self.why)
+        if self.hint:
+            parts.append(self.hint)
+        return "\n".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as plain data, for ``--json``."""
+        return {
+            "error": type(self).__name__,
+            "what": self.what,
+            "where": self.where,
+            "why": self.why,
+            "hint": self.hint,
+            "exit_code": self.exit_code,
+        }
+
+
+class UsageError(EntlawError, ValueError):
+    """The call itself is wrong: an unknown option value, arguments that exclude each other."""
+
+    exit_code = 2
+
+
+class MissingExtra(EntlawError, ImportError):
+    """An optional dependency is needed and not installed; the hint holds the install line."""
+
+    exit_code = 2
+
+
+class DataError(EntlawError):
+    """Data is missing or cannot be read."""
+
+    exit_code = 3
+
+
+class SourceNotFound(DataError, FileNotFoundError):
+    """A path, glob or run that does not exist."""
+
+
+class UnreadableSource(DataError, ValueError):
+    """A file that exists but is not a run log, or is damaged beyond use."""
+
+
+class MissingSeries(DataError, LookupError):
+    """A log without the entropy or the performance series that was asked for."""
+
+
+class FitRefused(EntlawError, ArithmeticError):
+    """The diagnostics say that the law must not be used on this run.
+
+    Attributes
+    ----------
+    fit : entlaw.law.fit.Fit or None
+        The fit as far as it could be computed (what ``--force`` would report).
+    findings : tuple of entlaw.findings.Finding
+        The findings, worst first.
+    """
+
+    exit_code = 4
+
+    def __init__(self, what: str, *, fit: Any = None, findings: tuple[Any, ...] = (), **kw: Any) -> None:
+        super().__init__(what, **kw)
+        self.fit, self.findings = fit, findings

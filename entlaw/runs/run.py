@@ -1,0 +1,152 @@
+"""What a run is, whoever logged it: a tidy frame, what its numbers mean, and where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from entlaw.findings import Finding
+
+Align = Literal["next", "same"]
+PerformanceKind = Literal["validation", "training"]
+
+
+@dataclass(frozen=True)
+class EntropyMeaning:
+    """Which of the many things called entropy a series is.
+
+    Coefficients a, b are comparable only within one meaning, so it travels with every series.
+
+    Attributes
+    ----------
+    key : str
+        The key it was logged under.
+    estimator : {"exact", "sampled", "unknown"}
+        Full-vocabulary entropy, or the mean of -log p of the sampled tokens.
+    unit : {"nats/token", "nats/sequence", "unknown"}
+    averaging : {"token-mean", "response-mean-of-token-means", "sequence-sum", "unknown"}
+    temperature : {"1", "rollout", "unknown"}
+        The softmax temperature at which it was computed.
+    when : {"before-update", "during-update", "after-update", "unknown"}
+        Relative to the optimiser step whose number it carries.
+    note : str
+        What else a careful reader should know.
+    """
+
+    key: str
+    estimator: Literal["exact", "sampled", "unknown"] = "unknown"
+    unit: Literal["nats/token", "nats/sequence", "unknown"] = "unknown"
+    averaging: Literal["token-mean", "response-mean-of-token-means", "sequence-sum", "unknown"] = "unknown"
+    temperature: Literal["1", "rollout", "unknown"] = "unknown"
+    when: Literal["before-update", "during-update", "after-update", "unknown"] = "unknown"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a run was read from.
+
+    Attributes
+    ----------
+    path : str
+        File, folder or URL as the user gave it.
+    format : str
+        Name of the source that read it, e.g. ``verl-console``.
+    framework : str
+        Trainer that wrote it, e.g. ``verl``; ``unknown`` when nothing tells.
+    details : mapping
+        Reader's notes: lines read, lines skipped, byte counts, producer version.
+    """
+
+    path: str
+    format: str
+    framework: str = "unknown"
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RawRun:
+    """What a source yields: rows in the order in which they were logged, nothing chosen yet.
+
+    Attributes
+    ----------
+    name : str
+        Name of the run, unique within the file.
+    rows : pandas.DataFrame
+        One row per logged record, float64 columns named as logged; missing values are NaN. The column
+        ``step`` holds the training step as logged, NaN where a record has none. The index is 0..n-1.
+    config : mapping
+        Flat configuration (keys joined by ``.``) as far as the log shows it.
+    provenance : Provenance
+    findings : tuple of Finding
+        What the reader had to repair, skip or assume.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    config: Mapping[str, Any]
+    provenance: Provenance
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A decision the reader took on the user's behalf: never silent, always overridable."""
+
+    what: str
+    chosen: str
+    why: str
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, aligned and ready for the law.
+
+    Attributes
+    ----------
+    name : str
+    metrics : pandas.DataFrame
+        Index ``step`` (unique, increasing); one float64 column per logged key.
+    points : pandas.DataFrame
+        Columns ``step``, ``entropy`` (nats/token), ``performance`` (fraction in [0, 1] where it is a score),
+        ``entropy_step`` (the step whose entropy was paired): the pairs the law sees, after alignment.
+    entropy : EntropyMeaning
+    performance_key : str
+    performance_kind : {"validation", "training"}
+    performance_scale : float
+        What the logged score was multiplied by to give ``points.performance`` (0.01 for percent).
+    align : {"next", "same"}
+    config : mapping
+    provenance : Provenance
+    choices : tuple of Choice
+    findings : tuple of Finding
+    """
+
+    name: str
+    metrics: pd.DataFrame
+    points: pd.DataFrame
+    entropy: EntropyMeaning
+    performance_key: str
+    performance_kind: PerformanceKind
+    performance_scale: float
+    align: Align
+    config: Mapping[str, Any]
+    provenance: Provenance
+    choices: tuple[Choice, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def entropy_series(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every logged entropy, not only those paired with a score.
+
+        Returns
+        -------
+        step, entropy : ndarray, shape (m,)
+            Steps in increasing order and entropy in nats/token; rows without entropy left out.
+        """
+        series = self.metrics[self.entropy.key].dropna()
+        return series.index.to_numpy(dtype=float), series.to_numpy(dtype=float)
