@@ -1,0 +1,170 @@
+"""What a fit and a forecast are: frozen, plain, serialisable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from entlaw.findings import Finding
+
+Method = Literal["paper", "careful"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided interval.
+
+    Attributes
+    ----------
+    lo, hi : float
+    level : float
+        Nominal coverage, e.g. 0.95.
+    """
+
+    lo: float
+    hi: float
+    level: float
+
+    @property
+    def width(self) -> float:
+        """``hi - lo``."""
+        return self.hi - self.lo
+
+
+@dataclass(frozen=True)
+class Band:
+    """Curves over a grid of entropies: the mean and one interval per point.
+
+    Attributes
+    ----------
+    entropy, mean, lo, hi : ndarray, shape (m,)
+        Entropy in nats/token; the others in units of performance (fraction).
+    level : float
+    kind : {"line", "prediction"}
+        ``line``: where the mean curve is. ``prediction``: where the next measured R will fall.
+    """
+
+    entropy: np.ndarray
+    mean: np.ndarray
+    lo: np.ndarray
+    hi: np.ndarray
+    level: float
+    kind: Literal["line", "prediction"]
+
+
+@dataclass(frozen=True)
+class FitPoints:
+    """The points a fit used, after alignment and (careful) smoothing.
+
+    Attributes
+    ----------
+    step, entropy, performance : ndarray, shape (n,)
+        Optimiser steps as logged; the entropy the fit used, nats/token; performance as a fraction.
+    entropy_logged : ndarray, shape (n,)
+        The entropy as logged, before smoothing.
+    leverage : ndarray, shape (n,)
+        Diagonal of the (generalised) hat matrix; sums to 2.
+    ceiling_without : ndarray, shape (n,)
+        The ceiling refitted without each point in turn.
+    """
+
+    step: np.ndarray
+    entropy: np.ndarray
+    performance: np.ndarray
+    entropy_logged: np.ndarray
+    leverage: np.ndarray
+    ceiling_without: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted law R = b - a exp(H).
+
+    Attributes
+    ----------
+    a, b : float
+        Coefficients, in units of performance (fraction).
+    covariance : ndarray, shape (2, 2)
+        Covariance of (a, b).
+    ceiling : float
+        R at H = 0, which is b - a (not b).
+    ceiling_interval : Interval
+    method : {"paper", "careful"}
+    until_step : float or None
+        Points with step <= until_step were used; None means all.
+    points : FitPoints
+    r_squared : float
+        In-sample; of two trending series, so it proves nothing by itself.
+    residual_sd : float
+        Standard deviation of one residual (fraction).
+    residual_autocorrelation : float
+        Lag-1 autocorrelation of the residuals.
+    line_at, prediction_at : callable
+        ``f(entropy, level) -> Band``: the two kinds of band. The prediction band is for one new measurement
+        made far from the fitted points in time.
+    noise : dict
+        The noise model's figures (rho, s, binomial variance, weights ...), for the curious.
+    findings : tuple of Finding
+        Worst first; empty until diagnosed.
+    """
+
+    a: float
+    b: float
+    covariance: np.ndarray
+    ceiling: float
+    ceiling_interval: Interval
+    method: Method
+    until_step: float | None
+    points: FitPoints
+    r_squared: float
+    residual_sd: float
+    residual_autocorrelation: float
+    line_at: Callable[[np.ndarray, float], Band] = field(repr=False)
+    prediction_at: Callable[[np.ndarray, float], Band] = field(repr=False)
+    noise: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of points used."""
+        return len(self.points.step)
+
+    @property
+    def entropy_range(self) -> tuple[float, float]:
+        """Lowest and highest entropy among the points used, nats/token."""
+        return float(self.points.entropy.min()), float(self.points.entropy.max())
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A forecast of performance, either at a given entropy or at a given step.
+
+    Attributes
+    ----------
+    kind : {"at-entropy", "at-step"}
+        ``at-entropy``: R given the entropy you will reach (the paper's claim).
+        ``at-step``: R at step T, with the entropy forecast and its uncertainty inside.
+    target : float
+        The entropy (nats/token) or the step asked for.
+    performance : float
+        Median of the forecast (fraction).
+    interval : Interval
+        For one measurement.
+    entropy : float
+        The entropy used or forecast, nats/token.
+    entropy_interval : Interval or None
+        None when the entropy was given.
+    extrapolation : float
+        How far exp(entropy) lies outside the fitted range, in units of that range; 0 inside.
+    """
+
+    kind: Literal["at-entropy", "at-step"]
+    target: float
+    performance: float
+    interval: Interval
+    entropy: float
+    entropy_interval: Interval | None
+    extrapolation: float
