@@ -1,0 +1,35 @@
+"""``python -m entlaw.cli`` and the ``entlaw`` script: run a command, turn errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns
+    -------
+    int
+        The exit code: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.
+    """
+    from entlaw.cli.app import run
+
+    tokens = sys.argv[1:] if argv is None else argv
+    try:
+        code = run(tokens)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `entlaw fit ... | head`: the reader has gone, which is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        code = 130
+    if argv is None:
+        raise SystemExit(code)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The application: its commands, and what happens when one fails."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from entlaw._version import __version__
+from entlaw.cli import doctor, fit, predict
+from entlaw.cli.output import show_error
+from entlaw.errors import EntlawError
+
+app = App(
+    name="entlaw",
+    version=__version__,
+    help="Where will this RL run end? Fit R = -a exp(H) + b on the early steps of a run and read off its ceiling.",
+    help_epilogue="SOURCE is a file, a folder or a quoted glob: verl, TRL, OpenRLHF, tinker and other logs, W&B offline "
+    "files, TensorBoard, CSV, Parquet, JSON.\n\n"
+    "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.",
+)
+app.command(doctor.doctor)
+app.command(fit.fit)
+app.command(predict.predict)
+
+
+def run(tokens: list[str]) -> int:
+    """Parse ``tokens`` and run the command; errors become a message on stderr and an exit code.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    as_json = "--json" in tokens
+    try:
+        result: Any = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        sys.stderr.write(f"entlaw: {error}\n")
+        sys.stderr.write("Try `entlaw --help` or `entlaw COMMAND --help`.\n")
+        return 2
+    except EntlawError as error:
+        show_error(error, as_json=as_json)
+        return error.exit_code
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        return _unexpected(error, as_json)
+    return result if isinstance(result, int) else 0
+
+
+def _unexpected(error: Exception, as_json: bool) -> int:
+    """A defect of ours: say so in two lines, keep the traceback in a file for the report."""
+    import os
+    import tempfile
+    import traceback
+
+    handle, path = tempfile.mkstemp(prefix="entlaw-traceback-", suffix=".txt")
+    with os.fdopen(handle, "w") as out:
+        traceback.print_exception(error, file=out)
+    wrapped = EntlawError(
+        f"unexpected {type(error).__name__}: {error}",
+        why="this is a defect in entlaw, not in your call",
+        hint=f"please report it with the traceback in {path}",
+    )
+    show_error(wrapped, as_json=as_json)
+    return 1

@@ -1,0 +1,144 @@
+"""``entlaw doctor``: what a log holds, what was chosen from it and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from entlaw.cli.options import JsonFlag, ReadFlags
+from entlaw.cli.output import console, print_findings, print_json, track
+
+if TYPE_CHECKING:
+    from entlaw.runs.reader import Reading
+
+
+def doctor(
+    source: Annotated[list[str], Parameter(help="Files, folders or quoted globs.")],
+    /,
+    *,
+    read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
+    keys: Annotated[bool, Parameter(negative="", help="List every key of the log.")] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Show what was found in a log, which keys were chosen and why, and what needs attention.
+
+    Formats read, by content: verl console logs and JSONL; TRL console logs and trainer_state.json; Jupyter notebooks
+    holding either; tinker-cookbook and other JSON lines; JSON lists; W&B offline .wandb files; TensorBoard event
+    files; trackio databases; CSV, TSV and Parquet.
+    """
+    from entlaw.runs.reader import scan
+
+    readings = list(track(scan(source, read.selection()), "reading"))
+    reports = [report(r) for r in readings]
+    if json:
+        print_json({"schema": "entlaw.doctor/1", "runs": reports})
+    else:
+        for reading, told in zip(readings, reports, strict=True):
+            _show(reading, told, keys)
+    if any(r.run for r in readings):
+        return 0
+    return next((r.error.exit_code for r in readings if r.error), 3)
+
+
+def report(reading: Reading) -> dict[str, Any]:
+    """Everything the doctor knows about a run, as plain data."""
+    from entlaw.law.interventions import interventions
+
+    raw, run = reading.raw, reading.run
+    told: dict[str, Any] = {"name": reading.name, "path": reading.path}
+    if raw is not None:
+        told |= {
+            "format": raw.provenance.format,
+            "framework": (run or raw).provenance.framework,
+            "records": len(raw.rows),
+            "keys": [str(c) for c in raw.rows.columns],
+            "config_keys": len(raw.config),
+            "interventions": [i.as_dict() for i in interventions(raw.config)],
+            "reader": dict(raw.provenance.details),
+        }
+    if reading.error is not None:
+        findings = raw.findings if raw else ()
+        return told | {"error": reading.error.as_dict(), "findings": [f.as_dict() for f in findings]}
+    assert run is not None
+    step, entropy = run.entropy_series()
+    scores = run.metrics[run.performance_key].dropna()
+    import numpy as np
+
+    gaps = np.diff(step)
+    usual = float(np.median(gaps)) if len(gaps) else float("nan")
+    told |= {
+        "choices": [c.__dict__ for c in run.choices],
+        "entropy": run.entropy.__dict__,
+        "steps": {"first": run.metrics.index.min(), "last": run.metrics.index.max(), "n": len(run.metrics)},
+        "entropy_logged": {
+            "n": len(entropy), "first": entropy[0], "last": entropy[-1], "min": entropy.min(), "max": entropy.max(),
+            "every": usual, "gaps": int((gaps > 1.5 * usual).sum()) if len(gaps) else 0,
+        },
+        "performance": {
+            "key": run.performance_key, "kind": run.performance_kind, "n": len(scores),
+            "unit": "percent" if run.performance_scale == 0.01 else "as logged",
+            "first": float(scores.iloc[0] * run.performance_scale) if len(scores) else None,
+            "last": float(scores.iloc[-1] * run.performance_scale) if len(scores) else None,
+            "max": float(scores.max() * run.performance_scale) if len(scores) else None,
+        },
+        "pairs": len(run.points),
+        "pairs_by_step_36": int((run.points["step"] <= 36).sum()),
+        "align": run.align,
+        "findings": [f.as_dict() for f in run.findings],
+    }  # fmt: skip
+    return told
+
+
+def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
+    from rich.text import Text
+
+    out = console()
+
+    def line(label: str, text: str) -> None:
+        out.print(Text.assemble((f"  {label:<13}", "bold"), text))
+
+    out.print(Text(reading.name, style="bold underline"))
+    line("file", reading.path)
+    if reading.raw is not None:
+        known = told["config_keys"]
+        line("format", f"{told['format']}, written by {told['framework']}, {told['records']} records, "
+             f"{len(told['keys'])} keys, {known or 'no'} config entries")  # fmt: skip
+    if reading.error is not None:
+        line("unusable", reading.error.what)
+        for label, text in (("why", reading.error.why), ("next", reading.error.hint)):
+            if text:
+                line(label, text)
+    else:
+        h, r, e = told["entropy_logged"], told["performance"], told["entropy"]
+        for choice in told["choices"]:
+            others = f"  (also: {', '.join(choice['alternatives'][:4])})" if choice["alternatives"] else ""
+            line(choice["what"], f"{choice['chosen']}  <- {choice['why']}{others}")
+        line("steps", f"{told['steps']['first']:g} to {told['steps']['last']:g}, {told['steps']['n']} logged")
+        gaps = f", {h['gaps']} gaps" if h["gaps"] else ""
+        line("entropy", f"{h['first']:.4g} -> {h['last']:.4g} (min {h['min']:.4g}, max {h['max']:.4g}), "
+             f"{h['n']} values, every {h['every']:g} steps{gaps}")  # fmt: skip
+        note = f"; {e['note']}" if e["note"] else ""
+        line("meaning", f"{e['estimator']}, {e['unit']}, {e['averaging']}, temperature {e['temperature']}, "
+             f"{e['when']}{note}")  # fmt: skip
+        if r["n"]:
+            line("performance", f"{r['first']:.4g} -> {r['last']:.4g} (max {r['max']:.4g}), {r['n']} evaluations "
+                 f"({r['kind']}), unit: {r['unit']}")  # fmt: skip
+        line(
+            "pairs", f"{told['pairs']} (entropy, score) pairs, {told['pairs_by_step_36']} of them by step 36"
+        )
+    for found in told.get("interventions", []):
+        line("intervention", found["what"])
+    from entlaw.findings import Finding
+
+    print_findings([Finding(**f) for f in told.get("findings", [])])
+    if keys and reading.raw is not None:
+        line("keys", ", ".join(told["keys"]))
+    out.print()
+
+
+def names(paths: list[str]) -> list[str]:
+    """Short names that still tell runs apart."""
+    stems = [Path(p).name for p in paths]
+    return [s if stems.count(s) == 1 else p for s, p in zip(stems, paths, strict=True)]

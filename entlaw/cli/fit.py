@@ -1,0 +1,273 @@
+"""``entlaw fit``: the law, the ceiling with an interval, a verdict, a plot."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
+from entlaw.cli.output import console, dump_json, print_findings, print_json, track, write_bytes, write_text
+from entlaw.errors import EntlawError, UsageError
+
+if TYPE_CHECKING:
+    from entlaw.law.holdout import Holdout
+    from entlaw.law.results import Fit
+    from entlaw.runs.reader import Reading
+
+PLOT_SUFFIXES = (".pdf", ".svg", ".png")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one run: a fit (perhaps refused) or an error."""
+
+    reading: Reading
+    fit: Fit | None
+    holdout: Holdout | None
+    error: EntlawError | None
+
+    @property
+    def verdict(self) -> str:
+        """One word for the table."""
+        if self.error is not None:
+            return "refused" if self.error.exit_code == 4 else "unusable"
+        assert self.fit is not None
+        severities = {f.severity for f in self.fit.findings}
+        return "forced" if "error" in severities else "with care" if "warning" in severities else "law fits"
+
+
+def fit(
+    source: Annotated[list[str], Parameter(help="Files, folders or quoted globs.")],
+    /,
+    *,
+    read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
+    how: FitFlags = FitFlags(),  # noqa: B008
+    plot: Annotated[Path | None, Parameter(help="Write the figure (.pdf, .svg or .png) and its CSV.")] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["-o", "--output"], help="Write the JSON result to a file.")
+    ] = None,
+    json: JsonFlag = False,
+) -> int:
+    """Fit R = -a exp(H) + b on the early steps of each run and report the ceiling b - a with its interval.
+
+    Exit code 0 when at least one run got an answer; otherwise that of the first failure (3 unreadable, 4 refused).
+    """
+    how.check()
+    check_targets(plot, output)
+    outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "fitting")]
+    result = {"schema": "entlaw.fit/1", "version": _version(), "runs": [as_dict(o) for o in outcomes]}
+    written = write_plots(outcomes, plot, how.level) if plot else []
+    if output:
+        write_text(output, dump_json(result))
+        written.append(output)
+    if json:
+        print_json(result)
+    else:
+        show(outcomes)
+    for path in written:
+        console(stderr=True).print(f"wrote {path}", style="dim")
+    if any(o.error is None for o in outcomes):
+        return 0
+    return next((o.error.exit_code for o in outcomes if o.error is not None), 3)
+
+
+def _version() -> str:
+    from entlaw._version import __version__
+
+    return __version__
+
+
+def scan_sources(source: list[str], read: ReadFlags) -> Any:
+    """Readings of all sources; imported late so that ``--help`` stays quick."""
+    from entlaw.runs.reader import scan
+
+    return scan(source, read.selection())
+
+
+def check_targets(plot: Path | None, output: Path | None) -> None:
+    """Refuse targets that cannot be written before any work is done."""
+    if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
+        raise UsageError(f"cannot plot to {plot.suffix or 'a file without suffix'!r}", where=str(plot),
+                         hint=f"use one of {', '.join(PLOT_SUFFIXES)}")  # fmt: skip
+    for path in (plot, output):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(
+                "the folder does not exist", where=str(path.parent), hint=f"mkdir -p {path.parent}"
+            )
+
+
+def one(reading: Reading, how: FitFlags) -> Outcome:
+    """Fit one run; errors are kept, not raised, so that one bad run does not spoil a table."""
+    from entlaw.errors import FitRefused
+    from entlaw.law.fit import fit as fit_run
+    from entlaw.law.holdout import holdout
+
+    if reading.run is None:
+        return Outcome(reading, None, None, reading.error)
+    try:
+        fitted = fit_run(
+            reading.run, until_step=how.window, method=how.method, level=how.level, problems=how.problems,
+            samples=how.samples, force=how.force,
+        )  # fmt: skip
+    except FitRefused as error:
+        return Outcome(reading, error.fit, None, error)
+    return Outcome(reading, fitted, holdout(fitted, reading.run.points), None)
+
+
+def as_dict(outcome: Outcome) -> dict[str, Any]:
+    """One run of schema ``entlaw.fit/1``."""
+    reading, fit_, run = outcome.reading, outcome.fit, outcome.reading.run
+    told: dict[str, Any] = {"name": reading.name, "path": reading.path, "verdict": outcome.verdict}
+    if run is not None:
+        told |= {
+            "format": run.provenance.format, "framework": run.provenance.framework, "entropy": run.entropy.__dict__,
+            "performance_key": run.performance_key, "performance_kind": run.performance_kind,
+            "performance_scale": run.performance_scale, "align": run.align,
+            "choices": [c.__dict__ for c in run.choices],
+        }  # fmt: skip
+    if fit_ is not None:
+        told["fit"] = fit_as_dict(fit_)
+    if outcome.holdout is not None:
+        told["holdout"] = outcome.holdout.__dict__
+    refused = getattr(outcome.error, "findings", ())
+    told["findings"] = [f.as_dict() for f in (refused or (fit_.findings if fit_ else ()))]
+    if outcome.error is not None:
+        told["error"] = outcome.error.as_dict()
+    return told
+
+
+def fit_as_dict(fit_: Fit) -> dict[str, Any]:
+    """The fit as plain data; lengths in the arrays equal ``n``."""
+    p = fit_.points
+    return {
+        "method": fit_.method, "until_step": fit_.until_step, "n": fit_.n, "a": fit_.a, "b": fit_.b,
+        "covariance": fit_.covariance, "ceiling": fit_.ceiling, "ceiling_interval": fit_.ceiling_interval.__dict__,
+        "r_squared": fit_.r_squared, "residual_sd": fit_.residual_sd,
+        "residual_autocorrelation": fit_.residual_autocorrelation, "entropy_range": fit_.entropy_range,
+        "noise": fit_.noise,
+        "points": {
+            "step": p.step, "entropy": p.entropy, "entropy_logged": p.entropy_logged, "performance": p.performance,
+            "leverage": p.leverage, "ceiling_without": p.ceiling_without,
+        },
+    }  # fmt: skip
+
+
+def show(outcomes: list[Outcome]) -> None:
+    """One run: in full; several: a table with a row each."""
+    if len(outcomes) == 1:
+        _show_one(outcomes[0])
+    elif outcomes:
+        _show_table(outcomes)
+
+
+def percent_range(lo: float, hi: float) -> str:
+    """An interval of fractions, three decimals."""
+    return f"[{lo:.3f}, {hi:.3f}]"
+
+
+def _show_one(o: Outcome) -> None:
+    from rich.text import Text
+
+    out = console()
+
+    def line(label: str, text: str, style: str = "") -> None:
+        out.print(Text.assemble((f"  {label:<11}", "bold"), (text, style)))
+
+    out.print(Text(o.reading.name, style="bold underline"))
+    run = o.reading.run
+    if run is not None:
+        line("read", f"{run.provenance.format} ({run.provenance.framework}); entropy {run.entropy.key}, performance "
+             f"{run.performance_key} ({run.performance_kind}), paired {run.align}")  # fmt: skip
+    if o.fit is not None and (o.error is None):
+        f = o.fit
+        window = "all steps" if f.until_step is None else f"steps <= {f.until_step:g}"
+        lo, hi = f.entropy_range
+        line("law", f"R = {f.b:.4f} - {f.a:.4f} exp(H)    {f.n} points, {window}, H {hi:.3f} .. {lo:.3f}, "
+             f"R^2 {f.r_squared:.3f}, {f.method}")  # fmt: skip
+        c = f.ceiling_interval
+        line(
+            "ceiling",
+            f"{f.ceiling:.3f}  {c.level:.0%} interval {percent_range(c.lo, c.hi)}   (R at H = 0, b - a)",
+            "bold",
+        )
+        if o.holdout is not None:
+            h = o.holdout
+            line("afterwards", f"{h.n} later points: RMSE of the law {h.rmse:.4f}, of 'the last value stays' "
+                 f"{h.rmse_last_value:.4f}; at the end {h.final_error:+.4f} against {h.final_error_last_value:+.4f}")  # fmt: skip
+    colour = {"law fits": "green", "with care": "yellow"}.get(o.verdict, "red")
+    line("verdict", o.verdict + (f": {o.error.what}" if o.error else ""), colour)
+    findings = getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ())
+    print_findings(findings)
+    if o.error is not None and not findings:
+        for label, text in (("why", o.error.why), ("next", o.error.hint)):
+            if text:
+                line(label, text)
+    elif o.error is not None and o.error.hint:
+        line("next", o.error.hint)
+
+
+def _show_table(outcomes: list[Outcome]) -> None:
+    from rich.table import Table
+
+    from entlaw.cli.doctor import names
+
+    level = next((o.fit.ceiling_interval.level for o in outcomes if o.fit), 0.95)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, justify in (("run", "left"), ("n", "right"), ("H", "right"), ("a", "right"), ("b", "right"),
+                            ("R^2", "right"), ("ceiling", "right"), (f"{level:.0%} interval", "right"),
+                            ("RMSE later", "right"), ("last value", "right"), ("verdict", "left"), ("because", "left")):  # fmt: skip
+        overflow: Any = "fold" if column in ("run", "because") else "ellipsis"
+        table.add_column(column, justify=justify, no_wrap=column not in ("run", "because"), overflow=overflow)  # type: ignore[arg-type]
+    short = names([o.reading.path for o in outcomes])
+    for o, name in zip(outcomes, short, strict=True):
+        label = (
+            name
+            if o.reading.raw is None or o.reading.raw.name in Path(name).name
+            else f"{name} [{o.reading.name}]"
+        )
+        if o.reading.raw is not None and Path(o.reading.path).stem in ("metrics", "trainer_state"):
+            label = o.reading.name if o.reading.name not in ("metrics", "trainer_state") else o.reading.path
+        codes = [
+            f.code
+            for f in (getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ()))
+            if f.severity != "info"
+        ]
+        because = ", ".join(codes[:3]) or (o.error.what if o.error else "")
+        if o.fit is None or o.error is not None:
+            table.add_row(label, *["-"] * 9, o.verdict, because, style="dim")
+            continue
+        f, h, c = o.fit, o.holdout, o.fit.ceiling_interval
+        lo, hi = f.entropy_range
+        table.add_row(
+            label, str(f.n), f"{hi:.2f}..{lo:.2f}", f"{f.a:.3f}", f"{f.b:.3f}", f"{f.r_squared:.2f}", f"{f.ceiling:.3f}",
+            percent_range(c.lo, c.hi), f"{h.rmse:.3f}" if h else "-", f"{h.rmse_last_value:.3f}" if h else "-",
+            o.verdict, because,
+        )  # fmt: skip
+    console().print(table)
+
+
+def write_plots(outcomes: list[Outcome], plot: Path, level: float) -> list[Path]:
+    """One figure and one CSV a run that has a fit; several runs get their name in the file's name."""
+    from entlaw.report.fitplot import fit_csv, fit_figure
+
+    drawable = [o for o in outcomes if o.fit is not None and o.reading.run is not None]
+    written: list[Path] = []
+    taken: set[Path] = set()
+    for o in drawable:
+        assert o.fit is not None and o.reading.run is not None
+        path = plot
+        if len(drawable) > 1:
+            slug = re.sub(r"[^0-9A-Za-z._-]+", "-", o.reading.name).strip("-")[:80] or "run"
+            path = plot.with_name(f"{plot.stem}-{slug}{plot.suffix}")
+            number = 2
+            while path in taken:
+                path, number = plot.with_name(f"{plot.stem}-{slug}-{number}{plot.suffix}"), number + 1
+            taken.add(path)
+        write_bytes(path, fit_figure(o.fit, o.reading.run, path.suffix.lower().lstrip("."), level=level))
+        write_text(path.with_suffix(".csv"), fit_csv(o.fit, o.reading.run))
+        written += [path, path.with_suffix(".csv")]
+    return written

@@ -1,0 +1,89 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from entlaw.runs.reader import Selection
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ReadFlags:
+    """How the log is read."""
+
+    on: Annotated[
+        str | None, Parameter(help="Performance to use: val, train, a KEY, or a glob of keys (their mean).")
+    ] = None
+    align: Annotated[
+        Literal["next", "same"] | None,
+        Parameter(
+            help="Pair a score with the next logged entropy (validations) or that of the same step (training)."
+        ),
+    ] = None
+    scale: Annotated[
+        float | None, Parameter(help="Factor from the logged score to a fraction, e.g. 0.01.")
+    ] = None
+    entropy_key: Annotated[str | None, Parameter(help="Key of the entropy, nats per token.")] = None
+    performance_key: Annotated[
+        str | None, Parameter(help="Key of the performance; the same as --on KEY.")
+    ] = None
+    step_key: Annotated[str | None, Parameter(help="Key of the training step.")] = None
+    join: Annotated[
+        bool, Parameter(negative="", help="Join the runs of a source by step (trainer + orchestrator).")
+    ] = False
+
+    def selection(self) -> Selection:
+        """The same as the reader wants it."""
+        from entlaw.runs.reader import Selection
+
+        return Selection(
+            self.on, self.align, self.scale, self.step_key, self.entropy_key, self.performance_key, self.join
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FitFlags:
+    """How the law is fitted."""
+
+    until_step: Annotated[float, Parameter(help="Use points up to this step, as the paper's 36.")] = 36.0
+    all: Annotated[bool, Parameter(negative="", help="Use all points instead.")] = False
+    method: Annotated[
+        Literal["careful", "paper"],
+        Parameter(help="careful: smoothed entropy, AR(1) + binomial noise; paper: plain least squares."),
+    ] = "careful"
+    level: Annotated[float, Parameter(help="Nominal coverage of the intervals.")] = 0.95
+    problems: Annotated[
+        int | None, Parameter(help="Validation problems behind each score (binomial noise).")
+    ] = None
+    samples: Annotated[int | None, Parameter(help="Samples per problem behind each score.")] = None
+    force: Annotated[bool, Parameter(negative="", help="Report the fit even when diagnostics refuse it.")] = (
+        False
+    )
+
+    @property
+    def window(self) -> float | None:
+        """Last step to use; None for all."""
+        return None if self.all else self.until_step
+
+    def check(self) -> None:
+        """Raise UsageError for values that make no sense."""
+        from entlaw.errors import UsageError
+
+        if not 0 < self.level < 1:
+            raise UsageError(f"--level {self.level:g} is not between 0 and 1", hint="e.g. --level 0.95")
+        for name, value in (("--problems", self.problems), ("--samples", self.samples)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} {value} is not a positive number")
+        if self.samples is not None and self.problems is None:
+            raise UsageError(
+                "--samples without --problems", hint="binomial noise needs the number of problems"
+            )
+
+
+JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON with a versioned schema.")]

@@ -1,0 +1,127 @@
+"""The one place that prints: results on stdout, chatter on stderr, files written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from entlaw.errors import EntlawError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from entlaw.findings import Finding
+
+T = TypeVar("T")
+_COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that is plain and wide when not a terminal, so that pipes get whole lines."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 160
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def plain(value: Any) -> Any:
+    """Data as JSON can hold it: arrays as lists, NaN and infinities as null."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def dump_json(data: Any) -> str:
+    """JSON text, stable and readable."""
+    return json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def print_json(data: Any) -> None:
+    """Print JSON on stdout."""
+    sys.stdout.write(dump_json(data))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically: an interrupted or failed write leaves what was there before."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """As :func:`write_text`, for bytes."""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 would surprise on a shared disk
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UsageError(
+            f"cannot write: {error.strerror}", where=str(path), hint="choose another file with -o or --plot"
+        ) from error
+
+
+def show_error(error: EntlawError, as_json: bool = False) -> None:
+    """What, where, why and what to do, on stderr (and as JSON on stdout when that was asked for)."""
+    if as_json:
+        print_json({"schema": "entlaw.error/1", **error.as_dict()})
+    out = console(stderr=True)
+    from rich.text import Text
+
+    out.print(Text.assemble(("entlaw: ", "bold red"), f"{error.where}: " if error.where else "", error.what))
+    if error.why:
+        out.print(Text(f"  why:  {error.why}"))
+    if error.hint:
+        out.print(Text(f"  next: {error.hint}"))
+
+
+def print_findings(findings: Iterable[Finding], verbose: bool = True) -> None:
+    """Findings, worst first, each with its reason and what to do."""
+    from rich.text import Text
+
+    out = console()
+    for f in findings:
+        out.print(Text.assemble((f"  {f.severity:<8}", _COLOUR[f.severity]), (f.code, "bold"), f": {f.what}"))
+        if verbose and f.severity != "info":
+            if f.why:
+                out.print(Text(f"            why:  {f.why}"))
+            if f.hint:
+                out.print(Text(f"            next: {f.hint}"))
+
+
+def track(items: Iterable[T], description: str) -> Iterator[T]:
+    """Iterate with a progress display on stderr, shown only on a terminal and only while it runs."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.completed} runs"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=None)
+        for item in items:
+            yield item
+            progress.advance(task)

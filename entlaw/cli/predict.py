@@ -1,0 +1,107 @@
+"""``entlaw predict``: where performance will be, at a given entropy or at a given step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from entlaw.cli.fit import Outcome, one, scan_sources
+from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
+from entlaw.cli.output import console, print_findings, print_json, show_error, track
+from entlaw.errors import UsageError
+
+if TYPE_CHECKING:
+    from entlaw.law.results import Forecast
+
+
+def predict(
+    source: Annotated[list[str], Parameter(help="Files, folders or quoted globs.")],
+    /,
+    *,
+    entropy: Annotated[
+        list[float] | None, Parameter(help="R given that this entropy will be reached.")
+    ] = None,
+    step: Annotated[
+        list[float] | None, Parameter(help="R at this step, the entropy being forecast too.")
+    ] = None,
+    read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
+    how: FitFlags = FitFlags(),  # noqa: B008
+    json: JsonFlag = False,
+) -> int:
+    """Predict performance at an entropy (--entropy, the paper's claim) or at a step (--step, entropy forecast too).
+
+    With neither, the last logged step of each run is forecast.
+    """
+    how.check()
+    for value in entropy or []:
+        if value < 0:
+            raise UsageError(
+                f"--entropy {value:g} is negative", hint="entropy in nats per token is at least 0"
+            )
+    outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "predicting")]
+    answers = [(o, forecasts(o, entropy or [], step or [], how.level)) for o in outcomes]
+    if json:
+        print_json({"schema": "entlaw.predict/1", "runs": [_as_dict(o, f) for o, f in answers]})
+    else:
+        for o, made in answers:
+            _show(o, made)
+    if any(o.error is None for o in outcomes):
+        return 0
+    return next((o.error.exit_code for o in outcomes if o.error is not None), 3)
+
+
+def forecasts(o: Outcome, entropies: list[float], steps: list[float], level: float) -> list[Forecast]:
+    """The forecasts asked for, none for a run without an accepted fit."""
+    from entlaw.law.forecast import forecast_at_step, predict_at_entropy
+
+    if o.error is not None or o.fit is None or o.reading.run is None:
+        return []
+    if not entropies and not steps:
+        steps = [float(o.reading.run.metrics.index.max())]
+    made = [predict_at_entropy(o.fit, h, level) for h in entropies]
+    series = o.reading.run.entropy_series()
+    return made + [forecast_at_step(o.fit, t, series, level) for t in steps]
+
+
+def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
+    findings = getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ())
+    told: dict[str, Any] = {
+        "name": o.reading.name,
+        "path": o.reading.path,
+        "verdict": o.verdict,
+        "forecasts": [
+            {**f.__dict__, "interval": f.interval.__dict__,
+             "entropy_interval": f.entropy_interval.__dict__ if f.entropy_interval else None}
+            for f in made
+        ],
+        "findings": [f.as_dict() for f in findings],
+    }  # fmt: skip
+    if o.error is not None:
+        told["error"] = o.error.as_dict()
+    return told
+
+
+def _show(o: Outcome, made: list[Forecast]) -> None:
+    from rich.text import Text
+
+    if o.error is not None and not getattr(o.error, "findings", ()):
+        show_error(o.error)
+        return
+    out = console()
+    out.print(Text(o.reading.name, style="bold underline"))
+    for f in made:
+        where = f"at H = {f.target:.3f}" if f.kind == "at-entropy" else f"at step {f.target:g}"
+        reach = ""
+        if f.entropy_interval is not None:
+            i = f.entropy_interval
+            reach = f"; H forecast {f.entropy:.3f} [{i.lo:.3f}, {i.hi:.3f}]"
+        out.print(f"  {where}: R = {f.performance:.3f}, {f.interval.level:.0%} prediction interval "
+                  f"[{f.interval.lo:.3f}, {f.interval.hi:.3f}]{reach}", markup=False)  # fmt: skip
+        if f.extrapolation > 0:
+            out.print(
+                f"      extrapolated by {f.extrapolation:.2f} of the fitted range of exp(H)", markup=False
+            )
+    findings = getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ())
+    out.print(f"  verdict: {o.verdict}")
+    print_findings(findings)

@@ -1,0 +1,162 @@
+"""The figure of one fit: R against H with the law and its three intervals; R and H against the step."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entlaw.law.results import Fit
+from entlaw.report import style
+from entlaw.runs.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_METADATA: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Creator": "entlaw", "Producer": None},
+    "svg": {"Date": None, "Creator": "entlaw"},
+    "png": {"Software": None},
+}
+
+
+def fit_figure(fit: Fit, run: Run, format: str = "pdf", level: float = 0.95) -> bytes:
+    """Draw one fit.
+
+    Parameters
+    ----------
+    fit : Fit
+    run : Run
+        The run it was fitted on: later points and the curves against step come from it.
+    format : {"pdf", "svg", "png"}
+    level : float
+        Level of the bands.
+
+    Returns
+    -------
+    bytes
+        The file; equal for equal input.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(style.rc()):
+        figure = Figure(figsize=(style.COLUMN_WIDTH, 4.6), layout="constrained")
+        top, bottom = figure.subfigures(2, 1, height_ratios=[1.7, 1.0])
+        law = top.subplots()
+        against_step = bottom.subplots(2, 1, sharex=True)
+        _draw_law(law, fit, run, level)
+        _draw_steps(against_step, fit, run)
+        out = io.BytesIO()
+        figure.savefig(out, format=format, metadata=_METADATA[format])
+    return out.getvalue()
+
+
+def _draw_law(ax: Axes, fit: Fit, run: Run, level: float) -> None:
+    points = run.points
+    used, later = _split(fit, run)
+    top = max(float(points["entropy"].max()), fit.entropy_range[1])
+    grid = np.linspace(0.0, top * 1.04, 200)
+    prediction, line = fit.prediction_at(grid, level), fit.line_at(grid, level)
+    percent = f"{level:.0%}"
+    ax.fill_between(grid, prediction.lo, prediction.hi, color=style.PREDICTION_BAND, lw=0,
+                    label=f"next measurement, {percent}")  # fmt: skip
+    ax.fill_between(grid, line.lo, line.hi, color=style.LINE_BAND, lw=0, label=f"line, {percent}")
+    ax.plot(grid, line.mean, color=style.INK, lw=1.1, label=r"$R = b - a\,e^{H}$")
+    ax.plot(points["entropy"][later], points["performance"][later], "o", ms=3, mfc="white", mec=style.GREY, mew=0.7,
+            label="later points (not fitted)" if later.any() else None)  # fmt: skip
+    ax.plot(
+        fit.points.entropy, fit.points.performance, "o", ms=3.4, color=style.INK, label=_fitted_label(fit)
+    )
+    c = fit.ceiling_interval
+    ax.errorbar([0], [fit.ceiling], yerr=[[max(fit.ceiling - c.lo, 0)], [max(c.hi - fit.ceiling, 0)]], fmt="D", ms=4.5,
+                color=style.ORANGE, mec=style.INK, mew=0.6, ecolor=style.INK, elinewidth=1.1, capsize=2.5, zorder=5,
+                clip_on=False, label=f"ceiling {fit.ceiling:.3f} [{c.lo:.3f}, {c.hi:.3f}]")  # fmt: skip
+    ax.set_xlim(top * 1.04, -0.03 * top)  # training runs to the right, towards H = 0
+    seen = np.concatenate([points["performance"], fit.points.performance, [fit.ceiling, c.lo, c.hi]])
+    seen = seen[np.isfinite(seen)]
+    room = 0.08 * (seen.max() - seen.min() or 1.0)
+    ax.set_ylim(*_window(points["performance"].to_numpy(float), seen, room))
+    ax.set_xlabel("policy entropy H (nats per token)")
+    ax.set_ylabel(_label(run))
+    ax.set_title(_title(run, fit))
+    ax.legend(loc="best", handlelength=1.6, borderaxespad=0.2)
+
+
+def _window(observed: np.ndarray, seen: np.ndarray, room: float) -> tuple[float, float]:
+    """Limits that show everything, unless an absurd interval would flatten the data: then the data and as much again."""
+    lo, hi = float(np.nanmin(observed)), float(np.nanmax(observed))
+    span = (hi - lo) or 0.1
+    return max(float(seen.min()) - room, lo - 1.5 * span), min(float(seen.max()) + room, hi + 1.5 * span)
+
+
+def _draw_steps(axes: np.ndarray, fit: Fit, run: Run) -> None:
+    upper, lower = axes
+    points = run.points
+    used, later = _split(fit, run)
+    upper.plot(
+        points["step"][later], points["performance"][later], "o", ms=2.2, mfc="white", mec=style.GREY, mew=0.6
+    )
+    upper.plot(points["step"][used], points["performance"][used], "o", ms=2.4, color=style.INK)
+    upper.axhline(fit.ceiling, color=style.ORANGE, lw=1.0, ls=(0, (4, 2)))
+    observed = points["performance"].to_numpy(float)
+    span = (observed.max() - observed.min()) or 0.1
+    upper.set_ylim(
+        observed.min() - 0.1 * span,
+        max(observed.max() + 0.1 * span, min(fit.ceiling + 0.1 * span, observed.max() + span)),
+    )
+    upper.set_ylabel("R")
+    step, entropy = run.entropy_series()
+    lower.plot(step, entropy, color=style.BLUE, lw=0.8)
+    lower.plot(fit.points.step, fit.points.entropy, color=style.INK, lw=1.0, ls=(0, (2, 1)))
+    lower.set_ylim(bottom=min(0.0, float(entropy.min())))
+    lower.set_ylabel("H")
+    lower.set_xlabel("step")
+    if fit.until_step is not None:
+        for ax in axes:
+            ax.axvline(fit.until_step, color=style.GREY, lw=0.7, ls=":")
+
+
+def _split(fit: Fit, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    step = run.points["step"].to_numpy(float)
+    used = np.ones(len(step), dtype=bool) if fit.until_step is None else step <= fit.until_step
+    return used, ~used
+
+
+def _fitted_label(fit: Fit) -> str:
+    return f"fitted points, n = {fit.n}" + (
+        "" if fit.until_step is None else f" (steps ≤ {fit.until_step:g})"
+    )
+
+
+def _label(run: Run) -> str:
+    kind = "validation" if run.performance_kind == "validation" else "training"
+    return f"{kind} performance R"
+
+
+def _title(run: Run, fit: Fit) -> str:
+    name = run.name if len(run.name) <= 44 else f"{run.name[:20]}…{run.name[-22:]}"
+    return f"{name}\n{fit.method} fit"
+
+
+def fit_csv(fit: Fit, run: Run) -> str:
+    """The numbers behind the figure: every point, whether it was fitted, the entropy the fit used, the law's value.
+
+    Returns
+    -------
+    str
+        CSV with columns step, entropy_logged, entropy_used, performance, fitted, law.
+    """
+    table = run.points[["step", "entropy", "performance"]].rename(columns={"entropy": "entropy_logged"})
+    used, _ = _split(fit, run)
+    table["entropy_used"] = table["entropy_logged"]
+    smooth = dict(zip(fit.points.step, fit.points.entropy, strict=True))
+    table.loc[used, "entropy_used"] = [
+        smooth.get(s, h) for s, h in table.loc[used, ["step", "entropy_logged"]].to_numpy()
+    ]
+    table["fitted"] = used.astype(int)
+    with np.errstate(over="ignore"):
+        table["law"] = fit.b - fit.a * np.exp(table["entropy_used"])
+    columns = ["step", "entropy_logged", "entropy_used", "performance", "fitted", "law"]
+    return table[columns].to_csv(index=False, float_format="%.10g")
