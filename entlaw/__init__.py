@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING, Any
 from entlaw._version import __version__
 
 if TYPE_CHECKING:
-    from entlaw.law.fit import fit
-    from entlaw.law.forecast import forecast_at_step, predict_at_entropy
-    from entlaw.law.results import Fit, Forecast, Interval
-    from entlaw.runs.reader import Selection, read, scan
-    from entlaw.runs.run import EntropyMeaning, Run
+    from entlaw.law.fit import fit as fit
+    from entlaw.law.forecast import forecast_at_step as forecast_at_step
+    from entlaw.law.forecast import predict_at_entropy as predict_at_entropy
+    from entlaw.law.results import Fit as Fit
+    from entlaw.law.results import Forecast as Forecast
+    from entlaw.law.results import Interval as Interval
+    from entlaw.runs.reader import Selection as Selection
+    from entlaw.runs.reader import read as read
+    from entlaw.runs.reader import scan as scan
+    from entlaw.runs.run import EntropyMeaning as EntropyMeaning
+    from entlaw.runs.run import Run as Run
 
 _WHERE = {
     "read": "entlaw.runs.reader",
@@ -36,7 +42,7 @@ _WHERE = {
     "forecast_at_step": "entlaw.law.forecast",
 }
 
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604
+__all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:

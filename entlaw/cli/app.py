@@ -16,8 +16,8 @@ app = App(
     name="entlaw",
     version=__version__,
     help="Where will this RL run end? Fit R = -a exp(H) + b on the early steps of a run and read off its ceiling.",
-    help_epilogue="SOURCE is a file, a folder or a quoted glob: verl, TRL, OpenRLHF, tinker and other logs, W&B offline "
-    "files, TensorBoard, CSV, Parquet, JSON.\n\n"
+    help_epilogue="SOURCE is a file, a folder or a quoted glob: logs of verl, TRL, OpenRLHF, tinker and others, "
+    "W&B offline files, TensorBoard, CSV, Parquet, JSON.\n\n"
     "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.",
 )
 app.command(doctor.doctor)

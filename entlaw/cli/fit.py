@@ -250,6 +250,15 @@ def _show_table(outcomes: list[Outcome]) -> None:
     console().print(table)
 
 
+def _label(o: Outcome, name: str) -> str:
+    """File name, with the run's own name where the file's says nothing or holds several runs."""
+    if o.reading.raw is None or o.reading.name in name:
+        return name
+    if Path(o.reading.path).stem in ("metrics", "trainer_state"):
+        return o.reading.name
+    return f"{name} [{o.reading.name}]"
+
+
 def write_plots(outcomes: list[Outcome], plot: Path, level: float) -> list[Path]:
     """One figure and one CSV a run that has a fit; several runs get their name in the file's name."""
     from entlaw.report.fitplot import fit_csv, fit_figure

@@ -43,11 +43,11 @@ def fit_figure(fit: Fit, run: Run, format: str = "pdf", level: float = 0.95) -> 
 
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(style.COLUMN_WIDTH, 4.6), layout="constrained")
-        top, bottom = figure.subfigures(2, 1, height_ratios=[1.7, 1.0])
-        law = top.subplots()
-        against_step = bottom.subplots(2, 1, sharex=True)
-        _draw_law(law, fit, run, level)
-        _draw_steps(against_step, fit, run)
+        axes = figure.subplot_mosaic([["law"], ["R"], ["H"]], height_ratios=[3.4, 1.0, 1.0])
+        axes["R"].sharex(axes["H"])
+        axes["R"].tick_params(labelbottom=False)
+        _draw_law(axes["law"], fit, run, level)
+        _draw_steps(axes["R"], axes["H"], fit, run)
         out = io.BytesIO()
         figure.savefig(out, format=format, metadata=_METADATA[format])
     return out.getvalue()
@@ -55,7 +55,7 @@ def fit_figure(fit: Fit, run: Run, format: str = "pdf", level: float = 0.95) -> 
 
 def _draw_law(ax: Axes, fit: Fit, run: Run, level: float) -> None:
     points = run.points
-    used, later = _split(fit, run)
+    _, later = _split(fit, run)
     top = max(float(points["entropy"].max()), fit.entropy_range[1])
     grid = np.linspace(0.0, top * 1.04, 200)
     prediction, line = fit.prediction_at(grid, level), fit.line_at(grid, level)
@@ -91,8 +91,7 @@ def _window(observed: np.ndarray, seen: np.ndarray, room: float) -> tuple[float,
     return max(float(seen.min()) - room, lo - 1.5 * span), min(float(seen.max()) + room, hi + 1.5 * span)
 
 
-def _draw_steps(axes: np.ndarray, fit: Fit, run: Run) -> None:
-    upper, lower = axes
+def _draw_steps(upper: Axes, lower: Axes, fit: Fit, run: Run) -> None:
     points = run.points
     used, later = _split(fit, run)
     upper.plot(
@@ -114,7 +113,7 @@ def _draw_steps(axes: np.ndarray, fit: Fit, run: Run) -> None:
     lower.set_ylabel("H")
     lower.set_xlabel("step")
     if fit.until_step is not None:
-        for ax in axes:
+        for ax in (upper, lower):
             ax.axvline(fit.until_step, color=style.GREY, lw=0.7, ls=":")
 
 

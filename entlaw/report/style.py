@@ -15,8 +15,8 @@ LINE_BAND = "#7fb2d6"
 PREDICTION_BAND = "#dbe8f2"
 
 
-def rc() -> dict[str, Any]:
-    """Matplotlib settings; use with ``matplotlib.rc_context``."""
+def rc() -> Any:
+    """Matplotlib settings (a dict); use with ``matplotlib.rc_context``."""
     return {
         "font.size": 7.5,
         "axes.titlesize": 8,

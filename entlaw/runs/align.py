@@ -47,8 +47,7 @@ def pair(
     if len(h) == 0 or len(r) == 0:
         return pd.DataFrame(columns=["step", "entropy", "performance", "entropy_step"], dtype=float), findings
 
-    side = "right" if align == "next" else "left"
-    at = np.searchsorted(h_step, r_step, side=side)
+    at = np.searchsorted(h_step, r_step, side="right" if align == "next" else "left")
     found = at < len(h)
     paired = np.where(found, at, len(h) - 1)
     if align == "same":

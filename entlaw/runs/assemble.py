@@ -56,7 +56,7 @@ def resolve_step(rows: pd.DataFrame, step_key: str | None = None) -> tuple[np.nd
         The column used, None when rows were numbered.
     choice : Choice
     """
-    by_name = {}
+    by_name: dict[str, str] = {}
     for column in rows.columns:
         name = "_step" if column == "_step" else canonical(str(column))
         by_name.setdefault(name, str(column))

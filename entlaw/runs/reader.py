@@ -326,11 +326,10 @@ def pretraining_step(assembled: Assembled, entropy_key: str, score_keys: Sequenc
     keys = [k for k in score_keys if k in order.columns]
     if not keys or len(entropy_rows) == 0:
         return None
-    score_rows = order[keys].where(order[keys] >= 0).min(axis=1)
-    if not score_rows.notna().any():
-        return None
-    first = score_rows.idxmin()
-    return float(first) if score_rows.loc[first] < entropy_rows.min() else None
+    rows = order[keys].to_numpy()
+    rows = np.where(rows >= 0, rows, np.iinfo(np.int64).max).min(axis=1)
+    first = int(np.argmin(rows))
+    return float(order.index[first]) if rows[first] < entropy_rows.min() else None
 
 
 def _align_choice(selection: Selection, kind: str, align: str, before: float | None) -> Choice:
