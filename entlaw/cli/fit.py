@@ -217,11 +217,11 @@ def _show_table(outcomes: list[Outcome]) -> None:
 
     level = next((o.fit.ceiling_interval.level for o in outcomes if o.fit), 0.95)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, justify in (("run", "left"), ("n", "right"), ("H", "right"), ("a", "right"), ("b", "right"),
-                            ("R^2", "right"), ("ceiling", "right"), (f"{level:.0%} interval", "right"),
-                            ("RMSE later", "right"), ("last value", "right"), ("verdict", "left"), ("because", "left")):  # fmt: skip
-        overflow: Any = "fold" if column in ("run", "because") else "ellipsis"
-        table.add_column(column, justify=justify, no_wrap=column not in ("run", "because"), overflow=overflow)  # type: ignore[arg-type]
+    for column in ("run", "n", "H", "a", "b", "R^2", "ceiling", f"{level:.0%} interval", "RMSE later",
+                   "last value", "verdict", "because"):  # fmt: skip
+        text = column in ("run", "verdict", "because")
+        fold = column in ("run", "because")
+        table.add_column(column, justify="left" if text else "right", no_wrap=not fold, overflow="fold")
     short = names([o.reading.path for o in outcomes])
     for o, name in zip(outcomes, short, strict=True):
         label = (

@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+export MPLBACKEND ?= Agg
+
+.PHONY: demo test lint bench bench-coverage runs clean help
+
+help:
+	@echo "make demo   install, then fit the law to the real runs in runs/ and draw them into demo-out/"
+	@echo "make test   install, then lint, type check and run all tests"
+	@echo "make bench  time reading, fitting and start-up against peers; check the intervals' coverage"
+	@echo "make runs   train the runs in runs/ again (needs torch and transformers; skips finished ones)"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# A stamp per set of requirements: installing is done once and again when pyproject.toml changes.
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.core
+
+demo: $(VENV)/.core
+	@mkdir -p demo-out
+	$(BIN)/entlaw fit runs --plot demo-out/fit.png -o demo-out/fit.json
+
+test: $(VENV)/.dev lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/wandb_reading.py
+	$(BIN)/python benchmarks/console_reading.py
+	$(BIN)/python benchmarks/fit_speed.py
+	$(BIN)/python benchmarks/coverage.py --replicates 200
+
+bench-coverage: $(VENV)/.dev
+	$(BIN)/python benchmarks/coverage.py --replicates 1000 --write docs/coverage.md
+
+runs: $(VENV)/.dev
+	$(BIN)/python runs/make_tiny.py
+
+clean:
+	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
