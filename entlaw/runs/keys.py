@@ -41,12 +41,12 @@ class ScoreRule:
     by_name_only: bool = False
 
 
-def _entropy(pattern: str, framework: str, by_name_only: bool = False, **meaning: Any) -> EntropyRule:
+def _entropy(pattern: str, framework: str, *, by_name_only: bool = False, **meaning: Any) -> EntropyRule:
     return EntropyRule(re.compile(pattern), framework, meaning, by_name_only)
 
 
-_EXACT = {"estimator": "exact", "unit": "nats/token"}
-_TOKEN = {**_EXACT, "averaging": "token-mean"}
+_EXACT: dict[str, Any] = {"estimator": "exact", "unit": "nats/token"}
+_TOKEN: dict[str, Any] = {**_EXACT, "averaging": "token-mean"}
 
 ENTROPY_RULES: tuple[EntropyRule, ...] = (
     _entropy(
@@ -100,8 +100,12 @@ ENTROPY_RULES: tuple[EntropyRule, ...] = (
         unit="nats/token",
         note="right answers only: not the entropy of the policy on its prompts",
     ),
-    _entropy(r"(mean|avg|policy|token|train|actor|h)_entropy|entropy_(avg|mean|token)", "unknown", True),
-    _entropy(r"(.*_)?entropy(_.*)?", "unknown", True),
+    _entropy(
+        r"(mean|avg|policy|token|train|actor|h)_entropy|entropy_(avg|mean|token)",
+        "unknown",
+        by_name_only=True,
+    ),
+    _entropy(r"(.*_)?entropy(_.*)?", "unknown", by_name_only=True),
 )
 
 # A key that contains "entropy" and is something else: a duration, a coefficient, a spread, a target.
@@ -157,10 +161,10 @@ SCORE_RULES: tuple[ScoreRule, ...] = (
     _score(r"rollout_raw_reward|rollout_rewards", "slime", "training", False),
     _score(r"reward_avg_raw_reward|loss_avg_final_rewards", "SkyRL", "training", False),
     _score(r"train_agg_(all|effective)_.+_reward_mean", "prime-rl", "training", False),
-    _score(r"train_(score|reward)", "OpenRLHF", "training", False),
     _score(r"reward_mean", "entlaw", "training"),
     _score(r"(train_)?rewards_(?P<fn>.+)_mean", "TRL", "training", False),
-    _score(r"(train_)?reward", "TRL", "training", False),
+    _score(r"(train_)?reward", "TRL", "training", False),  # OpenRLHF's train/reward too
+    _score(r"train_score", "OpenRLHF", "training", False),
     _score(
         r"(train|training)_(acc|accuracy|score|correct|performance)|(mean|avg)_reward|reward_avg|rewards?_mean|score",
         "unknown",

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from entlaw.runs.run import RawRun
 
@@ -82,4 +82,4 @@ _ORDER = (
 
 def sources() -> Sequence[Source]:
     """All sources in order of recognition; each module is imported on first use."""
-    return [importlib.import_module(f"{__name__}.{name}") for name in _ORDER]  # type: ignore[misc]
+    return [cast(Source, importlib.import_module(f"{__name__}.{name}")) for name in _ORDER]
