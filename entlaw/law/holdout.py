@@ -56,7 +56,9 @@ def holdout(fit: Fit, points: pd.DataFrame) -> Holdout | None:
     if len(rest) == 0:
         return None
     r = rest["performance"].to_numpy(float)
-    with np.errstate(over="ignore"):  # a forced fit on a sequence sum may overflow; infinity is the honest error
+    with np.errstate(
+        over="ignore"
+    ):  # a forced fit on a sequence sum may overflow; infinity is the honest error
         law = fit.b - fit.a * np.exp(rest["entropy"].to_numpy(float)) - r
     stay = fit.points.performance[-1] - r
     return Holdout(

@@ -1,0 +1,59 @@
+"""Shared fixtures: a run with a known law, and where the real logs are."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPO = Path(__file__).parents[1]
+SHARED = REPO.parent / "shared" / "data" / "runs"
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(),
+    reason="the public logs of ../shared/data/runs are not here (they may not be redistributed)",
+)
+
+
+def law_records(
+    n=61,
+    a=0.25,
+    b=0.85,
+    h0=1.0,
+    tau=18.0,
+    floor=0.05,
+    every=4,
+    noise=0.004,
+    seed=0,
+    entropy=None,
+    training_noise=0.01,
+):
+    """Records of a run that obeys the law: step 0 validated before training, entropy from step 1 on."""
+    rng = np.random.default_rng(seed)
+    h = entropy if entropy is not None else floor + (h0 - floor) * np.exp(-np.arange(n + 2) / tau)
+    records = [
+        {"step": 0, "val/accuracy": round(float(b - a * np.exp(h[1]) + noise * rng.standard_normal()), 6)}
+    ]
+    for t in range(1, n + 1):
+        record = {"step": t, "actor/entropy": round(float(h[t]), 6)}
+        record["reward/mean"] = round(float(b - a * np.exp(h[t]) + training_noise * rng.standard_normal()), 6)
+        if t % every == 0:
+            record["val/accuracy"] = round(float(b - a * np.exp(h[t + 1]) + noise * rng.standard_normal()), 6)
+        records.append(record)
+    return records
+
+
+def write_jsonl(path, records):
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    return path
+
+
+@pytest.fixture
+def law_log(tmp_path):
+    """A JSONL log of a run that obeys the law."""
+    return write_jsonl(tmp_path / "metrics.jsonl", law_records())
