@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from entlaw.law.fit import fit_points
 
 import entlaw
 from entlaw import Run, Selection
 from entlaw.errors import EntlawError
-from entlaw.law.fit import fit_points
 from entlaw.law.holdout import holdout
 
 DEFAULT = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "runs"

@@ -1,0 +1,287 @@
+"""The command line as a user meets it: output, JSON, exit codes, bad input."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from entlaw.cli.__main__ import main
+from tests.conftest import REPO, SHARED, law_records, needs_shared, write_jsonl
+
+
+def run(capsys, *args):
+    code = main([str(a) for a in args])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    return code, captured.out, captured.err
+
+
+def test_fit_one_run(capsys, law_log):
+    code, out, err = run(capsys, "fit", law_log)
+    assert code == 0
+    assert "R = " in out and "ceiling" in out and "95% interval" in out and "afterwards" in out
+    assert err == ""
+
+
+def test_fit_json_agrees_with_the_library(capsys, law_log):
+    import entlaw
+
+    code, out, _ = run(capsys, "fit", law_log, "--json", "--method", "paper")
+    told = json.loads(out)
+    assert code == 0 and told["schema"] == "entlaw.fit/1"
+    (entry,) = told["runs"]
+    fitted = entlaw.fit(entlaw.read(law_log)[0], method="paper")
+    assert entry["fit"]["a"] == pytest.approx(fitted.a) and entry["fit"]["ceiling"] == pytest.approx(
+        fitted.ceiling
+    )
+    assert entry["fit"]["n"] == len(entry["fit"]["points"]["step"]) == 10
+    assert entry["holdout"]["n"] == len(entlaw.read(law_log)[0].points) - 10
+    assert abs(entry["fit"]["ceiling"] - 0.60) < 0.05  # what the log was made with
+
+
+def test_fit_writes_plot_csv_and_json(capsys, law_log, tmp_path):
+    for suffix in ("pdf", "svg", "png"):
+        target = tmp_path / f"fit.{suffix}"
+        code, _, err = run(capsys, "fit", law_log, "--plot", target, "-o", tmp_path / "fit.json")
+        assert code == 0 and target.stat().st_size > 5000 and "wrote" in err
+    rows = (tmp_path / "fit.csv").read_text().splitlines()
+    assert rows[0] == "step,entropy_logged,entropy_used,performance,fitted,law" and len(rows) == 17
+    assert json.loads((tmp_path / "fit.json").read_text())["schema"] == "entlaw.fit/1"
+
+
+def test_figures_are_byte_stable(capsys, law_log, tmp_path):
+    for name in ("one.pdf", "two.pdf", "one.svg", "two.svg", "one.png", "two.png"):
+        assert run(capsys, "fit", law_log, "--plot", tmp_path / name)[0] == 0
+    for suffix in ("pdf", "svg", "png"):
+        assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
+
+
+def test_fit_several_runs_is_a_table(capsys, tmp_path):
+    for seed in (1, 2, 3):
+        write_jsonl(tmp_path / f"seed{seed}.jsonl", law_records(seed=seed))
+    code, out, _ = run(capsys, "fit", tmp_path, "--plot", tmp_path / "all.svg")
+    assert code == 0
+    assert all(f"seed{seed}" in out for seed in (1, 2, 3)) and "verdict" in out
+    assert sorted(p.name for p in tmp_path.glob("all-*.svg")) == [f"all-seed{s}.svg" for s in (1, 2, 3)]
+
+
+def test_predict(capsys, law_log):
+    code, out, _ = run(capsys, "predict", law_log, "--entropy", 0.1, "--step", 200, "--json")
+    (entry,) = json.loads(out)["runs"]
+    kinds = [f["kind"] for f in entry["forecasts"]]
+    assert code == 0 and kinds == ["at-entropy", "at-step"]
+    given = entry["forecasts"][0]
+    truth = 0.85 - 0.25 * np.exp(0.1)
+    assert given["interval"]["lo"] < truth < given["interval"]["hi"]
+    code, out, _ = run(capsys, "predict", law_log)
+    assert code == 0 and "prediction interval" in out and "H forecast" in out
+
+
+def test_doctor_explains_every_choice(capsys, law_log):
+    code, out, _ = run(capsys, "doctor", law_log)
+    assert code == 0
+    for word in (
+        "step axis",
+        "entropy",
+        "performance",
+        "alignment",
+        "meaning",
+        "pairs",
+        "actor/entropy",
+        "val/accuracy",
+    ):
+        assert word in out
+    code, out, _ = run(capsys, "doctor", law_log, "--json")
+    (entry,) = json.loads(out)["runs"]
+    assert entry["pairs"] == 16 and entry["entropy"]["key"] == "actor/entropy"
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def refused(capsys, path, *more):
+    code, out, err = run(capsys, "fit", path, "--json", *more)
+    (entry,) = json.loads(out)["runs"]
+    assert code == 4, (out, err)
+    assert entry["verdict"] == "refused" and any(f["severity"] == "error" for f in entry["findings"])
+    return {f["code"] for f in entry["findings"] if f["severity"] == "error"}
+
+
+def test_constant_entropy_is_refused(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    log = write_jsonl(
+        tmp_path / "m.jsonl", law_records(entropy=0.5 + 0.002 * rng.standard_normal(63), noise=0.02)
+    )
+    refused(capsys, log)
+
+
+def test_rising_entropy_is_refused(capsys, tmp_path):
+    refused(capsys, write_jsonl(tmp_path / "m.jsonl", law_records(entropy=0.3 + 0.02 * np.arange(63))))
+
+
+def test_three_points_are_refused(capsys, tmp_path):
+    log = write_jsonl(tmp_path / "m.jsonl", law_records(n=61, every=15))
+    assert any("few" in code or "evaluations" in code for code in refused(capsys, log, "--on", "val"))
+
+
+def test_sequence_sum_entropy_is_refused(capsys, tmp_path):
+    records = law_records()
+    for r in records:
+        if "actor/entropy" in r:
+            r["objective/entropy"] = 120 * r.pop("actor/entropy")
+    refused(capsys, write_jsonl(tmp_path / "m.jsonl", records))
+
+
+def test_force_reports_a_refused_fit(capsys, tmp_path):
+    log = write_jsonl(tmp_path / "m.jsonl", law_records(entropy=0.3 + 0.02 * np.arange(63)))
+    code, out, _ = run(capsys, "fit", log, "--force")
+    assert code == 0 and "R = " in out and "forced" in out
+
+
+def test_refusal_says_what_to_do(capsys, tmp_path):
+    log = write_jsonl(tmp_path / "m.jsonl", law_records(entropy=0.3 + 0.02 * np.arange(63)))
+    code, out, _ = run(capsys, "fit", log)
+    assert code == 4 and "refused" in out and "why:" in out and "next:" in out
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    "log, code",
+    [
+        ("bihan_verl_ppo/raw/verl_demo.log", 4),  # resumed at step 101, entropy long gone
+        ("format_samples/offline_run_without_history.wandb", 3),
+        ("format_samples/logic_rl_wandb_output.log", 3),
+    ],
+)
+def test_real_logs_that_must_be_refused(capsys, log, code):
+    assert run(capsys, "fit", SHARED / log)[0] == code
+
+
+@needs_shared
+def test_the_run_that_blows_up_is_refused(capsys):
+    # Entropy collapses, then climbs to 40 times its low: whatever window is asked for beyond the start.
+    assert run(capsys, "fit", SHARED / "rasbt_ch07/raw/7_4_plus_clip_ratio_metrics.csv", "--all")[0] == 4
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def bad(tmp_path):
+    rng = np.random.default_rng(1)
+    records = law_records()
+    no_entropy = [{k: v for k, v in r.items() if k != "actor/entropy"} for r in records]
+    no_score = [{k: v for k, v in r.items() if k in ("step", "actor/entropy")} for r in records]
+    mixed = [{**r, **({"val/accuracy": 100 * r["val/accuracy"]} if r["step"] % 8 == 0 and "val/accuracy" in r else {})}
+             for r in records]  # fmt: skip
+    nan = [{k: (v if k == "step" else float("nan")) for k, v in r.items()} for r in records]
+    files = {
+        "empty": b"",
+        "junk": rng.integers(0, 256, 4000, dtype=np.uint8).tobytes(),
+        "text": b"hello\nthis is no log\n" * 50,
+    }
+    logs = {
+        "no_entropy": no_entropy,
+        "no_score": no_score,
+        "one_step": records[:2],
+        "mixed": mixed,
+        "nan": nan,
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    for name, rows in logs.items():
+        write_jsonl(tmp_path / name, rows)
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name, code",
+    [
+        ("nowhere", 3), ("empty", 3), ("folder", 3), ("junk", 3), ("text", 3), ("no_entropy", 3), ("no_score", 3),
+        ("one_step", 4), ("mixed", 4), ("nan", 3),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_bad_input_has_its_code_a_message_and_no_partial_file(capsys, tmp_path, name, code, command):
+    path = bad(tmp_path) / name
+    target = tmp_path / "out.json"
+    extra = ["-o", target] if command == "fit" else []
+    got, out, err = run(capsys, command, path, *extra)
+    assert got == code, out + err
+    assert "next" in out + err
+    assert not list(tmp_path.glob(".out.json*"))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["fit"], ["fit", "x", "--method", "magic"], ["fit", "x", "--level", "2"], ["fit", "x", "--until-step", "soon"],
+     ["fit", "x", "--samples", "4"], ["fit", "x", "--plot", "fig.docx"], ["fit", "x", "-o", "no/such/folder/f.json"],
+     ["predict", "x", "--entropy", "-1"], ["frobnicate"], ["fit", "x", "--untl-step", "3"]],
+)  # fmt: skip
+def test_usage_errors_are_2(capsys, args):
+    code, _, err = run(capsys, *args)
+    assert code == 2 and err.startswith("entlaw:")
+
+
+def test_json_mode_reports_errors_as_json(capsys):
+    code, out, _ = run(capsys, "fit", "nowhere.log", "--json")
+    assert code == 3 and json.loads(out)["schema"] == "entlaw.error/1"
+
+
+def test_unwritable_target_leaves_nothing(capsys, law_log, tmp_path):
+    (tmp_path / "taken").mkdir()
+    code, _, err = run(capsys, "fit", law_log, "-o", tmp_path / "taken")
+    assert code == 2 and "cannot write" in err
+    assert list((tmp_path / "taken").iterdir()) == []
+    assert not list(tmp_path.glob(".taken*"))
+
+
+def test_duplicate_steps_with_different_values_are_told(capsys, tmp_path):
+    records = law_records()
+    records.insert(12, {**records[11], "actor/entropy": 0.123})
+    _, out, _ = run(capsys, "fit", write_jsonl(tmp_path / "m.jsonl", records))
+    assert "duplicate-step" in out
+
+
+def test_reading_findings_reach_the_fit(capsys, tmp_path):
+    records = [
+        {("ent_entropy" if k == "actor/entropy" else k): v for k, v in r.items()} for r in law_records()
+    ]
+    _, out, _ = run(capsys, "fit", write_jsonl(tmp_path / "m.jsonl", records))
+    assert "entropy-by-name" in out
+
+
+def test_no_colour_when_piped(law_log):
+    done = subprocess.run(
+        [sys.executable, "-m", "entlaw.cli", "fit", str(law_log)],
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+        check=False,
+    )
+    assert done.returncode == 0 and "\x1b[" not in done.stdout
+
+
+@pytest.mark.parametrize("args", [["--help"], ["fit", "--help"]])
+def test_help_imports_nothing_heavy(args):
+    code = (
+        "import sys; from entlaw.cli.__main__ import main\n"
+        f"main({args!r})\n"
+        "heavy = {'torch', 'wandb', 'matplotlib', 'scipy', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_fit_imports_neither_torch_nor_wandb_nor_matplotlib(law_log):
+    code = (
+        "import sys; from entlaw.cli.__main__ import main\n"
+        f"assert main(['fit', {str(law_log)!r}]) == 0\n"
+        "heavy = {'torch', 'wandb', 'matplotlib', 'scipy.stats'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
