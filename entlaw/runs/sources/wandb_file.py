@@ -1,0 +1,312 @@
+"""W&B run files (``run-<id>.wandb``), offline and online ones, read without the SDK.
+
+The container is a LevelDB log (:mod:`.leveldb_log`), each record a protobuf message. Only history records are
+decoded in bulk (:mod:`.wandb_history`); of the rest, the few that say what the run was are looked at: header,
+run, config, metric definitions, exit. System metrics, console output and summaries are passed over.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from entlaw.errors import UnreadableSource
+from entlaw.findings import Finding
+from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.run import Provenance, RawRun
+from entlaw.runs.sources import Head, ReadOptions
+from entlaw.runs.sources import protobuf_wire as wire
+from entlaw.runs.sources.leveldb_log import LogReader
+from entlaw.runs.sources.wandb_history import HistoryColumns
+from entlaw.runs.table import flatten
+
+NAME = "wandb-file"
+
+_IDENT = b":W&B"
+_FILE_HEADER = b":W&B\xe1\xbe\x00"  # ident, magic 0xBEE1, version 0
+_HISTORY, _CONFIG, _METRIC, _RUN, _EXIT, _HEADER = 2, 5, 12, 17, 18, 21  # fields of Record
+
+
+@dataclass
+class _Facts:
+    """What the records other than history say about the run."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    step_of: dict[str, str] = field(default_factory=dict)  # key or glob -> step metric
+    details: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    ended: bool = False
+    n_bad: int = 0
+
+
+def sniff(head: Head) -> bool:
+    """Whether the file begins like a W&B run file."""
+    return head.start.startswith(_IDENT)
+
+
+def read(path: Path, options: ReadOptions) -> list[RawRun]:
+    """Read the run of a ``.wandb`` file.
+
+    A file that is still written, or whose writer was killed, is read as far as it goes; records in damaged
+    blocks are left out and a finding says so.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    options : ReadOptions
+        Not needed: nothing in the file depends on the choice of keys.
+
+    Returns
+    -------
+    list of RawRun
+        One run; with no rows, and the finding ``no-history`` first, if nothing was logged.
+
+    Raises
+    ------
+    UnreadableSource
+        Not a W&B file, or of a version this reader does not know.
+    """
+    try:
+        with path.open("rb") as handle:
+            _check_header(handle.read(len(_FILE_HEADER)), path)
+            handle.seek(0)
+            log = LogReader(handle, header_size=len(_FILE_HEADER))
+            columns, facts = HistoryColumns(), _Facts()
+            for batch in log:
+                _take(batch.data, batch.sizes, columns, facts)
+    except OSError as error:
+        raise UnreadableSource(
+            f"cannot read: {error.strerror}",
+            where=str(path),
+            hint="check the file's permissions and the disk",
+        ) from error
+    rows = columns.frame()
+    step_metric = _resolve_steps([str(c) for c in rows.columns], facts.step_of)
+    rows, axis = _with_step(rows, step_metric)
+    details = {
+        **facts.details,
+        "bytes": log.n_bytes,
+        "records": log.n_records,
+        "history_rows": columns.n_rows,
+        "damaged_places": log.damaged,
+        "incomplete_tail_bytes": log.tail_bytes,
+        "step_axis": axis,
+        "step_metric": step_metric,
+    }
+    findings = _findings(log, columns.n_rows, columns.n_bad + facts.n_bad, facts)
+    return [RawRun(facts.name, rows, facts.config, Provenance(str(path), NAME, "unknown", details), findings)]
+
+
+def _check_header(start: bytes, path: Path) -> None:
+    if start == _FILE_HEADER:
+        return
+    if not start.startswith(_IDENT):
+        what, why = "not a W&B run file", f"it begins with {start[:4]!r}, not {_IDENT!r}"
+    elif len(start) < len(_FILE_HEADER):
+        what, why = "the W&B file ends inside its header", "nothing had been written to it yet"
+    else:
+        what, why = "a W&B file of an unknown version", f"header {start.hex()}, known is {_FILE_HEADER.hex()}"
+    raise UnreadableSource(what, where=str(path), why=why, hint="point at run-<id>.wandb as the SDK wrote it")
+
+
+def _take(data: bytes, sizes: list[int], columns: HistoryColumns, facts: _Facts) -> None:
+    """Sort the records of one batch: history in bulk, the others one by one."""
+    if not sizes:
+        return
+    buf = wire.padded(data)
+    hi = np.cumsum(np.array(sizes, dtype=np.int64))
+    layer = wire.walk(buf, hi - sizes, hi)
+    facts.n_bad += int(layer.bad.sum())
+    for number, reader in _READERS.items():
+        for i in layer.pick(number).tolist():
+            try:
+                reader(data[layer.lo[i] : layer.hi[i]], facts)
+            except (ValueError, RecursionError):  # WireError and bad JSON are ValueErrors
+                facts.n_bad += 1
+    history = layer.pick(_HISTORY)
+    columns.add(buf, layer.lo[history], layer.hi[history])
+
+
+def _text(raw: int | bytes) -> str:
+    return raw.decode("utf-8", errors="replace") if isinstance(raw, bytes) else str(raw)
+
+
+def _message(raw: int | bytes) -> dict[int, int | bytes]:
+    """The last value of each field of a message."""
+    return {number: value for number, _, value in wire.fields(raw if isinstance(raw, bytes) else b"")}
+
+
+def _read_header(raw: bytes, facts: _Facts) -> None:
+    version = _message(_message(raw).get(1, b""))
+    if version.get(1):
+        facts.details["producer"] = _text(version[1])
+
+
+def _read_run(raw: bytes, facts: _Facts) -> None:
+    run = _message(raw)
+    for number, name in ((1, "run_id"), (2, "entity"), (3, "project"), (6, "group"), (7, "job_type")):
+        if run.get(number):
+            facts.details[name] = _text(run[number])
+    facts.name = _text(run.get(8) or run.get(1) or facts.name)
+    if 17 in run:
+        start = _message(run[17])  # Timestamp: seconds, nanoseconds
+        seconds = wire.signed(int(start.get(1, 0))) + int(start.get(2, 0)) / 1e9
+        if 0 < seconds < 253402300800:  # to the end of the year 9999
+            facts.details["started"] = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    if 4 in run:
+        _read_config(run[4] if isinstance(run[4], bytes) else b"", facts)
+
+
+def _read_config(raw: bytes, facts: _Facts) -> None:
+    """Apply one config record: updates, then removals."""
+    updates: dict[str, Any] = {}
+    removed: list[str] = []
+    for number, _, item in wire.fields(raw):
+        if number not in (1, 2):
+            continue
+        key, nested, text = "", [], b"null"
+        for part, _, value in wire.fields(item if isinstance(item, bytes) else b""):
+            if part == 1:
+                key = _text(value)
+            elif part == 2:
+                nested.append(_text(value))
+            elif part == 16 and isinstance(value, bytes):
+                text = value
+        name = ".".join(nested) if nested else key
+        if number == 2:
+            removed.append(name)
+        elif name.split(".")[0] != "_wandb":  # the SDK's notes about itself
+            updates[name] = json.loads(text)
+    if updates and all(
+        isinstance(v, dict) and {"value"} <= v.keys() <= {"value", "desc"} for v in updates.values()
+    ):
+        updates = {key: v["value"] for key, v in updates.items()}  # wrapped as in config.yaml
+    for name in (*removed, *updates):
+        for old in [k for k in facts.config if k == name or k.startswith(f"{name}.")]:
+            del facts.config[old]
+    facts.config.update(flatten(updates))
+
+
+def _read_metric(raw: bytes, facts: _Facts) -> None:
+    metric = _message(raw)
+    name, step = metric.get(1) or metric.get(2), metric.get(4)
+    if name and step:
+        facts.step_of[_text(name)] = _text(step)
+
+
+def _read_exit(raw: bytes, facts: _Facts) -> None:
+    facts.ended = True
+    facts.details["exit_code"] = wire.signed(int(_message(raw).get(1, 0)))
+
+
+_READERS = {
+    _HEADER: _read_header,
+    _RUN: _read_run,
+    _CONFIG: _read_config,
+    _METRIC: _read_metric,
+    _EXIT: _read_exit,
+}
+
+
+def _resolve_steps(keys: Iterable[str], definitions: Mapping[str, str]) -> dict[str, str]:
+    """Step metric of each key that has one; an exact definition beats a glob, a longer glob a shorter one."""
+    globs = sorted((d for d in definitions if "*" in d), key=len, reverse=True)
+    out = {}
+    for key in keys:
+        if key in definitions:
+            out[key] = definitions[key]
+        elif not key.startswith("_"):  # globs do not reach W&B's own keys
+            match = next((g for g in globs if fnmatch.fnmatchcase(key, g)), None)
+            if match is not None and definitions[match] != key:
+                out[key] = definitions[match]
+    return out
+
+
+def _with_step(rows: pd.DataFrame, step_metric: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
+    """Add the column ``step`` and say where it is from.
+
+    In order: what all metrics were defined against; a column that is named like a training step (left for
+    the assembly, which knows those names); W&B's own counter of ``log`` calls.
+    """
+    columns = [str(c) for c in rows.columns]
+    axes = set(step_metric.values())
+    metrics = [c for c in columns if not c.startswith("_") and c not in axes]
+    shared = {step_metric.get(c) for c in metrics}
+    axis = shared.pop() if len(shared) == 1 else None
+    if axis is not None and axis in columns:
+        return (rows if axis == "step" else rows.assign(step=rows[axis])), f"{axis} (define_metric)"
+    known = set(STEP_NAMES) - {"_step"}
+    named = next((c for c in columns if c != "_step" and canonical(c) in known), None)
+    if named is not None:
+        return rows, f"{named} (its name)"
+    if "_step" in columns:
+        return rows.assign(step=rows["_step"]), "_step (W&B's counter of log calls)"
+    return rows, "none"
+
+
+def _findings(log: LogReader, n_rows: int, n_bad: int, facts: _Facts) -> tuple[Finding, ...]:
+    out = []
+    if n_rows == 0:
+        out.append(
+            Finding(
+                "no-history",
+                "warning",
+                f"the W&B file holds no history: {log.n_records} records, none of them a logged metric",
+                "without metrics there is nothing to fit",
+                "look for another file of the same run (a resumed run has one folder per start), or the console log",
+            )
+        )
+    if log.damaged or log.lost:
+        out.append(
+            Finding(
+                "corrupt-blocks",
+                "warning",
+                f"{log.damaged} damaged places in the file; the records there were left out",
+                "steps may be missing in the middle of the run; what was read passed its checksum",
+                "copy the file again from where it was written, or pull the run from the server",
+                value=float(log.damaged),
+            )
+        )
+    if n_bad:
+        out.append(
+            Finding(
+                "undecodable-values",
+                "warning",
+                f"{n_bad} records or values could not be decoded and were left out",
+                "their checksum is right, so they were written like that",
+                "report the SDK version: " + str(facts.details.get("producer", "unknown")),
+                value=float(n_bad),
+            )
+        )
+    if log.tail_bytes:
+        out.append(
+            Finding(
+                "truncated-tail",
+                "info",
+                f"the last {log.tail_bytes} bytes are an incomplete record and were left out",
+                "the run is still being written, or its process was killed",
+                value=float(log.tail_bytes),
+            )
+        )
+    if not facts.ended:
+        out.append(
+            Finding(
+                "crashed-or-running",
+                "info",
+                "the file has no exit record",
+                "the run is still going or was killed; up to 32 KiB of its last records may not be in the file",
+            )
+        )
+    elif facts.details.get("exit_code"):
+        out.append(
+            Finding("ended-with-error", "info", f"the run ended with exit code {facts.details['exit_code']}")
+        )
+    return tuple(out)
