@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 PADDING = 16  # zero bytes that must follow the last message, so that no gather runs off the buffer
 _MAX_VARINT = 10  # bytes in a 64-bit varint
@@ -233,3 +234,20 @@ def gather(buf: np.ndarray, lo: np.ndarray, dtype: str) -> np.ndarray:
     """Fixed-width little-endian values at the given positions, e.g. ``"<f8"``."""
     width = np.dtype(dtype).itemsize
     return buf[lo[:, None] + np.arange(width)].view(dtype).ravel()
+
+
+def slices(buf: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> pa.Array:
+    """Byte ranges of a buffer as an Arrow binary array, to tell equal ones apart or to parse them at once.
+
+    Parameters
+    ----------
+    buf : ndarray of uint8
+    lo, hi : ndarray of int64, shape (n,)
+        Increasing and not overlapping.
+    """
+    bounds = np.empty(2 * len(lo) + 1, dtype=np.int64)  # range, gap, range, gap ...
+    bounds[0:-1:2], bounds[1::2], bounds[-1] = lo, hi, hi[-1] if len(hi) else 0
+    ranges = pa.Array.from_buffers(
+        pa.large_binary(), 2 * len(lo), [None, pa.py_buffer(bounds), pa.py_buffer(buf)]
+    )
+    return ranges.take(pa.array(np.arange(0, 2 * len(lo), 2)))

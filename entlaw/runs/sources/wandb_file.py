@@ -155,7 +155,7 @@ def _read_run(raw: bytes, facts: _Facts) -> None:
     for number, name in ((1, "run_id"), (2, "entity"), (3, "project"), (6, "group"), (7, "job_type")):
         if run.get(number):
             facts.details[name] = _text(run[number])
-    facts.name = _text(run.get(8) or run.get(1) or facts.name)
+    facts.name = _text(run.get(8) or run.get(1) or facts.name.encode())
     if 17 in run:
         start = _message(run[17])  # Timestamp: seconds, nanoseconds
         seconds = wire.signed(int(start.get(1, 0))) + int(start.get(2, 0)) / 1e9

@@ -107,7 +107,7 @@ class HistoryColumns:
         """Column of each key, told apart by the raw bytes of the key fields."""
         if len(lo) == 0:
             return np.empty(0, dtype=np.int64)
-        coded = pc.dictionary_encode(_slices(buf, lo, hi))
+        coded = pc.dictionary_encode(wire.slices(buf, lo, hi))
         columns = [self._column(_key_name(wire.fields(raw))) for raw in coded.dictionary.to_pylist()]
         return np.array(columns, dtype=np.int64)[coded.indices.to_numpy(zero_copy_only=False)]
 
@@ -119,15 +119,12 @@ class HistoryColumns:
             value = _value(parts)
             if not name:
                 raise wire.WireError("an item without a key")
+            # A mapping with a _type is a table, image or histogram: its numbers are not metrics.
+            media = isinstance(value, dict) and "_type" in value
+            pairs = [] if media else list(flatten({name: value}))
         except (ValueError, RecursionError):  # WireError, bad JSON, an integer of too many digits
             self.n_bad += 1
             return
-        if isinstance(value, dict):
-            if "_type" in value:  # a table, image or histogram: its numbers are not metrics
-                return
-            pairs: Iterator[tuple[str, Any]] = flatten(value, name)
-        else:
-            pairs = iter([(name, value)])
         for key, leaf in pairs:
             number = parse_number(leaf)
             if number is not None:
@@ -202,7 +199,7 @@ def _json_numbers(
     plain = np.flatnonzero(is_text & digit & (lo < hi) & _is_digit(buf[np.maximum(hi - 1, 0)]))
     if len(plain):
         try:
-            text = _slices(buf, lo[plain], hi[plain]).cast(pa.string())
+            text = wire.slices(buf, lo[plain], hi[plain]).cast(pa.string())
             number[plain] = pc.cast(text, pa.float64()).to_numpy()
             done[plain] = True
         except pa.ArrowInvalid:
@@ -217,16 +214,6 @@ def _json_numbers(
 
 def _is_digit(byte: np.ndarray) -> np.ndarray:
     return (byte - np.uint8(ord("0"))) < 10  # wraps around below "0"
-
-
-def _slices(buf: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> pa.Array:
-    """The byte ranges ``lo:hi`` (increasing, not overlapping) as an Arrow array."""
-    bounds = np.empty(2 * len(lo) + 1, dtype=np.int64)
-    bounds[0:-1:2], bounds[1::2], bounds[-1] = lo, hi, hi[-1]
-    ranges = pa.Array.from_buffers(
-        pa.large_binary(), 2 * len(lo), [None, pa.py_buffer(bounds), pa.py_buffer(buf)]
-    )
-    return ranges.take(pa.array(np.arange(0, 2 * len(lo), 2)))
 
 
 def _key_name(parts: Iterator[tuple[int, int, int | bytes]]) -> str:
