@@ -1,0 +1,1 @@
+"""Training: RL on language models with verifiable rewards, entropy and covariance logged exactly."""
