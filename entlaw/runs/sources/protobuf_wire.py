@@ -19,6 +19,7 @@ import pyarrow as pa
 
 PADDING = 16  # zero bytes that must follow the last message, so that no gather runs off the buffer
 _MAX_VARINT = 10  # bytes in a 64-bit varint
+_MAX_NUMBER = (1 << 29) - 1  # of a field
 
 
 class WireError(ValueError):
@@ -82,6 +83,8 @@ def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
     while pos < end:
         tag, pos = read_varint(data, pos)
         number, wire = tag >> 3, tag & 7
+        if not 0 < number <= _MAX_NUMBER:
+            raise WireError(f"field number {number}")
         if wire == 0:
             value, pos = read_varint(data, pos)
             yield number, wire, value
@@ -92,8 +95,8 @@ def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
             size = 8 if wire == 1 else 4
         else:
             raise WireError(f"wire type {wire}")
-        if number == 0 or pos + size > end:
-            raise WireError("field runs off the end" if number else "field number 0")
+        if pos + size > end:
+            raise WireError("field runs off the end")
         yield number, wire, data[pos : pos + size]
         pos += size
 
@@ -194,7 +197,7 @@ def walk(buf: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> Fields:
             end = start + size
         else:
             start, end, wrong = _ends(buf, p, wire, stop)
-        wrong |= (end > stop) | (end < start) | (tag >> 3 <= 0)
+        wrong |= (end > stop) | (end < start) | (tag >> 3 <= 0) | (tag >> 3 > _MAX_NUMBER)
         if wrong.any():
             bad[live[wrong]] = True
             ok = ~wrong

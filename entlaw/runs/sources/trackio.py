@@ -24,6 +24,7 @@ from entlaw.runs.table import RowBuilder, flatten
 NAME = "trackio"
 
 _MAGIC = b"SQLite format 3\x00"
+_RECOVER = "copy it again, or save what is left: sqlite3 {} .recover | sqlite3 recovered.db"
 _NEEDED = ("run_name", "step", "metrics")
 
 
@@ -52,10 +53,11 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         Another SQLite file, a damaged or locked one, or one without runs.
     """
     try:
+        _check_whole(path)
         with closing(_open(path)) as db:
             _check_sound(db, path)
             return _runs(db, path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise _unreadable(error, path) from error
 
 
@@ -69,6 +71,25 @@ def _open(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _check_whole(path: Path) -> None:
+    """Refuse a file that was cut short: SQLite reads the missing end of a page as zeros and may not notice."""
+    with path.open("rb") as handle:
+        header = handle.read(100)
+    if len(header) < 100 or not header.startswith(_MAGIC) or Path(f"{path}-wal").exists():
+        return  # SQLite itself refuses the former; a write-ahead log may hold the pages that are missing here
+    page = int.from_bytes(header[16:18], "big")
+    page = 65536 if page == 1 else page
+    expected = page * int.from_bytes(header[28:32], "big")
+    size = path.stat().st_size
+    if size < expected or size % max(page, 1):
+        raise UnreadableSource(
+            "the SQLite file was cut short",
+            where=str(path),
+            why=f"{size} bytes; its header says {expected}",
+            hint=_RECOVER.format(path.name),
+        )
+
+
 def _check_sound(db: sqlite3.Connection, path: Path) -> None:
     problems = [_text(row[0]) for row in db.execute("PRAGMA integrity_check(3)")]
     if problems != ["ok"]:
@@ -76,11 +97,11 @@ def _check_sound(db: sqlite3.Connection, path: Path) -> None:
             "the SQLite file is damaged",
             where=str(path),
             why="; ".join(problems)[:300],
-            hint=f"copy it again, or save what is left: sqlite3 {path.name} .recover | sqlite3 recovered.db",
+            hint=_RECOVER.format(path.name),
         )
 
 
-def _unreadable(error: sqlite3.Error, path: Path) -> UnreadableSource:
+def _unreadable(error: Exception, path: Path) -> UnreadableSource:
     text = str(error)
     if "locked" in text or "busy" in text:
         return UnreadableSource(
@@ -93,7 +114,7 @@ def _unreadable(error: sqlite3.Error, path: Path) -> UnreadableSource:
         "the SQLite file cannot be read",
         where=str(path),
         why=text,
-        hint=f"copy it again, or save what is left: sqlite3 {path.name} .recover | sqlite3 recovered.db",
+        hint=_RECOVER.format(path.name),
     )
 
 
