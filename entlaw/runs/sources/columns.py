@@ -1,0 +1,169 @@
+"""A table of columns as runs: split by the column that names the run, W&B's chart headers, long form."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from entlaw.errors import UnreadableSource
+from entlaw.findings import Finding
+from entlaw.runs.run import Provenance, RawRun
+from entlaw.runs.sources.records import METRIC_FIELDS, MOST_RUNS, NUMBERED_RUN_FIELDS, RUN_FIELDS
+from entlaw.runs.table import RowBuilder
+
+_WANDB_AXES = {"step", "_step", "relative time (wall)", "relative time (process)", "wall time", "_runtime",
+               "_timestamp", "global_step", "trainer/global_step", "training/global_step"}  # fmt: skip
+_WANDB_BOUND = re.compile(r"__(MIN|MAX)$")
+
+
+def run_column(names: Sequence[str], long: bool) -> int | None:
+    """Position of the column that tells runs apart; in the long form ``name`` may name the metric."""
+    lower = [n.lower() for n in names]
+    for wanted in (*RUN_FIELDS, *(() if long else ("name",))):
+        if wanted in lower:
+            return lower.index(wanted)
+    return None
+
+
+def metric_column(names: Sequence[str]) -> tuple[int, int] | None:
+    """Positions of a metric's name and value, for a table with one number a row."""
+    lower = [n.lower() for n in names]
+    if "value" not in lower:
+        return None
+    for wanted in METRIC_FIELDS:
+        if wanted in lower:
+            return lower.index(wanted), lower.index("value")
+    return None
+
+
+def wandb_columns(names: Sequence[str]) -> dict[str, list[tuple[int, str]]] | None:
+    """Columns of W&B's chart export by run: headers are ``runname - key``, ``... - key__MIN`` and ``__MAX``.
+
+    Returns
+    -------
+    dict or None
+        Run name to (position, key); the bounds of a smoothed line are left out. None for other tables.
+    """
+    if len(names) < 2 or names[0].strip('"').lower() not in _WANDB_AXES:
+        return None
+    runs: dict[str, list[tuple[int, str]]] = {}
+    for position, name in enumerate(names[1:], 1):
+        run, dash, key = name.rpartition(" - ")
+        if not dash or not run or not key:
+            return None
+        if not _WANDB_BOUND.search(key):
+            runs.setdefault(run, []).append((position, key))
+    return runs
+
+
+def repeated_names(repeated: list[str]) -> tuple[Finding, ...]:
+    """A finding about columns of one name."""
+    if not repeated:
+        return ()
+    shown = ", ".join(dict.fromkeys(repeated))
+    return (
+        Finding(
+            "duplicate-column",
+            "warning",
+            f"several columns are named {shown}; the first keeps the name, later ones end in .1, .2, ...",
+            "two series under one name: which one is meant is not known",
+            "name the one to use with --entropy-key or --performance-key",
+        ),
+    )
+
+
+class ColumnTable:
+    """Takes rows of numbers with two possible words, the run's and the metric's; gives the runs.
+
+    Holds eight bytes a cell.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._path = path
+        self.names = list(names)
+        self.long = metric_column(names)
+        self.run_at = run_column(names, self.long is not None)
+        self._cells: list[array[float]] = [array("d") for _ in names]
+        self._run_of: array[int] = array("q")
+        self._run_ids: dict[str, int] = {}
+        self._pivot: dict[int, RowBuilder] = {}
+        self.n_rows = 0
+
+    def _id(self, run: str) -> int:
+        number = self._run_ids.setdefault(run, len(self._run_ids))
+        if number >= MOST_RUNS:
+            raise UnreadableSource(
+                f"more than {MOST_RUNS} run names in one table",
+                where=str(self._path),
+                why=f"column {self.names[self.run_at or 0]!r} differs from row to row",
+                hint="rename or drop that column",
+            )
+        return number
+
+    def add(self, numbers: Sequence[float], words: Sequence[Any]) -> None:
+        """Append one row: NaN where a cell is not a number; `words` are the cells as they were."""
+        run = self._id(str(words[self.run_at]).strip()) if self.run_at is not None else 0
+        self.n_rows += 1
+        if self.long is not None:
+            metric, value = self.long
+            record = {n: x for i, (n, x) in enumerate(zip(self.names, numbers, strict=True))
+                      if i not in (metric, value, self.run_at) and x == x}  # fmt: skip
+            if numbers[value] == numbers[value]:
+                record[str(words[metric]).strip()] = numbers[value]
+                self._pivot.setdefault(run, RowBuilder()).add(record)
+            return
+        self._run_of.append(run)
+        for column, x in zip(self._cells, numbers, strict=True):
+            column.append(x)
+
+    def runs(
+        self, name: str, form: str, details: dict[str, Any], findings: tuple[Finding, ...]
+    ) -> list[RawRun]:
+        """The runs, in order of first appearance; columns without a number are left out."""
+        frames = self._frames(name)
+        provenance = Provenance(str(self._path), form, "unknown", details)
+        return [
+            RawRun(run or name, frame, {}, provenance, findings)
+            for run, frame in frames
+            if len(frame) and frame.shape[1]
+        ]
+
+    def _frames(self, name: str) -> list[tuple[str, pd.DataFrame]]:
+        labels = list(self._run_ids) or [name]
+        if self.long is not None:
+            return [(labels[i], rows.frame()) for i, rows in sorted(self._pivot.items())]
+        data = [np.frombuffer(column, dtype=np.float64) for column in self._cells]
+        exported = wandb_columns(self.names)
+        if exported is not None:
+            return [(run, self._exported(data, columns)) for run, columns in exported.items()]
+        numeric = [i for i, c in enumerate(data) if i != self.run_at or not self._words_in(i)]
+        numeric = [i for i in numeric if not np.isnan(data[i]).all()]
+        if self.run_at is None or not self._words_in(self.run_at):
+            return [(name, self._frame(data, numeric, slice(None)))]
+        run_of = np.frombuffer(self._run_of, dtype=np.int64)
+        numeric = [i for i in numeric if i != self.run_at]
+        return [(label, self._frame(data, numeric, run_of == i)) for i, label in enumerate(labels)]
+
+    def _words_in(self, column: int) -> bool:
+        """Whether the run column tells runs apart: words do, and so do numbers under a name that says so."""
+        if self.names[column].lower() in NUMBERED_RUN_FIELDS:
+            return True
+        return bool(np.isnan(np.frombuffer(self._cells[column], dtype=np.float64)).any())
+
+    def _frame(self, data: list[np.ndarray], columns: list[int], rows: Any) -> pd.DataFrame:
+        frame = pd.DataFrame({self.names[i]: data[i][rows].copy() for i in columns})
+        return frame.dropna(how="all").reset_index(drop=True)
+
+    def _exported(self, data: list[np.ndarray], columns: list[tuple[int, str]]) -> pd.DataFrame:
+        axis = self.names[0].strip('"')
+        frame = pd.DataFrame({key: data[i] for i, key in columns})
+        there = frame.notna().any(axis=1)  # a run without a value at a step has an empty cell there
+        if axis not in frame:
+            frame.insert(0, "step" if axis.lower() == "step" else axis, data[0])
+        return frame[there].reset_index(drop=True)

@@ -1,0 +1,122 @@
+"""JSON lines: verl's file logger, tinker-cookbook, our own trainer, and anything with one object a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from entlaw.findings import Finding
+from entlaw.runs.run import RawRun
+from entlaw.runs.sources import Head, ReadOptions
+from entlaw.runs.sources.records import RecordSink
+from entlaw.runs.sources.text import (
+    ReadNotes,
+    head_bytes,
+    head_lines,
+    lines,
+    no_records,
+    run_name,
+    sibling_config,
+)
+
+NAME = "jsonl"
+
+_SIBLINGS = ("config.json", "run.json")
+
+
+def sniff(head: Head) -> bool:
+    """Most of the first lines are JSON objects, each whole in its line."""
+    if head_bytes(head).lstrip()[:1] != b"{":
+        return False
+    seen = head_lines(head)
+    if len(seen) == 1 and head.size > len(head.start):
+        return True  # one line longer than the head; a document over many lines was recognised before
+    whole = sum(_parse(line.encode()) is not None for line in seen)
+    # A file whose last line is being written, or the first lines of which are damaged, is JSON lines still.
+    return whole >= 1 and 2 * whole >= len(seen)
+
+
+def read(path: Path, options: ReadOptions) -> list[RawRun]:
+    """Read all runs of a file, streamed.
+
+    Raises
+    ------
+    UnreadableSource
+        No line holds a number.
+    """
+    notes = ReadNotes()
+    sink = RecordSink(path)
+    bad = count = 0
+    cut = False
+    for line, closed in lines(path, notes):
+        text = line.strip()
+        if not text:
+            continue
+        count += 1
+        record = _parse(text.removeprefix(b"\xef\xbb\xbf"))
+        if record is not None:
+            sink.add(record)
+        elif closed:
+            bad += 1
+        else:
+            cut = True
+    if sink.n_rows == 0:
+        raise no_records(
+            path,
+            f"{count} lines, {bad + cut} of them not JSON objects, none with a number",
+            "point at the file with one JSON object a step",
+        )
+    details = {"bytes": notes.bytes_read, "lines": count, "lines_unread": bad + cut}
+    config = sibling_config(path, _SIBLINGS) if _owns_folder(path) else {}
+    verl = sink.wrapped > 0
+    return sink.runs(
+        run_name(path),
+        "verl-jsonl" if verl else "jsonl",
+        "verl" if verl else "unknown",
+        config,
+        tuple(notes.findings() + damage(bad, cut)),
+        details,
+    )
+
+
+def damage(bad: int, cut: bool) -> list[Finding]:
+    """Findings about lines that could not be read."""
+    findings = []
+    if bad:
+        findings.append(
+            Finding(
+                "lines-unread",
+                "warning",
+                f"{bad} lines are not JSON objects and were left out",
+                "a crash while writing, or two processes that write to one file",
+                "look at them if they fall among the steps of the fit",
+                value=float(bad),
+            )
+        )
+    if cut:
+        findings.append(
+            Finding(
+                "truncated-tail",
+                "info",
+                "the last line is incomplete and was left out",
+                "the trainer was still writing, or was killed",
+            )
+        )
+    return findings
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):  # undecodable bytes and endless integers are ValueErrors too
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _owns_folder(path: Path) -> bool:
+    """Whether a configuration beside the file is this run's: not when several logs share the folder."""
+    if path.name.startswith("metrics."):
+        return True
+    others = [p for pattern in ("*.jsonl", "*.jsonl.gz") for p in path.parent.glob(pattern)]
+    return len(others) <= 1

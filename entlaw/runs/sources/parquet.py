@@ -1,0 +1,97 @@
+"""Parquet tables, batch by batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from entlaw.errors import UnreadableSource
+from entlaw.findings import Finding
+from entlaw.runs.run import RawRun
+from entlaw.runs.sources.columns import ColumnTable, repeated_names
+from entlaw.runs.sources.delimited import unique_names
+from entlaw.runs.sources.text import no_records
+from entlaw.runs.table import parse_number
+
+_BATCH_ROWS = 1 << 14
+
+
+def read_parquet(path: Path, name: str) -> list[RawRun]:
+    """Read all runs of a Parquet file.
+
+    Raises
+    ------
+    UnreadableSource
+        Damaged, or without a column of numbers.
+    """
+    table: ColumnTable | None = None
+    findings: tuple[Finding, ...] = ()
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                flat = _flattened(pa.Table.from_batches([batch]))
+                if table is None:
+                    names, repeated = unique_names([str(n) for n in flat.column_names])
+                    table = ColumnTable(path, names)
+                    findings = repeated_names(repeated)
+                _add(table, flat)
+    except UnreadableSource:
+        raise
+    # pyarrow raises its own errors and, on damaged pages and footers, plain OSError, ValueError or KeyError.
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+        raise UnreadableSource(
+            "damaged Parquet file",
+            where=str(path),
+            why=f"{type(error).__name__}: {error}"[:300],
+            hint="write or copy the file again",
+        ) from error
+    runs = [] if table is None else table.runs(name, "parquet", {"rows": table.n_rows}, findings)
+    if not runs:
+        raise no_records(path, "the table holds no row with a number", "point at the table of metrics")
+    return runs
+
+
+def _flattened(table: pa.Table) -> pa.Table:
+    while any(pa.types.is_struct(f.type) for f in table.schema):
+        table = table.flatten()
+    return table
+
+
+def _add(table: ColumnTable, batch: pa.Table) -> None:
+    words = [None if _is_number(c.type) else _words(c) for c in batch.columns]
+    numbers = np.column_stack([_numbers(c, w) for c, w in zip(batch.columns, words, strict=True)])
+    needed = {i for i in (table.run_at, *(table.long or ())) if i is not None}
+    told = {i: words[i] or batch.column(i).to_pylist() for i in needed}
+    blank: list[object] = [""] * numbers.shape[1]
+    for row in range(batch.num_rows):
+        cells = blank.copy()
+        for i in needed:
+            value = told[i][row]
+            cells[i] = "" if value is None else value
+        table.add(numbers[row].tolist(), cells)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+    )
+
+
+def _words(column: pa.ChunkedArray) -> list[object]:
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+        return list(column.to_pylist())
+    return [None] * len(column)
+
+
+def _numbers(column: pa.ChunkedArray, words: list[object] | None) -> np.ndarray:
+    if words is not None:
+        parsed = (parse_number(w) if isinstance(w, str) else None for w in words)
+        return np.array([np.nan if p is None else p for p in parsed])
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=float)

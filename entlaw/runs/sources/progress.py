@@ -1,0 +1,191 @@
+"""Which step a record without a step belongs to, from the progress bar around it.
+
+The Hugging Face trainers print records as ``{'loss': ...}`` without the step; the step is in tqdm's bar,
+``5/200 [00:18<11:16, ...]``. A record is printed with ``tqdm.write``: clear the bar, print, draw the bar anew. So
+each record leaves a blanked bar, and the counter drawn right after it is exact (the one before may lag: tqdm skips
+redraws that come too fast). Where standard output is buffered, records arrive late and in bunches, while the
+blanked bars stay where the records belong: the n-th blank is the n-th record's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["train", "eval", "summary"]
+Bar = tuple[int, int]  # counter, total
+
+_BAR = re.compile(rb"%\|[^\r\n]{0,400}?\|\s*(\d{1,12})/(\d{1,12}) \[")
+_NEEDLE = b"%|"
+_REACH = 3  # bars kept on each side of an event: a nested bar may be drawn before the trainer's own
+_MOST_EVENTS = 200_000
+
+
+@dataclass
+class _Event:
+    is_record: bool
+    before: tuple[Bar, ...]
+    after: list[Bar] = field(default_factory=list)
+
+
+class ProgressTrack:
+    """Follows the bars around blanked bars and records while the log streams by."""
+
+    def __init__(self) -> None:
+        self.events: list[_Event] = []
+        self._last: deque[Bar] = deque(maxlen=_REACH)
+
+    def event(self, is_record: bool) -> None:
+        """A record without a step, or a blanked bar."""
+        if len(self.events) <= _MOST_EVENTS:
+            self.events.append(_Event(is_record, tuple(self._last)))
+            self._last.clear()
+
+    def gap(self, block: bytes, start: int, end: int) -> None:
+        """Text between two events: only its first and last bars are looked at, however long it is."""
+        if block.find(_NEEDLE, start, end) < 0:
+            return
+        if self.events and len(self.events[-1].after) < _REACH:
+            position = start
+            for _ in range(_REACH - len(self.events[-1].after)):
+                bar, position = _bar_from(block, position, end)
+                if bar is None:
+                    break
+                self.events[-1].after.append(bar)
+        late: list[Bar] = []
+        position = end
+        while len(late) < _REACH:
+            position = block.rfind(_NEEDLE, start, position)
+            if position < 0:
+                break
+            found = _BAR.match(block, position, end)
+            if found:
+                late.append((int(found[1]), int(found[2])))
+        self._last.extend(reversed(late))
+
+    def last_counter(self, total: int) -> int | None:
+        """The last counter seen of the bar with this total."""
+        bars = [*self._last]
+        if self.events:
+            bars = [*self.events[-1].before, *self.events[-1].after, *bars]
+        counters = [n for n, t in bars if t == total]
+        return counters[-1] if counters else None
+
+    def total(self) -> int | None:
+        """Total of the trainer's bar: the one drawn around most events."""
+        seen = Counter(t for e in self.events for t in {t for _, t in (*e.before, *e.after)})
+        seen.update(t for _, t in self._last)
+        return max(seen, key=lambda t: (seen[t], t)) if seen else None
+
+
+def _bar_from(block: bytes, start: int, end: int) -> tuple[Bar | None, int]:
+    while True:
+        position = block.find(_NEEDLE, start, end)
+        if position < 0:
+            return None, end
+        found = _BAR.match(block, position, end)
+        if found:
+            return (int(found[1]), int(found[2])), found.end()
+        start = position + 1
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """Steps of records, and by which rule.
+
+    Attributes
+    ----------
+    step : ndarray, shape (n,)
+    how : {"bar", "blank", "cadence", "order"}
+    detail : str
+        For the user.
+    """
+
+    step: np.ndarray
+    how: Literal["bar", "blank", "cadence", "order"]
+    detail: str
+
+
+def infer_steps(kinds: Sequence[Kind], track: ProgressTrack) -> Inferred:
+    """Steps of the records that name none, in logged order.
+
+    Parameters
+    ----------
+    kinds : sequence of {"train", "eval", "summary"}, length n
+        An evaluation and the closing summary share the step of a training record.
+    track : ProgressTrack
+
+    Returns
+    -------
+    Inferred
+        By the best rule whose result is possible: steps never fall, and no two training records share one.
+    """
+    total = track.total()
+    if total is not None and len(track.events) <= _MOST_EVENTS:
+        blanks = _at_blanks(track, total)
+        if len(blanks) == len(kinds) and _possible(blanks, kinds):
+            return Inferred(blanks, "blank", f"each record's own redraw of the bar n/{total}")
+        near = _at_records(track, total)
+        if len(near) == len(kinds) and _possible(near, kinds):
+            return Inferred(near, "bar", f"the progress bar n/{total} beside each record")
+        if len(blanks) > len(kinds) and _possible(blanks[: len(kinds)], kinds):
+            return Inferred(
+                blanks[: len(kinds)],
+                "blank",
+                f"the first {len(kinds)} of {len(blanks)} redraws of the bar n/{total} (records came late)",
+            )
+    trained = max(sum(k == "train" for k in kinds), 1)
+    counter = track.last_counter(total) if total is not None else None
+    every = counter // trained if counter else 0
+    order = _by_order(kinds)
+    # The interval k must be the only one that gives this many records in this many steps.
+    if counter and every > 1 and trained >= 4 and every * (trained + 1) > counter:
+        return Inferred(
+            order * every, "cadence", f"{trained} records in {counter} steps: one every {every} steps"
+        )
+    return Inferred(order, "order", "no progress bar tells")
+
+
+def _at_blanks(track: ProgressTrack, total: int) -> np.ndarray:
+    return np.array([_counter(e.after, total, e.before) for e in track.events if not e.is_record], float)
+
+
+def _at_records(track: ProgressTrack, total: int) -> np.ndarray:
+    steps = []
+    for previous, event in zip([None, *track.events], track.events, strict=False):
+        if event.is_record:
+            written = previous is not None and not previous.is_record and not previous.after
+            # Behind a blanked bar the redraw is exact; elsewhere the bar drawn last is the record's own.
+            before = event.before or (previous.before if written and previous else ())
+            steps.append(
+                _counter(event.after, total, before) if written else _counter(event.before[::-1], total, ())
+            )
+    return np.array(steps, float)
+
+
+def _counter(first: Sequence[Bar], total: int, second: Sequence[Bar]) -> float:
+    for n, t in (*first, *reversed(second)):
+        if t == total:
+            return n
+    return np.nan
+
+
+def _possible(steps: np.ndarray, kinds: Sequence[Kind]) -> bool:
+    if len(steps) == 0 or np.isnan(steps).any() or (np.diff(steps) < 0).any():
+        return False
+    for kind in ("train", "eval"):
+        own = steps[[k == kind for k in kinds]]
+        if kind == "train" and (np.diff(own) <= 0).any():
+            return False
+    return True
+
+
+def _by_order(kinds: Sequence[Kind]) -> np.ndarray:
+    """1, 2, ... for training records; evaluations and summaries belong to the record before them."""
+    trained = np.cumsum([k == "train" for k in kinds])
+    return trained.astype(float)

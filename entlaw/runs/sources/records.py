@@ -1,0 +1,199 @@
+"""From JSON records to runs: unwrap, tell runs apart, put typed rows in their place, pivot name/value pairs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from entlaw.errors import UnreadableSource
+from entlaw.findings import Finding
+from entlaw.runs.run import Provenance, RawRun
+from entlaw.runs.table import RowBuilder, flatten, parse_number
+
+RUN_FIELDS = ("run_id", "run", "run_name", "experiment", "experiment_name", "exp_name")
+NUMBERED_RUN_FIELDS = (
+    "run_id",
+    "run",
+)  # a number tells runs apart here; an `experiment` number may be anything
+METRIC_FIELDS = ("metric", "name", "key", "tag", "metric_name", "variable")
+MOST_RUNS = 5000
+
+_WRAPPERS = ("data", "metrics", "scalars", "values", "log", "logs")
+_TYPE_FIELDS = ("type", "_type", "event", "kind", "record_type", "split", "phase", "mode")
+_CONFIG_TYPES = {
+    "config", "hparams", "hyperparameters", "hyperparams", "args", "params", "start", "run_start", "header", "meta",
+    "metadata", "init", "setup",
+}  # fmt: skip
+_EVAL_TYPES = {"eval", "evaluation", "val", "valid", "validation", "test"}
+# One row a sample, not a step: its "reward" is of one answer and must not stand for the batch.
+_SAMPLE_TYPES = {
+    "sample", "samples", "rollout", "completion", "generation", "trajectory", "example", "episode_sample",
+}  # fmt: skip
+_EVAL_PREFIX = ("eval", "val", "valid", "validation", "test")
+_AXIS = {"step", "global_step", "_step", "epoch", "iteration", "_timestamp", "_runtime", "time", "timestamp"}
+
+
+@dataclass
+class _OneRun:
+    rows: RowBuilder = field(default_factory=RowBuilder)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+class RecordSink:
+    """Takes records one by one, holding numbers only; gives the runs they belong to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._runs: dict[str, _OneRun] = {}
+        self._names: dict[str, str] = {}
+        self._current = ""
+        self._types: Counter[str] = Counter()
+        self.wrapped = self.skipped_samples = 0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows with at least one number."""
+        return sum(one.rows.n_rows for one in self._runs.values())
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take one record.
+
+        Raises
+        ------
+        UnreadableSource
+            More runs in the file than there can be.
+        """
+        record = self._unwrap(record)
+        run = self._run_of(record)
+        kind = self._type_of(record)
+        if kind in _CONFIG_TYPES:
+            inner = {k: v for k, v in record.items() if k not in _TYPE_FIELDS}
+            run.config.update(flatten(_spread(inner)))
+            return
+        if kind in _SAMPLE_TYPES:
+            self.skipped_samples += 1
+            return
+        named = _named_metric(record)
+        if named is not None:
+            record = named
+        if kind in _EVAL_TYPES:
+            record = _prefixed(record, kind)
+        row = run.rows.n_rows
+        run.rows.add(record)
+        if run.rows.n_rows == row and not run.config and len(record) > 1:
+            run.config.update(flatten(record))  # words only: what the trainer says about itself
+
+    def _unwrap(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        for wrapper in _WRAPPERS:
+            inner = record.get(wrapper)
+            if isinstance(inner, Mapping) and inner:
+                self.wrapped += wrapper == "data"
+                outer = {k: v for k, v in record.items() if k != wrapper}
+                clash = {k: v for k, v in outer.items() if k in inner and k not in _AXIS}
+                return {**clash, **inner, **{k: v for k, v in outer.items() if k not in clash}}
+        return record
+
+    def _run_of(self, record: Mapping[str, Any]) -> _OneRun:
+        for name in RUN_FIELDS:
+            value = record.get(name)
+            if isinstance(value, str) or (name in NUMBERED_RUN_FIELDS and isinstance(value, int)):
+                self._current = str(value)
+                label = record.get("run_name")
+                self._names[self._current] = label if isinstance(label, str) and label else self._current
+                break
+        run = self._runs.get(self._current)
+        if run is None:
+            run = self._runs[self._current] = _OneRun()
+            if len(self._runs) > MOST_RUNS:
+                raise UnreadableSource(
+                    f"more than {MOST_RUNS} run names in one file",
+                    where=str(self._path),
+                    why="the field that names the run differs from row to row",
+                    hint="rename or remove the column that holds it",
+                )
+        return run
+
+    def _type_of(self, record: Mapping[str, Any]) -> str:
+        for name in _TYPE_FIELDS:
+            kind = record.get(name)
+            if isinstance(kind, str):
+                kind = kind.strip().lower()
+                self._types[kind] += 1
+                if kind in _CONFIG_TYPES | _EVAL_TYPES | _SAMPLE_TYPES:
+                    return kind
+        return ""
+
+    def runs(
+        self,
+        name: str,
+        form: str,
+        framework: str = "unknown",
+        config: Mapping[str, Any] | None = None,
+        findings: tuple[Finding, ...] = (),
+        details: Mapping[str, Any] | None = None,
+    ) -> list[RawRun]:
+        """The runs, in order of first appearance; those without a number are left out."""
+        told = (*findings, *self._told())
+        # Rows in front of the first named run (a header, say) are of no run of their own.
+        filled = [(k, one) for k, one in self._runs.items() if one.rows.n_rows]
+        shared = {k: v for key, one in self._runs.items() if key == "" for k, v in one.config.items()}
+        labels = Counter(self._names.get(key, "") for key, _ in filled)
+        out = []
+        for key, one in filled:
+            label = self._names.get(key, "") or name
+            if labels[self._names.get(key, "")] > 1:
+                label = f"{label} ({key})"
+            merged = {**(config or {}), **shared, **one.config}
+            provenance = Provenance(str(self._path), form, framework, dict(details or {}))
+            out.append(RawRun(label, one.rows.frame(), merged, provenance, told))
+        return out
+
+    def _told(self) -> list[Finding]:
+        findings = []
+        if self.skipped_samples:
+            findings.append(
+                Finding(
+                    "sample-rows",
+                    "info",
+                    f"{self.skipped_samples} rows of single samples were left out",
+                    "the reward of one answer is not the performance of a step",
+                )
+            )
+        evals = {k: n for k, n in self._types.items() if k in _EVAL_TYPES}
+        if evals:
+            seen = ", ".join(f"{n} of type {k!r}" for k, n in sorted(evals.items()))
+            findings.append(
+                Finding("typed-rows", "info", f"evaluation rows ({seen}) carry their type before their keys")
+            )
+        return findings
+
+
+def _spread(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``{"config": {...}}`` and the like: the section itself."""
+    for name in ("config", "args", "hparams", "params"):
+        if isinstance(record.get(name), Mapping):
+            return {**{k: v for k, v in record.items() if k != name}, **record[name]}
+    return record
+
+
+def _named_metric(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """``{"name": "entropy", "value": 0.4, "step": 3}`` as ``{"entropy": 0.4, "step": 3}``."""
+    if "value" not in record or parse_number(record["value"]) is None:
+        return None
+    for field_name in METRIC_FIELDS:
+        metric = record.get(field_name)
+        if isinstance(metric, str) and metric:
+            rest = {k: v for k, v in record.items() if k in _AXIS or k.endswith("step")}
+            return {**rest, metric: record["value"]}
+    return None
+
+
+def _prefixed(record: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Keys of an evaluation row as ``eval/key``: training rows use the same names for other numbers."""
+    return {
+        k if k in _AXIS or k.lower().startswith(_EVAL_PREFIX) else f"{kind}/{k}": v
+        for k, v in flatten(record)
+    }

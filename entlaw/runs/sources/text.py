@@ -1,0 +1,240 @@
+"""Opening logs: gzip, blocks of whole lines in bounded memory, names and configurations from the folder."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from entlaw.errors import UnreadableSource
+from entlaw.findings import Finding
+from entlaw.runs.sources import Head
+from entlaw.runs.table import flatten
+
+BLOCK_BYTES = 1 << 20
+LONGEST_LINE = 1 << 22  # no metric record comes near 4 MB; a longer line is binary or one endless dump
+_GZIP = b"\x1f\x8b"
+_ANSI = re.compile(rb"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+# Names that every run of a trainer shares: the folder says which run it is.
+_GENERIC = re.compile(
+    r"(metrics|trainer_state|step_logs|logs?|history|output|train(ing)?|progress|results?|stdout|console)"
+    r"([-_.]?\d+)?",
+    re.IGNORECASE,
+)
+_GENERIC_FOLDER = re.compile(r"checkpoint-\d+|files|raw|logs?|outputs?|results?|runs?|", re.IGNORECASE)
+_MAX_CONFIG_BYTES = 4 << 20
+
+
+@dataclass
+class ReadNotes:
+    """What reading the bytes of a file met; filled while the file streams by."""
+
+    bytes_read: int = 0
+    long_lines: int = 0
+    nul_bytes: int = 0
+    cut_gzip: bool = False
+
+    def findings(self) -> list[Finding]:
+        """The notes that a user should see."""
+        found = []
+        if self.cut_gzip:
+            found.append(
+                Finding(
+                    "truncated-gzip",
+                    "warning",
+                    "the compressed file ends early or is damaged; what came before was read",
+                    "later steps are missing",
+                    "copy the file again, or decompress it with a tool that repairs",
+                )
+            )
+        if self.long_lines:
+            found.append(
+                Finding(
+                    "long-lines-skipped",
+                    "info",
+                    f"{self.long_lines} lines of more than {LONGEST_LINE >> 20} MB were skipped",
+                    value=float(self.long_lines),
+                )
+            )
+        return found
+
+
+@dataclass
+class LineBlocks:
+    """Cuts a stream of bytes into blocks of whole lines, holding at most one unfinished line.
+
+    Attributes
+    ----------
+    separators : bytes
+        Bytes that end a line; console logs are cut at carriage returns as well.
+    """
+
+    notes: ReadNotes
+    separators: bytes = b"\n\r"
+    carry: bytes = b""
+    skipping: bool = field(default=False, init=False)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes; return the whole lines that are complete now (possibly none)."""
+        cut = max(data.rfind(bytes([s])) for s in self.separators) + 1
+        if self.skipping:
+            if cut == 0:
+                return b""
+            first = min(p for p in (data.find(bytes([s])) for s in self.separators) if p >= 0) + 1
+            data, cut, self.skipping = data[first:], cut - first, False
+        if cut == 0:
+            self.carry += data
+            if len(self.carry) > LONGEST_LINE:
+                self.carry, self.skipping = b"", True
+                self.notes.long_lines += 1
+            return b""
+        whole, self.carry = self.carry + data[:cut], data[cut:]
+        return whole
+
+    def rest(self) -> bytes:
+        """The unfinished last line."""
+        last, self.carry = self.carry, b""
+        return last
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading bytes, decompressing gzip by its magic number.
+
+    Raises
+    ------
+    UnreadableSource
+    """
+    try:
+        handle = path.open("rb")
+    except OSError as error:
+        raise UnreadableSource(
+            f"cannot open: {error.strerror}", where=str(path), hint="check the path and its permissions"
+        ) from error
+    with handle:
+        magic = handle.read(2)
+        handle.seek(0)
+        if magic == _GZIP:
+            with gzip.open(handle) as unzipped:
+                yield cast(BinaryIO, unzipped)
+        else:
+            yield handle
+
+
+def chunks(handle: BinaryIO, notes: ReadNotes, size: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Read a file in pieces without NUL bytes; a damaged gzip stream ends early and is noted."""
+    while True:
+        try:
+            data = handle.read(size)
+        except (EOFError, zlib.error, OSError):
+            notes.cut_gzip = True
+            return
+        if not data:
+            return
+        notes.bytes_read += len(data)
+        if b"\0" in data:  # holes of a crashed disk write, and UTF-16 from a Windows shell
+            notes.nul_bytes += data.count(b"\0")
+            data = data.replace(b"\0", b"")
+        yield data
+
+
+def lines(path: Path, notes: ReadNotes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the lines of a file and whether each is closed by a newline (only the last one may not be)."""
+    blocks = LineBlocks(notes, b"\n")
+    with opened(path) as handle:
+        for data in chunks(handle, notes):
+            for line in blocks.feed(data).split(b"\n"):
+                if line:
+                    yield line, True
+    last = blocks.rest()
+    if last.strip():
+        yield last, False
+
+
+def read_all(path: Path, limit: int, notes: ReadNotes) -> bytes:
+    """The whole of a file that is one document.
+
+    Raises
+    ------
+    UnreadableSource
+        Larger than `limit` bytes, or damaged.
+    """
+    parts, total = [], 0
+    with opened(path) as handle:
+        for data in chunks(handle, notes):
+            parts.append(data)
+            total += len(data)
+            if total > limit:
+                raise UnreadableSource(
+                    f"one JSON document of more than {limit >> 20} MB",
+                    where=str(path),
+                    hint="export it as JSON lines, which are read as a stream",
+                )
+    return b"".join(parts)
+
+
+def head_bytes(head: Head) -> bytes:
+    """The first bytes of a file, decompressed if need be, without NUL bytes and byte-order mark."""
+    start = head.start
+    if start.startswith(_GZIP):
+        try:
+            start = zlib.decompressobj(wbits=31).decompress(start, len(start))
+        except zlib.error:
+            return b""
+    return start.replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe")
+
+
+def head_lines(head: Head, most: int = 30) -> list[str]:
+    """The first whole lines that are not blank (a line cut by the end of the head is left out)."""
+    start = head_bytes(head)
+    text = start.decode("utf-8", errors="replace")
+    found = text.split("\n")
+    whole_file = head.size <= len(head.start) and not head.start.startswith(_GZIP)
+    if not whole_file and len(found) > 1:
+        found.pop()
+    return [line.rstrip("\r") for line in found if line.strip()][:most]
+
+
+def strip_ansi(line: bytes) -> bytes:
+    """Remove terminal control sequences (colours, cursor movements, titles)."""
+    return _ANSI.sub(b"", line) if b"\x1b" in line else line
+
+
+def run_name(path: Path) -> str:
+    """A name for the run in a file: the file's, or the folder's where the trainer names all files alike."""
+    stem = path.name
+    while Path(stem).suffix.lower() in {".gz", ".jsonl", ".json", ".log", ".txt", ".out", ".csv", ".tsv",
+                                        ".md", ".ipynb", ".parquet", ".ndjson", ".err"}:  # fmt: skip
+        stem = Path(stem).stem
+    if not _GENERIC.fullmatch(stem):
+        return stem
+    for folder in path.absolute().parents:
+        if not _GENERIC_FOLDER.fullmatch(folder.name):
+            return folder.name
+    return stem
+
+
+def sibling_config(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """Flat configuration from JSON files beside a log; anything unreadable there is passed over."""
+    config: dict[str, Any] = {}
+    for name in names:
+        beside = path.parent / name
+        try:
+            if beside.is_file() and beside.stat().st_size <= _MAX_CONFIG_BYTES:
+                told = json.loads(beside.read_bytes())
+                if isinstance(told, Mapping):
+                    config.update(flatten(told))
+        except (OSError, ValueError, RecursionError):
+            continue
+    return config
+
+
+def no_records(path: Path, looked_for: str, hint: str) -> UnreadableSource:
+    """The error of a file that is readable and holds no metrics."""
+    return UnreadableSource("no metric lines found", where=str(path), why=looked_for, hint=hint)
