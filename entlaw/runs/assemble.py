@@ -190,7 +190,8 @@ def _stitch(
     for segment in segments:
         start = min(segment)
         if kept and start <= min(kept):
-            carried = _same_policy(kept, segment, data, clock)
+            aside = clock | _settings(kept, data) & _settings(segment, data)
+            carried = _same_policy(kept, segment, data, aside)
             findings.append(
                 Finding(
                     "aborted-run-dropped",
@@ -205,7 +206,7 @@ def _stitch(
             if carried == 0:
                 kept = {}
             else:
-                kept = {s: r for s, r in kept.items() if s in segment and _equal(r, segment[s], data, clock)}
+                kept = {s: r for s, r in kept.items() if s in segment and _equal(r, segment[s], data, aside)}
         elif kept:
             overlap = [s for s in kept if s >= start]
             findings.append(
@@ -223,20 +224,28 @@ def _stitch(
     return kept, findings
 
 
-def _equal(one: list[int], two: list[int], data: np.ndarray, clock: np.ndarray) -> bool:
-    """Whether two passes over a step logged the same numbers wherever both logged one (clocks aside)."""
+def _settings(segment: dict[float, list[int]], data: np.ndarray) -> np.ndarray:
+    """Columns that never change within a segment, such as a planned number of steps: no trace of the policy."""
+    rows = data[[r for rows in segment.values() for r in rows]]
+    low = np.where(np.isnan(rows), np.inf, rows).min(axis=0)
+    high = np.where(np.isnan(rows), -np.inf, rows).max(axis=0)
+    return low >= high
+
+
+def _equal(one: list[int], two: list[int], data: np.ndarray, aside: np.ndarray) -> bool:
+    """Whether two passes over a step logged the same numbers wherever both logged one (clocks and settings aside)."""
     a = pd.DataFrame(data[one]).bfill().iloc[0].to_numpy()
     b = pd.DataFrame(data[two]).bfill().iloc[0].to_numpy()
-    both = ~np.isnan(a) & ~np.isnan(b) & ~clock
+    both = ~np.isnan(a) & ~np.isnan(b) & ~aside
     # Many numbers in common, and not all of them zeros or ones, before calling two policies the same.
     return bool(both.sum() >= 2 and (a[both] == b[both]).all() and len(np.unique(a[both])) >= 2)
 
 
 def _same_policy(
-    old: dict[float, list[int]], new: dict[float, list[int]], data: np.ndarray, clock: np.ndarray
+    old: dict[float, list[int]], new: dict[float, list[int]], data: np.ndarray, aside: np.ndarray
 ) -> int:
     """Number of steps at which the aborted run and its repetition are the same policy."""
-    return sum(s in new and _equal(rows, new[s], data, clock) for s, rows in old.items())
+    return sum(s in new and _equal(rows, new[s], data, aside) for s, rows in old.items())
 
 
 def _collect(
