@@ -117,13 +117,13 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
             line(choice["what"], f"{choice['chosen']}  <- {choice['why']}{others}")
         line("steps", f"{told['steps']['first']:g} to {told['steps']['last']:g}, {told['steps']['n']} logged")
         gaps = f", {h['gaps']} gaps" if h["gaps"] else ""
-        line("entropy", f"{h['first']:.4g} -> {h['last']:.4g} (min {h['min']:.4g}, max {h['max']:.4g}), "
+        line("H", f"{h['first']:.4g} -> {h['last']:.4g} (min {h['min']:.4g}, max {h['max']:.4g}), "
              f"{h['n']} values, every {h['every']:g} steps{gaps}")  # fmt: skip
         note = f"; {e['note']}" if e["note"] else ""
-        line("meaning", f"{e['estimator']}, {e['unit']}, {e['averaging']}, temperature {e['temperature']}, "
+        line("H is", f"{e['estimator']}, {e['unit']}, {e['averaging']}, temperature {e['temperature']}, "
              f"{e['when']}{note}")  # fmt: skip
         if r["n"]:
-            line("performance", f"{r['first']:.4g} -> {r['last']:.4g} (max {r['max']:.4g}), {r['n']} evaluations "
+            line("R", f"{r['first']:.4g} -> {r['last']:.4g} (max {r['max']:.4g}), {r['n']} evaluations "
                  f"({r['kind']}), unit: {r['unit']}")  # fmt: skip
         line(
             "pairs", f"{told['pairs']} (entropy, score) pairs, {told['pairs_by_step_36']} of them by step 36"

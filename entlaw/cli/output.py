@@ -23,12 +23,12 @@ _COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that is plain and wide when not a terminal, so that pipes get whole lines."""
+    """A console that is plain when not a terminal, and breaks no line there, so that pipes get whole ones."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 160
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    terminal = stream.isatty()
+    return Console(file=stream, width=None if terminal else 200, highlight=False, soft_wrap=not terminal)
 
 
 def plain(value: Any) -> Any:

@@ -152,7 +152,6 @@ def test_refusal_says_what_to_do(capsys, tmp_path):
     [
         ("bihan_verl_ppo/raw/verl_demo.log", 4),  # resumed at step 101, entropy long gone
         ("format_samples/offline_run_without_history.wandb", 3),
-        ("format_samples/logic_rl_wandb_output.log", 3),
     ],
 )
 def test_real_logs_that_must_be_refused(capsys, log, code):
