@@ -109,6 +109,8 @@ class Fit:
         The noise model's figures (rho, s, binomial variance, weights ...), for the curious.
     findings : tuple of Finding
         Worst first; empty until diagnosed.
+    posterior : entlaw.law.intervals.Posterior
+        The distribution behind all of the above; forecasts and other error models start from it.
     """
 
     a: float
@@ -126,6 +128,7 @@ class Fit:
     prediction_at: Callable[[np.ndarray, float], Band] = field(repr=False)
     noise: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    posterior: Any = field(default=None, repr=False)
 
     @property
     def n(self) -> int:

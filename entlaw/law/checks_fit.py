@@ -1,0 +1,207 @@
+"""Checks of the scores and of the fit itself: enough points, a score that can have a ceiling, a line that is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from entlaw.findings import Finding
+from entlaw.law.evidence import Evidence
+
+# A line has two parameters: with 3 points one residual is left, and a Student t with 1 degree of freedom.
+FEWEST, FEW = 4, 8
+# Scores may leave [0, 1] by this much through rounding.
+SCORE_SLACK = 0.01
+# Percent beside fractions: a jump of more than this factor between neighbouring values, across 1.
+MIXED_RATIO = 10.0
+# At this leverage a point's own residual is 1/50 of its error: it is not tested, it is obeyed.
+LEVERAGE_ERROR, LEVERAGE_WARNING = 0.98, 0.85
+# A ceiling that moves by more than its whole 95 % half-width when one point goes.
+MOVES_BY_HALF_WIDTHS = 1.0
+# Small enough that a true line seldom raises it, also with several checks run side by side.
+SURE = 0.01
+# Beyond twice the standard error of a lag-1 autocorrelation under white noise.
+AUTOCORRELATION_SE = 2.0
+# Half the possible range of a score: an interval this wide excludes little; the whole range: nothing.
+WIDE, USELESS = 0.5, 1.0
+# Scores are a fraction of 1; below this nothing is measured.
+NO_SPREAD = 1e-9
+# 2.5 % of measurements made at the ceiling itself lie above the band by noise; four times that does not happen.
+ABOVE_SHARE = 0.1
+
+
+def count(e: Evidence) -> Iterator[Finding]:
+    """Enough evaluations in the window?"""
+    n = len(e.step)
+    where = "" if e.until_step is None else f" up to step {e.until_step:g}"
+    if n < FEWEST:
+        more = f"; the run has {n + e.later.shape[1]} in all" if e.later.shape[1] else ""
+        yield Finding(
+            "too-few-evaluations", "error", f"{n} evaluation{'' if n == 1 else 's'}{where}{more}",
+            f"with fewer than {FEWEST} points a line always fits, and no interval can be trusted",
+            "fit a longer window (--until-step, --all), evaluate more often, or use the training score (--on train)",
+            float(n),
+        )  # fmt: skip
+    elif n < FEW:
+        yield Finding(
+            "few-evaluations", "warning", f"{n} evaluations{where}",
+            "the size of the noise is hardly known, so the intervals are wide and rest on assumptions",
+            "evaluate more often early in the run; give --problems and --samples", float(n),
+        )  # fmt: skip
+
+
+def score(e: Evidence) -> Iterator[Finding]:
+    """Can these numbers have a ceiling?"""
+    r = e.performance
+    if len(r) == 0:
+        return
+    if len(r) >= 2 and np.ptp(r) <= NO_SPREAD:
+        yield Finding(
+            "performance-constant", "error", f"performance is {r[0]:.4g} at all {len(r)} points",
+            "nothing was learned or nothing was measured: the slope is zero by construction",
+            "check the key, and whether the verifier works", 0.0,
+        )  # fmt: skip
+    ordered = np.sort(r)
+    inside, outside = ordered[(ordered > 0) & (ordered <= 1.0)], ordered[ordered > 1.0 + SCORE_SLACK]
+    if len(inside) and len(outside) and outside[0] > MIXED_RATIO * inside[-1]:
+        yield Finding(
+            "performance-mixed-units", "error",
+            f"{len(inside)} scores are at most {inside[-1]:.3g} and {len(outside)} at least {outside[0]:.3g}",
+            "percent and fractions in one series: no line goes through both",
+            "bring the scores to one unit, or choose a key that has one", float(outside[0]),
+        )  # fmt: skip
+    elif r.min() < -SCORE_SLACK or r.max() > 1.0 + SCORE_SLACK:
+        yield Finding(
+            "performance-not-a-score", "error" if e.answers_known else "warning",
+            f"performance runs from {r.min():.3g} to {r.max():.3g}, not within 0 to 1",
+            "binomial noise is defined for a share of right answers only" if e.answers_known else
+            "a reward with format or length terms has no accuracy for a ceiling",
+            "leave out --problems, or choose an accuracy key" if e.answers_known else
+            "choose an accuracy key (--on KEY)",
+            float(r.max()),
+        )  # fmt: skip
+
+
+def slope(e: Evidence) -> Iterator[Finding]:
+    """Does R rise as H falls?"""
+    fit = e.fit
+    if fit is None or np.ptp(e.performance) <= NO_SPREAD:
+        return
+    if not fit.a > 0:
+        yield Finding(
+            "slope-not-positive", "error", f"a = {fit.a:.3g}: performance does not rise as entropy falls",
+            "the law needs a > 0; b - a is then a floor, not a ceiling",
+            "look whether R falls or H rises, and for which steps; another window may hold the law", fit.a,
+        )  # fmt: skip
+        return
+    i = fit.posterior.slope_interval(fit.ceiling_interval.level)
+    if not i.lo > 0:
+        yield Finding(
+            "slope-uncertain", "warning", f"a = {fit.a:.3g}, {i.level:.0%} interval [{i.lo:.3g}, {i.hi:.3g}] holds 0",
+            "these points do not show that R follows H at all",
+            "fit a longer window or evaluate on more problems", i.lo,
+        )  # fmt: skip
+
+
+def influence(e: Evidence) -> Iterator[Finding]:
+    """Is it one point that draws the line?"""
+    fit = e.fit
+    if fit is None or fit.n < 3:
+        return
+    p = fit.points
+    top = int(np.argmax(p.leverage))
+    moved = np.abs(p.ceiling_without - fit.ceiling)
+    half = 0.5 * fit.ceiling_interval.width
+    far = int(np.nanargmax(moved)) if np.isfinite(moved).any() else top
+    if p.leverage[top] > LEVERAGE_WARNING:
+        severe = p.leverage[top] > LEVERAGE_ERROR
+        yield Finding(
+            "one-point-carries-fit", "error" if severe else "warning",
+            f"the point at step {p.step[top]:g} has leverage {p.leverage[top]:.3f}; without it the ceiling is "
+            f"{p.ceiling_without[top]:.3g} instead of {fit.ceiling:.3g}",
+            "the slope is drawn through that point whatever its error; the others cover almost no range of exp(H)",
+            "evaluate more often while the entropy falls, and compare with a fit without that point",
+            float(p.leverage[top]),
+        )  # fmt: skip
+    elif np.isfinite(half) and moved[far] > MOVES_BY_HALF_WIDTHS * half:
+        yield Finding(
+            "one-point-carries-fit", "warning",
+            f"without the point at step {p.step[far]:g} the ceiling is {p.ceiling_without[far]:.3g} instead of "
+            f"{fit.ceiling:.3g}",
+            "one evaluation moves the answer by more than its interval",
+            "look at that evaluation; compare with a fit without it", float(moved[far]),
+        )  # fmt: skip
+
+
+def shape(e: Evidence) -> Iterator[Finding]:
+    """Is it a line, and are its errors independent?"""
+    fit = e.fit
+    if fit is None:
+        return
+    p = fit.noise.get("curvature_p", np.nan)
+    if p < SURE:
+        yield Finding(
+            "curvature", "warning", f"R bends against exp(H) (p = {p:.2g} for an added square)",
+            "a curved relation fitted by a line misses the ceiling in one direction, and no interval here knows",
+            "compare windows; early format learning or saturation bends the curve", float(p),
+        )  # fmt: skip
+    r1, n = fit.residual_autocorrelation, fit.n
+    if n >= FEW and r1 > AUTOCORRELATION_SE / np.sqrt(n):
+        taken = fit.method == "careful"
+        yield Finding(
+            "residuals-autocorrelated", "info" if taken else "warning",
+            f"lag-1 autocorrelation of the residuals is {r1:.2f}",
+            "neighbouring evaluations err together"
+            + ("; the careful intervals allow for it" if taken else ", so least-squares intervals are too narrow"),
+            "" if taken else "use --method careful", r1,
+        )  # fmt: skip
+
+
+def ceiling(e: Evidence) -> Iterator[Finding]:
+    """Is the ceiling a possible number, narrow enough to use, and above what was reached?"""
+    fit = e.fit
+    if fit is None:
+        return
+    i = fit.ceiling_interval
+    bounded = (
+        len(e.performance) > 0
+        and e.performance.min() >= -SCORE_SLACK
+        and e.performance.max() <= 1 + SCORE_SLACK
+    )
+    if bounded and not -SCORE_SLACK <= fit.ceiling <= 1.0 + SCORE_SLACK:
+        yield Finding(
+            "ceiling-outside", "warning", f"the ceiling is {fit.ceiling:.3g}, outside 0 to 1",
+            "a score cannot go there: the line must bend before H = 0 (reported as fitted, not clipped)",
+            "read it as 'no ceiling below 1 is visible yet'" if fit.ceiling > 1 else "look at the slope's sign",
+            fit.ceiling,
+        )  # fmt: skip
+    if bounded and not i.width <= WIDE:
+        severe = not i.width <= USELESS
+        yield Finding(
+            "ceiling-not-identified", "error" if severe else "warning",
+            f"the {i.level:.0%} interval of the ceiling is {i.width:.2g} wide",
+            "that is " + ("as wide as all possible scores" if severe else "half of all possible scores"),
+            "fit a longer window, evaluate on more problems, or give --problems and --samples", i.width,
+        )  # fmt: skip
+    if not np.isfinite(i.hi):
+        return
+    top = float(fit.prediction_at(np.zeros(1), i.level).hi[0])  # one measurement at the ceiling
+    later = e.later[2] > top
+    if later.size and later.mean() > ABOVE_SHARE:
+        yield Finding(
+            "points-above-ceiling", "warning",
+            f"{later.sum()} of {later.size} later scores are above the ceiling by more than noise (up to "
+            f"{e.later[2].max():.3g}; {top:.3g} could be noise)",
+            "the run has passed the ceiling that its early part promised: the law failed here",
+            "fit a longer window; do not quote this ceiling", float(later.mean()),
+        )  # fmt: skip
+    fitted = e.performance > top
+    if fitted.mean() > ABOVE_SHARE:
+        yield Finding(
+            "points-above-ceiling", "warning",
+            f"{fitted.sum()} of {fitted.size} fitted scores are above the ceiling by more than noise (up to "
+            f"{e.performance.max():.3g}; {top:.3g} could be noise)",
+            "a ceiling that was passed is none: the line does not hold at the low end of H",
+            "look at the late points; a steep early phase may draw the line", float(fitted.mean()),
+        )  # fmt: skip
