@@ -42,11 +42,15 @@ def fit_figure(fit: Fit, run: Run, format: str = "pdf", level: float = 0.95) -> 
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(style.rc()):
-        figure = Figure(figsize=(style.COLUMN_WIDTH, 4.6), layout="constrained")
-        axes = figure.subplot_mosaic([["law"], ["R"], ["H"]], height_ratios=[3.4, 1.0, 1.0])
+        figure = Figure(figsize=(style.COLUMN_WIDTH, 5.0), layout="constrained")
+        axes = figure.subplot_mosaic([["law"], ["key"], ["R"], ["H"]], height_ratios=[3.2, 0.75, 1.0, 1.0])
         axes["R"].sharex(axes["H"])
         axes["R"].tick_params(labelbottom=False)
         _draw_law(axes["law"], fit, run, level)
+        # The key stands apart: any corner of the plot may hold points.
+        axes["key"].axis("off")
+        axes["key"].legend(*axes["law"].get_legend_handles_labels(), loc="center", ncols=2, handlelength=1.6,
+                           borderaxespad=0, columnspacing=1.2)  # fmt: skip
         _draw_steps(axes["R"], axes["H"], fit, run)
         out = io.BytesIO()
         figure.savefig(out, format=format, metadata=_METADATA[format])
@@ -81,7 +85,6 @@ def _draw_law(ax: Axes, fit: Fit, run: Run, level: float) -> None:
     ax.set_xlabel("policy entropy H (nats per token)")
     ax.set_ylabel(_label(run))
     ax.set_title(_title(run, fit))
-    ax.legend(loc="best", handlelength=1.6, borderaxespad=0.2)
 
 
 def _window(observed: np.ndarray, seen: np.ndarray, room: float) -> tuple[float, float]:

@@ -295,6 +295,9 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
     if infinite:
         points = points[np.isfinite(points).all(axis=1)].reset_index(drop=True)
         findings.append(Finding("infinite-values", "warning", f"{infinite} infinite values were left out"))
+    framework = str(
+        raw.config.get("framework", framework)
+    )  # what the run says of itself beats its keys' spelling
     if raw.provenance.framework in ("unknown", "") and framework != "unknown":
         raw = replace(raw, provenance=replace(raw.provenance, framework=framework))
     return Run(
