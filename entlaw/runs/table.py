@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,14 +66,20 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield name, value
 
 
-class RowBuilder:
-    """Collects records into a float64 frame, holding numbers only (16 bytes a value).
+_MOST_SHAPES = 256  # records of one run have few key sequences; beyond that, each key is kept apart
 
-    A sparse key costs nothing in the rows that lack it, so a log of gigabytes with few numbers fits.
+
+class RowBuilder:
+    """Collects records into a float64 frame, holding numbers only (8 to 16 bytes a value).
+
+    Records with the same keys in the same order are kept together, so that a row costs one append. A sparse key
+    costs nothing in the rows that lack it, so a log of gigabytes with few numbers fits.
     """
 
     def __init__(self) -> None:
+        self._shapes: dict[tuple[str, ...], tuple[array[int], array[float]]] = {}
         self._columns: dict[str, tuple[array[int], array[float]]] = {}
+        self._order: dict[str, None] = {}
         self.n_rows = 0
 
     def add(self, record: Mapping[str, Any]) -> bool:
@@ -84,28 +90,60 @@ class RowBuilder:
         bool
             Whether the record held at least one number (otherwise no row is added).
         """
-        row, any_number = self.n_rows, False
-        for key, value in flatten(record):
-            number = parse_number(value)
-            if number is None:
-                continue
-            column = self._columns.get(key)
-            if column is None:
-                column = self._columns[key] = (array("q"), array("d"))
-            if column[0] and column[0][-1] == row:  # a key twice in one record: the last one counts
-                column[1][-1] = number
+        keys: list[str] = []
+        values: list[float] = []
+        for key, value in record.items():
+            kind = type(value)
+            if kind is float:
+                keys.append(key)
+                values.append(value)
+            elif kind is not str and isinstance(value, Mapping):
+                for inner, deep in flatten(value, str(key)):
+                    number = parse_number(deep)
+                    if number is not None:
+                        keys.append(inner)
+                        values.append(number)
             else:
-                column[0].append(row)
-                column[1].append(number)
-            any_number = True
-        self.n_rows += any_number
-        return any_number
+                number = parse_number(value)
+                if number is not None:
+                    keys.append(str(key))
+                    values.append(number)
+        return self.add_numbers(tuple(keys), values)
+
+    def add_numbers(self, keys: tuple[str, ...], values: Sequence[float]) -> bool:
+        """Append one record of numbers; of a key that is there twice, the last one counts.
+
+        Returns
+        -------
+        bool
+            Whether there was a number.
+        """
+        if not keys:
+            return False
+        shape = self._shapes.get(keys)
+        if shape is None:
+            self._order.update(dict.fromkeys(keys))
+            if len(self._shapes) < _MOST_SHAPES:
+                shape = self._shapes[keys] = (array("q"), array("d"))
+        if shape is not None:
+            shape[0].append(self.n_rows)
+            shape[1].extend(values)
+        else:
+            for key, value in dict(zip(keys, values, strict=True)).items():
+                column = self._columns.setdefault(key, (array("q"), array("d")))
+                column[0].append(self.n_rows)
+                column[1].append(value)
+        self.n_rows += 1
+        return True
 
     def frame(self) -> pd.DataFrame:
         """The records as float64 columns in order of first appearance, index 0..n-1."""
-        data = {}
+        data = {key: np.full(self.n_rows, np.nan) for key in self._order}
+        for keys, (rows, values) in self._shapes.items():
+            where = np.frombuffer(rows, dtype=np.int64)
+            table = np.frombuffer(values, dtype=np.float64).reshape(len(where), len(keys))
+            for j, key in enumerate(keys):
+                data[key][where] = table[:, j]
         for key, (rows, values) in self._columns.items():
-            column = np.full(self.n_rows, np.nan)
-            column[np.frombuffer(rows, dtype=np.int64)] = np.frombuffer(values, dtype=np.float64)
-            data[key] = column
+            data[key][np.frombuffer(rows, dtype=np.int64)] = np.frombuffer(values, dtype=np.float64)
         return pd.DataFrame(data, index=pd.RangeIndex(self.n_rows))

@@ -49,7 +49,10 @@ def config_from_preamble(preamble: bytes) -> dict[str, Any]:
 
 def _split_prefix(line: str) -> tuple[str, str]:
     prefix = _PREFIX.match(line)
-    return (prefix.group(), line[prefix.end() :]) if prefix else ("", line)
+    if prefix is None:
+        return "", line
+    told = prefix.group()  # which process printed the line; a time stamp does not tell
+    return told if told[0] in "([" else "time", line[prefix.end() :]
 
 
 def _overrides(lines: list[str]) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def _dumps(split: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _one_dump(split: list[tuple[str, str]], prefix: str) -> tuple[dict[str, Any], int]:
-    mine = [(i, line) for i, (p, line) in enumerate(split) if _same_process(p, prefix)]
+    mine = [(i, line) for i, (p, line) in enumerate(split) if p == prefix]
     text = "\n".join(line for _, line in mine)
     try:
         value, end = parse_literal(text, 0)
@@ -132,8 +135,3 @@ def _by_columns(lines: list[str]) -> tuple[dict[str, Any], int]:
             if sections:
                 config[".".join([k for _, k in sections] + [key])] = value
     return config, len(lines)
-
-
-def _same_process(one: str, two: str) -> bool:
-    """Prefixes agree but for a time stamp."""
-    return re.sub(r"[\d:,.]+", "", one) == re.sub(r"[\d:,.]+", "", two) if one[:1].isdigit() else one == two

@@ -115,18 +115,20 @@ class ConsoleParser:
         """Take whole lines (``closed=False``: one line that was cut off)."""
         if not block:
             return
-        if self.n_records == 0 and len(self._preamble) < PREAMBLE_BYTES:
-            self._preamble += block[: PREAMBLE_BYTES - len(self._preamble)]
         text = self._separator + block  # so that each line of the block stands behind its separator
-        done = 1
+        done, first = 1, len(text) if self.n_records == 0 else 0
         for start, end, needle in _candidates(text):
             self._track.gap(text, done, end)
             line = text[start:end]
             if needle is _BLANKED and (not line.strip() or line.lstrip().startswith(b"{")):
                 self._track.event(is_record=False)
             self._line(line, closed or end < len(text))
+            if self.n_records and first > start:
+                first = start
             done = end
         self._track.gap(text, done, len(text))
+        if first > 0 and len(self._preamble) < PREAMBLE_BYTES:
+            self._preamble += text[1 : min(first, PREAMBLE_BYTES)]
         self._separator = text[-1:]
 
     def end_line(self) -> None:
@@ -137,9 +139,9 @@ class ConsoleParser:
         if b"step:" in line:
             text = strip_ansi(line).decode("utf-8", errors="replace")
             records, unread = verl_records(text, closed)
-            for record in records:
-                self._values["verl"] += len(record) - 1
-                self._verl.add(record)
+            for keys, values in records:
+                self._values["verl"] += len(keys) - 1
+                self._verl.add_numbers(keys, values)
             self._unread += unread
             if not closed and is_verl(text):
                 self._cut = "the value it ends with was left out, since it may be half a number"
@@ -151,10 +153,11 @@ class ConsoleParser:
     def _dictionary(self, line: str, closed: bool) -> None:
         for record, whole, is_json in _dictionaries(line):
             if whole or not closed:
-                if not self._is_record(record):
+                numbers = _numbers(record)
+                if len(numbers) < 2 or not self._is_record(record):
                     continue
-                self._dict.add(record)
-                self._values["dict"] += len(record)
+                self._dict.add_numbers(tuple(numbers), list(numbers.values()))
+                self._values["dict"] += len(numbers)
                 self._json_rows += is_json
                 if not _STEPS & record.keys():
                     self._stepless_record(self._dict.n_rows - 1, _kind(record))
@@ -171,9 +174,7 @@ class ConsoleParser:
 
     def _is_record(self, record: Mapping[str, Any]) -> bool:
         keys = record.keys()
-        if not (self._marks & keys or _STEPS & keys or any(k.startswith("eval_") for k in keys)):
-            return False
-        return sum(parse_number(v) is not None for v in record.values()) >= 2
+        return bool(self._marks & keys or _STEPS & keys) or any(k.startswith("eval_") for k in keys)
 
     def _looks_lost(self, line: str) -> bool:
         return sum(f"'{mark}'" in line or f'"{mark}"' in line for mark in (*self._marks, "epoch")) >= 2
@@ -290,6 +291,18 @@ def _step_finding(found: Inferred) -> Finding:
         f"records name no step; taken from {found.detail} ({found.step[0]:g}..{found.step[-1]:g})",
         "the step decides which records the fit sees",
     )
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {}
+    for key, value in record.items():
+        try:
+            number = float(value) if "_" not in value else None
+        except (TypeError, ValueError):
+            number = parse_number(value)
+        if number is not None:
+            numbers[key] = number
+    return numbers
 
 
 def _kind(record: Mapping[str, Any]) -> Kind:

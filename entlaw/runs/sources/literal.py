@@ -25,9 +25,12 @@ _DEEPEST = 60
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _PLAIN_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\n": ""}
 
-# One `'key': value` of a flat dictionary; values that hold a comma or a brace are left to the full parser.
-_PAIR = re.compile(
-    r"""['"]([^'"\\]*)['"]\s*:\s*("(?:[^"\\])*"|'(?:[^'\\])*'|[^\s,{}'"\[\]()]+(?:\([^(){}'"]*\))?)\s*([,}])\s*"""
+# `'key': value` of a flat dictionary; values that hold a comma or a brace are left to the full parser.
+_KEY = r"""['"]([^'"\\]*)['"]\s*:\s*"""
+_PLAIN_VALUE = r"""("[^"\\]*"|'[^'\\]*'|[^\s,{}'"\[\]()]+(?:\([^(){}'"]*\))?)"""
+_PAIR = re.compile(rf"{_KEY}{_PLAIN_VALUE}\s*[,}}]\s*")
+_WHOLE = re.compile(
+    rf"\{{\s*(?>{_KEY}{_PLAIN_VALUE}\s*,\s*)*+(?>{_KEY}{_PLAIN_VALUE}\s*,?\s*)?+\}}".replace("(['", "(?:['")
 )
 
 
@@ -82,17 +85,17 @@ def parse_flat(text: str, start: int) -> tuple[dict[str, str], int, bool]:
     closed : bool
         Whether the closing brace was reached; if not, ``pairs`` holds the pairs that a comma completes.
     """
+    whole = _WHOLE.match(text, start)
+    if whole:
+        found = _PAIR.findall(text, start + 1, whole.end())
+        return {k: v[1:-1] if v[0] in "'\"" else v for k, v in found}, whole.end(), True
     pairs: dict[str, str] = {}
     position = start + 1
-    while True:
-        match = _PAIR.match(text, position)
-        if match is None:
-            return pairs, position, False
-        key, value, after = match.groups()
+    while match := _PAIR.match(text, position):
+        key, value = match.groups()
         pairs[key] = value[1:-1] if value[0] in "'\"" else value
         position = match.end()
-        if after == "}":
-            return pairs, position, True
+    return pairs, position, False
 
 
 def _token(text: str, position: int) -> tuple[str, str, int]:

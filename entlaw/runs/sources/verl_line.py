@@ -7,17 +7,26 @@ import re
 from entlaw.runs.table import parse_number
 
 # Not the tail of another key: `training/global_step:4` and `timing_s/step:4` are values of a record.
-_START = re.compile(r"(?<![A-Za-z_/])step:[ ]?(\d{1,15})\s+-\s")
+_START = re.compile(r"step:[ ]?(\d{1,15})\s+-\s")
+_INSIDE_KEY = re.compile(r"[A-Za-z_/]")
 # A value printed as a call, whose arguments may hold a colon: loss:tensor(0.5, device='cuda:0')
 _CALLED = re.compile(r"(.*?):\s*((?:\w+\.)*[A-Za-z]\w*\(.*\))")
 
 
 def is_verl(line: str) -> bool:
     """Whether a line has the beginning of a record."""
-    return _START.search(line) is not None
+    return bool(_starts(line))
 
 
-def verl_records(line: str, closed: bool = True) -> tuple[list[dict[str, float]], int]:
+def _starts(line: str) -> list[re.Match[str]]:
+    # The character before is looked at afterwards: a pattern that begins with fixed text is searched much faster.
+    return [m for m in _START.finditer(line) if not m.start() or not _INSIDE_KEY.match(line, m.start() - 1)]
+
+
+Record = tuple[tuple[str, ...], list[float]]  # keys and values
+
+
+def verl_records(line: str, closed: bool = True) -> tuple[list[Record], int]:
     """Read the records of one line.
 
     Parameters
@@ -30,27 +39,41 @@ def verl_records(line: str, closed: bool = True) -> tuple[list[dict[str, float]]
 
     Returns
     -------
-    records : list of dict
+    records : list of (keys, values)
         Key ``step`` and the pairs as logged.
     unread : int
         Pairs whose value is not a number.
     """
     records, unread = [], 0
-    starts = list(_START.finditer(line))
+    starts = _starts(line)
     for i, start in enumerate(starts):
         last = i + 1 == len(starts)
         body = line[start.end() : len(line) if last else starts[i + 1].start()]
         pieces = body.split(" - ")
         if last and not closed:
             pieces.pop()
-        record, bad = _pairs(pieces)
-        if record:
-            records.append({"step": float(start.group(1)), **record})
+        keys, values, bad = _pairs(pieces)
+        if keys:
+            records.append((("step", *keys), [float(start.group(1)), *values]))
             unread += bad
     return records, unread
 
 
-def _pairs(pieces: list[str]) -> tuple[dict[str, float], int]:
+def _pairs(pieces: list[str]) -> tuple[tuple[str, ...], list[float], int]:
+    """Keys and values of ``key:value`` pieces, and the number of those that cannot be read."""
+    parts = [piece.rpartition(":") for piece in pieces]
+    keys = tuple([key for key, _, _ in parts])
+    texts = [text for _, _, text in parts]
+    try:
+        values = [float(text) for text in texts]
+    except ValueError:
+        return _pairs_one_by_one(pieces)
+    if "" in keys or any(" " in key for key in keys) or "_" in "".join(texts):
+        return _pairs_one_by_one(pieces)
+    return keys, values, 0
+
+
+def _pairs_one_by_one(pieces: list[str]) -> tuple[tuple[str, ...], list[float], int]:
     record: dict[str, float] = {}
     unread, open_key = 0, ""
     for piece in pieces:
@@ -58,12 +81,9 @@ def _pairs(pieces: list[str]) -> tuple[dict[str, float], int]:
         if not colon:  # a key with " - " in it
             open_key += piece + " - "
             continue
-        try:
-            value: float | None = float(text) if "_" not in text else None
-        except ValueError:
-            value = None
+        value = parse_number(text)
         if value is None:
-            key, value = _unusual(piece, key, text)
+            key, value = _called(piece)
         key = (open_key + key).strip()
         open_key = ""
         # Prose after "step:1 - " is not a key; a data set's name with a space in it is.
@@ -71,9 +91,9 @@ def _pairs(pieces: list[str]) -> tuple[dict[str, float], int]:
             unread += 1
         else:
             record[key] = value
-    return record, unread
+    return tuple(record), list(record.values()), unread
 
 
-def _unusual(piece: str, key: str, text: str) -> tuple[str, float | None]:
+def _called(piece: str) -> tuple[str, float | None]:
     called = _CALLED.fullmatch(piece.strip())
-    return (called.group(1), parse_number(called.group(2))) if called else (key, parse_number(text))
+    return (called.group(1), parse_number(called.group(2))) if called else ("", None)
