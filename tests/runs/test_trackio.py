@@ -39,6 +39,9 @@ def blob(record):
 def project(path, runs, configs=True):
     """``runs``: (id, name, config, [(step, record)])."""
     db = sqlite3.connect(path)
+    db.execute(
+        "PRAGMA journal_mode = WAL"
+    )  # as trackio sets it; gone from the folder once the file is closed
     for statement in (METRICS, CONFIGS, INDEX):
         db.execute(statement)
     for run_id, name, config, records in runs:

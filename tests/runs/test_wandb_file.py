@@ -12,7 +12,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import UnreadableSource
@@ -255,6 +255,32 @@ def test_a_damaged_block_costs_that_block_only(tmp_path):
     assert finding.severity == "warning" and finding.value == 1
 
 
+@pytest.mark.parametrize("block", [0, 1, 2, 3])
+def test_a_record_that_lost_its_middle_is_not_glued_together(tmp_path, block):
+    """One record over four blocks, one of them damaged; its neighbours come through."""
+    text = json.dumps("x" * 100_000)
+    records = [
+        writer.history({"_step": t, "loss": t / 7.0, **({"text": text} if t == 1 else {})}) for t in range(3)
+    ]
+    data = bytearray(writer.frame([*records, writer.exit_()]))
+    assert len(data) > 3 * 32768
+    data[block * 32768 + 500] ^= 64
+    (tmp_path / "a.wandb").write_bytes(data)
+    raw = read(tmp_path / "a.wandb")
+    # The last block also holds what comes after the long record.
+    assert list(raw.rows["_step"]) == ([0] if block == 3 else [0, 2])
+    assert "corrupt-blocks" in codes(raw) and "undecodable-values" not in codes(raw)
+
+
+def test_a_writer_that_died_and_was_followed_by_another_is_noticed(tmp_path):
+    """A record begins, never ends, and whole records follow."""
+    begun = writer.frame([writer.history({"_step": 0, "text": json.dumps("x" * 50_000)})])[:32768]
+    data = writer.frame([writer.history({"_step": 1, "loss": 0.5}), writer.exit_()], start=begun)
+    (tmp_path / "a.wandb").write_bytes(data)
+    raw = read(tmp_path / "a.wandb")
+    assert list(raw.rows["_step"]) == [1] and "corrupt-blocks" in codes(raw)
+
+
 def test_a_zeroed_block_is_damage_not_padding(tmp_path):
     data = bytearray(BIG_BYTES)
     data[32768:65536] = bytes(32768)
@@ -476,6 +502,7 @@ def test_a_real_file_without_history():
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=12))
+@example([b"\x80\x80\x80\x80\x10\x00", b"\xf8\xff\xff\xff\x0f\x00"])  # field numbers 2^29 and 2^29 - 1
 def test_walk_and_fields_agree_on_any_bytes(messages):
     """The decoder of many and the decoder of one: same fields, same verdict on what is not protobuf."""
     buf = wire.padded(b"".join(messages))

@@ -57,7 +57,8 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         with closing(_open(path)) as db:
             _check_sound(db, path)
             return _runs(db, path)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, MemoryError, UnicodeDecodeError) as error:
+        # SQLite quotes damaged names in its messages, and they need not be UTF-8; a damaged length can be huge.
         raise _unreadable(error, path) from error
 
 
