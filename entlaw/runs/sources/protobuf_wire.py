@@ -213,7 +213,8 @@ def walk(buf: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> Fields:
         at = base[message] + k
         for target, column in zip(out, (message, *columns), strict=True):
             target[at] = column
-    return Fields(*out, bad)
+    message_, number, wire_, start_, end_ = out
+    return Fields(message_, number, wire_, start_, end_, bad)
 
 
 def _ends(
