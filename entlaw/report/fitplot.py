@@ -65,11 +65,11 @@ def _draw_law(ax: Axes, fit: Fit, run: Run, level: float) -> None:
     prediction, line = fit.prediction_at(grid, level), fit.line_at(grid, level)
     percent = f"{level:.0%}"
     ax.fill_between(grid, prediction.lo, prediction.hi, color=style.PREDICTION_BAND, lw=0,
-                    label=f"next measurement, {percent}")  # fmt: skip
+                    label=f"next score, {percent}")  # fmt: skip
     ax.fill_between(grid, line.lo, line.hi, color=style.LINE_BAND, lw=0, label=f"line, {percent}")
     ax.plot(grid, line.mean, color=style.INK, lw=1.1, label=r"$R = b - a\,e^{H}$")
     ax.plot(points["entropy"][later], points["performance"][later], "o", ms=3, mfc="white", mec=style.GREY, mew=0.7,
-            label="later points (not fitted)" if later.any() else None)  # fmt: skip
+            label="later points" if later.any() else None)  # fmt: skip
     ax.plot(
         fit.points.entropy, fit.points.performance, "o", ms=3.4, color=style.INK, label=_fitted_label(fit)
     )
@@ -139,7 +139,7 @@ def _label(run: Run) -> str:
 
 def _title(run: Run, fit: Fit) -> str:
     name = run.name if len(run.name) <= 44 else f"{run.name[:20]}…{run.name[-22:]}"
-    return f"{name}\n{fit.method} fit"
+    return f"{name}: {fit.method} fit"
 
 
 def fit_csv(fit: Fit, run: Run) -> str:
