@@ -24,7 +24,7 @@ SIGNIFICANT = 3.0
 LEAST_CHANGE = 0.05
 # Of what fell, this share came back: the path is walked twice, and R need not have gone back with it.
 TURNED_UP_WARNING, TURNED_UP_ERROR = 0.2, 0.5
-# From near zero a small share of the fall can be a large change of the policy: three times its low, and a tenth of a nat.
+# From near zero a small share of the fall can be another policy: three times its low, and a tenth of a nat.
 TURNED_UP_RATIO, TURNED_UP_NATS = 3.0, 0.1
 # "Exploded": beyond its own start by a half, and by more than a tenth of a nat.
 EXPLODED_RATIO, EXPLODED_NATS = 1.5, 0.1

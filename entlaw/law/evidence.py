@@ -8,12 +8,18 @@ from functools import cached_property
 import numpy as np
 
 from entlaw.law.results import Fit
+from entlaw.law.smooth import block_means
 from entlaw.runs.run import Run
+
+# Longer series are averaged to this many values first.
+_MOST = 600
+# From this width on a trimmed mean has something to trim; below, a level is a median.
+_TRIM_FROM = 10
 
 
 @dataclass(frozen=True)
 class Trend:
-    """How a noisy series goes, from medians over stretches of it.
+    """How a noisy series goes, from levels (medians, or trimmed means of many values) of stretches of it.
 
     Attributes
     ----------
@@ -81,6 +87,8 @@ class Evidence:
 
 def trend_of(values: np.ndarray) -> Trend | None:
     """Levels of a series (see :class:`Trend`); None with fewer than 3 values."""
+    if len(values) > _MOST:
+        values = block_means(values, _MOST, values)[1][0]
     m = len(values)
     if m < 3:
         return None
@@ -88,7 +96,9 @@ def trend_of(values: np.ndarray) -> Trend | None:
     ends = int(np.clip(m // 8, 1, 5))
     width = max(ends, m // 12)
     windows = np.lib.stride_tricks.sliding_window_view(values, width)
-    level = np.median(windows, axis=1)
+    # The mean is what the policy's entropy is; a tenth is cut off either side, where single batches go astray.
+    cut = max(width // 10, (width - 1) // 2 if width < _TRIM_FROM else 0)
+    level = np.sort(windows, axis=1)[:, cut : width - cut].mean(axis=1)
     lowest = int(np.argmin(level))
     end = float(np.median(values[-ends:]))
     # Second differences cancel a trend; 1.4826 and 6 make their median a standard deviation of one value.

@@ -94,11 +94,9 @@ def fit_points(
         if (
             np.ptp(np.exp(used)) <= 1e-12 * np.exp(used).max()
         ):  # smoothed to a constant: nothing left to fit on
-            used, smoothed = (
-                h,
-                replace(smoothed, entropy=h, covariance=0.0 * smoothed.covariance, changed=False),
-            )
-        regression = _careful(t, used, r, smoothed.covariance, answers)
+            smoothed = replace(smoothed, entropy=h, error_factor=np.zeros((len(h), 0)), changed=False)
+            used = h
+        regression = _careful(t, used, r, smoothed.error_factor, answers)
         details = {"entropy_noise_sd": smoothed.noise_sd, "entropy_smoothed": smoothed.changed}
     post = regression.posterior
     residual = r - (post.b - post.a * np.exp(used))
@@ -210,21 +208,18 @@ def lag_one(residual: np.ndarray) -> float:
 
 
 def _careful(
-    t: np.ndarray, h: np.ndarray, r: np.ndarray, h_covariance: np.ndarray, answers: float | None
+    t: np.ndarray, h: np.ndarray, r: np.ndarray, h_error: np.ndarray, answers: float | None
 ) -> noise.Regression:
     """The careful regression, long runs averaged in time first."""
     # E[exp(H)] for a normal error of H: the regressor must be the expectation of x, not x of the expectation.
-    x = np.exp(h + 0.5 * np.diag(h_covariance))
-    x_covariance = x[:, None] * h_covariance * x[None, :]
-    some = x_covariance if np.any(h_covariance) else None
+    x = np.exp(h + 0.5 * np.sum(h_error**2, axis=1))
+    x_error = x[:, None] * h_error
     if len(t) <= MAX_POINTS:
-        return noise.careful(t, x, r, answers=answers, x_covariance=some)
+        return noise.careful(t, x, r, answers=answers, x_error=x_error)
     count, (bt, bx, br) = block_means(t, MAX_POINTS, t, x, r)
-    into = np.repeat(np.eye(MAX_POINTS) / count, count, axis=1)
-    blocks = noise.careful(
-        bt, bx, br, answers=answers, count=count.astype(float),
-        x_covariance=None if some is None else into @ some @ into.T,
-    )  # fmt: skip
+    first = np.concatenate([[0], np.cumsum(count)[:-1]])
+    block_error = np.add.reduceat(x_error, first, axis=0) / count[:, None] if x_error.size else x_error[first]
+    blocks = noise.careful(bt, bx, br, answers=answers, count=count.astype(float), x_error=block_error)
     # A point is one of `count` equal shares of its block's mean.
     each = np.repeat(blocks.leverage / count, count)
     post = blocks.posterior

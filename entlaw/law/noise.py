@@ -124,7 +124,7 @@ def careful(
     *,
     answers: float | None = None,
     count: np.ndarray | None = None,
-    x_covariance: np.ndarray | None = None,
+    x_error: np.ndarray | None = None,
 ) -> Regression:
     """Generalised least squares, averaged over the noise grid.
 
@@ -137,8 +137,8 @@ def careful(
         quantiles are Student t.
     count : ndarray, shape (n,), optional
         How many scores were averaged into each point (long logs).
-    x_covariance : ndarray, shape (n, n), optional
-        Of the error that is left in x after smoothing.
+    x_error : ndarray, shape (n, k), optional
+        Factor F of the covariance F F' of what is left unknown of x after smoothing.
 
     Returns
     -------
@@ -157,10 +157,10 @@ def careful(
     white = binomial_variance(fitted, float(answers)) if answers is not None else np.ones(n)
     unit = float(white.mean())
     nugget = np.diag(white / count)
-    if x_covariance is not None:
+    if x_error is not None and x_error.size:
         per = 1.0 if known else float(plain.posterior.nugget[0]) * float(count.mean())
         if np.isfinite(per) and per > 0:
-            nugget = nugget + plain.posterior.a**2 * x_covariance / per
+            nugget = nugget + plain.posterior.a**2 * (x_error @ x_error.T) / per
     lower = np.linalg.cholesky(nugget)
 
     tau = _correlation_times(step)

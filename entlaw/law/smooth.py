@@ -35,8 +35,9 @@ class Smoothed:
     ----------
     entropy : ndarray, shape (n,)
         Smoothed H, nats/token.
-    covariance : ndarray, shape (n, n)
-        Of the remaining error of H; zero when nothing was smoothed.
+    error_factor : ndarray, shape (n, k)
+        F with F F' the covariance of the remaining error of H; k = 0 when nothing was smoothed. A factor, because the
+        covariance of ten thousand points would fill the memory.
     noise_sd : float
         Estimated noise of one logged value.
     changed : bool
@@ -44,7 +45,7 @@ class Smoothed:
     """
 
     entropy: np.ndarray
-    covariance: np.ndarray
+    error_factor: np.ndarray
     noise_sd: float
     changed: bool
 
@@ -86,33 +87,28 @@ def smooth_entropy(step: np.ndarray, entropy: np.ndarray, at: np.ndarray, logged
     -------
     Smoothed
     """
-    as_logged = Smoothed(logged, np.zeros((len(at), len(at))), 0.0, False)
+    as_logged = Smoothed(logged, np.zeros((len(at), 0)), 0.0, False)
     if len(step) < MIN_VALUES or np.ptp(entropy) == 0 or at.min() < step[0] or at.max() > step[-1]:
         return as_logged
-    count = np.ones(len(step))
+    ends, count = step[[0, -1]], np.ones(len(step))
     if len(step) > MAX_KNOTS:
-        ends = step[[0, -1]]
         count, (step, entropy) = block_means(step, MAX_KNOTS, step, entropy)
-    else:
-        ends = step[[0, -1]]
     time = (step - ends[0]) / (ends[1] - ends[0])
     wanted = (at - ends[0]) / (ends[1] - ends[0])
     fits = [_spline(_stretch(time, c), entropy, _stretch(wanted, c)) for c in _STRETCHES]
     best = min(fits, key=lambda f: f.score)
     noise_sd = best.noise_sd * float(np.sqrt(count.mean()))
-    if best.noise_sd <= ALREADY_SMOOTH * np.ptp(entropy) and len(step) == len(count) and count.max() == 1:
+    if count.max() == 1 and best.noise_sd <= ALREADY_SMOOTH * np.ptp(entropy):
         return as_logged
     read = _interpolation(time, wanted)
-    covariance = best.noise_sd**2 * read @ best.hat @ read.T
-    return Smoothed(
-        np.maximum(best.value, 0.0) if entropy.min() >= 0 else best.value, covariance, noise_sd, True
-    )
+    value = np.maximum(best.value, 0.0) if entropy.min() >= 0 else best.value
+    return Smoothed(value, best.noise_sd * read @ best.hat_root, noise_sd, True)
 
 
 @dataclass(frozen=True)
 class _Spline:
     value: np.ndarray  # at the wanted places
-    hat: np.ndarray  # posterior covariance at the knots in units of the noise variance
+    hat_root: np.ndarray  # its square is the posterior covariance at the knots in units of the noise variance
     noise_sd: float
     score: float  # generalised cross-validation
 
@@ -131,7 +127,8 @@ def _spline(u: np.ndarray, y: np.ndarray, wanted: np.ndarray) -> _Spline:
     m = len(u)
     line = np.column_stack([np.ones(m), u])
     kernel = _kernel(u, u)
-    free = np.linalg.qr(line, mode="complete")[0][:, 2:]  # contrasts that a straight line does not touch
+    basis = np.linalg.qr(line, mode="complete")[0]
+    free = basis[:, 2:]  # contrasts that a straight line does not touch
     inner = free.T @ kernel @ free
     size = np.trace(inner) / (m - 2)
     value, vector = np.linalg.eigh(inner / size)
@@ -147,9 +144,9 @@ def _spline(u: np.ndarray, y: np.ndarray, wanted: np.ndarray) -> _Spline:
     weight = lam / size * residual
     plain = np.linalg.lstsq(line, y - residual - kernel @ weight, rcond=None)[0]
     at_wanted = plain[0] + plain[1] * wanted + _kernel(wanted, u) @ weight
-    hat = np.eye(m) - (contrast * keep) @ contrast.T
+    hat_root = np.concatenate([basis[:, :2], contrast * np.sqrt(1.0 - keep)], axis=1)
     score = m * float(residual @ residual) / float(keep.sum()) ** 2
-    return _Spline(at_wanted, hat, float(np.sqrt(variance[best])), score)
+    return _Spline(at_wanted, hat_root, float(np.sqrt(variance[best])), score)
 
 
 def _interpolation(knots: np.ndarray, wanted: np.ndarray) -> np.ndarray:
