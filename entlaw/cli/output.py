@@ -27,8 +27,7 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    terminal = stream.isatty()
-    return Console(file=stream, width=None if terminal else 200, highlight=False, soft_wrap=not terminal)
+    return Console(file=stream, width=None if stream.isatty() else 1000, highlight=False)
 
 
 def plain(value: Any) -> Any:
