@@ -100,6 +100,8 @@ def _one_dump(split: list[tuple[str, str]], prefix: str) -> tuple[dict[str, Any]
     text = "\n".join(line for _, line in mine)
     try:
         value, end = parse_literal(text, 0)
+        if text[end:].split("\n", 1)[0].strip():
+            raise LiteralError("text behind the closing brace: a line that opens a section is missing")
     except LiteralError:
         told, n = _by_columns([line for _, line in mine])
         return told, mine[n - 1][0] + 1

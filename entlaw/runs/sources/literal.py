@@ -20,6 +20,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
+_BRACKET = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[()\[\]{}]""", re.DOTALL)
 _NAMES = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}
 _DEEPEST = 60
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
@@ -163,13 +164,12 @@ def _escape(match: re.Match[str]) -> str:
 def _call(text: str, start: int, position: int) -> tuple[str, int]:
     """``name(...)`` as its text, up to the matching parenthesis."""
     depth = 1
-    while depth:
-        kind, token, position = _token(text, position)
-        if kind == "call" or (kind == "punct" and token in "([{"):
-            depth += 1
-        elif kind == "punct" and token in ")]}":
-            depth -= 1
-    return text[start:position].strip(), position
+    for match in _BRACKET.finditer(text, position):
+        token = match.group()
+        depth += (token in "([{") - (token in ")]}")
+        if depth == 0:
+            return text[start : match.end()].strip(), match.end()
+    raise UnfinishedLiteral(text[start : start + 20])
 
 
 def _braces(text: str, position: int, depth: int) -> tuple[Any, int]:

@@ -24,6 +24,7 @@ _BAR = re.compile(rb"%\|[^\r\n]{0,400}?\|\s*(\d{1,12})/(\d{1,12}) \[")
 _NEEDLE = b"%|"
 _REACH = 3  # bars kept on each side of an event: a nested bar may be drawn before the trainer's own
 _MOST_EVENTS = 200_000
+_MOST_TOTALS = 6
 
 
 @dataclass
@@ -76,11 +77,11 @@ class ProgressTrack:
         counters = [n for n, t in bars if t == total]
         return counters[-1] if counters else None
 
-    def total(self) -> int | None:
-        """Total of the trainer's bar: the one drawn around most events."""
+    def totals(self) -> list[int]:
+        """Totals of the bars, the one drawn around most events first: likely the trainer's own."""
         seen = Counter(t for e in self.events for t in {t for _, t in (*e.before, *e.after)})
         seen.update(t for _, t in self._last)
-        return max(seen, key=lambda t: (seen[t], t)) if seen else None
+        return sorted(seen, key=lambda t: (seen[t], t), reverse=True)
 
 
 def _bar_from(block: bytes, start: int, end: int) -> tuple[Bar | None, int]:
@@ -125,8 +126,8 @@ def infer_steps(kinds: Sequence[Kind], track: ProgressTrack) -> Inferred:
     Inferred
         By the best rule whose result is possible: steps never fall, and no two training records share one.
     """
-    total = track.total()
-    if total is not None and len(track.events) <= _MOST_EVENTS:
+    totals = track.totals()[:_MOST_TOTALS] if len(track.events) <= _MOST_EVENTS else []
+    for total in totals:
         blanks = _at_blanks(track, total)
         if len(blanks) == len(kinds) and _possible(blanks, kinds):
             return Inferred(blanks, "blank", f"each record's own redraw of the bar n/{total}")
@@ -140,7 +141,7 @@ def infer_steps(kinds: Sequence[Kind], track: ProgressTrack) -> Inferred:
                 f"the first {len(kinds)} of {len(blanks)} redraws of the bar n/{total} (records came late)",
             )
     trained = max(sum(k == "train" for k in kinds), 1)
-    counter = track.last_counter(total) if total is not None else None
+    counter = track.last_counter(totals[0]) if totals else None
     every = counter // trained if counter else 0
     order = _by_order(kinds)
     # The interval k must be the only one that gives this many records in this many steps.
@@ -152,7 +153,13 @@ def infer_steps(kinds: Sequence[Kind], track: ProgressTrack) -> Inferred:
 
 
 def _at_blanks(track: ProgressTrack, total: int) -> np.ndarray:
-    return np.array([_counter(e.after, total, e.before) for e in track.events if not e.is_record], float)
+    steps = []
+    for event, following in zip(track.events, [*track.events[1:], None], strict=True):
+        if not event.is_record:
+            # Unbuffered, the record stands between the blank and the redraw.
+            after = event.after or (following.after if following and following.is_record else [])
+            steps.append(_counter(after, total, event.before))
+    return np.array(steps, float)
 
 
 def _at_records(track: ProgressTrack, total: int) -> np.ndarray:

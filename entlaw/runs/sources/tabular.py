@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     with opened(path) as handle:
         try:
             start = handle.read(len(_PARQUET))
-        except (OSError, EOFError):  # a damaged gzip file; told when it is read
+        except (OSError, EOFError, zlib.error):  # a damaged gzip file; told when it is read
             start = b""
     if start == _PARQUET:
         from entlaw.runs.sources.parquet import read_parquet  # pyarrow takes 0.1 s to import

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import zlib
@@ -103,6 +102,31 @@ class LineBlocks:
         return last
 
 
+class _Gunzip:
+    """Decompresses a stream; unlike the standard library's file object, it gives what a cut stream holds."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self._inflate = zlib.decompressobj(wbits=31)
+        self._input = b""
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, none at the end. Raises zlib.error for damage and EOFError for a cut stream."""
+        while True:
+            if not self._input:
+                self._input = self._handle.read(1 << 16)
+                if not self._input:
+                    if not self._inflate.eof:
+                        raise EOFError
+                    return b""
+            if self._inflate.eof:  # another member: concatenated gzip files are one file
+                self._inflate = zlib.decompressobj(wbits=31)
+            data = self._inflate.decompress(self._input, size)
+            self._input = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            if data:
+                return data
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading bytes, decompressing gzip by its magic number.
@@ -121,8 +145,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         magic = handle.read(2)
         handle.seek(0)
         if magic == _GZIP:
-            with gzip.open(handle) as unzipped:
-                yield cast(BinaryIO, unzipped)
+            yield cast(BinaryIO, _Gunzip(handle))
         else:
             yield handle
 

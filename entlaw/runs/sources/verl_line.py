@@ -61,14 +61,15 @@ def verl_records(line: str, closed: bool = True) -> tuple[list[Record], int]:
 
 def _pairs(pieces: list[str]) -> tuple[tuple[str, ...], list[float], int]:
     """Keys and values of ``key:value`` pieces, and the number of those that cannot be read."""
-    parts = [piece.rpartition(":") for piece in pieces]
-    keys = tuple([key for key, _, _ in parts])
-    texts = [text for _, _, text in parts]
+    if not pieces:
+        return (), [], 0
+    keys, _, texts = zip(*[piece.rpartition(":") for piece in pieces], strict=True)
     try:
         values = [float(text) for text in texts]
     except ValueError:
         return _pairs_one_by_one(pieces)
-    if "" in keys or any(" " in key for key in keys) or "_" in "".join(texts):
+    # Blanks elsewhere than around the separators, or digits grouped by "_": look at each piece on its own.
+    if "" in keys or " " in "".join(keys) or "_" in "".join(texts):
         return _pairs_one_by_one(pieces)
     return keys, values, 0
 
