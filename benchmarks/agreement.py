@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from entlaw.law.fit import fit_points
 
 import entlaw
 from entlaw import Run, Selection
 from entlaw.errors import EntlawError
+from entlaw.law.fit import fit_points
 from entlaw.law.holdout import holdout
 
 DEFAULT = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "runs"
@@ -76,7 +76,8 @@ def main() -> int:
         print(f"no such folder: {folder}")
         return 3
     print(
-        "reading, no option given      csv/ours entropy      max diff   csv/ours score      max diff   steps in one only"
+        f"{'reading, no option given':<28}{'entropy: csv/ours':>19}{'max diff':>12}{'score: csv/ours':>21}"
+        f"{'max diff':>12}   steps that only one has"
     )
     for pair in pairs(folder):
         (run,) = entlaw.read(pair.raw)

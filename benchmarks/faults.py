@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from entlaw.law.fit import fit_points
 
 import entlaw
 from entlaw.errors import EntlawError
+from entlaw.law.fit import fit_points
 from entlaw.runs.run import Run
 
 CHECKSUMMED = {"wandb", "tensorboard"}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from entlaw.law.results import Fit as Fit
     from entlaw.law.results import Forecast as Forecast
     from entlaw.law.results import Interval as Interval
-    from entlaw.runs.reader import Selection as Selection
+    from entlaw.runs.prepare import Selection as Selection
     from entlaw.runs.reader import read as read
     from entlaw.runs.reader import scan as scan
     from entlaw.runs.run import EntropyMeaning as EntropyMeaning
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "read": "entlaw.runs.reader",
     "scan": "entlaw.runs.reader",
-    "Selection": "entlaw.runs.reader",
+    "Selection": "entlaw.runs.prepare",
     "Run": "entlaw.runs.run",
     "EntropyMeaning": "entlaw.runs.run",
     "fit": "entlaw.law.fit",

@@ -196,8 +196,9 @@ def _show_one(o: Outcome) -> None:
         )
         if o.holdout is not None:
             h = o.holdout
+            ends = f"{h.final_error:+.4f} against {h.final_error_last_value:+.4f}"
             line("afterwards", f"{h.n} later points: RMSE of the law {h.rmse:.4f}, of 'the last value stays' "
-                 f"{h.rmse_last_value:.4f}; at the end {h.final_error:+.4f} against {h.final_error_last_value:+.4f}")  # fmt: skip
+                 f"{h.rmse_last_value:.4f}; at the end {ends}")  # fmt: skip
     colour = {"law fits": "green", "with care": "yellow"}.get(o.verdict, "red")
     line("verdict", o.verdict + (f": {o.error.what}" if o.error else ""), colour)
     findings = getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ())
@@ -243,9 +244,9 @@ def _show_table(outcomes: list[Outcome]) -> None:
         f, h, c = o.fit, o.holdout, o.fit.ceiling_interval
         lo, hi = f.entropy_range
         table.add_row(
-            label, str(f.n), f"{hi:.2f}..{lo:.2f}", f"{f.a:.3f}", f"{f.b:.3f}", f"{f.r_squared:.2f}", f"{f.ceiling:.3f}",
-            percent_range(c.lo, c.hi), f"{h.rmse:.3f}" if h else "-", f"{h.rmse_last_value:.3f}" if h else "-",
-            o.verdict, because,
+            label, str(f.n), f"{hi:.2f}..{lo:.2f}", f"{f.a:.3f}", f"{f.b:.3f}", f"{f.r_squared:.2f}",
+            f"{f.ceiling:.3f}", percent_range(c.lo, c.hi), f"{h.rmse:.3f}" if h else "-",
+            f"{h.rmse_last_value:.3f}" if h else "-", o.verdict, because,
         )  # fmt: skip
     console().print(table)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from entlaw.runs.reader import Selection
+    from entlaw.runs.prepare import Selection
 
 
 @Parameter(name="*")
@@ -39,7 +39,7 @@ class ReadFlags:
 
     def selection(self) -> Selection:
         """The same as the reader wants it."""
-        from entlaw.runs.reader import Selection
+        from entlaw.runs.prepare import Selection
 
         return Selection(
             self.on, self.align, self.scale, self.step_key, self.entropy_key, self.performance_key, self.join

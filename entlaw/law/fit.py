@@ -139,7 +139,7 @@ def fit(
         A run; or a frame with columns ``step``, ``entropy``, ``performance`` (``entropy_step`` optional); or these as
         a tuple of arrays.
     until_step, method, level, problems, samples
-        As in :func:`fit_points`.
+        As in :func:`fit_points`; the size of the test is taken from the run where the log tells it.
     force : bool
         Return a fit that the diagnostics refuse, its findings attached.
 
@@ -158,8 +158,10 @@ def fit(
     """
     from entlaw.law.diagnose import diagnose_points, evidence_of
 
-    _check_options(method, level, until_step, problems, samples)
     source = run if isinstance(run, Run) else None
+    if source is not None and problems is None:  # the log's own word on the size of its test
+        problems, samples = source.problems, source.samples
+    _check_options(method, level, until_step, problems, samples)
     points = run.points if isinstance(run, Run) else _as_frame(run)
     columns = {k: points[k].to_numpy(dtype=float) for k in points.columns if k in _COLUMNS}
     read = source.findings if source is not None else ()

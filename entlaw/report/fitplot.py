@@ -88,7 +88,7 @@ def _draw_law(ax: Axes, fit: Fit, run: Run, level: float) -> None:
 
 
 def _window(observed: np.ndarray, seen: np.ndarray, room: float) -> tuple[float, float]:
-    """Limits that show everything, unless an absurd interval would flatten the data: then the data and as much again."""
+    """Limits that show everything, unless an absurd interval would flatten the data: then the data and as much more."""
     lo, hi = float(np.nanmin(observed)), float(np.nanmax(observed))
     span = (hi - lo) or 0.1
     return max(float(seen.min()) - room, lo - 1.5 * span), min(float(seen.max()) + room, hi + 1.5 * span)

@@ -1,64 +1,21 @@
-"""From SOURCE to runs: find the files, recognise them, assemble, choose, align. Every decision is recorded."""
+"""From SOURCE to runs: find the files, recognise them, put parts together, prepare each run."""
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from entlaw.errors import DataError, MissingSeries, SourceNotFound, UnreadableSource, UsageError
-from entlaw.findings import Finding, worst_first
-from entlaw.runs.align import pair
-from entlaw.runs.assemble import Assembled, assemble
-from entlaw.runs.choose import choose_entropy, choose_score, nearest
-from entlaw.runs.run import Align, Choice, Provenance, RawRun, Run
+from entlaw.errors import DataError, UnreadableSource
+from entlaw.findings import Finding
+from entlaw.runs.assemble import assemble
+from entlaw.runs.files import expand
+from entlaw.runs.prepare import Selection, to_run
+from entlaw.runs.run import Provenance, RawRun, Run
 from entlaw.runs.sources import HEAD_BYTES, Head, ReadOptions, sources
-from entlaw.runs.units import performance_scale
-
-# In a folder these are never logs; everything else is tried by content.
-_NOT_LOGS = {
-    ".py", ".sh", ".toml", ".yaml", ".yml", ".png", ".jpg", ".jpeg", ".svg", ".pdf", ".html", ".css", ".js",
-    ".safetensors", ".pt", ".pth", ".bin", ".gguf", ".npy", ".npz", ".zip", ".whl", ".lock",
-}  # fmt: skip
-_SIDECARS = {
-    "run.json",
-    "meta.json",
-    "config.json",
-    "wandb-metadata.json",
-    "wandb-summary.json",
-    "requirements.txt",
-}
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The user's say in what is read.
-
-    Attributes
-    ----------
-    on : str or None
-        ``val``, ``train``, a key or a glob of keys; None leaves the choice to the rules.
-    align : {"next", "same"} or None
-        None: ``next`` for validations, ``same`` for training scores.
-    scale : float or None
-        Factor from the logged score to a fraction; None decides from the numbers.
-    step_key, entropy_key, performance_key : str or None
-    join : bool
-        Join all runs of the source into one by step (a trainer and an orchestrator that log apart).
-    """
-
-    on: str | None = None
-    align: Align | None = None
-    scale: float | None = None
-    step_key: str | None = None
-    entropy_key: str | None = None
-    performance_key: str | None = None
-    join: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,50 +31,6 @@ class Reading:
     def name(self) -> str:
         """The run's name, or the path when nothing could be read."""
         return self.raw.name if self.raw is not None else self.path
-
-
-def expand(source: str | os.PathLike[str]) -> list[Path]:
-    """Files behind a path, a folder (searched recursively) or a glob, in natural order.
-
-    Raises
-    ------
-    SourceNotFound
-    """
-    text = os.fspath(source)
-    path = Path(text).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not _skip(p, path))
-        if not files:
-            raise SourceNotFound(
-                "the folder holds no log", where=text, hint="point at the file or folder the trainer wrote"
-            )
-        return files
-    matches = sorted(Path(m) for m in glob.glob(text, recursive=True)) if glob.has_magic(text) else []
-    files = [f for m in matches for f in ([m] if m.is_file() else expand(m) if m.is_dir() else [])]
-    if not files:
-        near = _similar_names(path)
-        raise SourceNotFound(
-            "no file matches" if glob.has_magic(text) else "no such file or folder",
-            where=text,
-            hint=f"nearest: {near}" if near else "check the path; globs may need quotes",
-        )
-    return files
-
-
-def _skip(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return hidden or path.suffix.lower() in _NOT_LOGS or path.name in _SIDECARS or path.stat().st_size == 0
-
-
-def _similar_names(path: Path) -> str:
-    import difflib
-
-    parent = path.parent
-    if not parent.is_dir():
-        return ""
-    return ", ".join(difflib.get_close_matches(path.name, os.listdir(parent), n=3, cutoff=0.5))
 
 
 def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]:  # noqa: B008 - frozen
@@ -250,100 +163,6 @@ def _reading(path: Path, raw: RawRun, selection: Selection) -> Reading:
     except DataError as error:
         error.where = error.where or (f"{path}" if raw.name in (path.stem, "") else f"{path} [{raw.name}]")
         return Reading(str(path), raw, None, error)
-
-
-def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
-    """Assemble, choose the series, align.
-
-    Raises
-    ------
-    MissingSeries
-        No entropy, no performance, or nothing to pair.
-    UsageError
-        A key the user named is not in the log.
-    """
-    selection = selection or Selection()
-    if len(raw.rows) == 0:
-        raise MissingSeries(
-            "no metrics were logged",
-            why=raw.findings[0].what if raw.findings else None,
-            hint="the run stopped before its first step, or logs its metrics elsewhere",
-        )
-    if selection.step_key is not None and selection.step_key not in raw.rows.columns:
-        raise MissingSeries(
-            f"no key {selection.step_key!r} in this log",
-            hint=nearest(selection.step_key, [str(c) for c in raw.rows.columns]),
-        )
-    assembled = assemble(raw.rows, selection.step_key)
-    metrics = assembled.metrics
-    meaning, framework, entropy_choice, findings = choose_entropy(metrics, raw.config, selection.entropy_key)
-    score, score_choice, more = choose_score(metrics, meaning.key, selection.performance_key or selection.on)
-    findings += more
-    if selection.align is not None and selection.align not in ("next", "same"):
-        raise UsageError(f"unknown alignment {selection.align!r}", hint="use next or same")
-    align: Align = selection.align or ("next" if score.kind == "validation" else "same")
-    before = pretraining_step(assembled, meaning.key, score.keys) if align == "next" else None
-    points, more = pair(metrics[meaning.key], score.series, align, before)
-    findings += more
-    if selection.scale is None:
-        scale, more = performance_scale(score.series.to_numpy(float), score.is_accuracy)
-        findings += more
-    else:
-        scale = selection.scale
-    points = points.assign(performance=points["performance"] * scale)
-    infinite = int(np.isinf(metrics[meaning.key]).sum() + np.isinf(score.series).sum())
-    if infinite:
-        points = points[np.isfinite(points).all(axis=1)].reset_index(drop=True)
-        findings.append(Finding("infinite-values", "warning", f"{infinite} infinite values were left out"))
-    framework = str(
-        raw.config.get("framework", framework)
-    )  # what the run says of itself beats its keys' spelling
-    if raw.provenance.framework in ("unknown", "") and framework != "unknown":
-        raw = replace(raw, provenance=replace(raw.provenance, framework=framework))
-    return Run(
-        name=raw.name,
-        metrics=metrics.assign(**{score.key: score.series}),
-        points=points,
-        entropy=meaning,
-        performance_key=score.key,
-        performance_kind=score.kind,
-        performance_scale=scale,
-        align=align,
-        config=raw.config,
-        provenance=raw.provenance,
-        choices=(
-            *assembled.choices,
-            entropy_choice,
-            score_choice,
-            _align_choice(selection, score.kind, align, before),
-        ),
-        findings=worst_first([*raw.findings, *assembled.findings, *findings]),
-    )
-
-
-def pretraining_step(assembled: Assembled, entropy_key: str, score_keys: Sequence[str]) -> float | None:
-    """Step of a validation that was logged before the first entropy: it is of the untrained policy."""
-    order = assembled.first_row
-    entropy_rows = order[entropy_key].to_numpy()
-    entropy_rows = entropy_rows[entropy_rows >= 0]
-    keys = [k for k in score_keys if k in order.columns]
-    if not keys or len(entropy_rows) == 0:
-        return None
-    rows = order[keys].to_numpy()
-    rows = np.where(rows >= 0, rows, np.iinfo(np.int64).max).min(axis=1)
-    first = int(np.argmin(rows))
-    return float(order.index[first]) if rows[first] < entropy_rows.min() else None
-
-
-def _align_choice(selection: Selection, kind: str, align: str, before: float | None) -> Choice:
-    why = f"as told by --align {align}" if selection.align else f"default for a {kind} score"
-    if align == "next":
-        why += ": a score at step t is of the policy after update t, so it pairs with the next entropy"
-        if before is not None:
-            why += f"; the one at step {before:g} was made before training and pairs with the first"
-    else:
-        why += ": both are of the same rollout"
-    return Choice("alignment", align, why, ("same" if align == "next" else "next",))
 
 
 def read(

@@ -121,6 +121,9 @@ class Run:
     performance_scale : float
         What the logged score was multiplied by to give ``points.performance`` (0.01 for percent).
     align : {"next", "same"}
+    problems, samples : int or None
+        Validation problems behind each score, and samples per problem, where the log tells: they make the binomial
+        noise known.
     config : mapping
     provenance : Provenance
     choices : tuple of Choice
@@ -139,6 +142,8 @@ class Run:
     provenance: Provenance
     choices: tuple[Choice, ...] = ()
     findings: tuple[Finding, ...] = ()
+    problems: int | None = None
+    samples: int | None = None
 
     def entropy_series(self) -> tuple[np.ndarray, np.ndarray]:
         """Every logged entropy, not only those paired with a score.

@@ -51,7 +51,8 @@ FRAMEWORKS = {
          "train/rewards/format_reward/mean": 1, "eval/reward": 4},
         "train/entropy", "eval/reward", "train/rewards/accuracy_reward/mean"),
     "OpenRLHF": (
-        {"train/entropy_loss": 1, "train/reward": 1, "eval/eval_math_pass1": 4, "eval/eval_math_response_length_mean": 4},
+        {"train/entropy_loss": 1, "train/reward": 1, "eval/eval_math_pass1": 4,
+         "eval/eval_math_response_length_mean": 4},
         "train/entropy_loss", "eval/eval_math_pass1", "train/reward"),
     "prime-rl": (
         {"entropy/all/mean": 1, "entropy/all/std": 1, "entropy/all/max": 1, "train/agg/all/agent/reward/mean": 1,

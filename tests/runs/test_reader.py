@@ -8,7 +8,7 @@ import pytest
 
 from entlaw import Selection, read, scan
 from entlaw.errors import MissingSeries, SourceNotFound, UnreadableSource
-from entlaw.runs.reader import expand
+from entlaw.runs.files import expand
 from tests.conftest import law_records, write_jsonl
 
 
@@ -142,3 +142,24 @@ def test_hidden_files_and_sidecars_are_passed_over(tmp_path, law_log):
     assert [p.name for p in expand(tmp_path)] == ["metrics.jsonl"]
     (run,) = read(tmp_path)
     assert run.config.get("recipe.entropy_coeff") == 0.0
+
+
+def test_size_of_the_test_is_taken_from_the_log(tmp_path, law_log):
+    sized = [
+        {**r, "val/problems": 512, "val/samples": 2} if "val/accuracy" in r else r for r in law_records()
+    ]
+    (run,) = read(write_jsonl(tmp_path / "sized.jsonl", sized))
+    assert (run.problems, run.samples) == (512, 2)
+    assert "512 problems x 2 samples" in [c.chosen for c in run.choices]
+    (training,) = read(tmp_path / "sized.jsonl", Selection(on="train"))
+    assert training.problems is None  # that is the size of the validation, not of a rollout
+    assert read(law_log)[0].problems is None
+
+
+def test_known_size_narrows_what_the_fit_must_assume(tmp_path):
+    import entlaw
+
+    sized = [{**r, "val/problems": 20000} if "val/accuracy" in r else r for r in law_records(noise=0.003)]
+    (run,) = read(write_jsonl(tmp_path / "sized.jsonl", sized))
+    known, told = entlaw.fit(run), entlaw.fit(run, problems=20000, samples=1)
+    assert known.noise["answers"] == 20000 and known.ceiling_interval == told.ceiling_interval
