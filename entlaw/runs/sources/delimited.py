@@ -84,9 +84,9 @@ def _is_header(names: list[str]) -> bool:
 
 def _is_table(names: list[str], lines: Sequence[str], delimiter: str) -> bool:
     dialect = Dialect(delimiter, tuple(names))
-    rows = [cells for line in lines if (cells := split_cells(line, delimiter)) is not None]
-    fit = [row for row in rows if len(row) == len(names)]
-    if not fit or 2 * len(fit) < len(lines):
+    found = [cells for cells, _ in rows(((line, True) for line in lines), dialect)]
+    fit = [row for row in found if row is not None and len(row) == len(names)]
+    if not fit or 2 * len(fit) < len(found):
         return False
     for column in zip(*fit, strict=True):
         numbers = [to_number(cell, dialect) for cell in column if not is_empty(cell)]

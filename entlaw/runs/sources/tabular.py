@@ -138,8 +138,11 @@ class _RowReader:
         """The last line of a file that does not end in a newline: its last cell may be half a number."""
         if len(cells) == self._width:
             digits = _decimals(cells[-1])
-            # Empty, or written with a fixed number of decimals that it has: nothing is missing.
-            if digits < 0 or (digits > 0 and self._decimals - {-1} == {digits}):
+            # Written with a fixed number of decimals that it has: nothing is missing.
+            if digits > 0 and self._decimals - {-1} == {digits}:
+                return cells
+            if digits < 0:
+                self._cut = "the last line may lack what its last cell was to hold"
                 return cells
         missing = self._width - len(cells)
         self._cut = f"the last line's cell {cells[-1][:20]!r} was left out, since it may be half a number"
