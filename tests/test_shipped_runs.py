@@ -177,6 +177,10 @@ def test_recipe_is_the_one_the_script_would_run_again(script, folder):
     )
 
 
+def test_every_run_of_the_script_is_shipped_and_no_other(script):
+    assert {folder.name for folder in SHIPPED} == set(script.RUNS)
+
+
 def test_readme_shows_the_table_of_the_files(script):
     assert script.table() in (RUNS / "README.md").read_text()
 
