@@ -111,7 +111,7 @@ def trend(e: Evidence) -> Iterator[Finding]:
             "fit a longer window (--until-step, --all), or accept that this run does not spend entropy", fall,
         )  # fmt: skip
     else:
-        drop, back = t.top - t.low, t.high_after - t.low
+        drop, back = max(t.high, t.first) - t.low, t.high_after - t.low
         anew = back > TURNED_UP_NATS and t.high_after > TURNED_UP_RATIO * t.low
         if back > max(clear, LEAST_CHANGE * size) and (anew or back > TURNED_UP_WARNING * drop):
             yield Finding(
@@ -120,11 +120,12 @@ def trend(e: Evidence) -> Iterator[Finding]:
                 "the law is a one-way exchange: on the way back R does not return along the same curve",
                 "fit the falling part only (--until-step)", back / drop,
             )  # fmt: skip
-        if t.top - t.start > max(clear, TURNED_UP_WARNING * drop) and t.top > t.high_after:
+        begin = max(t.start, t.first)
+        if t.high - begin > max(clear, TURNED_UP_WARNING * drop) and t.high > t.high_after:
             yield Finding(
-                "entropy-rose-first", "warning", f"entropy rose from {t.start:.3g} to {t.top:.3g} before it fell",
+                "entropy-rose-first", "warning", f"entropy rose from {begin:.3g} to {t.high:.3g} before it fell",
                 "early on a policy often learns the answer format, which moves R for another reason than the law's",
-                "compare with a fit that starts after the peak", t.top - t.start,
+                "compare with a fit that starts after the peak", t.high - begin,
             )  # fmt: skip
 
 

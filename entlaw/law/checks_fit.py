@@ -17,8 +17,11 @@ SCORE_SLACK = 0.01
 MIXED_RATIO = 10.0
 # At this leverage a point's own residual is 1/50 of its error: it is not tested, it is obeyed.
 LEVERAGE_ERROR, LEVERAGE_WARNING = 0.98, 0.85
-# A ceiling that moves by more than its whole 95 % half-width when one point goes.
-MOVES_BY_HALF_WIDTHS = 1.0
+# ... which refuses only if the others could not draw the line themselves: H = 0 further off than their own range.
+REACH_OF_REST = 1.0
+# A ceiling that moves by more than a quarter of its interval when one point goes: one clean run of ten points in
+# twenty does, a run with one evaluation gone wrong usually does.
+MOVES_BY_HALF_WIDTHS = 0.5
 # Small enough that a true line seldom raises it, also with several checks run side by side.
 SURE = 0.01
 # Beyond twice the standard error of a lag-1 autocorrelation under white noise.
@@ -115,7 +118,8 @@ def influence(e: Evidence) -> Iterator[Finding]:
     half = 0.5 * fit.ceiling_interval.width
     far = int(np.nanargmax(moved)) if np.isfinite(moved).any() else top
     if p.leverage[top] > LEVERAGE_WARNING:
-        severe = p.leverage[top] > LEVERAGE_ERROR
+        rest = np.exp(np.clip(np.delete(p.entropy, top), -50.0, 700.0))
+        severe = p.leverage[top] > LEVERAGE_ERROR and rest.min() - 1.0 > REACH_OF_REST * np.ptp(rest)
         yield Finding(
             "one-point-carries-fit", "error" if severe else "warning",
             f"the point at step {p.step[top]:g} has leverage {p.leverage[top]:.3f}; without it the ceiling is "
@@ -129,7 +133,7 @@ def influence(e: Evidence) -> Iterator[Finding]:
             "one-point-carries-fit", "warning",
             f"without the point at step {p.step[far]:g} the ceiling is {p.ceiling_without[far]:.3g} instead of "
             f"{fit.ceiling:.3g}",
-            "one evaluation moves the answer by more than its interval",
+            "one evaluation moves the answer by more than a quarter of its interval",
             "look at that evaluation; compare with a fit without it", float(moved[far]),
         )  # fmt: skip
 

@@ -29,8 +29,10 @@ class Trend:
         Lowest level.
     high_after : float
         Highest level after the lowest one, the end included.
-    top : float
-        Highest level of all, or the mean of the first two values where that is higher (a steep start).
+    high : float
+        Highest level of all.
+    first : float
+        Mean of the first two values: a steep start is over before a level can show it.
     error : float
         Standard error of one level; 0 with fewer than 6 values, whose wiggles may be the curve itself.
     n : int
@@ -41,7 +43,8 @@ class Trend:
     end: float
     low: float
     high_after: float
-    top: float
+    high: float
+    first: float
     error: float
     n: int
 
@@ -109,7 +112,8 @@ def trend_of(values: np.ndarray) -> Trend | None:
         end=end,
         low=float(level[lowest]),
         high_after=max(float(level[lowest:].max()), end),
-        top=max(float(level.max()), float(values[:2].mean())),
+        high=float(level.max()),
+        first=float(values[:2].mean()),
         error=1.2533 * noise / np.sqrt(ends) if m >= 6 else 0.0,
         n=m,
     )

@@ -159,10 +159,10 @@ def fit(
     from entlaw.law.diagnose import diagnose_points, evidence_of
 
     source = run if isinstance(run, Run) else None
-    if source is not None and problems is None:  # the log's own word on the size of its test
-        problems, samples = source.problems, source.samples
     _check_options(method, level, until_step, problems, samples)
     points = run.points if isinstance(run, Run) else _as_frame(run)
+    if source is not None and problems is None and _are_shares(points["performance"]):
+        problems, samples = source.problems, source.samples  # the log's own word on the size of its test
     columns = {k: points[k].to_numpy(dtype=float) for k in points.columns if k in _COLUMNS}
     read = source.findings if source is not None else ()
     fitted: Fit | None = None
@@ -200,6 +200,12 @@ def fit(
 
 
 _COLUMNS = ("step", "entropy", "performance", "entropy_step")
+
+
+def _are_shares(performance: pd.Series) -> bool:
+    """Whether all scores can be shares of right answers: only then is their noise binomial."""
+    known = performance.dropna()
+    return bool(((known >= 0.0) & (known <= 1.0)).all())
 
 
 def lag_one(residual: np.ndarray) -> float:

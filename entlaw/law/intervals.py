@@ -13,7 +13,7 @@ import numpy as np
 from entlaw.law.results import Band, Interval
 
 # Components below this weight move no printed digit of a 99.9 % quantile and cost time.
-_NEGLIGIBLE = 1e-6
+_NEGLIGIBLE = 1e-9
 
 
 def mixture_cdf(
@@ -95,18 +95,18 @@ def mixture_quantile(
 class Posterior:
     """What the data say about the line, one component per set of noise parameters.
 
-    Written around a centre, R = m - a (x - centre) with x = exp(H), because a and b alone are almost perfectly
-    correlated and would lose digits.
+    Written as R = m - s u, u = (x - centre)/size with x = exp(H): a and b alone are almost perfectly correlated and
+    would lose digits, and x of an entropy in the wrong unit would overflow when squared.
 
     Attributes
     ----------
     weight : ndarray, shape (k,)
     slope, level : ndarray, shape (k,)
-        a and m of each component.
+        s and m of each component.
     scale : ndarray, shape (k, 2, 2)
-        Squared scale matrix of (a, m) in each component.
-    centre : float
-        Where m is taken.
+        Squared scale matrix of (s, m) in each component.
+    centre, size : float
+        Mean and range of the fitted x.
     df : float
         Degrees of freedom of the t distributions; infinite when the noise's size is known.
     wander : ndarray, shape (k,)
@@ -125,6 +125,7 @@ class Posterior:
     level: np.ndarray
     scale: np.ndarray
     centre: float
+    size: float
     df: float
     wander: np.ndarray
     nugget: np.ndarray
@@ -134,16 +135,18 @@ class Posterior:
     @property
     def a(self) -> float:
         """Mean of the slope."""
-        return float(self.weight @ self.slope)
+        return float(self.weight @ self.slope) / self.size
 
     @property
     def b(self) -> float:
         """Mean of the intercept at x = 0."""
-        return float(self.weight @ (self.level + self.slope * self.centre))
+        return float(self.weight @ (self.level + self.slope * (self.centre / self.size)))
 
     def covariance(self) -> np.ndarray:
         """Covariance of (a, b), shape (2, 2): squared standard errors within components plus spread between."""
-        to_ab = np.array([[1.0, 0.0], [self.centre, 1.0]])
+        if not np.isfinite(self.scale).all():  # two points: a line, and no idea how sure
+            return np.full((2, 2), np.inf)
+        to_ab = np.array([[1.0 / self.size, 0.0], [self.centre / self.size, 1.0]])
         means = np.stack([self.slope, self.level], axis=1) @ to_ab.T
         off = means - self.weight @ means
         within = np.einsum("k,kij->ij", self.weight, self.scale)
@@ -167,11 +170,11 @@ class Posterior:
         -------
         mean, scale : ndarray, shape (k, m)
         """
-        u = np.asarray(x, dtype=float)[None, :] - self.centre
+        u = (np.asarray(x, dtype=float)[None, :] - self.centre) / self.size
         mean = self.level[:, None] - self.slope[:, None] * u
         c = self.scale
         variance = c[:, 1, 1, None] - 2 * u * c[:, 0, 1, None] + u**2 * c[:, 0, 0, None]
-        variance = np.maximum(variance, 0.0) + (self.misfit * u) ** 2
+        variance = np.maximum(variance, 0.0) + (self.misfit * self.size * u) ** 2
         if measured:
             if self.answers is None:
                 white = np.broadcast_to(self.nugget[:, None], mean.shape)
@@ -201,7 +204,7 @@ class Posterior:
         mean, scale = self.slope[:, None], np.sqrt(self.scale[:, 0, 0])[:, None]
         tail = 0.5 * (1.0 - level)
         lo, hi = (mixture_quantile(p, self.weight, mean, scale, self.df) for p in (tail, 1.0 - tail))
-        return Interval(float(lo[0]), float(hi[0]), level)
+        return Interval(float(lo[0]) / self.size, float(hi[0]) / self.size, level)
 
     def line_at(self, entropy: np.ndarray, level: float) -> Band:
         """Band of the mean curve at given entropies."""

@@ -84,10 +84,10 @@ def least_squares(x: np.ndarray, y: np.ndarray) -> Regression:
     df = n - 2
     variance = float(residual @ residual) / df if df > 0 else np.inf
     leverage = 1.0 / n + u**2 / s_uu
-    scale = np.diag([variance / s_uu / size / size, variance / n])
+    scale = np.diag([variance / s_uu, variance / n])
     posterior = Posterior(
-        weight=np.ones(1), slope=np.array([-slope / size]), level=np.array([mean]), scale=scale[None],
-        centre=centre, df=float(df), wander=np.zeros(1), nugget=np.array([variance]),
+        weight=np.ones(1), slope=np.array([-slope]), level=np.array([mean]), scale=scale[None],
+        centre=centre, size=size, df=float(df), wander=np.zeros(1), nugget=np.array([variance]),
     )  # fmt: skip
     one = (1.0 - centre) / size
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -148,9 +148,11 @@ def careful(
     count = np.ones(n) if count is None else count
     plain = least_squares(x, y)
     centre, size = plain.posterior.centre, float(np.ptp(x))
-    design = np.column_stack([-(x - centre) / size, np.ones(n)])  # parameters: a * size, m
+    design = np.column_stack([-(x - centre) / size, np.ones(n)])  # parameters: s, m of Posterior
     mean = float(y.mean())
     v = y - mean
+    if answers is None and n < 3:  # no residual is left to learn the size of the noise from
+        return plain
 
     fitted = plain.posterior.a * -(x - centre) + mean
     known = answers is not None
@@ -199,10 +201,11 @@ def careful(
     flat = weight.ravel()
     posterior = Posterior(
         weight=flat,
-        slope=beta[..., 0].ravel() / size,
+        slope=beta[..., 0].ravel(),
         level=beta[..., 1].ravel() + mean,
-        scale=_rescale(sigma2[..., None, None] * inverse, size).reshape(-1, 2, 2),
+        scale=(sigma2[..., None, None] * inverse).reshape(-1, 2, 2),
         centre=centre,
+        size=size,
         df=np.inf if known else float(df),
         wander=(sigma2 * q[None, :] * unit).ravel(),
         nugget=sigma2.ravel() * unit,
@@ -246,12 +249,6 @@ def _ratios(known: bool, unit: float) -> tuple[np.ndarray, np.ndarray]:
 def _normalise(log_weight: np.ndarray) -> np.ndarray:
     weight = np.exp(log_weight - log_weight.max())
     return weight / weight.sum()
-
-
-def _rescale(scale: np.ndarray, size: float) -> np.ndarray:
-    """Squared scale of (a * size, m) to that of (a, m)."""
-    shrink = np.array([1.0 / size, 1.0])
-    return scale * shrink[:, None] * shrink[None, :]
 
 
 def _influence(

@@ -7,7 +7,7 @@ unknown about H goes into the errors of R (Berkson errors: they widen, they do n
 The smoother is the usual one: minimise the squared error plus a penalty on curvature, equivalently the posterior mean
 under an integrated Wiener process (Wahba 1978, J. R. Statist. Soc. B 40:364). The smoothing level maximises the
 restricted likelihood. Entropy often falls steeply at first, so time may be stretched: a curve that is hard to follow in
-t is smooth in log(1 + c t). The stretch with the best generalised cross-validation score is used.
+t is smooth in log(1 + c t). The stretch with the highest marginal likelihood is used.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def smooth_entropy(step: np.ndarray, entropy: np.ndarray, at: np.ndarray, logged
     time = (step - ends[0]) / (ends[1] - ends[0])
     wanted = (at - ends[0]) / (ends[1] - ends[0])
     fits = [_spline(_stretch(time, c), entropy, _stretch(wanted, c)) for c in _STRETCHES]
-    best = min(fits, key=lambda f: f.score)
+    best = max(fits, key=lambda f: f.score)
     noise_sd = best.noise_sd * float(np.sqrt(count.mean()))
     if count.max() == 1 and best.noise_sd <= ALREADY_SMOOTH * np.ptp(entropy):
         return as_logged
@@ -110,7 +110,7 @@ class _Spline:
     value: np.ndarray  # at the wanted places
     hat_root: np.ndarray  # its square is the posterior covariance at the knots in units of the noise variance
     noise_sd: float
-    score: float  # generalised cross-validation
+    score: float  # log marginal likelihood, comparable between stretches
 
 
 def _stretch(time: np.ndarray, c: float) -> np.ndarray:
@@ -145,7 +145,9 @@ def _spline(u: np.ndarray, y: np.ndarray, wanted: np.ndarray) -> _Spline:
     plain = np.linalg.lstsq(line, y - residual - kernel @ weight, rcond=None)[0]
     at_wanted = plain[0] + plain[1] * wanted + _kernel(wanted, u) @ weight
     hat_root = np.concatenate([basis[:, :2], contrast * np.sqrt(1.0 - keep)], axis=1)
-    score = m * float(residual @ residual) / float(keep.sum()) ** 2
+    # Contrasts of different stretches are different data; with the line's own volume taken off they compare as if its
+    # two ends had a flat prior.
+    score = float(restricted[best]) - 0.5 * float(np.linalg.slogdet(line.T @ line)[1])
     return _Spline(at_wanted, hat_root, float(np.sqrt(variance[best])), score)
 
 

@@ -1,0 +1,51 @@
+"""What in a configuration acts on the entropy."""
+
+import pytest
+
+from entlaw.law.interventions import interventions
+
+
+def codes(config):
+    return {(f.code, f.severity) for f in interventions(config)}
+
+
+@pytest.mark.parametrize("config, expected", [
+    ({"actor_rollout_ref.actor.entropy_coeff": 0.01}, {("entropy-bonus", "warning")}),
+    ({"actor_rollout_ref.actor.entropy_coeff": 0.001}, {("entropy-bonus", "info")}),
+    ({"actor_rollout_ref.actor.entropy_coeff": 0}, set()),
+    ({"args/entropy_coef": "0.02"}, {("entropy-bonus", "warning")}),
+    ({"actor.clip_ratio_low": 0.2, "actor.clip_ratio_high": 0.28}, {("clip-higher", "warning")}),
+    ({"actor.clip_ratio_low": 0.2, "actor.clip_ratio_high": 0.2, "actor.clip_ratio_c": 3.0}, set()),
+    ({"clip_ratio": 0.2, "clip_ratio_high": 0.2000000003}, set()),
+    ({"epsilon": 0.2, "epsilon_high": 0.28, "adam_epsilon": 1e-8}, {("clip-higher", "warning")}),
+    ({"epsilon": 0.2, "epsilon_high": None}, set()),
+    ({"clip_ratio_high": 0.28}, {("clip-higher", "warning")}),
+    ({"clip_ratio_low": 0.1, "clip_ratio_high": 0.1}, set()),
+    ({"beta": 0.04}, {("kl-penalty", "warning")}),
+    ({"beta": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999}, set()),
+    ({"beta": 0.001}, {("kl-penalty", "info")}),
+    ({"actor.use_kl_loss": True, "actor.kl_loss_coef": 0.01}, {("kl-penalty", "warning")}),
+    ({"actor.use_kl_loss": False, "actor.kl_loss_coef": 0.01}, set()),
+    ({"actor.use_kl_loss": "False", "algorithm.use_kl_in_reward": False, "algorithm.kl_ctrl.kl_coef": 0.1,
+      "actor.kl_loss_coef": 0.1}, set()),
+    ({"actor.use_kl_loss": False, "actor.kl_loss_coef": 0.1, "algorithm.kl_ctrl.kl_coef": 0.01},
+     {("kl-penalty", "warning")}),
+    ({"algorithm.use_kl_in_reward": "True", "algorithm.kl_ctrl.kl_coef": 0.001}, {("kl-penalty", "info")}),
+    ({"actor.policy_loss.loss_mode": "clip_cov"}, {("covariance-control", "warning")}),
+    ({"actor.policy_loss.loss_mode": "kl-cov"}, {("covariance-control", "warning")}),
+    ({"actor.policy_loss.loss_mode": "vanilla", "actor.policy_loss.kl_cov_ratio": 0.0002}, set()),
+    ({"loss_type": "grpo"}, set()),
+    ({}, set()),
+    ({"actor": {"entropy_coeff": 0.01, "policy_loss": {"loss_mode": "kl_cov"}}},
+     {("entropy-bonus", "warning"), ("covariance-control", "warning")}),
+    ({"entropy_coeff": "auto", "beta": float("nan"), "clip_ratio_high": "high"}, set()),
+])  # fmt: skip
+def test_what_is_seen(config, expected):
+    assert codes(config) == expected
+
+
+def test_each_says_what_why_and_what_to_do():
+    for finding in interventions(
+        {"entropy_coeff": 0.01, "clip_ratio_high": 0.28, "beta": 0.1, "loss_mode": "clip_cov"}
+    ):
+        assert finding.what and finding.why and finding.hint
