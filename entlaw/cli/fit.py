@@ -37,7 +37,7 @@ class Outcome:
             return "refused" if self.error.exit_code == 4 else "unusable"
         assert self.fit is not None
         severities = {f.severity for f in self.fit.findings}
-        return "forced" if "error" in severities else "with care" if "warning" in severities else "law fits"
+        return "forced" if "error" in severities else "with care" if "warning" in severities else "no objection"
 
 
 def fit(
@@ -199,7 +199,7 @@ def _show_one(o: Outcome) -> None:
             ends = f"{h.final_error:+.4f} against {h.final_error_last_value:+.4f}"
             line("afterwards", f"{h.n} later points: RMSE of the law {h.rmse:.4f}, of 'the last value stays' "
                  f"{h.rmse_last_value:.4f}; at the end {ends}")  # fmt: skip
-    colour = {"law fits": "green", "with care": "yellow"}.get(o.verdict, "red")
+    colour = {"no objection": "green", "with care": "yellow"}.get(o.verdict, "red")
     line("verdict", o.verdict + (f": {o.error.what}" if o.error else ""), colour)
     findings = getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ())
     print_findings(findings)

@@ -169,7 +169,9 @@ def test_gzip_is_transparent_and_a_cut_one_is_told(tmp_path):
     text = verl_text(2000).encode()
     whole = gzip.compress(text, mtime=0)
     assert len(read_text(tmp_path, whole, "a.log.gz").rows) == 2000
-    appended = whole + gzip.compress(verl_text(3).encode())  # a resumed run's part: one file to every gzip tool
+    appended = whole + gzip.compress(
+        verl_text(3).encode()
+    )  # a resumed run's part: one file to every gzip tool
     assert read_text(tmp_path, appended, "c.log.gz").rows["step"].tolist()[1998:] == [1999, 2000, 1, 2, 3]
     path = tmp_path / "b.log.gz"
     path.write_bytes(whole[: len(whole) // 2])
