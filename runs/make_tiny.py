@@ -449,7 +449,7 @@ def main() -> None:
         print(table())
         return
     todo = [name for name in ([args.only] if args.only else RUNS) if not (HERE / name / "run.json").is_file()]
-    print(f"{len(todo)} run(s), about {math.ceil(2.5 * len(todo))} minutes on one core: {', '.join(todo)}")
+    print(f"{len(todo)} run(s), about {math.ceil(2.2 * len(todo))} minutes on one core: {', '.join(todo)}")
     for name in todo:
         seed, recipe = recipe_of(name)
         train(name, recipe, seed, HERE / name)
