@@ -57,6 +57,15 @@ def unit(e: Evidence) -> Iterator[Finding]:
             f"nats per token cannot exceed ln(vocabulary), about {IMPOSSIBLE_ENTROPY:g}: this is a sum or another unit",
             "log the mean entropy per token and fit that", float(np.median(h)),
         )  # fmt: skip
+    elif h.max() > IMPOSSIBLE_ENTROPY:
+        many = int((h > IMPOSSIBLE_ENTROPY).sum())
+        yield Finding(
+            "entropy-impossible", "error",
+            f"{many} of {len(h)} entropies are above {IMPOSSIBLE_ENTROPY:g}, up to {h.max():.4g}",
+            f"nats per token cannot exceed ln(vocabulary), about {IMPOSSIBLE_ENTROPY:g}: these are glitches, "
+            "and exp(H) gives each of them the whole fit",
+            "drop those records, or fit a window without them (--until-step)", float(h.max()),
+        )  # fmt: skip
     elif h.max() > STRANGE_ENTROPY:
         yield Finding(
             "entropy-high", "warning", f"entropy reaches {h.max():.4g}",

@@ -28,6 +28,9 @@ PAPER_WINDOW = 36.0
 MAX_POINTS = 200
 # exp(H) beyond this is not a number a double can hold.
 _MAX_ENTROPY = 700.0
+# No entropy per token is near this (ln of a vocabulary is at most 13): a forced fit of such a series takes it as
+# logged, because half the variance of its noise, added to H, would overflow the exponential.
+_NO_TOKEN_ENTROPY = 20.0
 
 Series = tuple[np.ndarray, np.ndarray]
 
@@ -90,6 +93,8 @@ def fit_points(
     else:
         log = _log_in_window(entropy_series, s, h, until_step)
         smoothed = smooth_entropy(log[0], log[1], s, h)
+        if max(float(h.max()), float(log[1].max(initial=0.0))) > _NO_TOKEN_ENTROPY:
+            smoothed = replace(smoothed, entropy=h, error_factor=np.zeros((len(h), 0)), changed=False)
         used = smoothed.entropy
         if (
             np.ptp(np.exp(used)) <= 1e-12 * np.exp(used).max()

@@ -322,3 +322,15 @@ def test_the_fit_path_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("freak", [15.0, 50.0, 250.0, 400.0, 699.0, 1e6])
+@pytest.mark.parametrize("at", [0, 5, 23])
+@pytest.mark.parametrize("method", ["careful", "paper"])
+def test_one_absurd_entropy_is_refused_and_never_a_crash(freak, at, method):
+    t = np.arange(1.0, 25.0)
+    h = 0.05 + np.exp(-t / 9)
+    r = 0.8 - 0.2 * np.exp(h) + 0.004 * np.random.default_rng(0).standard_normal(24)
+    h[at] = freak
+    with pytest.raises(FitRefused):
+        fit((t, h, r), method=method)
