@@ -26,8 +26,12 @@ def console(stderr: bool = False) -> Console:
     """A console that is plain when not a terminal, and breaks no line there, so that pipes get whole ones."""
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit 1; `entlaw ... | head` is no failure
+
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else 1000, highlight=False)
+    return Plain(file=stream, width=None if stream.isatty() else 1000, highlight=False)
 
 
 def plain(value: Any) -> Any:

@@ -285,3 +285,10 @@ def test_fit_imports_neither_torch_nor_wandb_nor_matplotlib(law_log):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["fit", "doctor", "predict"])
+def test_a_reader_that_goes_away_is_no_error(law_log, command):
+    shell = f"'{sys.executable}' -m entlaw.cli {command} '{law_log}' | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=REPO, check=False)
+    assert done.returncode == 0 and done.stderr == ""
