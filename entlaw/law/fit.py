@@ -32,6 +32,9 @@ _MAX_ENTROPY = 700.0
 # logged, because half the variance of its noise, added to H, would overflow the exponential.
 _NO_TOKEN_ENTROPY = 20.0
 
+# No score or reward is this large; its square would leave no digit of any other.
+_MAX_SCORE = 1e12
+
 Series = tuple[np.ndarray, np.ndarray]
 
 
@@ -301,6 +304,13 @@ def _check_fittable(h: np.ndarray, r: np.ndarray) -> None:
         raise _impossible(
             "entropy-not-per-token", f"entropy reaches {h.max():.4g}: its exponential overflows", float(h.max()),
             "this is a sum over the response, or not an entropy at all", "log the mean entropy per token",
+        )  # fmt: skip
+    if len(r) and np.abs(r).max() > _MAX_SCORE:
+        worst = float(r[np.abs(r).argmax()])
+        raise _impossible(
+            "performance-not-a-score", f"performance reaches {worst:.4g}", worst,
+            "no score or reward is that large: the record is damaged, or the key is something else",
+            "drop that record, or choose another key (--on KEY)",
         )  # fmt: skip
     if len(h) < 2:
         raise _impossible(

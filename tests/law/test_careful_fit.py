@@ -334,3 +334,14 @@ def test_one_absurd_entropy_is_refused_and_never_a_crash(freak, at, method):
     h[at] = freak
     with pytest.raises(FitRefused):
         fit((t, h, r), method=method)
+
+
+@pytest.mark.parametrize("freak", [1e13, -1e200, 1e308])
+@pytest.mark.parametrize("method", ["careful", "paper"])
+def test_one_absurd_score_is_refused_and_never_a_crash(freak, method):
+    t = np.arange(1.0, 25.0)
+    h = 0.05 + np.exp(-t / 9)
+    r = 0.8 - 0.2 * np.exp(h)
+    r[7] = freak
+    with pytest.raises(FitRefused, match="performance reaches"):
+        fit((t, h, r), method=method, force=True)
