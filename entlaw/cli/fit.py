@@ -37,7 +37,9 @@ class Outcome:
             return "refused" if self.error.exit_code == 4 else "unusable"
         assert self.fit is not None
         severities = {f.severity for f in self.fit.findings}
-        return "forced" if "error" in severities else "with care" if "warning" in severities else "no objection"
+        return (
+            "forced" if "error" in severities else "with care" if "warning" in severities else "no objection"
+        )
 
 
 def fit(
@@ -68,11 +70,21 @@ def fit(
         print_json(result)
     else:
         show(outcomes)
-    for path in written:
-        console(stderr=True).print(f"wrote {path}", style="dim")
+    _say_written(written)
     if any(o.error is None for o in outcomes):
         return 0
     return next((o.error.exit_code for o in outcomes if o.error is not None), 3)
+
+
+def _say_written(written: list[Path]) -> None:
+    """Name the files, or count them when there are many."""
+    lines = [f"wrote {path}" for path in written]
+    if len(written) > 4:
+        kinds = [p.suffix for p in written]
+        counted = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
+        lines = [f"wrote {counted} files into {written[0].parent}"]
+    for line in lines:
+        console(stderr=True).print(line, style="dim")
 
 
 def _version() -> str:

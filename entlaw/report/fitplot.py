@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entlaw.findings import has_error
 from entlaw.law.results import Fit
 from entlaw.report import style
 from entlaw.runs.run import Run
@@ -139,7 +140,8 @@ def _label(run: Run) -> str:
 
 def _title(run: Run, fit: Fit) -> str:
     name = run.name if len(run.name) <= 44 else f"{run.name[:20]}…{run.name[-22:]}"
-    return f"{name}: {fit.method} fit"
+    refused = ", refused" if has_error(fit.findings) else ""
+    return f"{name}: {fit.method} fit{refused}"
 
 
 def fit_csv(fit: Fit, run: Run) -> str:
