@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
-from entlaw.cli.output import console, dump_json, print_findings, print_json, track, write_bytes, write_text
+from entlaw.cli.output import console, dump_json, print_json, track, write_bytes, write_text
 from entlaw.errors import EntlawError, UsageError
 
 if TYPE_CHECKING:
+    from entlaw.findings import Finding
     from entlaw.law.holdout import Holdout
     from entlaw.law.results import Fit
     from entlaw.runs.reader import Reading
@@ -40,6 +41,12 @@ class Outcome:
         return (
             "forced" if "error" in severities else "with care" if "warning" in severities else "no objection"
         )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Of the refusal, or else of the fit, worst first."""
+        refused: tuple[Finding, ...] = getattr(self.error, "findings", ())
+        return refused or (self.fit.findings if self.fit is not None else ())
 
 
 def fit(
@@ -69,6 +76,8 @@ def fit(
     if json:
         print_json(result)
     else:
+        from entlaw.cli.fit_view import show
+
         show(outcomes)
     _say_written(written)
     if any(o.error is None for o in outcomes):
@@ -145,8 +154,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         told["fit"] = fit_as_dict(fit_)
     if outcome.holdout is not None:
         told["holdout"] = outcome.holdout.__dict__
-    refused = getattr(outcome.error, "findings", ())
-    told["findings"] = [f.as_dict() for f in (refused or (fit_.findings if fit_ else ()))]
+    told["findings"] = [f.as_dict() for f in outcome.findings]
     if outcome.error is not None:
         told["error"] = outcome.error.as_dict()
     return told
@@ -166,110 +174,6 @@ def fit_as_dict(fit_: Fit) -> dict[str, Any]:
             "leverage": p.leverage, "ceiling_without": p.ceiling_without,
         },
     }  # fmt: skip
-
-
-def show(outcomes: list[Outcome]) -> None:
-    """One run: in full; several: a table with a row each."""
-    if len(outcomes) == 1:
-        _show_one(outcomes[0])
-    elif outcomes:
-        _show_table(outcomes)
-
-
-def percent_range(lo: float, hi: float) -> str:
-    """An interval of fractions, three decimals."""
-    return f"[{lo:.3f}, {hi:.3f}]"
-
-
-def _show_one(o: Outcome) -> None:
-    from rich.text import Text
-
-    out = console()
-
-    def line(label: str, text: str, style: str = "") -> None:
-        out.print(Text.assemble((f"  {label:<11}", "bold"), (text, style)))
-
-    out.print(Text(o.reading.name, style="bold underline"))
-    run = o.reading.run
-    if run is not None:
-        line("read", f"{run.provenance.format} ({run.provenance.framework}); entropy {run.entropy.key}, performance "
-             f"{run.performance_key} ({run.performance_kind}), paired {run.align}")  # fmt: skip
-    if o.fit is not None and (o.error is None):
-        f = o.fit
-        window = "all steps" if f.until_step is None else f"steps <= {f.until_step:g}"
-        lo, hi = f.entropy_range
-        line("law", f"R = {f.b:.4f} - {f.a:.4f} exp(H)    {f.n} points, {window}, H {hi:.3f} .. {lo:.3f}, "
-             f"R^2 {f.r_squared:.3f}, {f.method}")  # fmt: skip
-        c = f.ceiling_interval
-        line(
-            "ceiling",
-            f"{f.ceiling:.3f}  {c.level:.0%} interval {percent_range(c.lo, c.hi)}   (R at H = 0, b - a)",
-            "bold",
-        )
-        if o.holdout is not None:
-            h = o.holdout
-            ends = f"{h.final_error:+.4f} against {h.final_error_last_value:+.4f}"
-            line("afterwards", f"{h.n} later points: RMSE of the law {h.rmse:.4f}, of 'the last value stays' "
-                 f"{h.rmse_last_value:.4f}; at the end {ends}")  # fmt: skip
-    colour = {"no objection": "green", "with care": "yellow"}.get(o.verdict, "red")
-    line("verdict", o.verdict + (f": {o.error.what}" if o.error else ""), colour)
-    findings = getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ())
-    print_findings(findings)
-    if o.error is not None and not findings:
-        for label, text in (("why", o.error.why), ("next", o.error.hint)):
-            if text:
-                line(label, text)
-    elif o.error is not None and o.error.hint:
-        line("next", o.error.hint)
-
-
-def _show_table(outcomes: list[Outcome]) -> None:
-    from rich.table import Table
-
-    from entlaw.cli.doctor import names
-
-    level = next((o.fit.ceiling_interval.level for o in outcomes if o.fit), 0.95)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("run", "n", "H", "a", "b", "R^2", "ceiling", f"{level:.0%} interval", "RMSE later",
-                   "last value", "verdict", "because"):  # fmt: skip
-        text = column in ("run", "verdict", "because")
-        fold = column in ("run", "because")
-        table.add_column(column, justify="left" if text else "right", no_wrap=not fold, overflow="fold")
-    short = names([o.reading.path for o in outcomes])
-    for o, name in zip(outcomes, short, strict=True):
-        label = (
-            name
-            if o.reading.raw is None or o.reading.raw.name in Path(name).name
-            else f"{name} [{o.reading.name}]"
-        )
-        if o.reading.raw is not None and Path(o.reading.path).stem in ("metrics", "trainer_state"):
-            label = o.reading.name if o.reading.name not in ("metrics", "trainer_state") else o.reading.path
-        codes = [
-            f.code
-            for f in (getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ()))
-            if f.severity != "info"
-        ]
-        because = ", ".join(codes[:3]) or (o.error.what if o.error else "")
-        if o.fit is None or o.error is not None:
-            table.add_row(label, *["-"] * 9, o.verdict, because, style="dim")
-            continue
-        f, h, c = o.fit, o.holdout, o.fit.ceiling_interval
-        lo, hi = f.entropy_range
-        table.add_row(
-            label, str(f.n), f"{hi:.2f}..{lo:.2f}", f"{f.a:.3f}", f"{f.b:.3f}", f"{f.r_squared:.2f}",
-            f"{f.ceiling:.3f}", percent_range(c.lo, c.hi), f"{h.rmse:.3f}" if h else "-",
-            f"{h.rmse_last_value:.3f}" if h else "-", o.verdict, because,
-        )  # fmt: skip
-    console().print(table)
-
-
-def _label(o: Outcome, name: str) -> str:
-    """File name, with the run's own name where the file's says nothing or holds several runs."""
-    if o.reading.raw is None or o.reading.name in name:
-        return name
-    if Path(o.reading.path).stem in ("metrics", "trainer_state"):
-        return o.reading.name
-    return f"{name} [{o.reading.name}]"
 
 
 def write_plots(outcomes: list[Outcome], plot: Path, level: float) -> list[Path]:

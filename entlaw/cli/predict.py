@@ -65,7 +65,6 @@ def forecasts(o: Outcome, entropies: list[float], steps: list[float], level: flo
 
 
 def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
-    findings = getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ())
     told: dict[str, Any] = {
         "name": o.reading.name,
         "path": o.reading.path,
@@ -75,7 +74,7 @@ def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
              "entropy_interval": f.entropy_interval.__dict__ if f.entropy_interval else None}
             for f in made
         ],
-        "findings": [f.as_dict() for f in findings],
+        "findings": [f.as_dict() for f in o.findings],
     }  # fmt: skip
     if o.error is not None:
         told["error"] = o.error.as_dict()
@@ -85,7 +84,7 @@ def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
 def _show(o: Outcome, made: list[Forecast]) -> None:
     from rich.text import Text
 
-    if o.error is not None and not getattr(o.error, "findings", ()):
+    if o.error is not None and not o.findings:
         show_error(o.error)
         return
     out = console()
@@ -102,6 +101,5 @@ def _show(o: Outcome, made: list[Forecast]) -> None:
             out.print(
                 f"      extrapolated by {f.extrapolation:.2f} of the fitted range of exp(H)", markup=False
             )
-    findings = getattr(o.error, "findings", ()) or (o.fit.findings if o.fit else ())
     out.print(f"  verdict: {o.verdict}")
-    print_findings(findings)
+    print_findings(o.findings)

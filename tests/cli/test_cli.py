@@ -292,3 +292,20 @@ def test_a_reader_that_goes_away_is_no_error(law_log, command):
     shell = f"'{sys.executable}' -m entlaw.cli {command} '{law_log}' | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=REPO, check=False)
     assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120, 200])
+def test_a_narrow_terminal_loses_columns_never_digits(tmp_path, columns):
+    for seed in (1, 2):
+        write_jsonl(tmp_path / f"seed{seed}.jsonl", law_records(seed=seed))
+    command = f"COLUMNS={columns} '{sys.executable}' -m entlaw.cli fit '{tmp_path}'"
+    done = subprocess.run(
+        ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, cwd=REPO, check=False
+    )
+    (want,) = [r for r in json.loads(
+        subprocess.run([sys.executable, "-m", "entlaw.cli", "fit", str(tmp_path), "--json"], capture_output=True,
+                       text=True, cwd=REPO, check=True).stdout)["runs"] if r["name"] == "seed1"]  # fmt: skip
+    interval = want["fit"]["ceiling_interval"]
+    assert f"{want['fit']['ceiling']:.3f}" in done.stdout
+    assert f"[{interval['lo']:.3f}, {interval['hi']:.3f}]" in done.stdout
+    assert ("left out for want of width" in done.stdout) == (columns < 120)
