@@ -60,9 +60,9 @@ def _show_one(o: Outcome) -> None:
 def _show_table(outcomes: list[Outcome]) -> None:
     from rich.table import Table
 
-    rows = [
-        _row(o, name) for o, name in zip(outcomes, names([o.reading.path for o in outcomes]), strict=True)
-    ]
+    level = next((o.fit.ceiling_interval.level for o in outcomes if o.fit is not None), 0.95)
+    short = names([o.reading.path for o in outcomes])
+    rows = [_row(o, name, level) for o, name in zip(outcomes, short, strict=True)]
     out = console()
     columns = _columns_that_fit(rows, out.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
