@@ -67,7 +67,9 @@ def score(e: Evidence) -> Iterator[Finding]:
         )  # fmt: skip
     ordered = np.sort(r)
     inside, outside = ordered[(ordered > 0) & (ordered <= 1.0)], ordered[ordered > 1.0 + SCORE_SLACK]
-    if len(inside) and len(outside) and outside[0] > MIXED_RATIO * inside[-1]:
+    # A reader has judged the units of a run already, from the whole series; plain arrays come unjudged.
+    unjudged = e.run is None
+    if unjudged and len(inside) and len(outside) and outside[0] > MIXED_RATIO * inside[-1]:
         yield Finding(
             "performance-mixed-units", "error",
             f"{len(inside)} scores are at most {inside[-1]:.3g} and {len(outside)} at least {outside[0]:.3g}",
