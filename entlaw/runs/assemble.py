@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,50 @@ def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
     kept, findings_ = _stitch(segments, data, clock)
     findings += findings_
     return _collect(kept, data, order, step, values.columns, choice, tuple(findings))
+
+
+# A first pass at least this long, relative to the one that starts over, is a run of its own and not an aborted start.
+_OWN_RUN = 0.5
+
+
+def split_runs(rows: pd.DataFrame, step_key: str | None = None) -> list[pd.DataFrame]:
+    """Cut rows in which several complete runs follow each other into one frame a run.
+
+    A run that starts over from the beginning after a short start is one run with an aborted start, which
+    :func:`assemble` drops; after a start at least half as long as itself, it is another run.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        As in :class:`entlaw.runs.run.RawRun`.
+    step_key : str, optional
+
+    Returns
+    -------
+    list of DataFrame
+        At least one; indices start at 0 again. Rows of all runs together are those given.
+    """
+    if step_key is not None and step_key not in rows.columns:
+        return [rows]
+    step, key, _ = resolve_step(rows, step_key)
+    step, _ = _carry_step(step)
+    keep = np.flatnonzero(np.isfinite(step))
+    if key is None or len(keep) == 0:
+        return [rows]
+    values = rows.drop(columns=[key])
+    clock = np.array([bool(_CLOCK.search(canonical(str(c)))) for c in values.columns], dtype=bool)
+    segments, _ = _segments(step[keep], values.to_numpy(float)[keep], clock)
+    passes: list[list[dict[float, list[int]]]] = []
+    for segment in segments:
+        if passes and min(segment) > min(passes[-1][0]):
+            passes[-1].append(segment)  # resumed
+        else:
+            passes.append([segment])
+    lengths = [len({s for segment in p for s in segment}) for p in passes]
+    starts = [keep[min(r for rows_ in p[0].values() for r in rows_)] for p in passes]
+    cuts = [int(starts[i + 1]) for i in range(len(passes) - 1) if lengths[i] >= _OWN_RUN * lengths[i + 1]]
+    edges = [0, *cuts, len(rows)]
+    return [rows.iloc[a:b].reset_index(drop=True) for a, b in pairwise(edges)]
 
 
 def _carry_step(step: np.ndarray) -> tuple[np.ndarray, int]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from entlaw.errors import DataError, UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.assemble import assemble
+from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.files import expand
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
@@ -92,7 +92,7 @@ def scan(
         failed: list[Reading] = []
         for path in files:
             try:
-                found += [(path, raw) for raw in read_raw(path, options)]
+                found += [(path, run) for raw in read_raw(path, options) for run in _apart(raw, selection)]
             except UnreadableSource as error:
                 if not several:
                     yield Reading(str(path), None, None, error)
@@ -108,6 +108,25 @@ def scan(
                 hint="point at the log itself to see what is wrong with it",
             )
         yield from (_reading(path, raw, selection) for path, raw in found)
+
+
+def _apart(raw: RawRun, selection: Selection) -> list[RawRun]:
+    """Complete runs that follow each other in one file, each on its own."""
+    pieces = split_runs(raw.rows, selection.step_key)
+    if len(pieces) == 1:
+        return [raw]
+    note = Finding(
+        "several-runs",
+        "warning",
+        f"{len(pieces)} runs follow each other in this file; they were taken apart where the steps start over",
+        "runs must not be glued together; the configuration shown is that of the first",
+        "give each run a log of its own",
+        float(len(pieces)),
+    )
+    return [
+        replace(raw, name=f"{raw.name}#{i}", rows=rows, findings=(note, *raw.findings))
+        for i, rows in enumerate(pieces, 1)
+    ]
 
 
 def _glue_parts(found: list[tuple[Path, RawRun]]) -> list[tuple[Path, RawRun]]:

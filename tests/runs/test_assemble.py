@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entlaw.runs.assemble import assemble, resolve_step
+from entlaw.runs.assemble import assemble, resolve_step, split_runs
 
 
 def frame(*records):
@@ -130,3 +130,29 @@ def test_disjoint_late_rows_never_lose_a_value(order):
     merged += [{"step": s, "val": 0.5} for s in evals]
     out = assemble(frame(*merged))
     assert out.metrics["h"].notna().sum() == 11 and out.metrics["val"].notna().sum() == 4
+
+
+def test_complete_runs_in_one_file_are_taken_apart():
+    one = [{"step": s, "h": 2.0 / s, "r": 0.1} for s in range(1, 31)]
+    two = [{"step": s, "h": 1.0 / s, "r": 0.2} for s in range(1, 41)]
+    parts = split_runs(frame(*one, *two))
+    assert [len(p) for p in parts] == [30, 40]
+    assert parts[1]["h"].tolist() == [1.0 / s for s in range(1, 41)] and parts[1].index[0] == 0
+
+
+def test_an_aborted_start_and_a_resume_are_no_run_of_their_own():
+    short = [{"step": s, "h": 2.0 / s} for s in range(1, 6)]
+    whole = [{"step": s, "h": 1.0 / s} for s in range(1, 41)]
+    again = [{"step": s, "h": 1.0 / s} for s in range(30, 61)]
+    assert len(split_runs(frame(*short, *whole))) == 1
+    assert len(split_runs(frame(*whole, *again))) == 1
+    assert len(split_runs(frame(*whole, *again, *whole))) == 2  # a resumed run, then another one
+    assert len(split_runs(frame({"h": 1.0}, {"h": 0.9}))) == 1  # no step to judge by
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=80))
+def test_splitting_keeps_every_row(steps):
+    rows = frame(*({"step": s, "h": float(i)} for i, s in enumerate(steps)))
+    parts = split_runs(rows)
+    assert pd.concat(parts)["h"].tolist() == rows["h"].tolist()

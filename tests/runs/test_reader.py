@@ -163,3 +163,11 @@ def test_known_size_narrows_what_the_fit_must_assume(tmp_path):
     (run,) = read(write_jsonl(tmp_path / "sized.jsonl", sized))
     known, told = entlaw.fit(run), entlaw.fit(run, problems=20000, samples=1)
     assert known.noise["answers"] == 20000 and known.ceiling_interval == told.ceiling_interval
+
+
+def test_two_complete_runs_in_one_file_come_out_as_two(tmp_path):
+    runs = read(write_jsonl(tmp_path / "both.jsonl", [*law_records(seed=1), *law_records(seed=2)]))
+    assert [r.name for r in runs] == ["both#1", "both#2"]
+    assert all("several-runs" in [f.code for f in r.findings] for r in runs)
+    (alone,) = read(write_jsonl(tmp_path / "alone.jsonl", law_records(seed=2)))
+    pd.testing.assert_frame_equal(runs[1].points, alone.points)
