@@ -1,7 +1,7 @@
 """The recipe of a training run: every setting, its default, its unit. Nothing else in the trainer has defaults.
 
-One frozen dataclass a table of the TOML file; :mod:`entlaw.train.recipe` reads, overrides and checks them. An RL step is
-one rollout and the updates made on it; ratios and shares are fractions, never percent.
+One frozen dataclass a table of the TOML file; :mod:`entlaw.train.recipe` reads, overrides and checks them. An RL
+step is one rollout and the updates made on it; ratios and shares are fractions, never percent.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ class Checkpoint:
     """Saving, to go on after a stop."""
 
     every: int = 1
-    """RL steps between checkpoints. What was done since the last one is done again after a kill; large models want more."""
+    """RL steps between checkpoints; what was done since the last one is done again after a kill."""
     keep: int = 1
     """How many to keep; the newest."""
 
