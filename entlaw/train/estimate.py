@@ -1,0 +1,99 @@
+"""From rewards to advantages: which formula a recipe names, and what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from entlaw.train import advantages as adv
+from entlaw.train.batch import Batch
+from entlaw.train.losses import kl_penalty
+from entlaw.train.schema import Algorithm, Controls, Prime
+
+
+def group_accuracy(batch: Batch) -> Tensor:
+    """Mean reward of each response's group, shape [B]."""
+    assert batch.reward_B is not None
+    return adv.group_mean(batch.reward_B, batch.group_B)
+
+
+def mixed_groups(batch: Batch) -> Tensor:
+    """Rows of the responses whose group has more than one reward: the others have no advantage to learn from."""
+    assert batch.reward_B is not None
+    mean_B = group_accuracy(batch)
+    spread_B = adv.group_mean((batch.reward_B - mean_B) ** 2, batch.group_B)
+    return (spread_B > 1e-12).nonzero().squeeze(1)
+
+
+def token_penalty(batch: Batch, controls: Controls) -> Tensor | None:
+    """The reference KL of a recipe that puts it in the reward, shape [B, T]; None where it does not."""
+    if not controls.kl_coef or controls.kl_in != "reward":
+        return None
+    assert batch.log_prob_BT is not None and batch.ref_log_prob_BT is not None
+    return (
+        controls.kl_coef
+        * kl_penalty(batch.log_prob_BT, batch.ref_log_prob_BT, controls.kl_kind)
+        * batch.mask_BT
+    )
+
+
+def with_advantages(
+    batch: Batch,
+    algorithm: Algorithm,
+    controls: Controls,
+    prime: Prime,
+    process_reward_BT: Tensor | None = None,
+) -> Batch:
+    """The batch with ``advantages_BT`` (and ``return_BT`` for PPO).
+
+    A KL penalty in the reward is taken token by token where the algorithm has token rewards (PPO, REINFORCE++) and as
+    a response's sum elsewhere.
+
+    Parameters
+    ----------
+    process_reward_BT : Tensor, shape [B, T], optional
+        PRIME's.
+    """
+    assert batch.reward_B is not None
+    reward_B, group_B, mask_BT = batch.reward_B, batch.group_B, batch.mask_BT
+    penalty_BT = token_penalty(batch, controls)
+    name = algorithm.name
+    if penalty_BT is not None and name not in ("ppo", "reinforce_plus_plus"):
+        reward_B = reward_B - penalty_BT.sum(-1)
+    if name == "ppo":
+        assert batch.value_BT is not None
+        token_reward_BT = adv.at_last_token(reward_B, mask_BT)
+        if penalty_BT is not None:
+            token_reward_BT = token_reward_BT - penalty_BT
+        advantages_BT, return_BT = adv.gae(
+            token_reward_BT, batch.value_BT, mask_BT, algorithm.gamma, algorithm.lam
+        )
+        if algorithm.whiten:
+            advantages_BT = adv.masked_whiten(advantages_BT, mask_BT)
+        return replace(batch, advantages_BT=advantages_BT, return_BT=return_BT)
+    if name == "prime":
+        assert process_reward_BT is not None
+        advantages_BT = adv.prime(
+            process_reward_BT, reward_B, group_B, mask_BT, prime.process_weight, prime.outcome_weight, algorithm.gamma
+        )  # fmt: skip
+    elif name == "reinforce":
+        baseline = float(reward_B.mean()) if algorithm.baseline == "batch-mean" else 0.0
+        advantages_BT = adv.reinforce(reward_B, mask_BT, baseline)
+    elif name == "rloo":
+        advantages_BT = adv.rloo(reward_B, group_B, mask_BT)
+    elif name == "reinforce_plus_plus":
+        advantages_BT = adv.reinforce_plus_plus(reward_B, mask_BT, algorithm.gamma, penalty_BT)
+    elif name == "reinforce_plus_plus_baseline":
+        advantages_BT = adv.reinforce_plus_plus_baseline(reward_B, group_B, mask_BT)
+    else:
+        advantages_BT = adv.grpo(reward_B, group_B, mask_BT, norm_by_std=name != "dr_grpo")
+    return replace(batch, advantages_BT=advantages_BT)
+
+
+def whole_groups(group_B: Tensor, limit: int) -> Tensor:
+    """Rows of the first ``limit`` groups, in the order the groups first appear."""
+    first_seen = torch.unique_consecutive(group_B)
+    keep = torch.isin(group_B, first_seen[:limit])
+    return keep.nonzero().squeeze(1)

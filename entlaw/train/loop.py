@@ -1,0 +1,312 @@
+"""Reinforcement learning with verifiable rewards: one step on one screen (:meth:`Trainer.step`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from entlaw.errors import UsageError
+from entlaw.tasks import Problem, Task
+from entlaw.train import critic as value
+from entlaw.train import estimate, measure, prime
+from entlaw.train.batch import Batch, concatenate
+from entlaw.train.failure import TrainingFailed
+from entlaw.train.measure import Record
+from entlaw.train.policy import LanguageModel
+from entlaw.train.randomness import torch_generator
+from entlaw.train.rollout import Engine, Sampling
+from entlaw.train.rollout.hf import encode, texts
+from entlaw.train.schema import Recipe
+from entlaw.train.update import update
+
+# Steps in a row without a mixed group: by then the policy is all right, all wrong, or the task does not fit it.
+_PATIENCE = 50
+
+
+class Trainer:
+    """A policy, what helps it learn, and the step that improves it.
+
+    Attributes
+    ----------
+    policy, reference, critic, process
+        The trained policy; the frozen base policy where a penalty or PRIME needs it; PPO's critic; PRIME's model.
+    drawn : int
+        Training problems taken from the task's stream so far.
+    entropy_coeff : float
+        Of the entropy bonus; moves when it is adaptive.
+    """
+
+    def __init__(self, recipe: Recipe, task: Task, base: LanguageModel, engine: Engine | None = None) -> None:
+        from entlaw.train.rollout.hf import HFEngine
+
+        self.recipe, self.task, self.policy = recipe, task, base
+        algorithm, controls = recipe.algorithm, recipe.controls
+        is_prime = algorithm.name == "prime"
+        self.reference = base.frozen_copy() if controls.kl_coef or is_prime else None
+        self.critic = value.Critic(base) if algorithm.name == "ppo" else None
+        self.process = base.trainable_copy() if is_prime else None
+        self.engine: Engine = engine or HFEngine(base)
+        self.optimizers = {"policy": self._adamw(base.model.parameters(), recipe.optimizer.lr)}
+        if self.critic is not None:
+            self.optimizers["critic"] = self._adamw(self.critic.parameters(), recipe.critic.lr)
+        if self.process is not None:
+            self.optimizers["process"] = self._adamw(self.process.model.parameters(), recipe.prime.lr)
+        self.drawn = self.updates = self.idle_steps = 0
+        self.entropy_coeff = controls.entropy_coeff
+        self.longest_prompt = recipe.rollout.max_prompt_tokens or base.context - recipe.rollout.max_tokens
+        if self.longest_prompt < 1:
+            raise UsageError(
+                f"rollout.max_tokens = {recipe.rollout.max_tokens} leaves no room for a prompt",
+                why=f"the model's context is {base.context} tokens",
+                hint="shorten rollout.max_tokens",
+            )
+
+    def _adamw(self, parameters: Iterator[torch.nn.Parameter], lr: float) -> torch.optim.AdamW:
+        o = self.recipe.optimizer
+        trainable = [p for p in parameters if p.requires_grad]
+        return torch.optim.AdamW(trainable, lr=lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
+
+    def step(self, t: int) -> Record:
+        """RL step ``t``: roll out, measure, turn rewards into advantages, update; returns what is logged."""
+        recipe, clock = self.recipe, Clock()
+        self.policy.model.train()
+        batch, levels = self.collect(t, clock)
+        record = measure.rollout_record(batch, levels, recipe.rollout.max_tokens)
+
+        rows = self.learning_rows(batch)
+        n_groups = len(torch.unique(batch.group_B))
+        record["train/kept_groups"] = len(torch.unique(batch.group_B[rows])) / n_groups
+        self.watch_idle(rows)
+        updates: list[Record] = []
+        if len(rows):
+            kept, kept_levels = batch.rows(rows), [levels[i] for i in rows.tolist()]
+            process_BT, process_records = self.process_reward(kept, t)
+            kept = estimate.with_advantages(kept, recipe.algorithm, recipe.controls, recipe.prime, process_BT)
+            record |= measure.update_record(kept, kept_levels, recipe.log.covariance_shares)
+            updates += process_records + self.update_critic(kept, t)
+            if t > (recipe.critic.warmup_steps if self.critic is not None else 0):
+                updates += self.update_policy(kept, t, self.bonus(record))
+        record |= measure.mean_over_updates(updates)
+        record["time/update_s"] = clock.lap()
+
+        entropy_after = self.entropy(batch)
+        record["actor/entropy_after"] = entropy_after
+        record["actor/entropy_change"] = entropy_after - record["actor/entropy"]
+        record["time/score_s"] = clock.seconds.get("score", 0.0) + clock.lap()
+        record["time/rollout_s"] = clock.seconds.get("rollout", 0.0)
+        record["time/step_s"] = clock.total()
+        record["perf/tokens_per_s"] = float(batch.mask_BT.sum()) / record["time/step_s"]
+        return record
+
+    # Rolling out ---------------------------------------------------------------------------------
+
+    def collect(self, t: int, clock: Clock) -> tuple[Batch, list[str]]:
+        """Responses of the current policy with rewards, log-probs, entropies; and each one's difficulty group.
+
+        With dynamic sampling further prompts are drawn until enough groups are mixed (DAPO).
+        """
+        recipe, rollout = self.recipe, self.recipe.rollout
+        sampling = Sampling(
+            rollout.group_size, rollout.max_tokens, rollout.temperature, rollout.top_p, rollout.top_k, rollout.batch
+        )  # fmt: skip
+        parts: list[Batch] = []
+        problems: list[Problem] = []
+        for refill in range(1 + recipe.algorithm.max_refills):
+            drawn = self.draw(rollout.prompts)
+            part = self.engine.generate([p.prompt for p in drawn], sampling, [recipe.run.seed, 1, t, refill])
+            clock.lap("rollout")
+            parts.append(replace(part, group_B=part.group_B + len(problems)))
+            problems += drawn
+            parts[-1] = self.reward(parts[-1], problems, t, refill)
+            mixed = sum(len(torch.unique(b.group_B[estimate.mixed_groups(b)])) for b in parts)
+            if mixed >= rollout.prompts:
+                break
+        batch = concatenate(parts, self.policy.pad_id)
+        batch = self.score(batch)
+        clock.lap("score")
+        return batch, [problems[int(g)].level for g in batch.group_B]
+
+    def draw(self, n: int) -> list[Problem]:
+        """The next ``n`` training problems whose prompts fit."""
+        found: list[Problem] = []
+        looked = 0
+        while len(found) < n:
+            problems = self.task.training(self.recipe.run.seed, self.drawn, n - len(found))
+            self.drawn += len(problems)
+            looked += len(problems)
+            lengths = encode(self.policy, [p.prompt for p in problems])[1].sum(1).tolist()
+            found += [p for p, length in zip(problems, lengths, strict=True) if length <= self.longest_prompt]
+            if looked > 100 * n:
+                raise UsageError(
+                    f"of {looked} prompts only {len(found)} are no longer than {self.longest_prompt} tokens",
+                    hint="raise rollout.max_prompt_tokens, or take a model with a longer context",
+                )
+        return found
+
+    def reward(self, batch: Batch, problems: list[Problem], t: int, refill: int) -> Batch:
+        """The batch with scores, and with what is optimised."""
+        responses, finished = texts(self.policy, batch), batch.finished_B.tolist()
+        scores = [
+            self.task.score(problems[g], text, end)
+            for g, text, end in zip(batch.group_B.tolist(), responses, finished, strict=True)
+        ]
+        correct_B = torch.tensor(scores, dtype=torch.float32, device=batch.mask_BT.device)
+        reward_B = correct_B
+        if self.recipe.task.reward == "random":
+            generator = torch_generator(self.recipe.run.seed, "reward", t, refill)
+            reward_B = torch.randint(0, 2, correct_B.shape, generator=generator).to(correct_B)
+        return replace(batch, correct_B=correct_B, reward_B=reward_B)
+
+    @torch.no_grad()
+    def score(self, batch: Batch) -> Batch:
+        """The batch with log-probs of the rollout policy (and of the base policy), entropies, and values."""
+        temperature = self.recipe.rollout.temperature
+        parts: list[Batch] = []
+        for _, part in batch.pieces(self.recipe.loss.micro_batch):
+            own = self.policy.score(part, temperature)
+            entropy_BT = own.entropy_BT if temperature == 1 else self.policy.score(part).entropy_BT
+            scored = replace(part, log_prob_BT=own.log_prob_BT, entropy_BT=entropy_BT)
+            if self.reference is not None:
+                scored = replace(scored, ref_log_prob_BT=self.reference.score(part, temperature).log_prob_BT)
+            if self.critic is not None:
+                scored = replace(scored, value_BT=self.critic(part))
+            parts.append(scored)
+        return concatenate(parts, self.policy.pad_id)
+
+    @torch.no_grad()
+    def entropy(self, batch: Batch) -> float:
+        """Token-mean entropy of the policy as it is now, in front of the tokens of ``batch``, at temperature 1."""
+        parts = [self.policy.score(p).entropy_BT for _, p in batch.pieces(self.recipe.loss.micro_batch)]
+        return measure.token_mean(torch.cat(parts), batch.mask_BT)
+
+    # Learning ------------------------------------------------------------------------------------
+
+    def learning_rows(self, batch: Batch) -> torch.Tensor:
+        """The responses that take part in the update."""
+        if not self.recipe.algorithm.filter_groups:
+            return torch.arange(len(batch), device=batch.group_B.device)
+        rows = estimate.mixed_groups(batch)
+        return rows[estimate.whole_groups(batch.group_B[rows], self.recipe.rollout.prompts)]
+
+    def watch_idle(self, rows: torch.Tensor) -> None:
+        """Give up when no group has been mixed for a long time."""
+        self.idle_steps = 0 if len(rows) else self.idle_steps + 1
+        if self.idle_steps >= _PATIENCE:
+            raise TrainingFailed(
+                f"no prompt was left to learn from in {_PATIENCE} steps in a row",
+                why="all responses of every group were right, or all were wrong",
+                hint="change the difficulty (task.*), or sample more responses (rollout.group_size)",
+            )
+
+    def mini_batches(self, batch: Batch, t: int, epochs: int) -> Iterator[Batch]:
+        """The batch cut into mini-batches of whole groups, in a random order that depends on the step alone."""
+        groups = torch.unique(batch.group_B)
+        for epoch in range(epochs):
+            generator = torch_generator(self.recipe.run.seed, "order", t, epoch)
+            order = groups[torch.randperm(len(groups), generator=generator).to(groups.device)]
+            for part in order.chunk(min(self.recipe.loss.mini_batches, len(order))):
+                yield batch.rows(torch.cat([(batch.group_B == g).nonzero()[:, 0] for g in part])).trimmed()
+
+    def process_reward(self, batch: Batch, t: int) -> tuple[torch.Tensor | None, list[Record]]:
+        """PRIME's reward of every token, and what its model learned from this rollout."""
+        model = self.process
+        if model is None:
+            return None, []
+        p, o, loss = self.recipe.prime, self.recipe.optimizer, self.recipe.loss
+        temperature = self.recipe.rollout.temperature
+
+        def learn() -> list[Record]:
+            optimizer = self.optimizers["process"]
+            return [
+                prime.update(model, optimizer, m, p.beta, temperature, loss.micro_batch, o.grad_clip)
+                for m in self.mini_batches(batch, t, 1)
+            ]
+
+        records = learn() if p.update == "before" else []
+        reward_BT = prime.score(model, batch, p.beta, temperature, loss.micro_batch)
+        return reward_BT, records or learn()
+
+    def update_critic(self, batch: Batch, t: int) -> list[Record]:
+        """PPO's value function learns the returns."""
+        if self.critic is None:
+            return []
+        c, loss = self.recipe.critic, self.recipe.loss
+        assert batch.value_BT is not None and batch.return_BT is not None
+        explained = value.explained_variance(batch.value_BT, batch.return_BT, batch.mask_BT)
+        grad_clip = self.recipe.optimizer.grad_clip
+        return [
+            value.update(self.critic, self.optimizers["critic"], m, c.value_clip, loss.micro_batch, grad_clip)
+            | {"critic/explained_variance": explained}
+            for m in self.mini_batches(batch, t, c.epochs)
+        ]
+
+    def update_policy(self, batch: Batch, t: int, entropy_coeff: float) -> list[Record]:
+        """The mini-batches of one rollout, one optimiser step each."""
+        recipe, records = self.recipe, list[Record]()
+        selection = torch_generator(recipe.run.seed, "selection", t)
+        for i, part in enumerate(self.mini_batches(batch, t, recipe.loss.epochs)):
+            self.warm_learning_rate()
+            metrics = update(
+                self.policy, self.optimizers["policy"], part, recipe.loss, recipe.controls,
+                temperature=recipe.rollout.temperature,
+                entropy_coeff=entropy_coeff,
+                grad_clip=recipe.optimizer.grad_clip,
+                norm_length=recipe.rollout.max_tokens,
+                generator=selection,
+                on_policy=i == 0,
+            )  # fmt: skip
+            if metrics["actor/loss"] != metrics["actor/loss"]:
+                raise TrainingFailed(
+                    f"the loss or its gradient is not finite in mini-batch {i + 1} of step {t}",
+                    why="no weight was changed by it",
+                    hint="lower optimizer.lr, or use float32 weights; go on from the last checkpoint",
+                    batch=part,
+                )
+            self.updates += 1
+            records.append(metrics)
+        return records
+
+    def warm_learning_rate(self) -> None:
+        """Linear warm-up of the policy's learning rate over the first optimiser steps."""
+        o = self.recipe.optimizer
+        if o.warmup_steps:
+            share = min(1.0, (self.updates + 1) / o.warmup_steps)
+            self.optimizers["policy"].param_groups[0]["lr"] = o.lr * share
+
+    def bonus(self, record: Record) -> float:
+        """This step's entropy coefficient: fixed, or adaptive (Skywork-OR1, arXiv 2505.22312).
+
+        The adaptive one moves up by a constant while the entropy is below its target and down above, and counts only
+        below.
+        """
+        c = self.recipe.controls
+        if c.entropy_target <= 0:
+            return self.entropy_coeff
+        below = record["actor/entropy"] <= c.entropy_target
+        moved = self.entropy_coeff + (c.entropy_step if below else -c.entropy_step)
+        self.entropy_coeff = min(max(moved, 0.0), c.entropy_max)
+        record["actor/entropy_coeff"] = self.entropy_coeff if below else 0.0
+        return record["actor/entropy_coeff"]
+
+
+class Clock:
+    """Seconds since the last lap, summed by name."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, name: str | None = None) -> float:
+        """Seconds since the last lap; added up under ``name``."""
+        now = time.perf_counter()
+        passed, self.last = now - self.last, now
+        if name is not None:
+            self.seconds[name] = self.seconds.get(name, 0.0) + passed
+        return passed
+
+    def total(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self.start

@@ -1,0 +1,227 @@
+"""The policy: a causal language model with its tokenizer, and what is asked of it.
+
+Shapes: B responses, P prompt tokens (padded on the left), T response tokens (padded on the right), N valid response
+tokens, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from entlaw.dynamics.entropy import token_statistics
+from entlaw.errors import SourceNotFound, UnreadableSource, UsageError
+from entlaw.train.batch import Batch
+from entlaw.train.schema import Policy as PolicySettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Scores(NamedTuple):
+    """Per response token, zero on padding, shape [B, T]."""
+
+    log_prob_BT: Tensor
+    entropy_BT: Tensor
+    sum_p_squared_BT: Tensor
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model, its tokenizer, and how its passes run.
+
+    Attributes
+    ----------
+    stop_ids : tuple of int
+        Tokens that end a response.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    stop_ids: tuple[int, ...]
+    pad_id: int
+    autocast: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def context(self) -> int:
+        """Longest sequence, prompt and response together."""
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 0) or 2**31)
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable numbers."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def frozen_copy(self) -> LanguageModel:
+        """The same model, never trained: a reference policy."""
+        return self._with(copy.deepcopy(self.model).requires_grad_(False).eval())
+
+    def trainable_copy(self) -> LanguageModel:
+        """The same model with weights of its own."""
+        return self._with(copy.deepcopy(self.model).requires_grad_(True))
+
+    def _with(self, model: PreTrainedModel) -> LanguageModel:
+        return LanguageModel(model, self.tokenizer, self.stop_ids, self.pad_id, self.autocast)
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Last hidden states in front of each response token, shape [B, T, D]."""
+        tokens = torch.cat([batch.prompt_BP, batch.response_BT], 1)
+        mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT > 0], 1)
+        with autocast(self.device, self.autocast):
+            out = self.model.base_model(
+                input_ids=tokens,
+                attention_mask=mask.long(),
+                position_ids=position_ids(mask),
+                use_cache=False,
+            )
+        width = batch.prompt_BP.shape[1]
+        return out.last_hidden_state[:, width - 1 : -1]
+
+    def score(self, batch: Batch, temperature: float = 1.0) -> Scores:
+        """Log-prob of the response tokens and the exact entropy in front of them, with gradient where enabled."""
+        valid = batch.mask_BT > 0
+        hidden_ND = self.hidden(batch)[valid]
+        head = self.model.get_output_embeddings()
+        with autocast(self.device, self.autocast):
+            weight_VD = head.weight.to(torch.bfloat16) if self.autocast else head.weight
+            statistics = token_statistics(
+                hidden_ND.to(weight_VD.dtype), weight_VD, batch.response_BT[valid], temperature
+            )
+        return Scores(*(_spread(values_N, valid) for values_N in statistics))
+
+
+def _spread(values_N: Tensor, valid_BT: Tensor) -> Tensor:
+    out_BT = torch.zeros(valid_BT.shape, dtype=values_N.dtype, device=values_N.device)
+    return out_BT.masked_scatter(valid_BT, values_N)
+
+
+def position_ids(mask_BL: Tensor) -> Tensor:
+    """Position of each token counted from the first that is not padding, shape [B, L]."""
+    return (mask_BL.long().cumsum(-1) - 1).clamp(min=0)
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device, enabled: bool) -> Iterator[None]:
+    """Matrix products in bfloat16, or nothing."""
+    if not enabled:
+        yield
+        return
+    with torch.autocast(device.type, torch.bfloat16):
+        yield
+
+
+def device_of(name: str) -> torch.device:
+    """The device a recipe names.
+
+    Raises
+    ------
+    UsageError
+        There is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"run.device = {name!r} cannot be used: {str(error).splitlines()[0]}",
+            hint="use run.device = 'auto' or 'cpu'",
+        ) from error
+    return device
+
+
+def load(path: str | Path, settings: PolicySettings, device: torch.device) -> LanguageModel:
+    """A Hugging Face causal language model from a folder or the hub.
+
+    Raises
+    ------
+    SourceNotFound, UnreadableSource
+        No such model; no tokenizer beside it; nothing to pad with; a head this trainer cannot score.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = str(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        missing = SourceNotFound if not Path(where).exists() else UnreadableSource
+        raise missing(
+            "no tokenizer can be loaded from here",
+            where=where,
+            why=_first_line(error),
+            hint="give a folder with tokenizer.json (or a hub id) in policy.path",
+        ) from error
+    try:
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, settings.dtype))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UnreadableSource(
+            "no causal language model can be loaded from here",
+            where=where,
+            why=_first_line(error),
+            hint="policy.path wants a folder with config.json and weights, or a hub id",
+        ) from error
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.to(device)  # type: ignore[arg-type]  # transformers wraps the method without its type
+    return wrap(model, tokenizer, settings.autocast, where)
+
+
+def wrap(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, autocast: bool = False, where: str = ""
+) -> LanguageModel:
+    """A model and a tokenizer as a policy, after checking that both can be trained with.
+
+    Raises
+    ------
+    UnreadableSource
+    """
+    stop = _stop_ids(model, tokenizer)
+    if not stop:
+        raise UnreadableSource(
+            "neither tokenizer nor model names an end-of-sequence token",
+            where=where,
+            hint="set eos_token in the tokenizer's configuration: without it no response ever ends",
+        )
+    # Padding is always masked, so any token will do; models of base type often name none.
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
+    head = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    odd = [
+        name for name in ("final_logit_softcapping", "logit_scale", "logits_scaling") if _odd(config, name)
+    ]
+    if head is None or getattr(head, "bias", None) is not None or odd:
+        raise UnreadableSource(
+            f"the output head of {type(model).__name__} is more than a matrix ({', '.join(odd) or 'a bias'})",
+            where=where,
+            why="log-prob and entropy are computed from hidden states and the head's weight alone",
+            hint="Llama, Qwen2/2.5/3, Mistral, DeepSeek, SmolLM2, Gemma 1 and Gemma 3 heads are plain",
+        )
+    return LanguageModel(model, tokenizer, stop, int(pad), autocast)
+
+
+def _odd(config: object, name: str) -> bool:
+    return getattr(config, name, None) not in (None, 1, 1.0)
+
+
+def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    named = [tokenizer.eos_token_id]
+    generation = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
+    named += generation if isinstance(generation, list) else [generation]
+    return tuple(dict.fromkeys(int(i) for i in named if i is not None))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,60 @@
+"""PRIME's implicit process reward model (arXiv 2502.01456): trained on outcomes, it rewards every token.
+
+The reward of a token is beta (log pi_phi - log pi_ref), pi_phi a copy of the base policy, pi_ref the base policy
+itself. pi_phi learns online by cross-entropy: sigma of a response's total reward is the probability that it is right.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from entlaw.train.batch import Batch
+from entlaw.train.policy import LanguageModel
+
+
+def process_reward(log_prob_BT: Tensor, ref_log_prob_BT: Tensor, mask_BT: Tensor, beta: float) -> Tensor:
+    """beta (log pi_phi - log pi_ref) on valid tokens, shape [B, T]."""
+    return beta * (log_prob_BT - ref_log_prob_BT) * mask_BT
+
+
+def outcome_loss(process_reward_BT: Tensor, correct_B: Tensor) -> Tensor:
+    """-[r log sigma(s) + (1 - r) log(1 - sigma(s))] with s a response's total process reward; shape [B]."""
+    return binary_cross_entropy_with_logits(process_reward_BT.sum(-1), correct_B, reduction="none")
+
+
+@torch.no_grad()
+def score(model: LanguageModel, batch: Batch, beta: float, temperature: float, micro_batch: int) -> Tensor:
+    """Process reward of every token of a batch that carries ``ref_log_prob_BT``, shape [B, T]."""
+    assert batch.ref_log_prob_BT is not None
+    log_prob_BT = torch.cat(
+        [model.score(part, temperature).log_prob_BT for _, part in batch.pieces(micro_batch)]
+    )
+    return process_reward(log_prob_BT, batch.ref_log_prob_BT, batch.mask_BT, beta)
+
+
+def update(
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    beta: float,
+    temperature: float,
+    micro_batch: int,
+    grad_clip: float,
+) -> dict[str, float]:
+    """One optimiser step of the reward model on a mini-batch with known outcomes."""
+    assert batch.ref_log_prob_BT is not None and batch.correct_B is not None
+    optimizer.zero_grad()
+    total = hits = 0.0
+    for _, part in batch.pieces(micro_batch):
+        assert part.ref_log_prob_BT is not None and part.correct_B is not None
+        log_prob_BT = model.score(part, temperature).log_prob_BT
+        reward_BT = process_reward(log_prob_BT, part.ref_log_prob_BT, part.mask_BT, beta)
+        loss = outcome_loss(reward_BT, part.correct_B.to(reward_BT.dtype)).sum() / len(batch)
+        loss.backward()
+        total += float(loss)
+        hits += float(((reward_BT.sum(-1) > 0) == (part.correct_B > 0.5)).sum())
+    norm = nn.utils.clip_grad_norm_(model.model.parameters(), grad_clip or float("inf"))
+    optimizer.step()
+    return {"prime/loss": total, "prime/accuracy": hits / len(batch), "prime/grad_norm": float(norm)}
