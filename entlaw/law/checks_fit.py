@@ -69,6 +69,7 @@ def score(e: Evidence) -> Iterator[Finding]:
     inside, outside = ordered[(ordered > 0) & (ordered <= 1.0)], ordered[ordered > 1.0 + SCORE_SLACK]
     # A reader has judged the units of a run already, from the whole series; plain arrays come unjudged.
     unjudged = e.run is None
+    told = e.run is not None and any(f.code in ("not-a-score", "mixed-units") for f in e.run.findings)
     if unjudged and len(inside) and len(outside) and outside[0] > MIXED_RATIO * inside[-1]:
         yield Finding(
             "performance-mixed-units", "error",
@@ -76,7 +77,7 @@ def score(e: Evidence) -> Iterator[Finding]:
             "percent and fractions in one series: no line goes through both",
             "bring the scores to one unit, or choose a key that has one", float(outside[0]),
         )  # fmt: skip
-    elif r.min() < -SCORE_SLACK or r.max() > 1.0 + SCORE_SLACK:
+    elif (r.min() < -SCORE_SLACK or r.max() > 1.0 + SCORE_SLACK) and (e.answers_known or not told):
         yield Finding(
             "performance-not-a-score", "error" if e.answers_known else "warning",
             f"performance runs from {r.min():.3g} to {r.max():.3g}, not within 0 to 1",
@@ -112,7 +113,7 @@ def slope(e: Evidence) -> Iterator[Finding]:
 def influence(e: Evidence) -> Iterator[Finding]:
     """Is it one point that draws the line?"""
     fit = e.fit
-    if fit is None or fit.n < 3:
+    if fit is None or fit.n < 3 or np.ptp(e.performance) <= NO_SPREAD:
         return
     p = fit.points
     top = int(np.argmax(p.leverage))
@@ -124,8 +125,9 @@ def influence(e: Evidence) -> Iterator[Finding]:
         severe = p.leverage[top] > LEVERAGE_ERROR and rest.min() - 1.0 > REACH_OF_REST * np.ptp(rest)
         yield Finding(
             "one-point-carries-fit", "error" if severe else "warning",
-            f"the point at step {p.step[top]:g} has leverage {p.leverage[top]:.3f}; without it the ceiling is "
-            f"{p.ceiling_without[top]:.3g} instead of {fit.ceiling:.3g}",
+            f"the point at step {p.step[top]:g} has leverage {p.leverage[top]:.3f}; without it "
+            + (f"the ceiling is {p.ceiling_without[top]:.3g} instead of {fit.ceiling:.3g}"
+               if np.isfinite(p.ceiling_without[top]) else "there is no line"),
             "the slope is drawn through that point whatever its error; the others cover almost no range of exp(H)",
             "evaluate more often while the entropy falls, and compare with a fit without that point",
             float(p.leverage[top]),

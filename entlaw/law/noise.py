@@ -191,9 +191,8 @@ def careful(
         log_like -= 0.5 * rss
         sigma2 = np.ones_like(rss)
     else:
-        floor = 1e-26 * max(
-            float(v @ v), 1e-300
-        )  # exactly linear data: no noise left to weigh components with
+        # Exactly linear data leave no noise to weigh components with; scores all equal not even a scale.
+        floor = max(1e-26 * float(v @ v), np.finfo(float).tiny)
         log_like -= 0.5 * df * np.log(rss + floor)
         sigma2 = rss / df if df > 0 else np.full_like(rss, np.inf)
     weight = _normalise(log_like + log_prior[None, :])

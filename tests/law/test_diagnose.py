@@ -1,11 +1,13 @@
 """Every code fires on a run made for it, and a clean run raises none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from entlaw.errors import FitRefused
-from entlaw.findings import has_error
+from entlaw.findings import Finding, has_error
 from entlaw.law.diagnose import diagnose
 from entlaw.law.evidence import trend_of
 from entlaw.law.fit import fit, fit_points
@@ -164,6 +166,34 @@ def test_scores():
     assert findings((t, h, 3 * r - 0.5))["performance-not-a-score"] == "warning"
     assert findings((t, h, 3 * r - 0.5), problems=500)["performance-not-a-score"] == "error"
     assert "performance-not-a-score" not in findings((t, h, np.clip(r, 0, 1)))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("method", ["careful", "paper"])
+@pytest.mark.parametrize("problems", [None, 100])
+def test_a_score_that_never_moves_is_refused_for_that_and_nothing_else(value, method, problems):
+    """A dead verifier logs exact zeros: no residual, no scale, and the noise grid must survive it."""
+    t, h = dense()
+    with pytest.raises(FitRefused) as refused:
+        fit((t, h, np.full(37, value)), method=method, problems=problems)
+    assert [f.code for f in refused.value.findings] == ["performance-constant"]
+    assert refused.value.fit.ceiling == pytest.approx(value, abs=1e-9)
+
+
+def test_a_point_without_which_there_is_no_line_prints_no_nan():
+    t, h = np.arange(5.0), np.array([3.0, 0.5, 0.5, 0.5, 0.5])
+    found = fit((t, h, law(h)), method="paper", force=True).findings
+    told = [f.what for f in found if f.code == "one-point-carries-fit"]
+    assert len(told) == 1 and "there is no line" in told[0] and "nan" not in told[0]
+
+
+def test_what_the_reader_said_of_the_unit_is_not_said_again():
+    t, h = dense()
+    unread = as_run(t, h, 3 * law(h))
+    assert findings(unread)["performance-not-a-score"] == "warning"
+    read = replace(unread, findings=(Finding("not-a-score", "warning", "runs to 2", "no score"),))
+    assert "performance-not-a-score" not in findings(read)
+    assert findings(read, problems=50)["performance-not-a-score"] == "error"  # no binomial noise there
 
 
 def test_slopes():
