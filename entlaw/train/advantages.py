@@ -30,6 +30,12 @@ def group_mean(reward_B: Tensor, group_B: Tensor) -> Tensor:
     return total_B / size_B
 
 
+def _group_baseline(reward_B: Tensor, group_B: Tensor) -> Tensor:
+    """The group mean, and 0 for a group of one, whose mean would take away its whole reward."""
+    total_B, size_B, _ = _group_sums(reward_B, group_B)
+    return torch.where(size_B > 1, total_B / size_B, torch.zeros_like(total_B))
+
+
 def _spread(values_B: Tensor, mask_BT: Tensor) -> Tensor:
     """One value a response laid over its tokens."""
     return values_B.unsqueeze(-1) * mask_BT
@@ -46,9 +52,8 @@ def grpo(reward_B: Tensor, group_B: Tensor, mask_BT: Tensor, norm_by_std: bool =
     A group of one has mean 0 and std 1, as in the reference code. ``norm_by_std=False`` gives Dr. GRPO's
     A = r - mean (arXiv 2503.20783).
     """
-    total_B, size_B, index_B = _group_sums(reward_B, group_B)
-    mean_B = torch.where(size_B > 1, total_B / size_B, torch.zeros_like(total_B))
-    centred_B = reward_B - mean_B
+    _, size_B, index_B = _group_sums(reward_B, group_B)
+    centred_B = reward_B - _group_baseline(reward_B, group_B)
     if not norm_by_std:
         return _spread(centred_B, mask_BT)
     square_B, _, _ = _group_sums(centred_B**2, index_B)
@@ -113,8 +118,11 @@ def reinforce_plus_plus(
 
 
 def reinforce_plus_plus_baseline(reward_B: Tensor, group_B: Tensor, mask_BT: Tensor) -> Tensor:
-    """REINFORCE++-baseline: r minus the group mean on every token, then whitened over the batch."""
-    return masked_whiten(_spread(reward_B - group_mean(reward_B, group_B), mask_BT), mask_BT)
+    """REINFORCE++-baseline: r minus the group mean on every token, then whitened over the batch.
+
+    A group of one has baseline 0, as in the reference code.
+    """
+    return masked_whiten(_spread(reward_B - _group_baseline(reward_B, group_B), mask_BT), mask_BT)
 
 
 def gae(

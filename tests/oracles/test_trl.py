@@ -1,7 +1,5 @@
 """TRL's real trainer as an oracle (see ``trl_cases.py``)."""
 
-import dataclasses
-
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra (torch)")
@@ -10,7 +8,7 @@ pytest.importorskip("trl", reason="needs TRL: pip install 'trl==1.16.0'")
 from entlaw.train import losses  # noqa: E402
 
 from . import trl_cases as cases  # noqa: E402
-from .common import batch, compare  # noqa: E402
+from .common import batch  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -94,10 +92,3 @@ def test_head_over_several_tiles():
 def test_high_entropy_tokens_are_trls_but_for_the_rounding_of_the_quota(at, share):
     ours, theirs = cases.high_entropy(at, share)
     assert (ours & ~theirs).sum() == 0 and int(theirs.sum() - ours.sum()) in (0, 1)
-
-
-def test_a_comparison_needs_equal_shapes_and_finite_numbers():
-    with pytest.raises(ValueError, match="shapes"):
-        compare("x", "y", (torch.zeros(2), torch.zeros(3)))
-    assert compare("x", "y", (torch.tensor(torch.nan), torch.zeros(()))).worst == float("inf")
-    assert dataclasses.is_dataclass(compare("x", "y", (torch.ones(1), torch.ones(1))))
