@@ -52,9 +52,11 @@ def nearest(key: str, known: list[str]) -> str:
 def entropy_candidates(metrics: pd.DataFrame) -> list[tuple[str, EntropyRule]]:
     """Keys that spell an entropy, best rule first; all-NaN columns left out."""
     found = []
+    names = [canonical(str(column)) for column in metrics.columns]
     for rank, rule in enumerate(ENTROPY_RULES):
-        for column in metrics.columns:
-            name = canonical(str(column))
+        if rule.beside is not None and not any(rule.beside.fullmatch(name) for name in names):
+            continue
+        for column, name in zip(metrics.columns, names, strict=True):
             if rule.pattern.fullmatch(name) and not (rule.by_name_only and NOT_ENTROPY.search(name)):
                 found.append((rank, str(column), rule))
     seen: dict[str, EntropyRule] = {}
@@ -83,6 +85,8 @@ def choose_entropy(
     if wanted is not None:
         if wanted not in columns:
             raise MissingSeries(f"no key {wanted!r} in this log", hint=nearest(wanted, columns))
+        if not metrics[wanted].notna().any():
+            raise _empty(wanted, "--entropy-key")
         rule = next((r for c, r in candidates if c == wanted), None)
         known = dict(rule.meaning) if rule else {}
         framework = rule.framework if rule else "unknown"
@@ -95,6 +99,9 @@ def choose_entropy(
             [],
         )
     if not candidates:
+        blank = entropy_candidates(metrics.fillna(0.0))
+        if blank:
+            raise _empty(blank[0][0], "--entropy-key")
         raise MissingSeries(
             "no entropy in this log",
             why="none of its keys is a known spelling of the policy's entropy",
@@ -107,13 +114,15 @@ def choose_entropy(
         findings.append(
             Finding(
                 "entropy-by-name",
-                "warning",
+                "info"
+                if canonical(key) == "entropy"
+                else "warning",  # plainly called so: only its kind is open
                 f"{key!r} was taken for the entropy by its name alone",
                 "what it measures (tokens or responses, exact or sampled, which temperature) is not known",
                 "check it, or name another key with --entropy-key",
             )
         )
-    why = "only its name suggests it" if rule.by_name_only else f"{rule.framework}'s spelling"
+    why = "only its name suggests it" if rule.by_name_only else f"as {rule.framework} spells it"
     others = tuple(c for c, _ in candidates[1:])
     meaning = _refine(EntropyMeaning(key, **rule.meaning), config)
     if (
@@ -131,6 +140,14 @@ def choose_entropy(
             )
         )
     return meaning, rule.framework, Choice("entropy", key, why, others), findings
+
+
+def _empty(key: str, option: str) -> MissingSeries:
+    return MissingSeries(
+        f"{key!r} holds no number",
+        why="every value logged under it is NaN or null, or is missing",
+        hint=f"look for what went wrong in the trainer, or name another key with {option}",
+    )
 
 
 def _refine(meaning: EntropyMeaning, config: Mapping[str, Any]) -> EntropyMeaning:
@@ -200,6 +217,9 @@ def choose_score(
     else:
         pool, kind = trainings, "training"
     if not pool:
+        blank = score_candidates(metrics.fillna(0.0))
+        if blank and not validations and not trainings:
+            raise _empty(blank[0][0], "--performance-key")
         wanted = {"val": "validation score", "train": "training score"}.get(on or "", "performance score")
         raise MissingSeries(
             f"no {wanted} in this log",
@@ -215,6 +235,8 @@ def _named_score(
     keys = [on] if on in columns else fnmatch.filter(columns, on)
     if not keys:
         raise MissingSeries(f"no key {on!r} in this log", hint=nearest(on, columns))
+    if not metrics[keys].notna().any(axis=None):
+        raise _empty(on, "--performance-key")
     rules = {key: rule for key, rule, _ in score_candidates(metrics)}
     rule = rules.get(keys[0])
     series = metrics[keys].mean(axis=1, skipna=False) if len(keys) > 1 else metrics[keys[0]]
@@ -244,7 +266,7 @@ def _pick_validation(
             if fresh.any() and not (series.notna() & metrics[other].notna()).any():
                 series, keys = series.fillna(metrics[other]), [*keys, other]
     n = int(series.notna().sum())
-    why = f"{rule.framework}'s validation, {n} evaluations"
+    why = f"a validation as {rule.framework} spells it, {n} evaluations"
     if rule.by_name_only:
         why = f"a validation by its name, {n} evaluations"
     if len(keys) > 1:
@@ -270,7 +292,11 @@ def _pick_training(
 ) -> tuple[ChosenScore, Choice, list[Finding]]:
     """The best rule's key; among TRL's reward terms, the one that scores being right if the sum is no score."""
     key, rule, _ = pool[0]
-    why = f"{rule.framework}'s training score" if not rule.by_name_only else "a training score by its name"
+    why = (
+        f"a training score as {rule.framework} spells it"
+        if not rule.by_name_only
+        else "a training score by its name"
+    )
     if rule.framework == "TRL":
         key, why = _trl_reward(metrics, pool)
     if on != "train" and 0 < n_val < ENOUGH_VALIDATIONS:

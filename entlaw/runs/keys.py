@@ -28,6 +28,9 @@ class EntropyRule:
     framework: str
     meaning: dict[str, Any]
     by_name_only: bool = False
+    beside: re.Pattern[str] | None = (
+        None  # a spelling anyone may use counts only beside a key that matches this
+    )
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,11 @@ class ScoreRule:
     by_name_only: bool = False
 
 
-def _entropy(pattern: str, framework: str, *, by_name_only: bool = False, **meaning: Any) -> EntropyRule:
-    return EntropyRule(re.compile(pattern), framework, meaning, by_name_only)
+def _entropy(
+    pattern: str, framework: str, *, by_name_only: bool = False, beside: str | None = None, **meaning: Any
+) -> EntropyRule:
+    near = re.compile(beside) if beside else None
+    return EntropyRule(re.compile(pattern), framework, meaning, by_name_only, near)
 
 
 _EXACT: dict[str, Any] = {"estimator": "exact", "unit": "nats/token"}
@@ -83,7 +89,15 @@ ENTROPY_RULES: tuple[EntropyRule, ...] = (
     _entropy(r"rollout_entropy", "slime", **_TOKEN, when="before-update"),
     _entropy(r"train_entropy_loss", "OpenRLHF or slime", **_TOKEN, when="during-update"),
     _entropy(r"policy_entropy_avg", "TRL (PPO)", **_TOKEN, when="during-update"),
-    _entropy(r"(train_)?entropy", "TRL", **_TOKEN, temperature="rollout", when="during-update"),
+    _entropy(
+        r"(train_)?entropy",
+        "TRL",
+        beside=r"(train_)?(reward_std|rewards_.+_(mean|std)|frac_reward_zero_std|num_tokens|completion_length|"
+        r"completions_(mean|min|max)_.*length|mean_token_accuracy)",
+        **_TOKEN,
+        temperature="rollout",
+        when="during-update",
+    ),
     _entropy(r"entropy_(?!all)[a-z0-9_]+_mean", "prime-rl", **_TOKEN, when="during-update"),
     _entropy(
         r"(train_)?objective_entropy",
@@ -101,7 +115,7 @@ ENTROPY_RULES: tuple[EntropyRule, ...] = (
         note="right answers only: not the entropy of the policy on its prompts",
     ),
     _entropy(
-        r"(mean|avg|policy|token|train|actor|h)_entropy|entropy_(avg|mean|token)",
+        r"entropy|(mean|avg|policy|token|train|actor|h)_entropy|entropy_(avg|mean|token)",
         "unknown",
         by_name_only=True,
     ),

@@ -50,9 +50,9 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
     Raises
     ------
     MissingSeries
-        No entropy, no performance, or nothing to pair.
+        No entropy or no performance, or a key the user named is not in the log.
     UsageError
-        A key the user named is not in the log.
+        An unknown alignment, or one key named for both series.
     """
     selection = selection or Selection()
     if len(raw.rows) == 0:
@@ -71,6 +71,11 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
     meaning, framework, entropy_choice, findings = choose_entropy(metrics, raw.config, selection.entropy_key)
     score, score_choice, more = choose_score(metrics, meaning.key, selection.performance_key or selection.on)
     findings += more
+    if meaning.key in score.keys:
+        raise UsageError(
+            f"{meaning.key!r} cannot be the entropy and the performance at once",
+            hint="name two different keys with --entropy-key and --performance-key",
+        )
     if selection.align is not None and selection.align not in ("next", "same"):
         raise UsageError(f"unknown alignment {selection.align!r}", hint="use next or same")
     align: Align = selection.align or ("next" if score.kind == "validation" else "same")

@@ -7,6 +7,7 @@ import pytest
 from entlaw.errors import MissingSeries
 from entlaw.runs.choose import choose_entropy, choose_score
 from entlaw.runs.keys import canonical
+from entlaw.runs.run import EntropyMeaning
 
 
 def metrics(n=40, **columns):
@@ -200,3 +201,31 @@ def test_all_nan_columns_do_not_count():
 )
 def test_canonical_form(one, two):
     assert canonical(one) == canonical(two)
+
+
+@pytest.mark.parametrize(
+    "beside, framework", [("reward_std", "TRL"), ("num_tokens", "TRL"), ("epoch", "unknown")]
+)
+def test_a_plain_entropy_is_trls_only_beside_another_key_of_trl(beside, framework):
+    """A spreadsheet's column says nothing of how it was measured; TRL's does."""
+    meaning, told, _, found = choose_entropy(metrics(entropy=0.5, accuracy=0.2, **{beside: 1.0}), {})
+    assert (meaning.key, told) == ("entropy", framework)
+    if framework == "TRL":
+        assert meaning.estimator == "exact" and not found
+    else:
+        assert meaning == EntropyMeaning("entropy")
+        assert [(f.code, f.severity) for f in found] == [("entropy-by-name", "info")]
+
+
+@pytest.mark.parametrize("wanted", [None, "actor/entropy"])
+def test_an_entropy_of_nothing_but_nan_is_named_as_such(wanted):
+    frame = metrics(**{"actor/entropy": np.nan, "val/accuracy": 0.5})
+    with pytest.raises(MissingSeries, match="'actor/entropy' holds no number"):
+        choose_entropy(frame, {}, wanted)
+
+
+@pytest.mark.parametrize("on", [None, "val/accuracy", "val*"])
+def test_a_score_of_nothing_but_nan_is_named_as_such(on):
+    frame = metrics(**{"actor/entropy": 0.5, "val/accuracy": np.nan})
+    with pytest.raises(MissingSeries, match="holds no number"):
+        choose_score(frame, "actor/entropy", on)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from entlaw import Selection, read, scan
-from entlaw.errors import MissingSeries, SourceNotFound, UnreadableSource
+from entlaw.errors import MissingSeries, SourceNotFound, UnreadableSource, UsageError
 from entlaw.runs.files import expand
 from tests.conftest import law_records, write_jsonl
 
@@ -171,3 +171,10 @@ def test_two_complete_runs_in_one_file_come_out_as_two(tmp_path):
     assert all("several-runs" in [f.code for f in r.findings] for r in runs)
     (alone,) = read(write_jsonl(tmp_path / "alone.jsonl", law_records(seed=2)))
     pd.testing.assert_frame_equal(runs[1].points, alone.points)
+
+
+def test_one_key_cannot_be_both_series(law_log):
+    with pytest.raises(UsageError, match="at once"):
+        read(law_log, Selection(performance_key="actor/entropy"))
+    with pytest.raises(UsageError, match="at once"):
+        read(law_log, Selection(entropy_key="val/accuracy"))
