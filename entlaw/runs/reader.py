@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from entlaw.errors import DataError, UnreadableSource
+from entlaw.errors import DataError, SourceNotFound, UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.files import expand
@@ -80,34 +80,47 @@ def scan(
     Raises
     ------
     SourceNotFound
-        A source that does not exist, or a folder without any log.
+        The only source given does not exist, or is a folder without any file that could be a log.
+    UnreadableSource
+        The only source given is a folder or glob without any log. Of several sources such a one is a
+        :class:`Reading` with that error, so that it does not cost the others their answer.
     """
     selection = selection or Selection()
     options = ReadOptions(selection.step_key, selection.entropy_key, selection.performance_key)
     listed = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     for one in listed:
-        files = expand(one)
-        several = not Path(os.fspath(one)).expanduser().is_file()
-        found: list[tuple[Path, RawRun]] = []
-        failed: list[Reading] = []
-        for path in files:
-            try:
-                found += [(path, run) for raw in read_raw(path, options) for run in _apart(raw, selection)]
-            except UnreadableSource as error:
-                if not several:
-                    yield Reading(str(path), None, None, error)
-                failed.append(Reading(str(path), None, None, error))
-        found = _glue_parts(found)
-        if selection.join and len(found) > 1:
-            found = [_join(found, os.fspath(one), selection)]
-        if several and not found:
-            raise UnreadableSource(
-                f"none of {len(files)} files is a run log",
-                where=os.fspath(one),
-                why=f"the first: {failed[0].error.what}" if failed and failed[0].error else None,
-                hint="point at the log itself to see what is wrong with it",
-            )
-        yield from (_reading(path, raw, selection) for path, raw in found)
+        try:
+            yield from _scan_one(one, selection, options)
+        except (SourceNotFound, UnreadableSource) as error:
+            if len(listed) == 1:
+                raise
+            yield Reading(os.fspath(one), None, None, error)
+
+
+def _scan_one(one: str | os.PathLike[str], selection: Selection, options: ReadOptions) -> Iterator[Reading]:
+    """The readings of one source."""
+    files = expand(one)
+    several = not Path(os.fspath(one)).expanduser().is_file()
+    found: list[tuple[Path, RawRun]] = []
+    failed: list[Reading] = []
+    for path in files:
+        try:
+            found += [(path, run) for raw in read_raw(path, options) for run in _apart(raw, selection)]
+        except UnreadableSource as error:
+            if not several:
+                yield Reading(str(path), None, None, error)
+            failed.append(Reading(str(path), None, None, error))
+    found = _glue_parts(found)
+    if selection.join and len(found) > 1:
+        found = [_join(found, os.fspath(one), selection)]
+    if several and not found:
+        raise UnreadableSource(
+            f"none of {len(files)} files is a run log",
+            where=os.fspath(one),
+            why=f"the first: {failed[0].error.what}" if failed and failed[0].error else None,
+            hint="point at the log itself to see what is wrong with it",
+        )
+    yield from (_reading(path, raw, selection) for path, raw in found)
 
 
 def _apart(raw: RawRun, selection: Selection) -> list[RawRun]:
@@ -201,10 +214,15 @@ def read(
 
     Raises
     ------
-    SourceNotFound, UnreadableSource, MissingSeries
+    SourceNotFound
+        A source does not exist.
+    UnreadableSource, MissingSeries
         When not a single run is usable: the first error found.
     """
     readings = list(scan(source, selection))
+    missing = next((r.error for r in readings if isinstance(r.error, SourceNotFound)), None)
+    if missing is not None:  # a list shorter than the one asked for would go unnoticed
+        raise missing
     runs = [r.run for r in readings if r.run is not None]
     if not runs:
         raise next(r.error for r in readings if r.error is not None)

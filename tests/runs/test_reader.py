@@ -178,3 +178,18 @@ def test_one_key_cannot_be_both_series(law_log):
         read(law_log, Selection(performance_key="actor/entropy"))
     with pytest.raises(UsageError, match="at once"):
         read(law_log, Selection(entropy_key="val/accuracy"))
+
+
+def test_a_missing_source_costs_the_others_nothing(tmp_path, law_log):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "a.txt").write_text("hello\n")
+    sources = [tmp_path / "none", tmp_path / "gone.jsonl", tmp_path / "junk", law_log]
+    readings = list(scan(sources))
+    assert [r.run is not None for r in readings] == [False, False, False, True]
+    assert [type(r.error) for r in readings[:3]] == [SourceNotFound, SourceNotFound, UnreadableSource]
+    assert [r.path for r in readings] == [str(s) for s in sources]
+    with pytest.raises(
+        SourceNotFound
+    ):  # who asks for Run objects must not get fewer than asked for in silence
+        read([law_log, tmp_path / "gone.jsonl"])
