@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from entlaw.train.batch import Batch as TrainerBatch
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -94,6 +96,23 @@ def batch(seed: int = 0, groups: int = 4, size: int = 4, length: int = 12, drift
         reward_B=torch.randint(0, 2, (b,), generator=g).double() + 0.1 * normal(b),
         group_B=torch.arange(groups).repeat_interleave(size),
         mask_BT=mask_BT,
+    )
+
+
+def recipe_batch(b: Batch) -> TrainerBatch:
+    """The same as the trainer holds it; what its losses do not read is empty."""
+    rows = len(b.mask_BT)
+    return TrainerBatch(
+        prompt_BP=torch.zeros((rows, 1), dtype=torch.long),
+        prompt_mask_BP=torch.ones((rows, 1), dtype=torch.bool),
+        response_BT=torch.zeros(b.mask_BT.shape, dtype=torch.long),
+        mask_BT=b.mask_BT,
+        finished_B=torch.ones(rows, dtype=torch.bool),
+        group_B=b.group_B,
+        log_prob_BT=b.old_log_prob_BT,
+        ref_log_prob_BT=b.ref_log_prob_BT,
+        entropy_BT=b.entropy_BT.detach(),
+        advantages_BT=b.advantages_BT,
     )
 
 

@@ -3,8 +3,9 @@
 A ``GRPOTrainer`` is built on a tiny Llama and its ``_compute_loss`` is called with a batch made by hand: prompts padded
 on the left, responses of different lengths, old log-probs off policy. Each loss is compared twice:
 
-* through the model, float32: loss and the gradient of every parameter, their head against ours;
-* through log-probs and entropies in float64 put in place of the head's: the formula alone.
+* through the model, float32: loss and the gradient of every parameter, their head and loss against ours as the trainer
+  calls them from a recipe's settings;
+* through log-probs and entropies in float64 put in place of the head's: the pure functions alone.
 
 Known differences, on purpose: TRL's groups are divided by std + 1e-4 (ours, as in the reference code, by std + 1e-6);
 its reference KL is multiplied by the ratio unless ``use_bias_correction_kl=False`` (ours is not); its CISPO has an
@@ -19,7 +20,7 @@ import tempfile
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -33,9 +34,13 @@ from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from entlaw.dynamics.entropy import token_statistics
 from entlaw.train import advantages, controls, losses
+from entlaw.train.choice import Choice
 from entlaw.train.losses import aggregate
+from entlaw.train.policy import Scores
+from entlaw.train.schema import Controls, Loss
+from entlaw.train.update import objective
 
-from .common import Batch, Comparison, batch, compare
+from .common import Batch, Comparison, batch, compare, recipe_batch
 
 PEER = "TRL"
 VOCABULARY, LENGTH, PROMPT, TEMPERATURE = 64, 12, 5, 0.9
@@ -51,11 +56,15 @@ class Case:
     settings : mapping
         Of TRL's ``GRPOConfig``.
     ours : callable
-        (log_prob_BT, entropy_BT, batch) to a scalar.
+        (log_prob_BT, entropy_BT, batch) to a scalar, from the pure functions.
+    loss, controls : Loss, Controls
+        The same as a recipe says it.
     """
 
     settings: Mapping[str, Any]
     ours: OurLoss
+    loss: Loss
+    controls: Controls = field(default_factory=Controls)
 
 
 def _ppo(mode: losses.Aggregation, **clip: float) -> OurLoss:
@@ -88,25 +97,43 @@ def _entropy_bonus(log_prob_BT: Tensor, entropy_BT: Tensor, b: Batch) -> Tensor:
     return _ppo("seq-mean-token-mean")(log_prob_BT, entropy_BT, b) - 0.2 * bonus
 
 
+_GRPO = Loss(aggregation="seq-mean-token-mean")
+
 CASES: dict[str, Case] = {
-    "GRPO": Case({"loss_type": "grpo"}, _ppo("seq-mean-token-mean")),
+    "GRPO": Case({"loss_type": "grpo"}, _ppo("seq-mean-token-mean"), _GRPO),
     "DAPO (token mean, clip-higher)": Case(
-        {"loss_type": "dapo", "epsilon_high": 0.28}, _ppo("token-mean", clip_ratio_high=0.28)
+        {"loss_type": "dapo", "epsilon_high": 0.28},
+        _ppo("token-mean", clip_ratio_high=0.28),
+        Loss(clip_ratio_high=0.28),
     ),
-    "Dr. GRPO (constant length)": Case({"loss_type": "dr_grpo"}, _ppo("seq-mean-token-sum-norm")),
-    "PPO clip, token mean": Case({"loss_type": "bnpo"}, _ppo("token-mean")),
+    "Dr. GRPO (constant length)": Case(
+        {"loss_type": "dr_grpo"}, _ppo("seq-mean-token-sum-norm"), Loss(aggregation="seq-mean-token-sum-norm")
+    ),
+    "PPO clip, token mean": Case({"loss_type": "bnpo"}, _ppo("token-mean"), Loss()),
     "dual clip (TRL: delta)": Case(
-        {"loss_type": "grpo", "delta": 1.5}, _ppo("seq-mean-token-mean", clip_ratio_c=1.5)
+        {"loss_type": "grpo", "delta": 1.5},
+        _ppo("seq-mean-token-mean", clip_ratio_c=1.5),
+        replace(_GRPO, clip_ratio_c=1.5),
     ),
     "GSPO": Case(
         {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.05, "epsilon_high": 0.08},
         _gspo,
+        replace(_GRPO, kind="gspo", clip_ratio_low=0.05, clip_ratio_high=0.08),
     ),
-    "CISPO": Case({"loss_type": "cispo", "epsilon_high": 1.3}, _cispo),
+    "CISPO": Case(
+        {"loss_type": "cispo", "epsilon_high": 1.3},
+        _cispo,
+        Loss(kind="cispo", clip_ratio_low=1.0, clip_ratio_high=0.3),
+    ),
     "GRPO + reference KL (k3)": Case(
-        {"loss_type": "grpo", "beta": 0.3, "use_bias_correction_kl": False}, _reference_kl
+        {"loss_type": "grpo", "beta": 0.3, "use_bias_correction_kl": False},
+        _reference_kl,
+        _GRPO,
+        Controls(kl_coef=0.3, kl_kind="k3"),
     ),
-    "GRPO + entropy bonus": Case({"loss_type": "grpo", "entropy_coef": 0.2}, _entropy_bonus),
+    "GRPO + entropy bonus": Case(
+        {"loss_type": "grpo", "entropy_coef": 0.2}, _entropy_bonus, _GRPO, Controls(entropy_coeff=0.2)
+    ),
 }
 
 
@@ -210,7 +237,17 @@ def through_the_model(at: Bench, name: str, case: Case) -> Comparison:
     theirs = trainer._compute_loss(trainer.model, at.inputs(b))
     theirs.backward()
     model = copy.deepcopy(at.model).train()
-    ours = case.ours(*at.our_scores(model), b)
+    ours, _ = objective(
+        Scores(*at.our_scores(model), torch.zeros_like(b.mask_BT)),
+        recipe_batch(b),
+        Choice(),
+        case.loss,
+        case.controls,
+        entropy_coeff=case.controls.entropy_coeff,
+        tokens=float(b.mask_BT.sum()),
+        responses=len(b.mask_BT),
+        norm_length=LENGTH,
+    )
     ours.backward()
     named = dict(trainer.model.named_parameters())
     pairs = [(p.grad, named[n].grad) for n, p in model.named_parameters()]

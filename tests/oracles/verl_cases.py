@@ -29,9 +29,13 @@ from verl.workers.config.actor import PolicyLossConfig
 from entlaw.dynamics.covariance import token_covariance
 from entlaw.dynamics.entropy import token_statistics
 from entlaw.train import advantages, controls, losses
+from entlaw.train.choice import choose
 from entlaw.train.losses import aggregate
+from entlaw.train.policy import Scores
+from entlaw.train.schema import ClipCov, Controls, KlCov, Loss
+from entlaw.train.update import objective
 
-from .common import Batch, Comparison, batch, compare
+from .common import Batch, Comparison, batch, compare, recipe_batch
 
 PEER = "verl"
 MODES = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
@@ -142,6 +146,37 @@ def kl_cov(b: Batch, ratio: float, coefficient: float = 0.7) -> Comparison:
     kl_BT = losses.kl_penalty(b.log_prob_BT, b.old_log_prob_BT, "abs")
     loss_BT = loss_BT + coefficient * kl_BT * chosen_BT  # a number times a bool mask would be float32
     return _row(f"KL-Cov, {int(chosen_BT.sum())} tokens", b, aggregate(loss_BT, b.mask_BT), theirs)
+
+
+def trainer_clip_cov(b: Batch, ratio: float = 0.05, seed: int = 5) -> Comparison:
+    """The trainer's own step in its ``reference_code`` mode: gradient only, for verl zeroes the detached loss."""
+    torch.manual_seed(seed)
+    theirs = policy_loss(
+        b, "token-mean", "clip_cov", clip_cov_ratio=ratio, clip_cov_lb=0.2, clip_cov_ub=5.0,
+        clip_ratio=1.0, clip_ratio_low=1.0, clip_ratio_high=1.0,
+    )  # fmt: skip
+    ours, acted = trainer_loss(b, Controls(clip_cov=ClipCov(ratio, 0.2, 5.0), reference_code=True), seed)
+    pair = [torch.autograd.grad(x, b.log_prob_BT)[0] for x in (ours, theirs)]
+    return compare(f"Clip-Cov, trainer as the authors' code, {acted} tokens", PEER, None, (pair[0], pair[1]))
+
+
+def trainer_kl_cov(b: Batch, ratio: float = 0.1, coefficient: float = 0.7) -> Comparison:
+    """The trainer's own step in its ``reference_code`` mode."""
+    theirs = policy_loss(b, "token-mean", "kl_cov", kl_cov_ratio=ratio, ppo_kl_coef=coefficient)
+    ours, acted = trainer_loss(b, Controls(kl_cov=KlCov(ratio, coefficient), reference_code=True))
+    return _row(f"KL-Cov, trainer as the authors' code, {acted} tokens", b, ours, theirs)
+
+
+def trainer_loss(b: Batch, settings: Controls, seed: int = 0) -> tuple[Tensor, int]:
+    """The trainer's loss at one micro-batch, and on how many tokens a control acted."""
+    whole, loss = recipe_batch(b), Loss()
+    chosen = choose(b.log_prob_BT.detach(), whole, loss, settings, torch.Generator().manual_seed(seed))
+    value, _ = objective(
+        Scores(b.log_prob_BT, b.entropy_BT, torch.zeros_like(b.mask_BT)), whole, chosen, loss, settings,
+        entropy_coeff=0.0, tokens=float(b.mask_BT.sum()), responses=len(b.mask_BT), norm_length=1.0,
+    )  # fmt: skip
+    acted = [t for t in (chosen.detached_BT, chosen.penalised_BT) if t is not None]
+    return value, sum(int(t.sum()) for t in acted)
 
 
 def kl(b: Batch, kind: str) -> Comparison:
@@ -305,6 +340,8 @@ def exact(b: Batch) -> list[Callable[[], Comparison]]:
         lambda: clip_cov(b, 2e-4, 1.0, 5.0),
         lambda: kl_cov(b, 0.1),
         lambda: kl_cov(b, 2e-4),
+        lambda: trainer_clip_cov(b),
+        lambda: trainer_kl_cov(b),
         *(lambda k=k: kl(b, k) for k in ("k1", "abs", "k2", "k3")),
         *(lambda m=m: aggregation(b, m) for m in MODES if m != "seq-mean-token-mean"),
         *(lambda m=m: aggregation_of_a_part(b, m) for m in MODES if m != "seq-mean-token-mean"),
