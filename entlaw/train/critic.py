@@ -74,7 +74,7 @@ def update(
         loss_BT, metrics = value_loss(critic(part), part.value_BT, part.return_BT, value_clip)
         loss = (loss_BT * part.mask_BT).sum() / tokens
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
         if "critic/clipped" in metrics:
             share = part.mask_BT.sum() / tokens
             clipped += float(masked_mean(metrics["critic/clipped"], part.mask_BT) * share)

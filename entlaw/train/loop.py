@@ -74,7 +74,7 @@ class Trainer:
         recipe, clock = self.recipe, Clock()
         self.policy.model.train()
         batch, levels = self.collect(t, clock)
-        record = measure.rollout_record(batch, levels, recipe.rollout.max_tokens)
+        record = measure.rollout_record(batch, levels)
 
         rows = self.learning_rows(batch)
         n_groups = len(torch.unique(batch.group_B))
@@ -100,6 +100,13 @@ class Trainer:
         record["time/step_s"] = clock.total()
         record["perf/tokens_per_s"] = float(batch.mask_BT.sum()) / record["time/step_s"]
         return record
+
+    def look(self, t: int) -> Record:
+        """Roll out as step ``t`` would and measure, but do not learn."""
+        drawn = self.drawn
+        batch, levels = self.collect(t, Clock())
+        self.drawn = drawn
+        return measure.rollout_record(batch, levels)
 
     # Rolling out ---------------------------------------------------------------------------------
 

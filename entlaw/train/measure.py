@@ -29,7 +29,7 @@ def response_mean(values_BT: Tensor, mask_BT: Tensor) -> float:
     return float(mean_B[length_B > 0].mean()) if bool((length_B > 0).any()) else float("nan")
 
 
-def rollout_record(batch: Batch, levels: Sequence[str], max_tokens: int) -> Record:
+def rollout_record(batch: Batch, levels: Sequence[str]) -> Record:
     """Of all sampled responses, before any filter; ``levels`` holds each response's difficulty group."""
     assert batch.correct_B is not None and batch.reward_B is not None and batch.entropy_BT is not None
     length_B = batch.mask_BT.sum(-1).double()

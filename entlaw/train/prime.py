@@ -53,7 +53,7 @@ def update(
         reward_BT = process_reward(log_prob_BT, part.ref_log_prob_BT, part.mask_BT, beta)
         loss = outcome_loss(reward_BT, part.correct_B.to(reward_BT.dtype)).sum() / len(batch)
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
         hits += float(((reward_BT.sum(-1) > 0) == (part.correct_B > 0.5)).sum())
     norm = nn.utils.clip_grad_norm_(model.model.parameters(), grad_clip or float("inf"))
     optimizer.step()

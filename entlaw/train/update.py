@@ -103,10 +103,10 @@ def backward(
         )  # fmt: skip
         part_loss.backward()
         share = float(part.mask_BT.sum()) / max(tokens, 1.0)
-        numbers = {key: float(value) for key, value in metrics.items()} | here.metrics(part.mask_BT)
+        numbers = {key: float(value.detach()) for key, value in metrics.items()} | here.metrics(part.mask_BT)
         for key, number in numbers.items():
             out[key] = out.get(key, 0.0) + share * number
-        out["actor/loss"] = out.get("actor/loss", 0.0) + float(part_loss)
+        out["actor/loss"] = out.get("actor/loss", 0.0) + float(part_loss.detach())
     return out
 
 
