@@ -1,0 +1,330 @@
+"""Recipes: read from TOML with overrides, checked setting by setting, written back, compared.
+
+Combinations of settings are the business of :mod:`entlaw.train.rules`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from entlaw.errors import UsageError
+from entlaw.train import schema
+from entlaw.train.schema import Recipe
+from entlaw.train.settings import Problem, closest, describe, read, settings, tables, unknown
+
+# Changing these does not change what a step does, only how many there are, where and what is kept of them.
+MAY_CHANGE = frozenset(
+    key
+    for key in settings()
+    if key in ("run.name", "run.steps", "run.device", "run.threads")
+    or key.startswith(("checkpoint.", "log."))
+)
+"""Settings that may differ when a run goes on from a checkpoint."""
+
+_Given = tuple[str, str, Any]
+"""Full name, where it was written (``line 3``, ``--set loss.kind=x``, or nothing), value."""
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    return {p.stem: p for p in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+
+
+def load(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from a TOML file (None: the defaults) and ``table.key=value`` overrides, later ones winning.
+
+    Parameters
+    ----------
+    path : Path or None
+        A file; a bare name like ``smollm2-135m`` that is no file is looked for among :func:`shipped`.
+    overrides : sequence of str
+        The value is TOML where it parses (``0.28``, ``true``, ``[2, 3]``) and the setting is not text, else text.
+
+    Raises
+    ------
+    UsageError
+        Everything that is wrong with the file and the overrides, in one message.
+    """
+    problems: list[tuple[str, Problem]] = []
+    given: list[_Given] = []
+    where = "--set"
+    if path is not None:
+        text, where = _text(Path(path))
+        document = _parse(text, where)
+        lines = _lines(text)
+        for names, value in _leaves(document, (), problems, lines):
+            given.append((".".join(names), _line(lines, names), value))
+    for override in overrides:
+        for key, value in _override(override, problems):
+            given.append((key, f"--set {override}", value))
+    return _build(given, problems, where)
+
+
+def from_dict(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """The inverse of :func:`to_dict`; what is missing takes its default.
+
+    Parameters
+    ----------
+    where : str
+        Where the dict is from, for messages.
+
+    Raises
+    ------
+    UsageError
+        As :func:`load`.
+    """
+    problems: list[tuple[str, Problem]] = []
+    given = [(".".join(names), "", value) for names, value in _leaves(plain, (), problems, {})]
+    return _build(given, problems, where)
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as nested plain data: dicts, lists, numbers, text."""
+    return _plain(recipe)
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Every setting by its full name, as plain data."""
+    out: dict[str, Any] = {}
+    for key in settings():
+        value: Any = recipe
+        for name in key.split("."):
+            value = getattr(value, name)
+        out[key] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def changes(recipe: Recipe) -> dict[str, Any]:
+    """The settings that differ from their defaults, by full name."""
+    return {key: new for key, _, new in diff(Recipe(), recipe)}
+
+
+def diff(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
+    """The settings in which two recipes differ, as (full name, old, new); see :data:`MAY_CHANGE`."""
+    before, after = flat(old), flat(new)
+    return [(key, before[key], after[key]) for key in before if before[key] != after[key]]
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """SHA-256, in hex, of the settings that must stay the same when a run goes on."""
+    fixed = {key: value for key, value in flat(recipe).items() if key not in MAY_CHANGE}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as a complete TOML file, every setting with its description and, where it differs, its default."""
+    out = _comment(tables()[""] + " Shares and ratios are fractions, never percent.")
+    values = flat(recipe)
+    for table in [t for t in tables() if t]:
+        out += ["", *_comment(tables()[table]), f"[{table}]"]
+        for s in settings().values():
+            home, _, leaf = s.key.rpartition(".")
+            if home != table:
+                continue
+            default = list(s.default) if isinstance(s.default, tuple) else s.default
+            notes = [s.doc] if s.doc else []
+            notes += [f"{describe(s.kind)}.".capitalize()] if describe(s.kind).startswith("one of") else []
+            notes += [f"Default {_toml(default)}."] if values[s.key] != default else []
+            out += [*_comment(" ".join(notes)), f"{leaf} = {_toml(values[s.key])}"]
+    return "\n".join(out) + "\n"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 108, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+
+
+def _toml(value: Any) -> str:
+    """A setting's value as TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        # JSON's text is TOML's, but for the delete character, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return repr(value)
+
+
+def _plain(table: Any) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for f in fields(table):
+        value = getattr(table, f.name)
+        out[f.name] = (
+            _plain(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        )
+    return out
+
+
+# Reading ---------------------------------------------------------------------------------------------
+
+
+def _text(path: Path) -> tuple[str, str]:
+    """The file's text and its name for messages."""
+    ours = shipped()
+    if not path.exists() and str(path) in ours:
+        path = ours[str(path)]
+    try:
+        return path.read_text("utf-8-sig"), str(path)
+    except FileNotFoundError as error:
+        raise UsageError("no such recipe", where=str(path), hint=_similar(path, list(ours))) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            "not a text file in UTF-8", where=str(path), hint="a recipe is a TOML file"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"the recipe cannot be read: {reason}", where=str(path), hint="give a TOML file"
+        ) from error
+
+
+def _similar(path: Path, ours: list[str]) -> str:
+    """Files beside a missing one, and shipped recipes, that look like it."""
+    try:
+        beside = [p.name for p in path.parent.iterdir() if p.suffix == ".toml"]
+    except (OSError, ValueError):
+        beside = []
+    near = [str(path.parent / name) for name in closest(path.name, beside)] + closest(path.stem, ours)
+    return f"nearest: {', '.join(near)}" if near else f"shipped recipes: {', '.join(ours)}"
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"\(at line (\d+)", str(error))
+        line = f"line {found[1]}: " if found else ""
+        written = text.split("\n")[int(found[1]) - 1].strip() if found else ""
+        raise UsageError(
+            f"{line}broken TOML: {error}",
+            where=where,
+            why=f"the line is: {written}" if written else None,
+            hint='text needs quotes (name = "grpo"), a table is [table], a setting is key = value',
+        ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists nested without end
+        raise UsageError(
+            f"broken TOML: {error}", where=where, hint="a value is too large to be read"
+        ) from error
+
+
+_HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?$")
+_KEY = re.compile(r"""\s*([\w."'\- ]+?)\s*=""")
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Line of each table and setting. By eye, not by grammar: good enough to point at, no more."""
+    found: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if header := _HEADER.match(line):
+            table = re.sub(r"""["' ]""", "", header[1])
+            found.setdefault(table, number)
+        elif key := _KEY.match(line):
+            name = re.sub(r"""["' ]""", "", key[1])
+            found.setdefault(f"{table}.{name}" if table else name, number)
+    return found
+
+
+def _line(lines: Mapping[str, int], names: tuple[str, ...]) -> str:
+    """``line 3`` for a setting, or for what it is written inside of."""
+    for depth in range(len(names), 0, -1):
+        if number := lines.get(".".join(names[:depth])):
+            return f"line {number}"
+    return ""
+
+
+def _leaves(
+    table: Mapping[str, Any],
+    path: tuple[str, ...],
+    problems: list[tuple[str, Problem]],
+    lines: Mapping[str, int],
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Settings of a nested dict that the schema has; the others become problems."""
+    for name, value in table.items():
+        here = (*path, str(name))
+        key = ".".join(here)
+        quoted = "." in str(name)  # a dot inside quotes is part of the name, so it names nothing
+        if key in tables() and not quoted:
+            if isinstance(value, Mapping):
+                yield from _leaves(value, here, problems, lines)
+            else:
+                problems.append(
+                    (_line(lines, here), Problem(f"{key} is a table, not a setting", f"write [{key}]"))
+                )
+        elif key in settings() and not quoted:
+            yield here, value
+        else:
+            problems.append((_line(lines, here), unknown(here, isinstance(value, Mapping))))
+
+
+def _override(override: str, problems: list[tuple[str, Problem]]) -> Iterator[tuple[str, Any]]:
+    """The settings that one ``table.key=value`` sets: one, or several by an inline table."""
+    key, equals, text = (part.strip() for part in override.partition("="))
+    source = f"--set {override}"
+    names = tuple(key.split("."))
+    if not equals or not key:
+        problems.append((source, Problem("an override is written table.key=value", "")))
+        return
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        value: Any = parsed["value"] if set(parsed) == {"value"} else text
+    except (ValueError, RecursionError):
+        value = text
+    nested: Any = value
+    for name in reversed(names):
+        nested = {name: nested}
+    found: list[tuple[str, Problem]] = []
+    for leaf, leaf_value in _leaves(nested, (), found, {}):
+        is_text = settings()[".".join(leaf)].kind is str
+        # For a setting that is text, 12 and true mean "12" and "true": the shell took the quotes away.
+        yield ".".join(leaf), text if is_text and leaf == names and not isinstance(value, str) else leaf_value
+    problems += [(source, problem) for _, problem in found]
+
+
+def _build(given: Sequence[_Given], problems: list[tuple[str, Problem]], where: str) -> Recipe:
+    """The recipe, or one error that lists all problems; of a setting that is given twice the later value counts."""
+    values: dict[str, Any] = {}
+    for key, place, value in given:
+        result = read(settings()[key], value)
+        if isinstance(result, Problem):
+            problems.append((place, result))
+        else:
+            values[key] = result
+    if problems:
+        raise _error(problems, where)
+    return _fill(schema.Recipe(), "", values)
+
+
+def _fill(table: Any, prefix: str, values: Mapping[str, Any]) -> Any:
+    filled = {}
+    for f in fields(table):
+        value = getattr(table, f.name)
+        key = f"{prefix}{f.name}"
+        filled[f.name] = _fill(value, f"{key}.", values) if is_dataclass(value) else values.get(key, value)
+    return type(table)(**filled)
+
+
+def _error(problems: Sequence[tuple[str, Problem]], where: str) -> UsageError:
+    def line_number(item: tuple[str, Problem]) -> int:
+        found = re.match(r"line (\d+)$", item[0])
+        return int(found[1]) if found else 10**9  # overrides come after the file, as they are read
+
+    ordered = sorted(dict.fromkeys(problems), key=line_number)
+    said = [(f"{place}: " if place else "") + problem.what for place, problem in ordered]
+    if len(ordered) == 1:
+        return UsageError(said[0], where=where, hint=ordered[0][1].hint or None)
+    hints = [f" ({problem.hint})" if problem.hint else "" for _, problem in ordered]
+    listed = "".join(f"\n  {what}{hint}" for what, hint in zip(said, hints, strict=True))
+    return UsageError(
+        f"{len(ordered)} problems in the recipe{listed}",
+        where=where,
+        hint="`entlaw train --print-recipe` prints every setting with its description",
+    )

@@ -1,0 +1,255 @@
+"""What must not, and what had better not, be combined in a recipe.
+
+Each rule looks at a whole recipe and yields findings; those of severity error make :func:`check` refuse it. Rules of
+the update, loss and entropy controls are in :mod:`entlaw.train.rules_update`; settings that do nothing are the table
+:data:`_USED`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from entlaw.errors import UsageError
+from entlaw.findings import Finding, Severity, worst_first
+from entlaw.train import rules_update
+from entlaw.train.recipe import changes, from_dict, to_dict
+from entlaw.train.rules_update import mini_batches
+from entlaw.train.schema import Recipe
+
+Rule = Callable[[Recipe], Iterator[Finding]]
+
+_BY_GROUP = ("grpo", "dr_grpo", "rloo", "prime", "reinforce_plus_plus_baseline")
+_WINDOW = 36  # the paper forecasts from the first 36 steps
+_FEWEST, _FEW = 4, 8  # evaluations below which the fit is refused, and warned of
+
+
+def check(recipe: Recipe) -> tuple[Finding, ...]:
+    """What is doubtful about a recipe, warnings first.
+
+    Raises
+    ------
+    UsageError
+        A value out of its range or of the wrong type (a recipe made in Python has not been through
+        :func:`entlaw.train.recipe.load`), or settings that cannot go together: all of them in one message.
+    """
+    from_dict(to_dict(recipe))
+    found = worst_first([finding for rule in RULES for finding in rule(recipe)])
+    errors = [f for f in found if f.severity == "error"]
+    if len(errors) == 1:
+        raise UsageError(errors[0].what, where="recipe", why=errors[0].why, hint=errors[0].hint or None)
+    if errors:
+        listed = "".join(f"\n  {e.what}: {e.why}" + (f" ({e.hint})" if e.hint else "") for e in errors)
+        raise UsageError(f"{len(errors)} combinations that cannot be{listed}", where="recipe")
+    return found
+
+
+# Groups and rewards ----------------------------------------------------------------------------------
+
+
+def groups(r: Recipe) -> Iterator[Finding]:
+    """Groups of one, the filter, dynamic sampling."""
+    a = r.algorithm
+    alone = r.rollout.group_size == 1
+    if alone and a.filter_groups:
+        yield Finding(
+            "filter-groups-of-one", "error", "algorithm.filter_groups with rollout.group_size = 1",
+            "a single response is always all right or all wrong, so every prompt would be dropped",
+            "set algorithm.filter_groups = false, or sample more responses a prompt",
+        )  # fmt: skip
+    if alone and a.name == "reinforce_plus_plus_baseline":
+        yield Finding(
+            "group-of-one-no-signal", "error", f"algorithm.name = {a.name} with rollout.group_size = 1",
+            "a response is its own group mean, so every advantage is zero",
+            "take reinforce_plus_plus, or sample more responses a prompt",
+        )  # fmt: skip
+    elif alone and a.name in _BY_GROUP:
+        yield Finding(
+            "group-of-one", "warning", f"algorithm.name = {a.name} with rollout.group_size = 1",
+            "without other responses to compare with, the advantage is the bare reward: REINFORCE without a baseline",
+            "sample more responses a prompt, or take reinforce with algorithm.baseline = batch-mean",
+        )  # fmt: skip
+    if a.max_refills and not a.filter_groups:
+        yield Finding(
+            "refills-without-filter", "error",
+            f"algorithm.max_refills = {a.max_refills} without algorithm.filter_groups",
+            "refills replace the prompts that the filter drops; without it they only make batches of changing size",
+            "set algorithm.filter_groups = true, or algorithm.max_refills = 0",
+        )  # fmt: skip
+    if a.filter_groups and not alone and a.name not in _BY_GROUP:
+        yield Finding(
+            "filter-without-group-advantage", "info", f"algorithm.filter_groups with {a.name}",
+            "its advantages do not come from groups, so the dropped prompts would have taught something; the paper "
+            "drops them for every algorithm",
+            "set algorithm.filter_groups = false for the algorithm as published",
+        )  # fmt: skip
+    if a.filter_groups and not alone and r.task.reward == "random":
+        share = 2.0 ** (1 - r.rollout.group_size)
+        yield Finding(
+            "filter-of-coins", "info",
+            f"algorithm.filter_groups with random rewards drops {share:.2g} of the prompts, whatever was answered",
+            "the filter looks at the rewards that are optimised, here coins", "", share,
+        )  # fmt: skip
+
+
+def sampling(r: Recipe) -> Iterator[Finding]:
+    """Rollouts that are not drawn from the distribution that is trained."""
+    if r.rollout.top_p < 1 or r.rollout.top_k:
+        yield Finding(
+            "truncated-sampling", "warning",
+            f"rollout.top_p = {r.rollout.top_p:g}, rollout.top_k = {r.rollout.top_k}",
+            "log-probs, entropy and ratios are of the whole vocabulary, but the responses would not be drawn from it",
+            "set rollout.top_p = 1 and rollout.top_k = 0 in training",
+        )  # fmt: skip
+
+
+# Model, optimiser, measuring -------------------------------------------------------------------------
+
+
+def precision(r: Recipe) -> Iterator[Finding]:
+    """Number formats."""
+    p, lr = r.policy, r.optimizer.lr
+    if p.dtype == "bfloat16" and lr < 1e-4:
+        yield Finding(
+            "bfloat16-updates-vanish", "warning", f"policy.dtype = bfloat16 with optimizer.lr = {lr:g}",
+            "AdamW moves a weight by about the learning rate, and bfloat16 rounds a weight of 0.02 by up to 6e-5: most "
+            "updates would be lost",
+            "set policy.dtype = float32 and policy.autocast = true", lr,
+        )  # fmt: skip
+    if p.autocast and p.dtype != "float32":
+        yield Finding(
+            "autocast-without-float32", "warning", f"policy.autocast with policy.dtype = {p.dtype}",
+            "autocast is there to keep float32 weights beside bfloat16 products", "set policy.dtype = float32",
+        )  # fmt: skip
+
+
+def never_reached(r: Recipe) -> Iterator[Finding]:
+    """Phases that are longer than the run."""
+    if r.algorithm.name == "ppo" and r.critic.warmup_steps >= r.run.steps:
+        yield Finding(
+            "policy-never-learns", "warning",
+            f"critic.warmup_steps = {r.critic.warmup_steps} of run.steps = {r.run.steps}",
+            "the policy does not learn while the critic warms up", "lower critic.warmup_steps",
+        )  # fmt: skip
+    updates = r.run.steps * mini_batches(r) * r.loss.epochs
+    if r.optimizer.warmup_steps > updates:
+        yield Finding(
+            "warm-up-longer-than-run", "warning",
+            f"optimizer.warmup_steps = {r.optimizer.warmup_steps} of at most {updates} optimiser steps",
+            "the learning rate never reaches optimizer.lr", "lower optimizer.warmup_steps",
+        )  # fmt: skip
+
+
+def task(r: Recipe) -> Iterator[Finding]:
+    """What the arithmetic task asks of lengths and numbers of problems (one token a character: ladder models)."""
+    longest = r.rollout.max_tokens
+    operations = sorted(set(r.task.operations))
+    if not r.policy.path and longest < 2:
+        yield Finding(
+            "no-room-for-an-answer", "error", f"rollout.max_tokens = {longest}",
+            "an answer is a digit and the end-of-sequence token", "set rollout.max_tokens = 2 at least",
+        )  # fmt: skip
+    cut = [n for n in operations if n + 1 > longest]
+    if not r.policy.path and cut:
+        yield Finding(
+            "worked-answer-too-long", "info",
+            f"rollout.max_tokens = {longest} cuts worked answers of {', '.join(map(str, cut))} operations",
+            "working out n operations takes n + 1 tokens; those problems must be answered with steps left out, which "
+            "may keep the ceiling below 1",
+            f"set rollout.max_tokens = {operations[-1] + 1} to let everything be worked out", float(len(cut)),
+        )  # fmt: skip
+    if r.validation.every:
+        signs = len(set(r.task.operators))
+        held_out = sum(signs**n * 10 ** (n + 1) for n in operations if n < 9) / 8 + 1e9 * (
+            operations[-1] >= 9
+        )
+        if r.validation.problems > 0.8 * held_out:
+            severity: Severity = "error" if r.validation.problems > 1.4 * held_out else "warning"
+            yield Finding(
+                "too-few-problems", severity,
+                f"validation.problems = {r.validation.problems}, and about {held_out:.0f} different ones are held out",
+                "validation problems never come twice", "lower validation.problems, or add to task.operations",
+                held_out,
+            )  # fmt: skip
+
+
+def validation(r: Recipe) -> Iterator[Finding]:
+    """Whether there will be something to fit."""
+    v, steps = r.validation, r.run.steps
+    if not v.every:
+        yield Finding(
+            "no-validation", "warning", "validation.every = 0",
+            "without validation there is no performance to fit against the entropy (the training reward remains)",
+            "set validation.every = 4",
+        )  # fmt: skip
+        return
+    if (all_of_it := evaluations(steps, v.every, steps)) < _FEWEST:
+        yield Finding(
+            "too-few-validations", "warning", f"{all_of_it} validations in {steps} steps",
+            f"the law is not fitted to fewer than {_FEWEST}", "lower validation.every, or raise run.steps",
+            float(all_of_it),
+        )  # fmt: skip
+    elif (early := evaluations(min(_WINDOW, steps), v.every, steps)) < _FEW:
+        yield Finding(
+            "few-validations", "info", f"{early} validations by step {min(_WINDOW, steps)}",
+            f"a forecast from there is doubtful with fewer than {_FEW}"
+            + (f" and refused with fewer than {_FEWEST}" if early < _FEWEST else ""),
+            "lower validation.every", float(early),
+        )  # fmt: skip
+    if v.temperature == 0 and v.samples > 1:
+        yield Finding(
+            "greedy-samples", "warning", f"validation.samples = {v.samples} at validation.temperature = 0",
+            "greedy responses to one problem are all the same", "set validation.samples = 1",
+        )  # fmt: skip
+
+
+def evaluations(until: int, every: int, steps: int) -> int:
+    """Validations up to a step: before the first, every so many steps, and after the last."""
+    return 1 + until // every + (until == steps and steps % every > 0)
+
+
+# Settings that do nothing ----------------------------------------------------------------------------
+
+_USED: tuple[tuple[str, tuple[str, ...], Callable[[Recipe], bool], str], ...] = (
+    ("critic-unused", ("critic.", "algorithm.lam", "algorithm.whiten"), lambda r: r.algorithm.name == "ppo",
+     "only algorithm.name = ppo has a critic"),
+    ("prime-unused", ("prime.",), lambda r: r.algorithm.name == "prime",
+     "only algorithm.name = prime has a reward model"),
+    ("baseline-unused", ("algorithm.baseline",), lambda r: r.algorithm.name == "reinforce",
+     "only algorithm.name = reinforce has this baseline"),
+    ("gamma-unused", ("algorithm.gamma",), lambda r: r.algorithm.name in ("ppo", "prime", "reinforce_plus_plus"),
+     "only ppo, prime and reinforce_plus_plus discount"),
+    ("clip-ratio-unused", ("loss.clip_ratio_low", "loss.clip_ratio_high"), lambda r: r.loss.kind != "policy_gradient",
+     "loss.kind = policy_gradient does not clip"),
+    ("clip-ratio-replaced", ("loss.clip_ratio_",),
+     lambda r: not (r.controls.reference_code and (r.controls.clip_cov.ratio or r.controls.kl_cov.ratio)),
+     "controls.reference_code has the authors' clip instead: [0, 2] with Clip-Cov, none with KL-Cov"),
+    ("warmup-unused", ("warmup.", "policy.size", "policy.family", "policy.seed"), lambda r: not r.policy.path,
+     "warm-up and ladder are for models built from scratch; policy.path names a trained one"),
+    ("kl-kind-unused", ("controls.kl_kind", "controls.kl_in"), lambda r: r.controls.kl_coef > 0,
+     "controls.kl_coef is 0"),
+    ("entropy-step-unused", ("controls.entropy_step", "controls.entropy_max"), lambda r: r.controls.entropy_target > 0,
+     "controls.entropy_target is 0: the coefficient is fixed"),
+    ("clip-cov-unused", ("controls.clip_cov.",), lambda r: r.controls.clip_cov.ratio > 0,
+     "controls.clip_cov.ratio is 0: Clip-Cov is off"),
+    ("kl-cov-unused", ("controls.kl_cov.",), lambda r: r.controls.kl_cov.ratio > 0,
+     "controls.kl_cov.ratio is 0: KL-Cov is off"),
+    ("validation-unused", ("validation.",), lambda r: r.validation.every > 0, "validation.every is 0"),
+    ("wandb-unused", ("log.wandb_",), lambda r: r.log.wandb != "off", "log.wandb is off"),
+)  # fmt: skip
+"""Code, settings (names or beginnings of names), when they are used, and what to say when they are not."""
+
+
+def unused(r: Recipe) -> Iterator[Finding]:
+    """Settings that were changed and do nothing in this recipe."""
+    changed = changes(r)
+    for code, names, used, why in _USED:
+        idle = [key for key in changed if key.startswith(names) and key != "validation.every"]
+        if idle and not used(r):
+            yield Finding(
+                code, "warning", f"{', '.join(idle)} without effect", why, "take it out of the recipe"
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    groups, sampling, *rules_update.RULES, precision, never_reached, task, validation, unused,
+)  # fmt: skip

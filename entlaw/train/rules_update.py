@@ -1,0 +1,254 @@
+"""Rules of :mod:`entlaw.train.rules` about one update: the loss, how the batch is cut, what acts on the entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from entlaw.findings import Finding
+from entlaw.train.schema import Recipe
+
+_TOKEN_PENALTY = ("ppo", "reinforce_plus_plus")
+
+
+def aggregation(r: Recipe) -> Iterator[Finding]:
+    """Losses that are defined by how they are averaged."""
+    mode = r.loss.aggregation
+    if r.loss.kind == "gspo" and mode != "seq-mean-token-mean":
+        yield Finding(
+            "gspo-aggregation", "warning", f"loss.kind = gspo with loss.aggregation = {mode}",
+            "GSPO has one ratio a response and weighs responses alike; other means weigh them by length",
+            "set loss.aggregation = seq-mean-token-mean",
+        )  # fmt: skip
+    if r.algorithm.name == "dr_grpo" and mode != "seq-mean-token-sum-norm":
+        why = "token means bring back the bias by length that Dr. GRPO is there to remove"
+        if mode == "seq-mean-token-sum":
+            why = f"without the constant the loss is {r.rollout.max_tokens} times Dr. GRPO's, beside every penalty"
+        yield Finding(
+            "dr-grpo-aggregation", "warning", f"algorithm.name = dr_grpo with loss.aggregation = {mode}", why,
+            "set loss.aggregation = seq-mean-token-sum-norm",
+        )  # fmt: skip
+
+
+def clipping(r: Recipe) -> Iterator[Finding]:
+    """Clip ranges against the loss that uses them."""
+    loss = r.loss
+    low, high, dual = loss.clip_ratio_low, loss.clip_ratio_high, loss.clip_ratio_c
+    if 0 < dual <= 1:
+        yield Finding(
+            "dual-clip-not-above-one", "error", f"loss.clip_ratio_c = {dual:g}",
+            "dual clip bounds the loss of ratios above it; at 1 or less it would stop tokens that have not moved",
+            "set it above 1 (3 in its paper, 10 in DAPO's scripts), or 0 for none",
+        )  # fmt: skip
+    if dual and loss.kind != "ppo_clip":
+        yield Finding(
+            "dual-clip-unused", "error", f"loss.clip_ratio_c = {dual:g} with loss.kind = {loss.kind}",
+            "only ppo_clip has a dual clip", "set loss.clip_ratio_c = 0, or loss.kind = ppo_clip",
+        )  # fmt: skip
+    if loss.kind != "policy_gradient" and high < low:
+        yield Finding(
+            "clip-lower", "warning", f"loss.clip_ratio_high = {high:g} below loss.clip_ratio_low = {low:g}",
+            "tokens that become likelier are stopped before those that become less likely, which lowers the entropy",
+            "clip-higher has it the other way round, 0.28 above 0.2",
+        )  # fmt: skip
+    if loss.kind == "gspo" and max(low, high) > 0.05:
+        yield Finding(
+            "gspo-clip-range", "warning", f"loss.kind = gspo with clip ratios {low:g} and {high:g}",
+            "its ratio is a mean over the response and moves far less than a token's: the clip would hardly act",
+            "set loss.clip_ratio_low = 3e-4 and loss.clip_ratio_high = 4e-4, as in its paper",
+        )  # fmt: skip
+    if loss.kind == "cispo" and high < 1:
+        yield Finding(
+            "cispo-clip-range", "warning", f"loss.kind = cispo with loss.clip_ratio_high = {high:g}",
+            "CISPO's clip truncates importance weights; so tight, it takes away most of the correction",
+            "set loss.clip_ratio_low = 1 and loss.clip_ratio_high = 4 or more",
+        )  # fmt: skip
+
+
+def batch(r: Recipe) -> Iterator[Finding]:
+    """Mini-batches that the rollout cannot fill."""
+    wanted, prompts = r.loss.mini_batches, r.rollout.prompts
+    responses = prompts * r.rollout.group_size
+    if responses < wanted:
+        yield Finding(
+            "more-mini-batches-than-responses", "error",
+            f"loss.mini_batches = {wanted} of {responses} responses",
+            "rollout.prompts x rollout.group_size responses cannot be cut into so many",
+            "raise rollout.prompts, or lower loss.mini_batches",
+        )  # fmt: skip
+    elif (steps := mini_batches(r)) != wanted:
+        yield Finding(
+            "fewer-mini-batches", "warning", f"loss.mini_batches = {wanted} of {prompts} prompts gives {steps}",
+            "mini-batches are of equally many whole prompts", "let loss.mini_batches divide rollout.prompts",
+            float(steps),
+        )  # fmt: skip
+
+
+def mini_batches(r: Recipe) -> int:
+    """Mini-batches that a full rollout is really cut into: equal numbers of whole prompts, the last may be short."""
+    each = -(-r.rollout.prompts // min(r.loss.mini_batches, r.rollout.prompts))
+    return -(-r.rollout.prompts // each)
+
+
+# Controls of the entropy -----------------------------------------------------------------------------
+
+
+def kl_cov(r: Recipe) -> Iterator[Finding]:
+    """KL-Cov's pull on the policy that has not moved yet."""
+    kl = r.controls.kl_cov
+    if not kl.ratio:
+        return
+    if not kl.coef:
+        yield Finding(
+            "kl-cov-without-weight", "warning", "controls.kl_cov.ratio without controls.kl_cov.coef",
+            "the penalty has weight 0", "set controls.kl_cov.coef = 1",
+        )  # fmt: skip
+        return
+    updates = mini_batches(r) * r.loss.epochs
+    if kl.penalty == "k1":
+        yield Finding(
+            "kl-cov-k1", "warning", "controls.kl_cov.penalty = k1",
+            "its gradient does not depend on how far the policy has moved: a constant push down of the chosen tokens, "
+            "on the first mini-batch too, not a pull back to the rollout policy",
+            "take abs (the authors' code), k2 or k3",
+        )  # fmt: skip
+    elif updates == 1:
+        yield Finding(
+            "kl-cov-on-policy", "warning", "KL-Cov with one update a rollout",
+            f"the policy still is the rollout policy, where the gradient of the {kl.penalty} penalty is zero (but for "
+            "rounding): this run trains as if KL-Cov were off",
+            "set loss.mini_batches or loss.epochs above 1 (the paper: 8 mini-batches)", 0.0,
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "kl-cov-first-mini-batch", "info", f"KL-Cov acts in {updates - 1} of {updates} updates a rollout",
+            f"in the first the policy still is the rollout policy, where the {kl.penalty} penalty has no gradient",
+            "", (updates - 1) / updates,
+        )  # fmt: skip
+
+
+def quotas(r: Recipe) -> Iterator[Finding]:
+    """Shares of tokens that are too large to be meant, or too small to be kept."""
+    most = r.rollout.prompts * r.rollout.group_size * r.rollout.max_tokens / mini_batches(r)
+    if r.controls.reference_code and r.loss.micro_batch:
+        most = min(most, float(r.loss.micro_batch * r.rollout.max_tokens))
+    for name, ratio in (("clip_cov", r.controls.clip_cov.ratio), ("kl_cov", r.controls.kl_cov.ratio)):
+        if ratio > 0.05:
+            yield Finding(
+                f"{name.replace('_', '-')}-ratio-large", "warning",
+                f"controls.{name}.ratio = {ratio:g} is {100 * ratio:g} % of the tokens",
+                "the paper's shares are 0.02 % and 0.2 %; k_percent = 0.2 of the authors' code is 0.002 here",
+                "give a fraction: 2e-4 or 2e-3", ratio,
+            )  # fmt: skip
+        elif 0 < ratio * most < 1:
+            yield Finding(
+                f"{name.replace('_', '-')}-quota-of-one", "warning",
+                f"controls.{name}.ratio = {ratio:g} of at most {most:.0f} tokens is less than one token",
+                f"at least one is always taken, so the share is {1 / most:.2g} or more",
+                f"raise the ratio to {1 / most:.2g} or take it of {1 / ratio:.0f} tokens and more", 1 / most,
+            )  # fmt: skip
+
+
+def clip_cov(r: Recipe) -> Iterator[Finding]:
+    """Clip-Cov's window."""
+    clip = r.controls.clip_cov
+    if clip.lower > clip.upper:
+        yield Finding(
+            "clip-cov-empty-window", "error",
+            f"controls.clip_cov.lower = {clip.lower:g} above controls.clip_cov.upper = {clip.upper:g}",
+            "no covariance lies between them", "exchange them (the paper: 1 and 5)",
+        )  # fmt: skip
+
+
+def reference_code(r: Recipe) -> Iterator[Finding]:
+    """The switch that reproduces the authors' code."""
+    c = r.controls
+    if not c.reference_code:
+        return
+    clip, kl = c.clip_cov.ratio > 0, c.kl_cov.ratio > 0
+    if clip and kl:
+        yield Finding(
+            "reference-code-both", "error", "controls.reference_code with both Clip-Cov and KL-Cov",
+            "the authors' code has one or the other, with clips of its own for each",
+            "set one ratio to 0, or controls.reference_code = false",
+        )  # fmt: skip
+    if not clip and not kl:
+        yield Finding(
+            "reference-code-without-method", "warning", "controls.reference_code without Clip-Cov or KL-Cov",
+            "it changes these two only", "set controls.clip_cov.ratio or controls.kl_cov.ratio",
+        )  # fmt: skip
+    if (clip or kl) and r.loss.kind != "ppo_clip":
+        yield Finding(
+            "reference-code-loss", "warning", f"controls.reference_code with loss.kind = {r.loss.kind}",
+            "the authors' code starts from PPO's loss", "set loss.kind = ppo_clip",
+        )  # fmt: skip
+    if r.loss.micro_batch == 1 and constant_advantage(r):
+        if clip and c.clip_cov.lower > 0:
+            yield Finding(
+                "reference-code-one-response", "warning", "controls.reference_code with loss.micro_batch = 1",
+                "the advantage is constant within a response, so the covariance is zero: Clip-Cov selects nothing",
+                "raise loss.micro_batch, or set controls.reference_code = false",
+            )  # fmt: skip
+        if kl:
+            yield Finding(
+                "reference-code-one-response", "warning", "controls.reference_code with loss.micro_batch = 1",
+                "the advantage is constant within a response, so the covariance is zero: KL-Cov takes the first "
+                "tokens of every response, whatever they are",
+                "raise loss.micro_batch, or set controls.reference_code = false",
+            )  # fmt: skip
+
+
+def constant_advantage(r: Recipe) -> bool:
+    """Whether all tokens of a response have one advantage."""
+    by_token = r.controls.kl_coef > 0 and r.controls.kl_in == "reward"
+    if r.algorithm.name == "reinforce_plus_plus":
+        return r.algorithm.gamma == 1 and not by_token
+    return r.algorithm.name not in ("ppo", "prime")
+
+
+def entropy_target(r: Recipe) -> Iterator[Finding]:
+    """The adaptive entropy bonus."""
+    c = r.controls
+    if not c.entropy_target:
+        return
+    if not c.entropy_step and not c.entropy_coeff:
+        yield Finding(
+            "entropy-target-inert", "error", "controls.entropy_target with entropy_coeff = 0 and entropy_step = 0",
+            "the coefficient starts at 0 and never moves", "set controls.entropy_step = 1e-3",
+        )  # fmt: skip
+    elif not c.entropy_step:
+        yield Finding(
+            "entropy-target-fixed", "warning", "controls.entropy_target with entropy_step = 0",
+            "the coefficient never moves, so the target has no effect", "set controls.entropy_step, or no target",
+        )  # fmt: skip
+    if not 0 <= c.entropy_coeff <= c.entropy_max:
+        yield Finding(
+            "entropy-coeff-outside", "warning",
+            f"controls.entropy_coeff = {c.entropy_coeff:g} starts outside [0, {c.entropy_max:g}]",
+            "after the first step it is moved to the nearer end, as far as that is",
+            "start between 0 and controls.entropy_max",
+        )  # fmt: skip
+
+
+def reward_penalty(r: Recipe) -> Iterator[Finding]:
+    """The reference KL, in the reward or the loss."""
+    c, name = r.controls, r.algorithm.name
+    if not c.kl_coef:
+        return
+    if c.kl_in == "reward" and name not in _TOKEN_PENALTY:
+        yield Finding(
+            "kl-summed-over-response", "warning", f"controls.kl_in = reward with {name}",
+            f"{name} takes one reward a response, so the penalty's sum over the response is subtracted from it: longer "
+            "responses pay more, and all tokens share the bill",
+            f"take one of {', '.join(_TOKEN_PENALTY)} for a penalty token by token, or controls.kl_in = loss",
+        )  # fmt: skip
+    if c.kl_in == "loss" and c.kl_kind == "k1":
+        yield Finding(
+            "kl-k1-in-loss", "warning", "controls.kl_kind = k1 in the loss",
+            "its gradient on samples of the policy has mean zero: noise, not a pull to the base policy",
+            "take k2 (whose gradient is the KL's) or k3, or controls.kl_in = reward",
+        )  # fmt: skip
+
+
+RULES: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
+    aggregation, clipping, batch, kl_cov, quotas, clip_cov, reference_code, entropy_target, reward_penalty,
+)  # fmt: skip
