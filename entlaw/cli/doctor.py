@@ -103,7 +103,7 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
     line("file", reading.path)
     if reading.raw is not None:
         known = told["config_keys"]
-        line("format", f"{told['format']}, written by {told['framework']}, {told['records']} records, "
+        line("format", f"{told['format']}, {_writer(reading)}, {told['records']} records, "
              f"{len(told['keys'])} keys, {known or 'no'} config entries")  # fmt: skip
     if reading.error is not None:
         line("unusable", reading.error.what)
@@ -136,6 +136,15 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
     if keys and reading.raw is not None:
         line("keys", ", ".join(told["keys"]))
     out.print()
+
+
+def _writer(reading: Reading) -> str:
+    """Who wrote the log: what the file itself shows, or else whose spelling its keys have."""
+    said = reading.raw.provenance.framework if reading.raw is not None else "unknown"
+    if said not in ("unknown", ""):
+        return f"written by {said}"
+    spelled = reading.run.provenance.framework if reading.run is not None else "unknown"
+    return "keys of no known trainer" if spelled == "unknown" else f"keys as {spelled} spells them"
 
 
 def names(paths: list[str]) -> list[str]:

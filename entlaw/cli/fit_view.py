@@ -6,7 +6,7 @@ from pathlib import Path
 
 from entlaw.cli.doctor import names
 from entlaw.cli.fit import Outcome
-from entlaw.cli.output import console, print_findings
+from entlaw.cli.output import console, law_text, print_findings
 
 # Columns in the order in which a narrow terminal loses them: a number is left out, never cut short.
 _DISPENSABLE = ("because", "R^2", "a", "b", "H", "n", "last value", "RMSE later", "verdict")
@@ -37,10 +37,7 @@ def _show_one(o: Outcome) -> None:
              f"{run.performance_key} ({run.performance_kind}), paired {run.align}")  # fmt: skip
     if o.fit is not None and o.error is None:
         f, c = o.fit, o.fit.ceiling_interval
-        window = "all steps" if f.until_step is None else f"steps <= {f.until_step:g}"
-        lo, hi = f.entropy_range
-        line("law", f"R = {f.b:.4f} - {f.a:.4f} exp(H)    {f.n} points, {window}, H {hi:.3f} .. {lo:.3f}, "
-             f"R^2 {f.r_squared:.3f}, {f.method}")  # fmt: skip
+        line("law", law_text(f))
         interval = f"{c.level:.0%} interval {_interval(c.lo, c.hi)}"
         line("ceiling", f"{f.ceiling:.3f}  {interval}   (R at H = 0, b - a)", "bold")
         if o.holdout is not None:
@@ -51,10 +48,12 @@ def _show_one(o: Outcome) -> None:
     colour = {"no objection": "green", "with care": "yellow"}.get(o.verdict, "red")
     line("verdict", o.verdict + (f": {o.error.what}" if o.error else ""), colour)
     print_findings(o.findings)
-    if o.error is not None:
-        for label, text in (("why", None if o.findings else o.error.why), ("next", o.error.hint)):
+    if o.error is not None and not o.findings:
+        for label, text in (("why", o.error.why), ("next", o.error.hint)):
             if text:
                 line(label, text)
+    elif o.error is not None and o.fit is not None:
+        line("next", "--force reports the fit all the same")
 
 
 def _show_table(outcomes: list[Outcome]) -> None:

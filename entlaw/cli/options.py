@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,9 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from entlaw.runs.prepare import Selection
+
+
+PAPER_STEP = 36.0  # as entlaw.law.fit.PAPER_WINDOW, whose import would slow --help down
 
 
 @Parameter(name="*")
@@ -38,9 +42,21 @@ class ReadFlags:
     ] = False
 
     def selection(self) -> Selection:
-        """The same as the reader wants it."""
+        """The same as the reader wants it.
+
+        Raises
+        ------
+        UsageError
+            Two options that name the performance.
+        """
+        from entlaw.errors import UsageError
         from entlaw.runs.prepare import Selection
 
+        if self.on is not None and self.performance_key not in (None, self.on):
+            raise UsageError(
+                f"--on {self.on} and --performance-key {self.performance_key} name two scores",
+                hint="give one of them",
+            )
         return Selection(
             self.on, self.align, self.scale, self.step_key, self.entropy_key, self.performance_key, self.join
         )
@@ -51,7 +67,9 @@ class ReadFlags:
 class FitFlags:
     """How the law is fitted."""
 
-    until_step: Annotated[float, Parameter(help="Use points up to this step, as the paper's 36.")] = 36.0
+    until_step: Annotated[float, Parameter(help="Use points up to this step, as the paper's 36.")] = (
+        PAPER_STEP
+    )
     all: Annotated[bool, Parameter(negative="", help="Use all points instead.")] = False
     method: Annotated[
         Literal["careful", "paper"],
@@ -75,6 +93,15 @@ class FitFlags:
         """Raise UsageError for values that make no sense."""
         from entlaw.errors import UsageError
 
+        if not math.isfinite(self.until_step) or self.until_step < 0:
+            raise UsageError(
+                f"--until-step {self.until_step:g} is no step of a run",
+                hint="e.g. --until-step 36; --all uses all",
+            )
+        if self.all and self.until_step != PAPER_STEP:
+            raise UsageError(
+                f"--all and --until-step {self.until_step:g} exclude each other", hint="give one of them"
+            )
         if not 0 < self.level < 1:
             raise UsageError(f"--level {self.level:g} is not between 0 and 1", hint="e.g. --level 0.95")
         for name, value in (("--problems", self.problems), ("--samples", self.samples)):

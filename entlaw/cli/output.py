@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from entlaw.findings import Finding
+    from entlaw.law.results import Fit
 
 T = TypeVar("T")
 _COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -82,6 +83,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         ) from error
 
 
+def law_text(fit: Fit) -> str:
+    """The law and what it was fitted on, in one line."""
+    window = "all steps" if fit.until_step is None else f"steps <= {fit.until_step:g}"
+    lo, hi = fit.entropy_range
+    return (
+        f"R = {fit.b:.4f} - {fit.a:.4f} exp(H)    {fit.n} points, {window}, H {hi:.3f} .. {lo:.3f}, "
+        f"R^2 {fit.r_squared:.3f}, {fit.method}"
+    )
+
+
 def show_error(error: EntlawError, as_json: bool = False) -> None:
     """What, where, why and what to do, on stderr (and as JSON on stdout when that was asked for)."""
     if as_json:
@@ -96,11 +107,11 @@ def show_error(error: EntlawError, as_json: bool = False) -> None:
         out.print(Text(f"  next: {error.hint}"))
 
 
-def print_findings(findings: Iterable[Finding], verbose: bool = True) -> None:
+def print_findings(findings: Iterable[Finding], verbose: bool = True, stderr: bool = False) -> None:
     """Findings, worst first, each with its reason and what to do."""
     from rich.text import Text
 
-    out = console()
+    out = console(stderr)
     for f in findings:
         out.print(Text.assemble((f"  {f.severity:<8}", _COLOUR[f.severity]), (f.code, "bold"), f": {f.what}"))
         if verbose and f.severity != "info":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from entlaw.cli.fit import Outcome, one, scan_sources
 from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
-from entlaw.cli.output import console, print_findings, print_json, show_error, track
+from entlaw.cli.output import console, law_text, print_findings, print_json, show_error, track
 from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
-    from entlaw.law.results import Forecast
+    from entlaw.law.results import Fit, Forecast
 
 
 def predict(
@@ -39,6 +40,9 @@ def predict(
             raise UsageError(
                 f"--entropy {value:g} is negative", hint="entropy in nats per token is at least 0"
             )
+    for value in step or []:
+        if not (math.isfinite(value) and value >= 0):
+            raise UsageError(f"--step {value:g} is no step of a run", hint="e.g. --step 500")
     outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "predicting")]
     answers = [(o, forecasts(o, entropy or [], step or [], how.level)) for o in outcomes]
     if json:
@@ -69,6 +73,9 @@ def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
         "name": o.reading.name,
         "path": o.reading.path,
         "verdict": o.verdict,
+        "fit": None if o.fit is None else {
+            "method": o.fit.method, "until_step": o.fit.until_step, "n": o.fit.n, "a": o.fit.a, "b": o.fit.b
+        },
         "forecasts": [
             {**f.__dict__, "interval": f.interval.__dict__,
              "entropy_interval": f.entropy_interval.__dict__ if f.entropy_interval else None}
@@ -81,6 +88,11 @@ def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
     return told
 
 
+def _is_score(fit: Fit) -> bool:
+    """Whether all fitted values lie within 0 and 1."""
+    return bool((fit.points.performance >= 0).all() and (fit.points.performance <= 1).all())
+
+
 def _show(o: Outcome, made: list[Forecast]) -> None:
     from rich.text import Text
 
@@ -89,6 +101,8 @@ def _show(o: Outcome, made: list[Forecast]) -> None:
         return
     out = console()
     out.print(Text(o.reading.name, style="bold underline"))
+    if made and o.fit is not None:
+        out.print(f"  law: {law_text(o.fit)}", markup=False)
     for f in made:
         where = f"at H = {f.target:.3f}" if f.kind == "at-entropy" else f"at step {f.target:g}"
         reach = ""
@@ -100,6 +114,10 @@ def _show(o: Outcome, made: list[Forecast]) -> None:
         if f.extrapolation > 0:
             out.print(
                 f"      extrapolated by {f.extrapolation:.2f} of the fitted range of exp(H)", markup=False
+            )
+        if not 0 <= f.performance <= 1 and o.fit is not None and _is_score(o.fit):
+            out.print(
+                "      a score cannot go there: the law must bend before (reported as computed)", markup=False
             )
     out.print(f"  verdict: {o.verdict}")
     print_findings(o.findings)

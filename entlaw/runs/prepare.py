@@ -52,7 +52,7 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
     MissingSeries
         No entropy or no performance, or a key the user named is not in the log.
     UsageError
-        An unknown alignment, or one key named for both series.
+        An unknown alignment, a scale that is not positive, or one key named for both series.
     """
     selection = selection or Selection()
     if len(raw.rows) == 0:
@@ -65,6 +65,10 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         raise MissingSeries(
             f"no key {selection.step_key!r} in this log",
             hint=nearest(selection.step_key, [str(c) for c in raw.rows.columns]),
+        )
+    if selection.scale is not None and not (np.isfinite(selection.scale) and selection.scale > 0):
+        raise UsageError(
+            f"a scale of {selection.scale:g} is no factor", hint="0.01 turns percent into fractions"
         )
     assembled = assemble(raw.rows, selection.step_key)
     metrics = assembled.metrics

@@ -218,11 +218,53 @@ def test_bad_input_has_its_code_a_message_and_no_partial_file(capsys, tmp_path, 
     "args",
     [["fit"], ["fit", "x", "--method", "magic"], ["fit", "x", "--level", "2"], ["fit", "x", "--until-step", "soon"],
      ["fit", "x", "--samples", "4"], ["fit", "x", "--plot", "fig.docx"], ["fit", "x", "-o", "no/such/folder/f.json"],
-     ["predict", "x", "--entropy", "-1"], ["frobnicate"], ["fit", "x", "--untl-step", "3"]],
+     ["predict", "x", "--entropy", "-1"], ["frobnicate"], ["fit", "x", "--untl-step", "3"],
+     ["fit", "x", "--until-step", "nan"], ["fit", "x", "--until-step=-4"], ["fit", "x", "--all", "--until-step", "20"],
+     ["fit", "x", "--on", "val", "--performance-key", "acc"], ["predict", "x", "--step=-5"],
+     ["predict", "x", "--step", "inf"]],
 )  # fmt: skip
 def test_usage_errors_are_2(capsys, args):
     code, _, err = run(capsys, *args)
     assert code == 2 and err.startswith("entlaw:")
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("command", ["fit", "predict", "doctor"])
+def test_a_scale_that_is_no_factor_is_a_usage_error(capsys, law_log, command, scale):
+    code, _, err = run(capsys, command, law_log, f"--scale={scale}")
+    assert code == 2 and "scale" in err
+
+
+def test_one_missing_source_does_not_cost_the_others_their_answer(capsys, law_log):
+    code, out, _ = run(capsys, "fit", law_log, "gone.jsonl")
+    assert code == 0 and "no such file" in out and "0.6" in out
+    assert run(capsys, "fit", "gone.jsonl", "away.jsonl")[0] == 3
+
+
+def test_doctor_of_an_entropy_without_a_number_is_no_crash(capsys, tmp_path):
+    log = write_jsonl(tmp_path / "log.jsonl", [{**r, "actor/entropy": float("nan")} for r in law_records()])
+    code, out, _ = run(capsys, "doctor", log, "--entropy-key", "actor/entropy")
+    assert code == 3 and "holds no number" in out
+
+
+def test_predict_says_what_was_fitted_and_where_a_score_cannot_go(capsys, law_log):
+    _, out, _ = run(capsys, "predict", law_log, "--entropy", "0.1")
+    assert "steps <= 36" in out and "10 points" in out and "cannot go there" not in out
+    _, out, _ = run(capsys, "predict", law_log, "--entropy", "3")
+    assert "cannot go there" in out
+
+
+def test_a_default_window_is_the_papers():
+    from entlaw.cli.options import PAPER_STEP
+    from entlaw.law.fit import PAPER_WINDOW
+
+    assert PAPER_STEP == PAPER_WINDOW
+
+
+def test_a_hint_is_given_once(capsys, tmp_path):
+    log = write_jsonl(tmp_path / "log.jsonl", law_records(n=9))
+    _, out, _ = run(capsys, "fit", log, "--on", "val")
+    assert out.count("or use the training score (--on train)") == 1 and "--force" in out
 
 
 def test_json_mode_reports_errors_as_json(capsys):
