@@ -85,6 +85,22 @@ class MissingSeries(DataError, LookupError):
     """A log without the entropy or the performance series that was asked for."""
 
 
+class CheckpointError(EntlawError, OSError):
+    """What a run needs to go on could not be written: the disk is full, or must not be written to.
+
+    What was saved before is intact.
+
+    Attributes
+    ----------
+    errno : int or None
+        The system's error number, where it was the system that refused.
+    """
+
+    def __init__(self, what: str, *, errno: int | None = None, **kw: Any) -> None:
+        super().__init__(what, **kw)
+        self.errno = errno
+
+
 class FitRefused(EntlawError, ArithmeticError):
     """The diagnostics say that the law must not be used on this run.
 

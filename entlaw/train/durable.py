@@ -1,0 +1,66 @@
+"""Writing that survives a kill and a power cut: whole or not at all, and on the disk when the call returns."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from pathlib import Path
+
+# Some network and FUSE file systems cannot flush a folder, or anything; that must not stop a run.
+_CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+
+
+def flush(descriptor: int) -> None:
+    """Return when the file or folder behind a descriptor is on the disk.
+
+    Raises
+    ------
+    OSError
+        The disk refused; not for file systems that cannot flush.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
+
+
+def flush_path(path: Path) -> None:
+    """:func:`flush` by path: of a folder, so that names made or removed in it survive."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if os.name == "nt":  # Windows opens no folders; there, renaming is as durable as it gets
+            return
+        raise
+    try:
+        flush(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file atomically: after a kill it holds the old bytes or the new ones.
+
+    Raises
+    ------
+    OSError
+        What was there before is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with open(temporary, "wb") as out:
+            out.write(data)
+            out.flush()
+            flush(out.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_path(path.parent)
+
+
+def megabytes(n: float) -> str:
+    """A size as a person reads it."""
+    return f"{n / 1e6:,.1f} MB" if n >= 1e5 else f"{n / 1e3:,.1f} kB"
