@@ -8,7 +8,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from entlaw._version import __version__
-from entlaw.cli import doctor, fit, predict
+from entlaw.cli import doctor, evaluate, fit, predict, train
 from entlaw.cli.output import show_error
 from entlaw.errors import EntlawError
 
@@ -23,6 +23,8 @@ app = App(
 app.command(doctor.doctor)
 app.command(fit.fit)
 app.command(predict.predict)
+app.command(train.train)
+app.command(evaluate.evaluate, name="eval")
 
 
 def run(tokens: list[str]) -> int:

@@ -19,7 +19,7 @@ import torch
 
 from entlaw.tasks.arithmetic import Arithmetic
 from entlaw.train import ladder, policy
-from entlaw.train.policy import LanguageModel
+from entlaw.train.policy import LanguageModel, quiet, save
 from entlaw.train.schema import Recipe
 
 Progress = Callable[[str, int, int], None]
@@ -63,14 +63,16 @@ def base_policy(
         ``policy.path`` cannot be used.
     """
     if recipe.policy.path:
-        return policy.load(recipe.policy.path, recipe.policy, device)
+        with quiet():
+            return policy.load(recipe.policy.path, recipe.policy, device)
     own = folder / "base"
     if not own.is_dir():
         cached = cache_folder() / "base" / fingerprint(recipe)
         if not cached.is_dir():
             _save(cached, make(recipe, device, progress))
         _copy(cached, own)
-    return policy.load(own, recipe.policy, device)
+    with quiet():
+        return policy.load(own, recipe.policy, device)
 
 
 def make(recipe: Recipe, device: torch.device, progress: Progress = silent) -> LanguageModel:
@@ -91,8 +93,7 @@ def make(recipe: Recipe, device: torch.device, progress: Progress = silent) -> L
 def _save(target: Path, made: LanguageModel) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
-    made.model.save_pretrained(temporary)
-    made.tokenizer.save_pretrained(temporary)
+    save(made, temporary)
     _move(temporary, target)
 
 
@@ -105,6 +106,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _move(temporary: Path, target: Path) -> None:
     """Put a finished folder in its place; if another process was first, its result is the same."""
+    temporary.chmod(0o755)  # mkdtemp's 0700 would surprise on a shared disk
     try:
         temporary.rename(target)
     except OSError:

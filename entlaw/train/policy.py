@@ -212,6 +212,27 @@ def wrap(
     return LanguageModel(model, tokenizer, stop, int(pad), autocast)
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Transformers without its progress bars."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def save(policy: LanguageModel, folder: Path) -> None:
+    """Weights, configuration and tokenizer as a Hugging Face folder."""
+    with quiet():
+        policy.model.save_pretrained(folder)
+        policy.tokenizer.save_pretrained(folder)
+
+
 def _odd(config: object, name: str) -> bool:
     return getattr(config, name, None) not in (None, 1, 1.0)
 

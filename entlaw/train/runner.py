@@ -1,8 +1,8 @@
 """A whole run: folder, base policy, steps, validation, checkpoints, stopping and going on.
 
 A run's folder holds ``recipe.toml``, ``run.json``, ``metrics.jsonl``, ``base/`` (a ladder model's starting policy) and
-the newest ``checkpoint-*``. A line of metrics is written before the checkpoint that covers it; a run that goes on cuts the
-lines behind its checkpoint and does those steps again, which gives the same numbers.
+the newest ``checkpoint-*``. A line of metrics is written before the checkpoint that covers it; a run that goes on cuts
+the lines behind its checkpoint and does those steps again, which gives the same numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from entlaw.train.base import Progress, base_policy, silent
 from entlaw.train.evaluate import evaluate, validation_record
 from entlaw.train.failure import TrainingFailed
 from entlaw.train.loop import Trainer
-from entlaw.train.policy import device_of
+from entlaw.train.policy import device_of, save
 from entlaw.train.record import MetricsFile, update_run_info, write_run_info
 from entlaw.train.rollout import Sampling
 from entlaw.train.rules import check
@@ -235,7 +235,7 @@ class _Run:
             target = self.folder / "failure"
             target.mkdir(exist_ok=True)
             torch.save(asdict(error.batch), target / "batch.pt")
-            state.save_policy(self.trainer.policy, target / "policy")
+            save(self.trainer.policy, target / "policy")
             error.where = error.where or str(target)
         with contextlib.suppress(EntlawError, OSError):
             self.conclude("failed")

@@ -6,37 +6,14 @@ reward model, counters). Random numbers need no saving: they depend on seed and 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from entlaw.train.loop import Trainer
-from entlaw.train.policy import LanguageModel, load
+from entlaw.train.policy import load, quiet, save
 from entlaw.train.schema import Policy
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Transformers without its progress bars."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def save_policy(policy: LanguageModel, folder: Path) -> None:
-    """Weights, configuration and tokenizer as a Hugging Face folder."""
-    with quiet():
-        policy.model.save_pretrained(folder)
-        policy.tokenizer.save_pretrained(folder)
 
 
 def save_trainer(trainer: Trainer, extra: dict[str, Any], folder: Path) -> None:
@@ -47,7 +24,7 @@ def save_trainer(trainer: Trainer, extra: dict[str, Any], folder: Path) -> None:
     extra : dict
         Plain data of the caller, given back by :func:`load_trainer`.
     """
-    save_policy(trainer.policy, folder / "policy")
+    save(trainer.policy, folder / "policy")
     state = {
         "optimizers": {name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
         "critic": None if trainer.critic is None else trainer.critic.state_dict(),

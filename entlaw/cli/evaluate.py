@@ -1,0 +1,125 @@
+"""``entlaw eval``: how good a checkpoint is, by mean@k, pass@k and maj@k."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from entlaw.cli.options import JsonFlag
+from entlaw.cli.output import console, dump_json, print_json, write_text
+from entlaw.cli.train import need_torch, spinner
+from entlaw.errors import UsageError
+
+if TYPE_CHECKING:
+    from entlaw.train.evaluate import Evaluation
+    from entlaw.train.schema import Recipe
+
+
+def evaluate(
+    checkpoint: Annotated[
+        str,
+        Parameter(
+            help="Folder of a run (its newest checkpoint), a checkpoint, or a model's folder or hub id."
+        ),
+    ],
+    /,
+    *,
+    problems: Annotated[int, Parameter(help="Held-out problems.")] = 512,
+    samples: Annotated[int, Parameter(help="Responses a problem.")] = 8,
+    temperature: Annotated[float, Parameter(help="Sampling temperature; 0 is greedy.")] = 1.0,
+    top_p: Annotated[float, Parameter(help="Nucleus of the sampling.")] = 1.0,
+    max_tokens: Annotated[int | None, Parameter(help="Longest response; by default as in training.")] = None,
+    seed: Annotated[int, Parameter(help="Of problems and sampling.")] = 12345,
+    recipe: Annotated[
+        Path | None, Parameter(help="Recipe with the task, where the checkpoint's folder holds none.")
+    ] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["-o", "--output"], help="Write the JSON result to a file.")
+    ] = None,
+    json: JsonFlag = False,
+) -> int:
+    """Evaluate a policy on held-out problems."""
+    limits = (("--problems", problems, 1), ("--samples", samples, 1), ("--temperature", temperature, 0))
+    for name, value, least in limits:
+        if value < least:
+            raise UsageError(f"{name} {value:g} is below {least}")
+    if not 0 < top_p <= 1:
+        raise UsageError(f"--top-p {top_p:g} is not in (0, 1]")
+    need_torch()
+    from entlaw.train.evaluate import evaluate as measure
+    from entlaw.train.policy import device_of, load, quiet
+    from entlaw.train.rollout import Sampling
+    from entlaw.train.rollout.hf import HFEngine
+    from entlaw.train.runner import build_task
+
+    model, settings = resolve(checkpoint, recipe)
+    with spinner(f"evaluating {checkpoint}"), quiet():
+        policy = load(model, settings.policy, device_of(settings.run.device))
+        task = build_task(settings.task)
+        try:
+            chosen = task.validation(problems, seed)
+        except ValueError as error:
+            raise UsageError(str(error), hint="ask for fewer with --problems") from error
+        limit = max_tokens or settings.rollout.max_tokens
+        sampling = Sampling(samples, limit, temperature, top_p, 0, settings.rollout.batch)
+        found = measure(policy, HFEngine(policy), task, chosen, sampling, seed, settings.loss.micro_batch)
+    result = {"schema": "entlaw.eval/1", "checkpoint": checkpoint, "temperature": temperature, "top_p": top_p,
+              "max_tokens": limit, "seed": seed, **asdict(found)}  # fmt: skip
+    if output:
+        write_text(output, dump_json(result))
+    if json:
+        print_json(result)
+    else:
+        _show(found)
+    return 0
+
+
+def resolve(checkpoint: str, recipe: Path | None) -> tuple[str, Recipe]:
+    """Where the model is, and the recipe that belongs to it.
+
+    Raises
+    ------
+    UsageError
+        A run without a checkpoint.
+    """
+    from entlaw.train import checkpoint as checkpoints
+    from entlaw.train import recipe as recipes
+
+    folder = Path(checkpoint)
+    model = checkpoint
+    if (folder / "recipe.toml").is_file():
+        newest = checkpoints.latest(folder).path
+        if newest is None:
+            raise UsageError(
+                "the run has no checkpoint yet", where=checkpoint, hint="wait for it, or resume the run"
+            )
+        folder = newest
+    if (folder / "policy").is_dir():
+        model = str(folder / "policy")
+    beside = folder.parent / "recipe.toml"
+    return model, recipes.load(recipe or (beside if beside.is_file() else None))
+
+
+def _show(found: Evaluation) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("measure", "value"):
+        table.add_column(name, justify="left" if name == "measure" else "right")
+    table.add_row(f"mean@{found.samples}", f"{found.mean_at_k:.4f} ± {found.standard_error:.4f}")
+    for k, value in found.pass_at_k.items():
+        table.add_row(f"pass@{k}", f"{value:.4f}")
+    table.add_row(f"maj@{found.samples}", f"{found.maj_at_k:.4f}")
+    table.add_row("entropy, nats/token", f"{found.entropy:.4f}")
+    table.add_row("response length", f"{found.response_length:.2f}")
+    table.add_row("responses that ended", f"{found.finished:.4f}")
+    for level, value in found.by_level.items():
+        table.add_row(f"  level {level}", f"{value:.4f}")
+    out = console()
+    out.print(
+        f"{found.problems} problems x {found.samples} responses; ± is one standard error, clustered by problem"
+    )
+    out.print(table)

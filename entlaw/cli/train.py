@@ -1,0 +1,193 @@
+"""``entlaw train``: reinforcement learning as a recipe says, with a log that ``entlaw fit`` reads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from entlaw.cli.options import JsonFlag
+from entlaw.cli.output import console, print_findings, print_json
+from entlaw.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from entlaw.findings import Finding
+    from entlaw.train.schema import Recipe
+
+
+def train(
+    recipe: Annotated[
+        Path | None, Parameter(help="TOML file, or the name of a shipped recipe; the default run without.")
+    ] = None,
+    /,
+    *,
+    overrides: Annotated[
+        list[str] | None,
+        Parameter(name="--set", help="Override a setting, as table.key=value; may be repeated.", negative=""),
+    ] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["-o", "--output"], help="Folder of the run; it must hold none yet.")
+    ] = None,
+    resume: Annotated[
+        Path | None, Parameter(help="Go on with the run in this folder from its last checkpoint.")
+    ] = None,
+    print_recipe: Annotated[
+        bool, Parameter(negative="", help="Print the complete recipe as TOML, explained, and stop.")
+    ] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Train a language model with verifiable rewards, logging exact entropy and covariance every step.
+
+    Ctrl-C or SIGTERM finish the step, save, and say how to go on.
+    """
+    from entlaw.train import recipe as recipes
+
+    if resume is not None and (recipe is not None or output is not None):
+        raise UsageError(
+            "--resume takes the recipe and the folder from the run itself",
+            hint="leave RECIPE and -o away; settings that may change are given by --set",
+        )
+    if resume is not None and not (resume / "recipe.toml").is_file():
+        raise UsageError(
+            "there is no run to go on with", where=str(resume), hint="give the folder that holds recipe.toml"
+        )
+    settings = recipes.load(resume / "recipe.toml" if resume else recipe, overrides or ())
+    if print_recipe:
+        sys.stdout.write(recipes.to_toml(settings))
+        return 0
+    folder = resume or output or _new_folder(recipe)
+    need_torch()
+    return _run(settings, folder, resume is not None, json)
+
+
+def _run(settings: Recipe, folder: Path, resume: bool, as_json: bool) -> int:
+    from entlaw.train.runner import train as run
+    from entlaw.train.sinks import sinks_of
+
+    err = console(stderr=True)
+    with _Display(settings.run.steps) as display:
+        outcome = run(
+            settings,
+            folder,
+            resume=resume,
+            progress=display.warm_up,
+            on_record=display.record,
+            on_finding=lambda finding: _tell(finding),
+            sinks=sinks_of(settings, folder),
+        )
+    if outcome.status == "stopped":
+        err.print(f"stopped after step {outcome.step}; go on with: entlaw train --resume {folder}")
+    if as_json:
+        print_json(
+            {
+                "schema": "entlaw.train/1",
+                "folder": str(folder),
+                "status": outcome.status,
+                "step": outcome.step,
+                "seconds": outcome.seconds,
+                "last": outcome.last,
+            }
+        )
+    else:
+        shown = f"{folder}: {outcome.status} at step {outcome.step}, {outcome.seconds:.0f} s, "
+        console().print(shown + summary(outcome.last))
+        if outcome.status == "finished":
+            err.print(f"next: entlaw fit {folder}")
+    return 128 + outcome.signal_number if outcome.signal_number else 0
+
+
+def summary(record: dict[str, float]) -> str:
+    """Entropy, reward and accuracy of a record in one line."""
+    names = {"actor/entropy": "entropy", "reward/mean": "reward", "val/accuracy": "validation"}
+    return "  ".join(f"{name} {record[key]:.3f}" for key, name in names.items() if key in record)
+
+
+def need_torch() -> None:
+    """A message instead of a traceback where the training extra is not installed.
+
+    Raises
+    ------
+    MissingExtra
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise MissingExtra(
+            f"training needs {' and '.join(missing)}",
+            hint="pip install 'entlaw[train]' (choose your build of torch first)",
+        )
+
+
+def _new_folder(recipe: Path | None) -> Path:
+    """``train-NAME``, numbered on when it is taken."""
+    stem = f"train-{recipe.stem if recipe else 'arithmetic'}"
+    for i in range(1, 10_000):
+        folder = Path(stem if i == 1 else f"{stem}-{i}")
+        if not folder.exists():
+            return folder
+    raise UsageError(f"there are too many folders named {stem}-N here", hint="choose one with -o")
+
+
+def _tell(finding: Finding) -> None:
+    if finding.severity != "info":
+        print_findings([finding], stderr=True)
+
+
+class _Display:
+    """Live progress on a terminal, a line a validation elsewhere; all on stderr."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.live, self.task = steps, sys.stderr.isatty(), None
+        self.progress: Any = None
+        self.out = console(stderr=True)
+
+    def __enter__(self) -> _Display:
+        if self.live:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.progress = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"), console=self.out, transient=True,
+            )  # fmt: skip
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+    def _bar(self, what: str, done: int, total: int, note: str) -> None:
+        if self.task is None or self.progress.tasks[self.task].description != what:
+            if self.task is not None:
+                self.progress.remove_task(self.task)
+            self.task = self.progress.add_task(what, total=total, note=note)
+        self.progress.update(self.task, completed=done, note=note)
+
+    def warm_up(self, what: str, done: int, total: int) -> None:
+        """Steps of something that comes before training."""
+        if self.progress is not None:
+            self._bar(what, done, total, "")
+        elif done in (1, total):
+            self.out.print(f"{what}: {done} of {total}")
+
+    def record(self, step: int, record: dict[str, float]) -> None:
+        """A step of training."""
+        if self.progress is not None:
+            self._bar("training", min(step, self.steps), self.steps, summary(record))
+        elif "val/accuracy" in record:
+            self.out.print(f"step {step} of {self.steps}: {summary(record)}")
+
+
+@contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """A sign of life on a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(stderr=True).status(what):
+        yield
