@@ -1,4 +1,4 @@
-"""The worked example of the README runs, and its commands exist."""
+"""What the README shows is what happens: its table, its commands, its Python."""
 
 import re
 
@@ -13,6 +13,33 @@ def test_python_example_runs(monkeypatch, capsys):
     exec(compile(code, "README.md", "exec"), {})
     out = capsys.readouterr().out
     assert out.startswith("ceiling ") and "Interval(lo=" in out
+
+
+def test_the_table_is_what_fit_prints(monkeypatch, capsys):
+    monkeypatch.chdir(REPO)
+    (table,) = re.findall(r"```\n(run  .*?)```", (REPO / "README.md").read_text(), flags=re.DOTALL)
+    assert main(["fit", "runs"]) == 0
+    shown, printed = table.strip().splitlines(), capsys.readouterr().out.strip().splitlines()
+    number = re.compile(r"\d+\.(\d+)")
+    assert [number.sub("#", row).split() for row in shown] == [
+        number.sub("#", row).split() for row in printed
+    ]
+    for ours, theirs in zip(shown, printed, strict=True):
+        for a, b in zip(number.finditer(ours), number.finditer(theirs), strict=True):
+            # One unit in the last digit: another BLAS may round it the other way.
+            assert abs(float(a[0]) - float(b[0])) <= 1.01 * 10.0 ** -len(a[1]), (ours, theirs)
+
+
+def test_commands_run(monkeypatch, capsys, law_log, tmp_path):
+    text = (REPO / "README.md").read_text()
+    commands = re.findall(r"^entlaw (.+?)(?:  +#.*)?$", text, flags=re.MULTILINE)
+    assert {c.split()[0] for c in commands} == {"doctor", "fit", "predict"}
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        words = [
+            w.strip("'") for w in command.replace("LOG", str(law_log)).replace("runs/*", str(law_log)).split()
+        ]
+        assert main(words) == 0, command
 
 
 def test_links_point_at_files():

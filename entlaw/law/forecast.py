@@ -24,7 +24,7 @@ _TAUS = np.geomspace(0.02, 20.0, 24)
 _NODES = (np.arange(41) + 0.5) / 41
 # Entropy logs are averaged to at most this many points before the curve is fitted.
 _MAX_POINTS = 200
-# A longer forecast than this many observed spans says nothing about data any more; it is made, and it is wide.
+# The curve has three parameters, floor, H0 and tau: with fewer values nothing is left to judge it by.
 _MIN_LOG = 4
 
 

@@ -71,6 +71,17 @@ def pair(
                     float(far.sum()),
                 )
             )
+        late = found & near & (h_step[paired] - r_step > 1.01 * interval)
+        if late.any():
+            findings.append(
+                Finding(
+                    "paired-across-gap",
+                    "info",
+                    f"{int(late.sum())} scores pair with an entropy more than one logging interval after them: the one "
+                    "right after is missing or NaN",
+                    value=float(late.sum()),
+                )
+            )
         if interval > 1 and np.isfinite(interval):
             findings.append(
                 Finding(

@@ -13,6 +13,7 @@ import pandas as pd
 from entlaw.errors import MissingSeries
 from entlaw.findings import Finding
 from entlaw.runs.keys import (
+    ACCURACY_NAME,
     CORRECT_TERM,
     ENTROPY_RULES,
     FORMAT_TERM,
@@ -226,7 +227,9 @@ def choose_score(
             why="none of its keys is a known spelling of one",
             hint="name the key with --performance-key; " + nearest("accuracy", columns),
         )
-    return (_pick_validation if kind == "validation" else _pick_training)(metrics, pool, n_val, on)
+    if kind == "validation":
+        return _pick_validation(metrics, pool)
+    return _pick_training(metrics, pool, few_validations=n_val if on != "train" else 0)
 
 
 def _named_score(
@@ -247,12 +250,13 @@ def _named_score(
     else:
         kind = "validation" if sparse else "training"
     why = "as told" if len(keys) == 1 else f"equal-weight mean of {len(keys)} keys, as told"
-    chosen = ChosenScore(on, series, kind, rule.is_accuracy if rule else True, tuple(keys))
+    accuracy = rule.is_accuracy if rule else bool(ACCURACY_NAME.search(canonical(on)))
+    chosen = ChosenScore(on, series, kind, accuracy, tuple(keys))
     return chosen, Choice("performance", on, f"{why}; {kind}", tuple(k for k in rules if k not in keys)), []
 
 
 def _pick_validation(
-    metrics: pd.DataFrame, pool: list[tuple[str, ScoreRule, str]], n_val: int, on: str | None
+    metrics: pd.DataFrame, pool: list[tuple[str, ScoreRule, str]]
 ) -> tuple[ChosenScore, Choice, list[Finding]]:
     """The best rule's key with the most evaluations; an older spelling of the same set fills its gaps."""
     best = pool[0][1]
@@ -288,7 +292,7 @@ def _pick_validation(
 
 
 def _pick_training(
-    metrics: pd.DataFrame, pool: list[tuple[str, ScoreRule, str]], n_val: int, on: str | None
+    metrics: pd.DataFrame, pool: list[tuple[str, ScoreRule, str]], few_validations: int
 ) -> tuple[ChosenScore, Choice, list[Finding]]:
     """The best rule's key; among TRL's reward terms, the one that scores being right if the sum is no score."""
     key, rule, _ = pool[0]
@@ -299,8 +303,8 @@ def _pick_training(
     )
     if rule.framework == "TRL":
         key, why = _trl_reward(metrics, pool)
-    if on != "train" and 0 < n_val < ENOUGH_VALIDATIONS:
-        why += f"; validation has only {n_val} evaluations (--on val to use it)"
+    if few_validations:
+        why += f"; validation has only {few_validations} evaluations (--on val to use it)"
     chosen = ChosenScore(key, metrics[key], "training", rule.is_accuracy, (key,))
     return chosen, Choice("performance", key, why, tuple(p[0] for p in pool if p[0] != key)), []
 

@@ -193,6 +193,11 @@ NOT_SCORE = re.compile(
     r"per_second|samples_per_second|clip|clipped|ratio|num|count|memory|gb|problems|samples)(_|$)"
 )
 
+# A key of the user's own that may be in percent; a reward that runs to 8 must not become 0.08.
+ACCURACY_NAME = re.compile(
+    r"acc|correct|pass|score|solve|percent|pct|performance|(^|_)(mean|avg|maj|best)_\d+(_|$)"
+)
+
 # Steps by name, best first; the last resorts are the logger's own counters.
 STEP_NAMES = (
     "step",

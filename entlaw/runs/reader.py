@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from entlaw.errors import DataError, SourceNotFound, UnreadableSource
+from entlaw.errors import DataError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
 from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.files import expand
@@ -218,8 +218,12 @@ def read(
         A source does not exist.
     UnreadableSource, MissingSeries
         When not a single run is usable: the first error found.
+    UsageError
+        An empty list of sources.
     """
     readings = list(scan(source, selection))
+    if not readings:
+        raise UsageError("no source was given", hint="give a path, a glob, a folder, or a list of them")
     missing = next((r.error for r in readings if isinstance(r.error, SourceNotFound)), None)
     if missing is not None:  # a list shorter than the one asked for would go unnoticed
         raise missing

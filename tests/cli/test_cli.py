@@ -221,7 +221,8 @@ def test_bad_input_has_its_code_a_message_and_no_partial_file(capsys, tmp_path, 
      ["predict", "x", "--entropy", "-1"], ["frobnicate"], ["fit", "x", "--untl-step", "3"],
      ["fit", "x", "--until-step", "nan"], ["fit", "x", "--until-step=-4"], ["fit", "x", "--all", "--until-step", "20"],
      ["fit", "x", "--on", "val", "--performance-key", "acc"], ["predict", "x", "--step=-5"],
-     ["predict", "x", "--step", "inf"]],
+     ["predict", "x", "--step", "inf"], ["fit", "x", "--plot", "f.png", "-o", "f.csv"],
+     ["fit", "x", "--plot", "f.png", "-o", "f.png"]],
 )  # fmt: skip
 def test_usage_errors_are_2(capsys, args):
     code, _, err = run(capsys, *args)

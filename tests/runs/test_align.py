@@ -76,3 +76,11 @@ def test_pairing_recovers_the_law_that_shifted_pairing_hides():
 
     assert r_squared("next") == pytest.approx(1, abs=1e-12)
     assert r_squared("same") < 1 - 1e-6
+
+
+def test_a_hole_in_the_entropy_that_moves_a_pair_is_said():
+    holed = H.copy()
+    holed[5.0] = np.nan
+    points, findings = pair(holed, series({4: 0.3, 8: 0.4}), "next")
+    assert points["entropy_step"].tolist() == [6, 9]
+    assert [(f.code, f.severity, f.value) for f in findings] == [("paired-across-gap", "info", 1.0)]

@@ -193,3 +193,19 @@ def test_a_missing_source_costs_the_others_nothing(tmp_path, law_log):
         SourceNotFound
     ):  # who asks for Run objects must not get fewer than asked for in silence
         read([law_log, tmp_path / "gone.jsonl"])
+
+
+def test_no_source_at_all():
+    with pytest.raises(UsageError, match="no source"):
+        read([])
+
+
+@pytest.mark.parametrize(
+    "key, scale, code", [("my_reward", 1.0, "not-a-score"), ("my_accuracy", 0.01, "percent")]
+)
+def test_a_key_of_the_users_own_is_percent_only_if_its_name_is_an_accuracys(tmp_path, key, scale, code):
+    records = law_records()
+    for record in records:
+        record[key] = 10 * record.pop("reward/mean", 0.1)
+    run = read(write_jsonl(tmp_path / "log.jsonl", records), Selection(performance_key=key))[0]
+    assert run.performance_scale == scale and code in {f.code for f in run.findings}
