@@ -60,9 +60,17 @@ def test_too_few_different_problems_is_said():
         Arithmetic(operations=(1,), operators="+").validation(500, 0)
 
 
-@pytest.mark.parametrize(
-    ("response", "finished", "reward"), [("9", True, 1), ("869", True, 1), ("869", False, 0), ("868", True, 0), ("", True, 0), ("9=", True, 0)]
-)
+SCORES = [
+    ("9", True, 1),
+    ("869", True, 1),
+    ("869", False, 0),
+    ("868", True, 0),
+    ("", True, 0),
+    ("9=", True, 0),
+]
+
+
+@pytest.mark.parametrize(("response", "finished", "reward"), SCORES)
 def test_score(response, finished, reward):
     assert TASK.score(Problem("3+5*2-7=", "9", "3"), response, finished) == reward
 

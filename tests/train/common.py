@@ -48,7 +48,9 @@ def tiny_batch(policy: LanguageModel, groups=4, k=4, max_tokens=6, seed=0, off_p
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         scores = policy.score(batch)
-    noise = off_policy * torch.randn(scores.log_prob_BT.shape, generator=generator, dtype=scores.log_prob_BT.dtype)
+    noise = off_policy * torch.randn(
+        scores.log_prob_BT.shape, generator=generator, dtype=scores.log_prob_BT.dtype
+    )
     advantage_B = torch.randn(len(batch), generator=generator, dtype=batch.mask_BT.dtype)
     return replace(
         batch,

@@ -55,10 +55,8 @@ def test_majority(answers, scores, value):
 
 def test_error_of_the_mean_is_clustered_by_problem():
     rng = np.random.default_rng(0)
-    means = []
     p = rng.random((2000, 50))  # problems of very different difficulty
-    for row in p:
-        means.append((rng.random((50, 8)) < row[:, None]).mean())
+    means = [(rng.random((50, 8)) < row[:, None]).mean() for row in p]
     one = (rng.random((50, 8)) < p[0][:, None]).astype(float)
     assert clustered_error(one) == pytest.approx(np.std(means), rel=0.2)
     naive = one.std() / np.sqrt(one.size)
@@ -69,7 +67,8 @@ def test_evaluation_is_repeatable_and_consistent():
     policy, task = tiny_policy("float32"), Arithmetic()
     problems = task.validation(40, 1)
     found, again = (
-        evaluate(policy, HFEngine(policy), task, problems, Sampling(4, 6), seed=9, micro_batch=m) for m in (0, 7)
+        evaluate(policy, HFEngine(policy), task, problems, Sampling(4, 6), seed=9, micro_batch=m)
+        for m in (0, 7)
     )
     assert found.mean_at_k == again.mean_at_k
     assert found.entropy == pytest.approx(again.entropy, rel=1e-6)

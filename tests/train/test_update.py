@@ -42,14 +42,19 @@ def batch(policy):
     return tiny_batch(policy)
 
 
-@pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"])
+AGGREGATIONS = ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("name", CONTROLS)
 def test_micro_batches_change_nothing(policy, batch, name, aggregation):
     loss = Loss(aggregation=aggregation)
     whole, metrics = run(policy, batch, loss, CONTROLS[name], entropy_coeff=0.01)
     assert whole.abs().max() > 1e-4
     for size in (1, 3, 8):
-        cut, cut_metrics = run(policy, batch, replace(loss, micro_batch=size), CONTROLS[name], entropy_coeff=0.01)
+        cut, cut_metrics = run(
+            policy, batch, replace(loss, micro_batch=size), CONTROLS[name], entropy_coeff=0.01
+        )
         assert (cut - whole).abs().max() < 1e-10
         assert cut_metrics.keys() == metrics.keys()
         for key, value in metrics.items():
