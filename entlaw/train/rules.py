@@ -56,16 +56,12 @@ def groups(r: Recipe) -> Iterator[Finding]:
             "a single response is always all right or all wrong, so every prompt would be dropped",
             "set algorithm.filter_groups = false, or sample more responses a prompt",
         )  # fmt: skip
-    if alone and a.name == "reinforce_plus_plus_baseline":
-        yield Finding(
-            "group-of-one-no-signal", "error", f"algorithm.name = {a.name} with rollout.group_size = 1",
-            "a response is its own group mean, so every advantage is zero",
-            "take reinforce_plus_plus, or sample more responses a prompt",
-        )  # fmt: skip
-    elif alone and a.name in _BY_GROUP:
+    if alone and a.name in _BY_GROUP:
+        whitened = a.name in ("prime", "reinforce_plus_plus_baseline")
         yield Finding(
             "group-of-one", "warning", f"algorithm.name = {a.name} with rollout.group_size = 1",
-            "without other responses to compare with, the advantage is the bare reward: REINFORCE without a baseline",
+            "there are no other responses to compare with: what is left is REINFORCE with "
+            + ("the batch's mean and spread taken out" if whitened else "no baseline"),
             "sample more responses a prompt, or take reinforce with algorithm.baseline = batch-mean",
         )  # fmt: skip
     if a.max_refills and not a.filter_groups:
