@@ -115,8 +115,10 @@ def check_targets(plot: Path | None, output: Path | None) -> None:
         raise UsageError(f"cannot plot to {plot.suffix or 'a file without suffix'!r}", where=str(plot),
                          hint=f"use one of {', '.join(PLOT_SUFFIXES)}")  # fmt: skip
     if plot is not None and output is not None and output in (plot, plot.with_suffix(".csv")):
-        raise UsageError("--plot and -o would write the same file", where=str(output),
-                         hint="--plot writes its numbers as .csv beside the figure; name another file with -o")  # fmt: skip
+        raise UsageError(
+            "--plot and -o would write the same file", where=str(output),
+            hint="--plot writes its numbers as .csv beside the figure; name another file with -o",
+        )  # fmt: skip
     for path in (plot, output):
         if path is not None and not path.parent.is_dir():
             raise UsageError(

@@ -55,7 +55,7 @@ def interventions(config: Mapping[str, Any]) -> list[Finding]:
     list of Finding
         Warnings; tiny coefficients, which left the paper's curves as they were, as information.
     """
-    flat = {_tail(k): (k, v) for k, v in _flatten(config)}
+    flat = _by_tail(config)
     found: list[Finding] = []
     bonus = _number(flat, _BONUS)
     if bonus is not None and bonus[1] != 0:
@@ -134,6 +134,24 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
         name = f"{prefix}{key}"
         out += _flatten(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
     return out
+
+
+def _by_tail(config: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """The last part of each key to (key, value); of keys that share it, the first one that is set to something."""
+    flat: dict[str, tuple[str, Any]] = {}
+    for key, value in _flatten(config):
+        tail = _tail(key)
+        if tail not in flat or not _is_set(flat[tail][1]):
+            flat[tail] = (key, value)
+    return flat
+
+
+def _is_set(value: Any) -> bool:
+    """Not zero, not off, not empty."""
+    number = _as_number(value)
+    return (
+        number != 0 if number is not None else str(value).strip().lower() not in ("", "none", "null", "false")
+    )
 
 
 def _tail(key: str) -> str:

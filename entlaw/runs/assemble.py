@@ -141,7 +141,7 @@ def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
         )
     kept, findings_ = _stitch(segments, data, clock)
     findings += findings_
-    return _collect(kept, data, order, step, values.columns, choice, tuple(findings))
+    return _collect(kept, data, order, values.columns, choice, tuple(findings))
 
 
 # A first pass at least this long, relative to the one that starts over, is a run of its own and not an aborted start.
@@ -297,7 +297,6 @@ def _collect(
     kept: dict[float, list[int]],
     data: np.ndarray,
     order: np.ndarray,
-    step: np.ndarray,
     columns: pd.Index,
     choice: Choice,
     findings: tuple[Finding, ...],

@@ -49,3 +49,16 @@ def test_each_says_what_why_and_what_to_do():
         {"entropy_coeff": 0.01, "clip_ratio_high": 0.28, "beta": 0.1, "loss_mode": "clip_cov"}
     ):
         assert finding.what and finding.why and finding.hint
+
+
+def test_a_key_that_is_off_elsewhere_does_not_hide_the_one_that_is_on():
+    """Trainers write one option for actor and critic, or for a base class that nobody uses."""
+    for config in (
+        {"actor.entropy_coeff": 0.01, "critic.entropy_coeff": 0},
+        {"critic.entropy_coeff": 0, "actor.entropy_coeff": 0.01},
+        {"critic.entropy_coeff": None, "actor.entropy_coeff": "0.01"},
+    ):
+        (found,) = interventions(config)
+        assert found.code == "entropy-bonus" and found.value == 0.01 and "actor" in found.what
+    on = {"ref.use_kl_loss": False, "actor.use_kl_loss": True, "actor.kl_loss_coef": 0.05}
+    assert [f.code for f in interventions(on)] == ["kl-penalty"]
