@@ -192,7 +192,7 @@ def write_plots(outcomes: list[Outcome], plot: Path, level: float) -> list[Path]
         assert o.fit is not None and o.reading.run is not None
         path = plot
         if len(drawable) > 1:
-            slug = re.sub(r"[^0-9A-Za-z._-]+", "-", o.reading.name).strip("-")[:80] or "run"
+            slug = re.sub(r"[^\w.-]+", "-", o.reading.name).strip("-")[:60] or "run"
             path = plot.with_name(f"{plot.stem}-{slug}{plot.suffix}")
             number = 2
             while path in taken:

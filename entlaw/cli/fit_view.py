@@ -74,6 +74,11 @@ def _show_table(outcomes: list[Outcome]) -> None:
     for o, row in zip(outcomes, rows, strict=True):
         table.add_row(*(row[c] for c in columns), style="dim" if o.error is not None else None)
     out.print(table)
+    if "verdict" not in columns:  # a number without its verdict looks surer than it is
+        for verdict in ("with care", "forced", "refused", "unusable"):
+            which = [row["run"] for row in rows if row["verdict"] == verdict]
+            if which:
+                out.print(f"{verdict}: {', '.join(which)}", markup=False)
     left_out = [c for c in rows[0] if c not in columns]
     if left_out:
         text = f"left out for want of width: {', '.join(left_out)} (wider terminal, or --json)"

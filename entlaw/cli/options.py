@@ -107,6 +107,11 @@ class FitFlags:
         for name, value in (("--problems", self.problems), ("--samples", self.samples)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} {value} is not a positive number")
+        if self.problems is not None and self.method == "paper":
+            raise UsageError(
+                "--problems has no effect with --method paper", why="plain least squares weighs all points alike",
+                hint="leave it out, or use --method careful",
+            )  # fmt: skip
         if self.samples is not None and self.problems is None:
             raise UsageError(
                 "--samples without --problems", hint="binomial noise needs the number of problems"

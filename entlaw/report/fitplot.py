@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,9 @@ def fit_figure(fit: Fit, run: Run, format: str = "pdf", level: float = 0.95) -> 
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(style.rc()):
+    with matplotlib.rc_context(style.rc()), warnings.catch_warnings():
+        # A run's name in a script the font lacks is drawn as boxes; the file's name has it in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(style.COLUMN_WIDTH, 5.0), layout="constrained")
         axes = figure.subplot_mosaic([["law"], ["key"], ["R"], ["H"]], height_ratios=[3.2, 0.75, 1.0, 1.0])
         axes["R"].sharex(axes["H"])
@@ -85,7 +88,7 @@ def _draw_law(ax: Axes, fit: Fit, run: Run, level: float) -> None:
     ax.set_ylim(*_window(points["performance"].to_numpy(float), seen, room))
     ax.set_xlabel("policy entropy H (nats per token)")
     ax.set_ylabel(_label(run))
-    ax.set_title(_title(run, fit))
+    ax.set_title(_title(run, fit), parse_math=False)  # a name may hold dollar signs
 
 
 def _window(observed: np.ndarray, seen: np.ndarray, room: float) -> tuple[float, float]:

@@ -222,7 +222,7 @@ def test_bad_input_has_its_code_a_message_and_no_partial_file(capsys, tmp_path, 
      ["fit", "x", "--until-step", "nan"], ["fit", "x", "--until-step=-4"], ["fit", "x", "--all", "--until-step", "20"],
      ["fit", "x", "--on", "val", "--performance-key", "acc"], ["predict", "x", "--step=-5"],
      ["predict", "x", "--step", "inf"], ["fit", "x", "--plot", "f.png", "-o", "f.csv"],
-     ["fit", "x", "--plot", "f.png", "-o", "f.png"]],
+     ["fit", "x", "--plot", "f.png", "-o", "f.png"], ["fit", "x", "--method", "paper", "--problems", "500"]],
 )  # fmt: skip
 def test_usage_errors_are_2(capsys, args):
     code, _, err = run(capsys, *args)
@@ -352,3 +352,32 @@ def test_a_narrow_terminal_loses_columns_never_digits(tmp_path, columns):
     assert f"{want['fit']['ceiling']:.3f}" in done.stdout
     assert f"[{interval['lo']:.3f}, {interval['hi']:.3f}]" in done.stdout
     assert ("left out for want of width" in done.stdout) == (columns < 120)
+
+
+def test_figures_keep_names_in_any_script(capsys, tmp_path):
+    for name in ("実験 1", "実験 2"):
+        write_jsonl(tmp_path / f"{name}.jsonl", law_records())
+    assert run(capsys, "fit", tmp_path, "--plot", tmp_path / "f.svg")[0] == 0
+    assert sorted(p.name for p in tmp_path.glob("f-*.svg")) == ["f-実験-1.svg", "f-実験-2.svg"]
+
+
+def test_a_name_is_no_formula(capsys, tmp_path):
+    log = write_jsonl(tmp_path / "lr$\\frac{1$.jsonl", law_records())
+    assert run(capsys, "fit", log, "--plot", tmp_path / "f.svg")[0] == 0
+    assert "lr$\\frac{1$: careful fit" in (tmp_path / "f.svg").read_text()
+
+
+def test_a_verdict_is_told_also_where_its_column_has_no_room(capsys, tmp_path, monkeypatch):
+    from rich.console import Console
+
+    from entlaw.cli import fit_view
+
+    write_jsonl(tmp_path / "good.jsonl", law_records())
+    write_jsonl(tmp_path / "short.jsonl", law_records(n=25))  # 7 evaluations
+    for width, below in ((200, False), (40, True)):
+        monkeypatch.setattr(
+            fit_view, "console", lambda stderr=False, w=width: Console(width=w, stderr=stderr)
+        )
+        code, out, _ = run(capsys, "fit", tmp_path, "--on", "val")
+        assert code == 0 and ("verdict" in out) != below
+        assert ("with care: short.jsonl" in out) == below
