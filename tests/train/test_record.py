@@ -22,7 +22,6 @@ from entlaw.errors import CheckpointError, SourceNotFound, UnreadableSource, Usa
 from entlaw.train import durable, record, run_info
 from entlaw.train.record import START, MetricsFile, line, update_run_info, write_run_info
 
-
 REPO = Path(__file__).parents[2]
 
 
@@ -322,7 +321,7 @@ TRAINING = """
 """
 
 
-def training(folder, steps=400):
+def training(folder, steps=150):
     command = [sys.executable, "-c", textwrap.dedent(TRAINING), str(folder), str(steps)]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
@@ -333,24 +332,27 @@ def test_sigkill_and_resume_equals_no_kill(tmp_path):
     (tmp_path / "killed").mkdir()
     assert training(tmp_path / "whole").communicate()[0].endswith(b"done\n")
     rng = np.random.default_rng(3)
-    kills = beyond = 0
+    kills = beyond = at = 0
+    longest = 0.02
     for _ in range(200):
         process = training(tmp_path / "killed")
         process.stdout.readline()
-        time.sleep(float(rng.uniform(0.001, 0.02)))
+        time.sleep(float(rng.uniform(0, longest)))
         process.kill()
         if process.communicate()[0].endswith(b"done\n"):
             break
         assert process.returncode == -signal.SIGKILL
         kills += 1
-        state = tmp_path / "killed" / "state.json"
+        state, before = tmp_path / "killed" / "state.json", at
         at = json.loads(state.read_text())["position"]["bytes"] if state.exists() else 0
         beyond += (tmp_path / "killed" / "metrics.jsonl").stat().st_size > at
+        if at == before:  # a slow disk: give it time for a checkpoint
+            longest *= 1.5
     else:
         pytest.fail("never finished")
     whole = (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     assert (tmp_path / "killed" / "metrics.jsonl").read_bytes() == whole
-    assert [json.loads(text)["step"] for text in whole.splitlines()] == list(range(1, 401))
+    assert [json.loads(text)["step"] for text in whole.splitlines()] == list(range(1, 151))
     assert kills >= 3 and beyond >= 1  # or the test has shown nothing
 
 
