@@ -32,7 +32,10 @@ def console(stderr: bool = False) -> Console:
             raise BrokenPipeError  # rich would exit 1; `entlaw ... | head` is no failure
 
     stream = sys.stderr if stderr else sys.stdout
-    return Plain(file=stream, width=None if stream.isatty() else 1000, highlight=False)
+    # Names of runs and files are shown as they are: to rich, "[grpo]" is markup and ":x:" an emoji.
+    return Plain(
+        file=stream, width=None if stream.isatty() else 1000, highlight=False, markup=False, emoji=False
+    )
 
 
 def plain(value: Any) -> Any:

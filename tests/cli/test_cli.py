@@ -381,3 +381,19 @@ def test_a_verdict_is_told_also_where_its_column_has_no_room(capsys, tmp_path, m
         code, out, _ = run(capsys, "fit", tmp_path, "--on", "val")
         assert code == 0 and ("verdict" in out) != below
         assert ("with care: short.jsonl" in out) == below
+
+
+@pytest.mark.parametrize("name", ["run[bold]", "grpo [/red]", "a :smile: b"])
+def test_names_are_shown_as_they_are(capsys, tmp_path, name):
+    rows = ["step," + ",".join(f"{n} - actor/entropy,{n} - val/accuracy" for n in (name, "other"))]
+    rows += [
+        f"{r['step']}" + f",{r.get('actor/entropy', '')},{r.get('val/accuracy', '')}" * 2
+        for r in law_records()
+    ]
+    (tmp_path / "export.csv").write_text("\n".join(rows) + "\n")
+    for command in ("fit", "predict", "doctor"):
+        code, out, err = run(capsys, command, tmp_path / "export.csv")
+        assert code == 0 and name in out, (out, err)
+    assert (
+        f"[{name}]" in run(capsys, "fit", tmp_path / "export.csv")[1]
+    )  # two runs of one file are told apart
