@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -37,7 +38,7 @@ def write_run_info(
     status: Status = "running",
     wall_s: float | None = None,
 ) -> Path:
-    """Write ``run.json`` into the folder of a run, atomically.
+    """Write ``run.json`` into the folder of a run, atomically; of one that is there, the date of creation is kept.
 
     Absolute paths in the recipe are shortened to their last part, and neither host nor user is named: the file is
     made to be shared. It is a description, not what a run is resumed from.
@@ -83,7 +84,12 @@ def write_run_info(
     clash = sorted(info.keys() & (extra or {}).keys())
     if clash:
         raise ValueError(f"written here already: {', '.join(clash)}")
-    return _write(Path(folder) / NAME, {**info, **shareable(extra or {})})
+    path = Path(folder) / NAME
+    with contextlib.suppress(OSError, ValueError):  # a run that goes on was created when it began
+        before = json.loads(path.read_bytes())
+        if isinstance(before, dict) and isinstance(before.get("created"), str):
+            info["created"] = before["created"]
+    return _write(path, {**info, **shareable(extra or {})})
 
 
 def update_run_info(folder: str | os.PathLike[str], **entries: Any) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import threading
 import time
@@ -253,12 +252,12 @@ class TensorBoardSink:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        again = any(self._folder.glob("events.out.tfevents.*"))
+        parts = len(list(self._folder.glob("events.out.tfevents.*")))
         # TensorBoard reads the files of a folder in order of their names; the time comes first in them.
-        name = f"events.out.tfevents.{int(time.time()):010d}.entlaw.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-        writer = RecordWriter(open(self._folder / name, "wb"))  # noqa: SIM115 - closed by close()
+        name = f"events.out.tfevents.{int(time.time()):010d}.{parts:04d}.entlaw"
+        writer = RecordWriter(open(self._folder / name, "xb"))  # noqa: SIM115 - closed by close()
         writer.write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-        if again:  # steps that are done again replace the earlier ones
+        if parts:  # steps that are done again replace the earlier ones
             began = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             writer.write(
                 event_pb2.Event(wall_time=time.time(), step=step, session_log=began).SerializeToString()

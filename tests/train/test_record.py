@@ -149,7 +149,8 @@ def test_a_kill_at_every_byte(tmp_path, monkeypatch):
             assert path.read_bytes() == whole
 
 
-def test_a_file_shorter_than_the_checkpoint_says(tmp_path):
+def test_a_file_shorter_than_the_checkpoint_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     path, whole = tmp_path / "metrics.jsonl", b"".join(map(line, records(4)))
     position = {"bytes": len(whole), "crc": zlib.crc32(whole)}
     for size in range(len(whole)):
@@ -164,7 +165,8 @@ def test_a_file_shorter_than_the_checkpoint_says(tmp_path):
     assert not path.exists()
 
 
-def test_any_changed_byte_in_front_of_the_checkpoint(tmp_path):
+def test_any_changed_byte_in_front_of_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     path, whole = tmp_path / "metrics.jsonl", b"".join(map(line, records(3)))
     position = {"bytes": len(whole), "crc": zlib.crc32(whole)}
     for at in range(len(whole)):
@@ -460,6 +462,14 @@ def test_update_changes_only_what_it_is_given(tmp_path):
     update_run_info(tmp_path, status="finished", wall_s=12.5, best=math.nan)
     after = json.loads((tmp_path / "run.json").read_text())
     assert after == {**before, "status": "finished", "wall_s": 12.5, "best": None}
+
+
+@pytest.mark.parametrize("text", ['{"created": "2026-01-02T03:04:05Z"}', "{", "[1]", '{"created": 3}'])
+def test_a_run_that_goes_on_keeps_its_date(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    info = written(tmp_path)
+    assert (info["created"] == "2026-01-02T03:04:05Z") == ("2026-01-02" in text)
+    assert info["schema"] == "entlaw.run/1"
 
 
 @pytest.mark.parametrize("text", [None, "{", "[1]", b"\xff"])
