@@ -39,6 +39,10 @@ _CLIP_LOW = (
 _KL = (("kl_loss_coef", "use_kl_loss"), ("kl_coef", "use_kl_in_reward"), ("beta", None), ("init_kl_coef", None),
        ("kl_beta", None), ("kl_penalty_coef", None), ("kl_ctl", None), ("kl_tau", None))  # fmt: skip
 _MODE = ("loss_mode", "policy_loss_type", "policy_loss", "loss_type", "loss_fn", "estimator_mode")
+# PRIME's beta scales its process reward; it ties the policy to nothing.
+_PRIME = re.compile(r"(^|[./])prime[./]")
+# Our own trainer's switches: a share of tokens above 0 turns the control on.
+_OWN_COVARIANCE = {"clip_cov.ratio": "Clip-Cov", "kl_cov.ratio": "KL-Cov"}
 _COVARIANCE_MODES = {"clipcov": "Clip-Cov", "klcov": "KL-Cov", "cov": "a covariance mode"}
 
 
@@ -69,8 +73,8 @@ def interventions(config: Mapping[str, Any]) -> list[Finding]:
                 "believe the fit only after a back-test on a run with the same bonus", value,
             )
         )  # fmt: skip
-    found += _clip_higher(flat) + _kl(flat) + _covariance(flat)
-    return found
+    found += _clip_higher(flat) + _kl(flat) + (_covariance(flat) or _own_covariance(config))
+    return found + _own_controls(flat)
 
 
 def _clip_higher(flat: Mapping[str, tuple[str, Any]]) -> list[Finding]:
@@ -118,14 +122,48 @@ def _covariance(flat: Mapping[str, tuple[str, Any]]) -> list[Finding]:
         key, value = flat[name]
         mode = re.sub(r"[^a-z]", "", str(value).lower())
         if mode in _COVARIANCE_MODES:
-            return [
-                Finding(
-                    "covariance-control", "warning", f"{key} = {value}: {_COVARIANCE_MODES[mode]} holds the entropy up",
-                    "these methods exist to break the law's exchange of entropy for score",
-                    "do not use a ceiling fitted on such a run as that of a plain run",
-                )
-            ]  # fmt: skip
+            return [_covariance_finding(key, value, _COVARIANCE_MODES[mode])]
     return []
+
+
+def _covariance_finding(key: str, value: Any, name: str) -> Finding:
+    return Finding(
+        "covariance-control", "warning", f"{key} = {value}: {name} holds the entropy up",
+        "these methods exist to break the law's exchange of entropy for score",
+        "do not use a ceiling fitted on such a run as that of a plain run",
+    )  # fmt: skip
+
+
+def _own_covariance(config: Mapping[str, Any]) -> list[Finding]:
+    return [
+        _covariance_finding(key, value, name)
+        for key, value in _flatten(config)
+        for tail, name in _OWN_COVARIANCE.items()
+        if re.search(rf"(^|[./]){re.escape(tail)}$", key) and (_as_number(value) or 0) > 0
+    ]
+
+
+def _own_controls(flat: Mapping[str, tuple[str, Any]]) -> list[Finding]:
+    """Switches that only our own trainer has under these names."""
+    found = []
+    if "entropy_target" in flat and (_as_number(flat["entropy_target"][1]) or 0) > 0:
+        key, value = flat["entropy_target"]
+        found.append(
+            Finding(
+                "entropy-bonus", "warning", f"{key} = {value}: an adaptive bonus holds the entropy near a target",
+                "the entropy is a set value then, not what the run has left to spend",
+                "believe the fit only after a back-test on a run with the same target", _as_number(value),
+            )
+        )  # fmt: skip
+    if flat.get("reward", ("", ""))[1] == "random":
+        found.append(
+            Finding(
+                "random-reward", "warning", f"{flat['reward'][0]} = random: the reward says nothing about the answers",
+                "entropy can fall under a random reward while accuracy stays",
+                "use this run as a control, not for a forecast",
+            )
+        )  # fmt: skip
+    return found
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -140,6 +178,8 @@ def _by_tail(config: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     """The last part of each key to (key, value); of keys that share it, the first one that is set to something."""
     flat: dict[str, tuple[str, Any]] = {}
     for key, value in _flatten(config):
+        if _PRIME.search(key):
+            continue
         tail = _tail(key)
         if tail not in flat or not _is_set(flat[tail][1]):
             flat[tail] = (key, value)

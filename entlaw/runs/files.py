@@ -21,6 +21,15 @@ _SIDECARS = {
     "wandb-metadata.json",
     "wandb-summary.json",
     "requirements.txt",
+    # A model's folder beside the log.
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "vocab.json",
+    "merges.txt",
+    "model.safetensors.index.json",
+    "manifest.json",
 }
 
 

@@ -77,8 +77,8 @@ def test_what_a_run_leaves_behind(tmp_path):
     info = json.loads((tmp_path / "a" / "run.json").read_text())
     assert info["status"] == "finished" and info["recipe"]["rollout"]["prompts"] == 8
     assert info["entropy_meaning"]["when"] == "before-update"
-    (run,) = entlaw.read(tmp_path / "a")
-    assert run.entropy_meaning.estimator == "exact"
+    (run,) = entlaw.read(tmp_path / "a", entlaw.Selection(on="val"))
+    assert run.entropy.estimator == "exact"
     assert (run.problems, run.samples) == (16, 2)
 
 
