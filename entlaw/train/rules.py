@@ -155,9 +155,7 @@ def task(r: Recipe) -> Iterator[Finding]:
         )  # fmt: skip
     if r.validation.every:
         signs = len(set(r.task.operators))
-        held_out = sum(signs**n * 10 ** (n + 1) for n in operations if n < 9) / 8 + 1e9 * (
-            operations[-1] >= 9
-        )
+        held_out = sum(signs**n * 10 ** (n + 1) for n in (min(n, 9) for n in operations)) / 8
         if r.validation.problems > 0.8 * held_out:
             severity: Severity = "error" if r.validation.problems > 1.4 * held_out else "warning"
             yield Finding(

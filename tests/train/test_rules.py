@@ -21,7 +21,8 @@ CASES = [
     ("filter-groups-of-one", "error", ["rollout.group_size=1"], ["rollout.group_size=1", NO_FILTER]),
     ("filter-groups-of-one", "error", ["rollout.group_size=1", "algorithm.name=ppo"], ["rollout.group_size=2"]),
     *[("group-of-one", "warning", ["rollout.group_size=1", NO_FILTER, f"algorithm.name={name}"],
-       ["rollout.group_size=2", NO_FILTER, f"algorithm.name={name}"]) for name in ("grpo", "dr_grpo", "rloo", "prime", "reinforce_plus_plus_baseline")],
+       ["rollout.group_size=2", NO_FILTER, f"algorithm.name={name}"])
+      for name in ("grpo", "dr_grpo", "rloo", "prime", "reinforce_plus_plus_baseline")],
     *[("group-of-one", "warning", ["rollout.group_size=1", NO_FILTER],
        ["rollout.group_size=1", NO_FILTER, f"algorithm.name={name}"]) for name in ("reinforce", "ppo")],
     ("refills-without-filter", "error", ["algorithm.max_refills=2", NO_FILTER], ["algorithm.max_refills=2"]),
@@ -67,13 +68,14 @@ CASES = [
     ("kl-cov-ratio-large", "warning", ["controls.kl_cov.ratio=0.2"], ["controls.kl_cov.ratio=0.002"]),
     ("clip-cov-ratio-large", "warning", ["controls.clip_cov.ratio=0.2"], ["controls.clip_cov.ratio=0.002"]),
     # 64 prompts x 8 x 5 tokens in 4 mini-batches: 640 tokens at most
-    ("kl-cov-quota-of-one", "warning", ["controls.kl_cov.ratio=0.0015"], ["controls.kl_cov.ratio=0.0016"]),
+    ("kl-cov-quota-of-one", "warning", ["controls.kl_cov.ratio=0.0015"], ["controls.kl_cov.ratio=0.0015625"]),
     ("clip-cov-quota-of-one", "warning", ["controls.clip_cov.ratio=2e-4"], ["controls.clip_cov.ratio=0.002"]),
     ("clip-cov-quota-of-one", "warning", ["controls.clip_cov.ratio=0.002", AUTHORS, "loss.micro_batch=8"],
      ["controls.clip_cov.ratio=0.002", "loss.micro_batch=8"]),
     ("clip-cov-empty-window", "error", ["controls.clip_cov.lower=6"],
      ["controls.clip_cov.lower=5", "controls.clip_cov.ratio=0.01"]),
-    ("reference-code-both", "error", [AUTHORS, KL, CLIP], [KL, CLIP]),
+    *[("reference-code-both", "error", [AUTHORS, KL, CLIP], silent)
+      for silent in ([KL, CLIP], [AUTHORS, KL], [AUTHORS, CLIP])],
     ("reference-code-without-method", "warning", [AUTHORS], [AUTHORS, KL]),
     ("reference-code-loss", "warning", [AUTHORS, KL, "loss.kind=policy_gradient"], [AUTHORS, KL]),
     ("reference-code-one-response", "warning", [AUTHORS, CLIP, "loss.micro_batch=1"],
@@ -85,6 +87,9 @@ CASES = [
                        ["algorithm.name=reinforce_plus_plus", "algorithm.gamma=0.9"],
                        ["algorithm.name=reinforce_plus_plus", "controls.kl_coef=0.1", "controls.kl_in=reward"],
                        ["controls.clip_cov.lower=-1"])],
+    ("reference-code-one-response", "warning",
+     [AUTHORS, CLIP, "loss.micro_batch=1", "algorithm.name=reinforce_plus_plus", "controls.kl_in=reward"],
+     [AUTHORS, CLIP, "algorithm.name=reinforce_plus_plus"]),
     ("entropy-target-inert", "error", ["controls.entropy_target=0.5", "controls.entropy_step=0"],
      ["controls.entropy_target=0.5"]),
     ("entropy-target-fixed", "warning",
@@ -210,6 +215,19 @@ def test_findings_carry_their_figure():
     assert value("kl-cov-quota-of-one", ["controls.kl_cov.ratio=1e-3"]) == 1 / 640
     assert value("filter-of-coins", ["task.reward=random", "rollout.group_size=3"]) == 0.25
     assert value("few-validations", ["validation.every=6"]) == 7
+
+
+def test_a_group_of_one_is_told_what_is_left_of_the_algorithm():
+    def why(name):
+        recipe = load(None, ["rollout.group_size=1", NO_FILTER, f"algorithm.name={name}"])
+        return next(f.why for f in rules.check(recipe) if f.code == "group-of-one")
+
+    assert "no baseline" in why("grpo") and "no baseline" in why("rloo")
+    assert "mean and spread" in why("prime") and "mean and spread" in why("reinforce_plus_plus_baseline")
+
+
+def test_problems_of_a_thousand_operations_are_enough_and_no_overflow():
+    assert "too-few-problems" not in found(["task.operations=[1000]", "validation.problems=100000"])
 
 
 def test_share_of_coin_groups_that_the_filter_drops():
