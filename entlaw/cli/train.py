@@ -66,7 +66,6 @@ def train(
 
 def _run(settings: Recipe, folder: Path, resume: bool, as_json: bool) -> int:
     from entlaw.train.runner import train as run
-    from entlaw.train.sinks import sinks_of
 
     err = console(stderr=True)
     with _Display(settings.run.steps) as display:
@@ -77,7 +76,6 @@ def _run(settings: Recipe, folder: Path, resume: bool, as_json: bool) -> int:
             progress=display.warm_up,
             on_record=display.record,
             on_finding=lambda finding: _tell(finding),
-            sinks=sinks_of(settings, folder),
         )
     if outcome.status == "stopped":
         err.print(f"stopped after step {outcome.step}; go on with: entlaw train --resume {folder}")

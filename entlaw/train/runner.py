@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -34,13 +34,7 @@ from entlaw.train.rules import check
 from entlaw.train.schema import Recipe
 from entlaw.train.schema import Task as TaskSettings
 from entlaw.train.signals import StopRequest, stop_on_signals
-
-
-class Sink(Protocol):
-    """Something that takes metrics, beside the file."""
-
-    def write(self, step: int, record: dict[str, float]) -> None: ...
-    def close(self, status: str) -> None: ...
+from entlaw.train.sinks import Sink, sinks_of
 
 
 @dataclass(frozen=True)
@@ -86,6 +80,8 @@ def train(
         Called with each step and what was logged of it.
     on_finding : callable
         Called with each warning about the recipe or the folder.
+    sinks : sequence of Sink
+        Take the metrics too, beside those that the recipe names (W&B, TensorBoard).
 
     Raises
     ------
@@ -121,7 +117,7 @@ class _Run:
         on_finding: Callable[[Finding], None],
         sinks: Sequence[Sink],
     ) -> None:
-        self.recipe, self.folder, self.sinks, self.on_record = recipe, folder, sinks, on_record
+        self.recipe, self.folder, self.on_record = recipe, folder, on_record
         self.start, self.spent = time.perf_counter(), 0.0
         self.done = 0
         self.last: dict[str, float] = {}
@@ -134,6 +130,7 @@ class _Run:
         v = recipe.validation
         self.problems = self.trainer.task.validation(v.problems, v.seed) if v.every else []
         self.metrics, self.resumed = self._open(newest)
+        self.sinks = (*sinks, *sinks_of(recipe, folder))
         self.describe()
 
     def _open(self, newest: Path | None) -> tuple[MetricsFile, bool]:

@@ -1,0 +1,138 @@
+"""Make the real runs that ship in this folder, with the project's own trainer, on a CPU.
+
+    python runs/make.py                  # every run that is not there yet, two at a time
+    python runs/make.py --only 'grpo-*' --jobs 1
+    python runs/make.py --table          # what every run did, as Markdown
+
+Idempotent: a finished run is skipped, a half-done one goes on. Work happens in ``runs/.work``; what ships of a run is its
+``run.json`` (with the whole recipe) and its compressed metrics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import gzip
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+WORK = HERE / ".work"
+# Seconds a run takes on one core of a small server, warm-up included: only to say how long it all will take.
+SECONDS = {"xs": 60, "s": 75, "m": 110, "l": 260, "xl": 620}
+
+Settings = dict[str, object]
+ALL: Settings = {"run.steps": 300}
+
+
+def ladder() -> dict[str, Settings]:
+    """GRPO, nothing acting on the entropy, five sizes from three base policies each."""
+    runs: dict[str, Settings] = {}
+    for base in (0, 1, 2):
+        for size in SECONDS:
+            name = f"grpo-{size}-rl0" if base == 0 else f"grpo-{size}-base{base}"
+            runs[name] = {"policy.size": size, "policy.seed": base, "run.seed": base}
+    return runs
+
+
+METHODS: dict[str, Settings] = {
+    "rloo": {"algorithm.name": "rloo"},
+    "reinforce": {"algorithm.name": "reinforce"},
+    "reinforce-pp": {"algorithm.name": "reinforce_plus_plus"},
+    "ppo": {"algorithm.name": "ppo"},
+    "prime": {"algorithm.name": "prime"},
+    "clip-higher": {"loss.clip_ratio_high": 0.28},
+    "clip-cov": {"controls.clip_cov.ratio": 0.01},
+    "kl-cov": {"controls.kl_cov.ratio": 0.02},
+    "no-clip": {"loss.kind": "policy_gradient"},
+}
+ONCE: dict[str, Settings] = {
+    **{f"entropy-bonus-{c:g}": {"controls.entropy_coeff": c} for c in (0.003, 0.01, 0.03, 0.1)},
+    **{f"reference-kl-{c:g}": {"controls.kl_coef": c} for c in (0.01, 0.03, 0.1, 0.3)},
+    **{f"clip-cov-{r:g}": {"controls.clip_cov.ratio": r} for r in (0.002, 0.05)},
+    **{f"kl-cov-{r:g}": {"controls.kl_cov.ratio": r} for r in (0.002, 0.1)},
+    "clip-cov-authors": {"controls.clip_cov.ratio": 0.01, "controls.reference_code": True},
+    "kl-cov-authors": {"controls.kl_cov.ratio": 0.02, "controls.reference_code": True},
+    "entropy-target-0.3": {"controls.entropy_target": 0.3},
+    "high-entropy-tokens": {"controls.high_entropy_share": 0.2},
+    "random-reward": {"task.reward": "random"},
+}
+
+
+def runs() -> dict[str, Settings]:
+    """All runs, those that others are compared with first."""
+    first = ladder()
+    out = {name: s for name, s in first.items() if name.endswith("rl0")}
+    out |= {f"{name}-m-rl0": s for name, s in METHODS.items()}
+    out |= {f"{name}-m-rl0": s for name, s in ONCE.items()}
+    out |= {name: s for name, s in first.items() if not name.endswith("rl0")}
+    for seed in (1, 2):
+        out[f"grpo-m-rl{seed}"] = {"run.seed": seed}
+        out |= {f"{name}-m-rl{seed}": {**s, "run.seed": seed} for name, s in METHODS.items()}
+    return out
+
+
+def train(name: str, settings: Settings) -> str | None:
+    """Run one training in a process of its own and pack what ships; returns what went wrong."""
+    folder = WORK / name
+    WORK.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "entlaw.cli", "train"]
+    if (folder / "recipe.toml").exists():
+        command += ["--resume", str(folder)]
+    else:
+        command += ["-o", str(folder)]
+        for key, value in {**ALL, **settings}.items():
+            command += ["--set", f"{key}={json.dumps(value) if not isinstance(value, str) else value}"]
+    environment = {**os.environ, "ENTLAW_CACHE": str(WORK / "cache"), "OMP_NUM_THREADS": "1"}
+    with open(WORK / f"{name}.log", "a") as log:
+        code = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
+    if code:
+        return f"{name}: exit code {code}, see {WORK / f'{name}.log'}"
+    pack(folder, HERE / name)
+    return None
+
+
+def pack(source: Path, target: Path) -> None:
+    """What ships of a run, byte for byte the same every time."""
+    target.mkdir(exist_ok=True)
+    packed = gzip.compress((source / "metrics.jsonl").read_bytes(), 9, mtime=0)
+    (target / "metrics.jsonl.gz").write_bytes(packed)
+    (target / "run.json").write_bytes((source / "run.json").read_bytes())
+
+
+def finished(name: str) -> bool:
+    return (HERE / name / "run.json").is_file()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="*", help="glob of names")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--table", action="store_true", help="print the table of finished runs and stop")
+    args = parser.parse_args()
+    if args.table:
+        from table import table  # beside this file
+
+        print(table(HERE))
+        return 0
+    todo = {n: s for n, s in runs().items() if fnmatch.fnmatch(n, args.only) and not finished(n)}
+    seconds = sum(SECONDS[str(s.get("policy.size", "m"))] for s in todo.values()) / args.jobs
+    print(f"{len(todo)} runs, about {seconds / 60:.0f} minutes at {args.jobs} a time", flush=True)
+    start, problems = time.perf_counter(), []
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for i, (name, problem) in enumerate(zip(todo, pool.map(train, todo, todo.values()), strict=True), 1):
+            took = time.perf_counter() - start
+            print(f"{i}/{len(todo)} {name}: {problem or 'done'}, {took / 60:.1f} minutes so far", flush=True)
+            problems += [problem] if problem else []
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
