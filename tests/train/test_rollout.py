@@ -1,0 +1,118 @@
+"""Sampling: greedy is the library's greedy, draws have the model's probabilities, responses end where they should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy import stats
+
+from entlaw.tasks.arithmetic import Arithmetic
+from entlaw.train.rollout import Sampling
+from entlaw.train.rollout.hf import HFEngine, draw, encode, texts
+from tests.train.common import tiny_policy
+
+PROMPTS = [p.prompt for p in Arithmetic().training(0, 0, 6)]
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return tiny_policy("float32", size="s", seed=3)
+
+
+def test_greedy_is_the_librarys_greedy(policy):
+    batch = HFEngine(policy).generate(PROMPTS, Sampling(1, 12, temperature=0), [0])
+    for i, prompt in enumerate(PROMPTS):
+        ids, mask = encode(policy, [prompt])
+        expected = policy.model.generate(
+            ids, attention_mask=mask.long(), do_sample=False, max_new_tokens=12, pad_token_id=policy.pad_id
+        )[0, ids.shape[1] :]
+        got = batch.response_BT[i][batch.mask_BT[i] > 0]
+        assert torch.equal(got, expected[: len(got)])
+        assert batch.finished_B[i] == (policy.stop_ids[0] in expected.tolist())
+
+
+def test_rows_groups_and_ends(policy):
+    batch = HFEngine(policy).generate(PROMPTS, Sampling(5, 9), [1])
+    assert batch.group_B.tolist() == [i for i in range(6) for _ in range(5)]
+    for row, mask, finished in zip(batch.response_BT, batch.mask_BT, batch.finished_B, strict=True):
+        n = int(mask.sum())
+        tokens = row[:n].tolist()
+        assert mask.tolist() == [1.0] * n + [0.0] * (len(mask) - n)
+        assert all(t not in policy.stop_ids for t in tokens[:-1])
+        assert bool(finished) == (tokens[-1] in policy.stop_ids)
+        assert bool(finished) or n == 9
+        assert (row[n:] == policy.pad_id).all()
+    assert batch.finished_B.any() and not batch.finished_B.all()
+
+
+def test_the_text_is_without_the_end(policy):
+    batch = HFEngine(policy).generate(PROMPTS, Sampling(3, 9), [1])
+    for text, row, mask, end in zip(
+        texts(policy, batch), batch.response_BT, batch.mask_BT, batch.finished_B, strict=True
+    ):
+        kept = row[: int(mask.sum()) - int(end)]
+        assert text == policy.tokenizer.decode(kept, skip_special_tokens=True)
+
+
+def test_seeds(policy):
+    engine = HFEngine(policy)
+    one, two, other = (engine.generate(PROMPTS, Sampling(4, 6), [s]) for s in (1, 1, 2))
+    assert torch.equal(one.response_BT, two.response_BT)
+    assert one.response_BT.shape != other.response_BT.shape or not torch.equal(
+        one.response_BT, other.response_BT
+    )
+
+
+def test_first_tokens_have_the_models_probabilities(policy):
+    prompt = PROMPTS[:1]
+    n = 4000
+    batch = HFEngine(policy).generate(prompt, Sampling(n, 1, temperature=0.8), [5])
+    ids, _ = encode(policy, prompt)
+    with torch.no_grad():
+        p = (policy.model(ids).logits[0, -1] / 0.8).softmax(-1)
+    counts = torch.bincount(batch.response_BT[:, 0], minlength=len(p)).double()
+    expected = (p * n).double()
+    assert stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 1e-3
+
+
+def test_second_tokens_follow_the_cache(policy):
+    """The prompt's cache is repeated for each sample: the second token must depend on the sample's own first."""
+    n = 6000
+    batch = HFEngine(policy).generate(PROMPTS[:1], Sampling(n, 2), [6])
+    first = int(torch.bincount(batch.response_BT[:, 0]).argmax())
+    rows = (batch.response_BT[:, 0] == first) & (batch.mask_BT.sum(1) == 2)
+    ids, _ = encode(policy, PROMPTS[:1])
+    with torch.no_grad():
+        p = policy.model(torch.cat([ids, torch.tensor([[first]])], 1)).logits[0, -1].softmax(-1)
+    counts = torch.bincount(batch.response_BT[rows, 1], minlength=len(p)).double()
+    expected = p.double() * counts.sum()
+    assert stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 1e-3
+
+
+def test_top_k_and_top_p_keep_the_right_tokens():
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.15, 0.1]])).repeat(5000, 1)
+    generator = torch.Generator().manual_seed(0)
+
+    def seen(**how):
+        return set(draw(logits, Sampling(**how), generator).flatten().tolist())
+
+    assert seen(top_k=2) == {0, 1}
+    assert seen(top_p=0.74) == {0, 1}
+    assert seen(top_p=0.76) == {0, 1, 2}
+    assert seen(top_p=1e-9) == {0}
+    assert seen() == {0, 1, 2, 3}
+    assert seen(temperature=0) == {0}
+
+
+def test_sampling_in_parts_gives_the_same_shape_of_answer(policy):
+    batch = HFEngine(policy).generate(PROMPTS, Sampling(4, 6, batch=8), [1])
+    assert batch.group_B.tolist() == [i for i in range(6) for _ in range(4)]
+    whole = HFEngine(policy).generate(PROMPTS[:2], Sampling(4, 6, batch=8), [1])
+    width = whole.response_BT.shape[1]
+    assert torch.equal(batch.response_BT[:8, :width], whole.response_BT)
+
+
+def test_training_mode_is_left_as_it_was(policy):
+    policy.model.train()
+    HFEngine(policy).generate(PROMPTS[:1], Sampling(1, 2), [0])
+    assert policy.model.training
