@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import glob
+import itertools
 import os
+import re
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 from entlaw.errors import SourceNotFound
@@ -31,6 +34,9 @@ _SIDECARS = {
     "model.safetensors.index.json",
     "manifest.json",
 }
+# What our trainer keeps beside metrics.jsonl: the same metrics for other tools, and weights.
+_OWN_SCHEMA = b'"entlaw.run/1"'
+_OWN_PARTS = re.compile(r"wandb|tensorboard|base|failure|checkpoint-\d+(-\d+)?")
 
 
 def expand(source: str | os.PathLike[str]) -> list[Path]:
@@ -45,14 +51,17 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not _skip(p, path))
+        everything = sorted(p for p in path.rglob("*") if p.is_file())
+        own = {p.parent for p in everything if p.name == "run.json" and _is_own_run(p)}
+        files = without_packed_copies(p for p in everything if not _skip(p, path) and not _is_part(p, own))
         if not files:
             raise SourceNotFound(
                 "the folder holds no log", where=text, hint="point at the file or folder the trainer wrote"
             )
         return files
     matches = sorted(Path(m) for m in glob.glob(text, recursive=True)) if glob.has_magic(text) else []
-    files = [f for m in matches for f in ([m] if m.is_file() else expand(m) if m.is_dir() else [])]
+    found = [f for m in matches for f in ([m] if m.is_file() else expand(m) if m.is_dir() else [])]
+    files = without_packed_copies(found)
     if not files:
         near = _similar_names(path)
         raise SourceNotFound(
@@ -66,6 +75,29 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
 def _skip(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return hidden or path.suffix.lower() in _NOT_LOGS or path.name in _SIDECARS or path.stat().st_size == 0
+
+
+def without_packed_copies(files: Iterable[Path]) -> list[Path]:
+    """The files without each ``x.gz`` that lies beside its ``x``: one log must not count twice."""
+    found = list(files)
+    there = set(found)
+    return [f for f in found if not (f.suffix == ".gz" and f.with_suffix("") in there)]
+
+
+def _is_own_run(info: Path) -> bool:
+    """Whether a ``run.json`` is of a run of our trainer, with its metrics beside it."""
+    try:
+        with info.open("rb") as handle:
+            ours = _OWN_SCHEMA in handle.read(200)
+    except OSError:
+        return False
+    return ours and any((info.parent / name).is_file() for name in ("metrics.jsonl", "metrics.jsonl.gz"))
+
+
+def _is_part(path: Path, own: Set[Path]) -> bool:
+    """Whether a file is in a folder that our trainer keeps beside the metrics: copies of them, and weights."""
+    inside = (path, *path.parents)
+    return any(run in own and _OWN_PARTS.fullmatch(part.name) for part, run in itertools.pairwise(inside[1:]))
 
 
 def _similar_names(path: Path) -> str:

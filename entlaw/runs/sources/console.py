@@ -20,12 +20,14 @@ from entlaw.runs.sources import Head, ReadOptions
 from entlaw.runs.sources.config_dump import PREAMBLE_BYTES, config_from_preamble
 from entlaw.runs.sources.dict_line import dictionaries, kind_of
 from entlaw.runs.sources.dict_line import numbers as read_numbers
+from entlaw.runs.sources.gzipped import copy_beside
 from entlaw.runs.sources.progress import Inferred, Kind, ProgressTrack, infer_steps
 from entlaw.runs.sources.text import (
     LineBlocks,
     ReadNotes,
     chunks,
     head_bytes,
+    head_is_damaged,
     no_records,
     opened,
     run_name,
@@ -57,7 +59,9 @@ _LOOKED_FOR = "looked for lines like `step:4 - actor/entropy:0.41 - ...` (verl) 
 
 
 def sniff(head: Head) -> bool:
-    """Any text is taken; binary files are not."""
+    """Any text is taken, and damaged gzip, so that reading says what is wrong with it; binary files are not."""
+    if head_is_damaged(head):
+        return True
     start = head.start if head.start.startswith(b"\xff\xfe") else head_bytes(head)
     if not start:
         return False
@@ -76,7 +80,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     UnreadableSource
         No metric line in the file.
     """
-    notes = ReadNotes()
+    notes = ReadNotes(beside=copy_beside(path))
     parser = ConsoleParser(options)
     blocks = LineBlocks(notes)
     with opened(path) as handle:
@@ -224,6 +228,7 @@ class ConsoleParser:
             told,
             "point at the file the trainer logs its metrics to (W&B, TensorBoard, metrics.jsonl), "
             "or enable its console logger",
+            notes,
         )
 
     def _told(self, ignored: int, verl: bool) -> list[Finding]:

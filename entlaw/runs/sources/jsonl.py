@@ -13,6 +13,7 @@ from entlaw.runs.sources.records import RecordSink
 from entlaw.runs.sources.text import (
     ReadNotes,
     head_bytes,
+    head_is_whole,
     head_lines,
     lines,
     no_records,
@@ -30,7 +31,7 @@ def sniff(head: Head) -> bool:
     if head_bytes(head).lstrip()[:1] != b"{":
         return False
     seen = head_lines(head)
-    if len(seen) == 1 and head.size > len(head.start):
+    if len(seen) == 1 and not head_is_whole(head):
         return True  # one line longer than the head; a document over many lines was recognised before
     whole = sum(_parse(line.encode()) is not None for line in seen)
     # A file whose last line is being written, or the first lines of which are damaged, is JSON lines still.
@@ -66,6 +67,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
             path,
             f"{count} lines, {bad + cut} of them not JSON objects, none with a number",
             "point at the file with one JSON object a step",
+            notes,
         )
     details = {"bytes": notes.bytes_read, "lines": count, "lines_unread": bad + cut}
     config = sibling_config(path, _SIBLINGS) if _owns_folder(path) else {}
@@ -118,5 +120,7 @@ def _owns_folder(path: Path) -> bool:
     """Whether a configuration beside the file is this run's: not when several logs share the folder."""
     if path.name.startswith("metrics."):
         return True
-    others = [p for pattern in ("*.jsonl", "*.jsonl.gz") for p in path.parent.glob(pattern)]
-    return len(others) <= 1
+    logs = {
+        p.name.removesuffix(".gz") for pattern in ("*.jsonl", "*.jsonl.gz") for p in path.parent.glob(pattern)
+    }
+    return len(logs) <= 1

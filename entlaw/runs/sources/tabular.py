@@ -79,7 +79,7 @@ def _read_delimited(path: Path) -> list[RawRun]:
     findings = (*notes.findings(), *repeated_names(repeated), *reader.findings())
     runs = table.runs(run_name(path), form, details, findings)
     if not runs:
-        raise no_records(path, "the table holds no row with a number", "point at the table of metrics")
+        raise no_records(path, "the table holds no row with a number", "point at the table of metrics", notes)
     return runs
 
 

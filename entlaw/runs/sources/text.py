@@ -13,12 +13,12 @@ from typing import Any, BinaryIO, cast
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.sources import Head
+from entlaw.runs.sources import HEAD_BYTES, Head
+from entlaw.runs.sources.gzipped import MAGIC, Extent, Gunzip, copy_beside, inflated_start
 from entlaw.runs.table import flatten
 
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 22  # no metric record comes near 4 MB; a longer line is binary or one endless dump
-_GZIP = b"\x1f\x8b"
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 # Names that every run of a trainer shares: the folder says which run it is.
 _GENERIC = re.compile(
@@ -38,16 +38,28 @@ class ReadNotes:
     long_lines: int = 0
     nul_bytes: int = 0
     cut_gzip: bool = False
+    damaged_gzip: bool = False
+    beside: list[Finding] = field(default_factory=list)
 
     def findings(self) -> list[Finding]:
         """The notes that a user should see."""
-        found = []
+        found = list(self.beside)
+        if self.damaged_gzip:
+            found.append(
+                Finding(
+                    "damaged-gzip",
+                    "error",
+                    "the compressed file is damaged: its checksum or its structure is wrong",
+                    "numbers may have been changed without a trace, and later steps may be missing",
+                    "copy the file again; --force fits what could be read",
+                )
+            )
         if self.cut_gzip:
             found.append(
                 Finding(
                     "truncated-gzip",
                     "warning",
-                    "the compressed file ends early or is damaged; what came before was read",
+                    "the compressed file ends early; what came before was read",
                     "later steps are missing",
                     "copy the file again, or decompress it with a tool that repairs",
                 )
@@ -102,31 +114,6 @@ class LineBlocks:
         return last
 
 
-class _Gunzip:
-    """Decompresses a stream; unlike the standard library's file object, it gives what a cut stream holds."""
-
-    def __init__(self, handle: BinaryIO) -> None:
-        self._handle = handle
-        self._inflate = zlib.decompressobj(wbits=31)
-        self._input = b""
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes, none at the end. Raises zlib.error for damage and EOFError for a cut stream."""
-        while True:
-            if not self._input:
-                self._input = self._handle.read(1 << 16)
-                if not self._input:
-                    if not self._inflate.eof:
-                        raise EOFError
-                    return b""
-            if self._inflate.eof:  # another member: concatenated gzip files are one file
-                self._inflate = zlib.decompressobj(wbits=31)
-            data = self._inflate.decompress(self._input, size)
-            self._input = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-            if data:
-                return data
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading bytes, decompressing gzip by its magic number.
@@ -144,8 +131,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     with handle:
         magic = handle.read(2)
         handle.seek(0)
-        if magic == _GZIP:
-            yield cast(BinaryIO, _Gunzip(handle))
+        if magic == MAGIC:
+            yield cast(BinaryIO, Gunzip(handle))
         else:
             yield handle
 
@@ -155,7 +142,10 @@ def chunks(handle: BinaryIO, notes: ReadNotes, size: int = BLOCK_BYTES) -> Itera
     while True:
         try:
             data = handle.read(size)
-        except (EOFError, zlib.error, OSError):
+        except zlib.error:
+            notes.damaged_gzip = True
+            return
+        except (EOFError, OSError):
             notes.cut_gzip = True
             return
         if not data:
@@ -169,6 +159,7 @@ def chunks(handle: BinaryIO, notes: ReadNotes, size: int = BLOCK_BYTES) -> Itera
 
 def lines(path: Path, notes: ReadNotes) -> Iterator[tuple[bytes, bool]]:
     """Yield the lines of a file and whether each is closed by a newline (only the last one may not be)."""
+    notes.beside = copy_beside(path)
     blocks = LineBlocks(notes, b"\n")
     with opened(path) as handle:
         for data in chunks(handle, notes):
@@ -188,6 +179,7 @@ def read_all(path: Path, limit: int, notes: ReadNotes) -> bytes:
     UnreadableSource
         Larger than `limit` bytes, or damaged.
     """
+    notes.beside = copy_beside(path)
     parts, total = [], 0
     with opened(path) as handle:
         for data in chunks(handle, notes):
@@ -204,22 +196,31 @@ def read_all(path: Path, limit: int, notes: ReadNotes) -> bytes:
 
 def head_bytes(head: Head) -> bytes:
     """The first bytes of a file, decompressed if need be, without NUL bytes and byte-order mark."""
-    start = head.start
-    if start.startswith(_GZIP):
-        try:
-            start = zlib.decompressobj(wbits=31).decompress(start, len(start))
-        except zlib.error:
-            return b""
+    start, _ = _start(head)
     return start.replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe")
+
+
+def head_is_whole(head: Head) -> bool:
+    """Whether :func:`head_bytes` shows all that the file holds."""
+    return _start(head)[1] == "whole"
+
+
+def head_is_damaged(head: Head) -> bool:
+    """Whether the file is compressed and cannot be decompressed, from its first bytes on."""
+    return _start(head)[1] == "damaged"
+
+
+def _start(head: Head) -> tuple[bytes, Extent]:
+    if head.start.startswith(MAGIC):
+        return inflated_start(head.start, head.size, HEAD_BYTES)
+    return head.start, "whole" if head.size <= len(head.start) else "more"
 
 
 def head_lines(head: Head, most: int = 30) -> list[str]:
     """The first whole lines that are not blank (a line cut by the end of the head is left out)."""
-    start = head_bytes(head)
-    text = start.decode("utf-8", errors="replace")
+    text = head_bytes(head).decode("utf-8", errors="replace")
     found = text.split("\n")
-    whole_file = head.size <= len(head.start) and not head.start.startswith(_GZIP)
-    if not whole_file and len(found) > 1:
+    if not head_is_whole(head) and len(found) > 1:
         found.pop()
     return [line.rstrip("\r") for line in found if line.strip()][:most]
 
@@ -258,6 +259,10 @@ def sibling_config(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return config
 
 
-def no_records(path: Path, looked_for: str, hint: str) -> UnreadableSource:
-    """The error of a file that is readable and holds no metrics."""
-    return UnreadableSource("no metric lines found", where=str(path), why=looked_for, hint=hint)
+def no_records(path: Path, looked_for: str, hint: str, notes: ReadNotes | None = None) -> UnreadableSource:
+    """The error of a file that is readable and holds no metrics, or none in front of the damage."""
+    what = "no metric lines found"
+    if notes is not None and (notes.damaged_gzip or notes.cut_gzip):
+        what += f": the compressed file {'is damaged' if notes.damaged_gzip else 'ends early'}"
+        hint = f"copy the file again; or {hint}"
+    return UnreadableSource(what, where=str(path), why=looked_for, hint=hint)

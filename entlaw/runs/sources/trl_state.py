@@ -74,6 +74,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
             path,
             "looked for log_history, a list of records, or columns of equal length",
             "point at trainer_state.json or at a list of records",
+            notes,
         )
     return sink_runs
 
