@@ -25,7 +25,7 @@ RANGES: Mapping[str, str] = MappingProxyType({
     "task.operations": "[1, 1000]",
     "policy.seed": "[0, 2**63)",
     "warmup.clean_steps": "[0, inf)", "warmup.clean_lr": "(0, inf)", "warmup.noisy_steps": "[0, inf)",
-    "warmup.noisy_lr": "(0, inf)", "warmup.batch_size": "[1, inf)", "warmup.chain_share": "[0, 1]",
+    "warmup.noisy_lr": "(0, inf)", "warmup.batch_size": "[1, inf)", "warmup.lr_warmup": "[0, inf)", "warmup.betas": "[0, 1)", "warmup.chain_share": "[0, 1]",
     "warmup.slip": "[0, 1]",
     "rollout.prompts": "[1, inf)", "rollout.group_size": "[1, inf)", "rollout.temperature": "(0, inf)",
     "rollout.top_p": "(0, 1]", "rollout.top_k": "[0, inf)", "rollout.max_tokens": "[1, inf)",
@@ -53,7 +53,7 @@ RANGES: Mapping[str, str] = MappingProxyType({
 
 _TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "run.device": (r"auto|cpu|(cuda|mps|xpu)(:\d+)?", "auto, cpu, cuda, cuda:1 ..."),
-    "task.operators": (r"[+*-]+", "one or more of + - *"),
+    "task.operators": (r"[+*|^&-]+", "one or more of + - * | ^ &"),
 })  # fmt: skip
 _NOT_EMPTY = ("task.operations",)
 
@@ -238,8 +238,9 @@ def _remedy(kind: Any, value: Any) -> str:
             number = float(value)
         except ValueError:
             return ""
-        meant = int(number) if math.isfinite(number) and number.is_integer() else number
-        return f"write {meant if kind is int else number} without quotes" if math.isfinite(number) else ""
+        if kind is float and math.isfinite(number):
+            return f"write {number} without quotes"
+        return f"write {int(number)} without quotes" if number.is_integer() else ""
     if kind is int and isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return f"write {int(value)}"
     return ""

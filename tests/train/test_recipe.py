@@ -248,6 +248,9 @@ def test_a_file_with_a_byte_order_mark_and_crlf(tmp_path):
         ("run.steps=2.0", ["run.steps must be a whole number, not 2.0", "write 2"]),
         ("run.steps=true", ["run.steps must be a whole number, not true"]),
         ('run.steps="3"', ["run.steps must be a whole number", "write 3 without quotes"]),
+        ('run.steps="3.5"', ['run.steps must be a whole number, not "3.5"']),
+        ('run.steps="inf"', ['run.steps must be a whole number, not "inf"']),
+        ('run.steps="nan"', ['run.steps must be a whole number, not "nan"']),
         ("optimizer.lr=.5", ["optimizer.lr must be a finite number", "write 0.5 without quotes"]),
         ("optimizer.lr=true", ["optimizer.lr must be a finite number, not true"]),
         ("optimizer.lr=nan", ["optimizer.lr must be a finite number, not nan"]),
@@ -268,7 +271,7 @@ def test_a_file_with_a_byte_order_mark_and_crlf(tmp_path):
         ("loss.kind=ppo-clip", ["nearest: ppo_clip"]),
         ("loss.kind=GSPO", ["nearest: gspo"]),
         ("run.device=gpu", ["run.device must be auto, cpu, cuda"]),
-        ("task.operators=+/", ["task.operators must be one or more of + - *"]),
+        ("task.operators=+/", ["task.operators must be one or more of + - * | ^ &"]),
         ("task.operators=", ["task.operators"]),
         ("task.operations=[]", ["task.operations is empty"]),
     ],
@@ -332,6 +335,13 @@ def test_ranges_in_words():
         "at least 1", "above 0 and at most 1", "at least 0 and below 1", "at least 0 and below 2**63"
     ]  # fmt: skip
     assert within(0, "[0, 1)") and not within(1, "[0, 1)") and not within(0, "(0, 1]") and within(1, "(0, 1]")
+
+
+@pytest.mark.parametrize("text", ["3.5", "inf", "nan", "three"])
+def test_no_remedy_is_made_up(text):
+    assert refusal(f'run.steps="{text}"').hint is None
+    if text in ("inf", "nan", "three"):
+        assert refusal(f'optimizer.lr="{text}"').hint is None
 
 
 def test_all_faults_of_a_file_in_one_message_in_order_with_lines(tmp_path):

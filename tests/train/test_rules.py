@@ -213,6 +213,8 @@ def test_findings_carry_their_figure():
 
     assert value("kl-cov-first-mini-batch", [KL, "loss.epochs=2"]) == 7 / 8
     assert value("kl-cov-quota-of-one", ["controls.kl_cov.ratio=1e-3"]) == 1 / 640
+    authors = ["controls.kl_cov.ratio=1e-3", AUTHORS, "loss.micro_batch=8"]
+    assert value("kl-cov-quota-of-one", authors) == 1 / 40
     assert value("filter-of-coins", ["task.reward=random", "rollout.group_size=3"]) == 0.25
     assert value("few-validations", ["validation.every=6"]) == 7
 
