@@ -1,21 +1,31 @@
 """Sums evaluated from left to right modulo 10: a task that small models half know, and learn to work out.
 
-``3+5*2-7=`` is 3+5=8, 8*2=6, 6-7=9. The answer is the last character of the response, so the bare ``9`` and the worked
-``869`` are both right: what reinforcement learning can gain is to write the steps down and to slip less.
+``3+5*2-7=`` is 3+5=8, 8*2=6, 6-7=9; ``a|b`` is the distance, ``a^b`` the power, ``a&b`` is a*a+b. The answer is the
+last character of the response, so the bare ``9`` and the worked ``869`` are both right: what reinforcement learning can
+gain is to write the steps down and to slip less.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from entlaw.tasks import Problem
 
-CHARACTERS = "0123456789+-*="
-_APPLY = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+# What each operator does to two digits, before it is taken modulo 10. Six of them, so that a small model can learn
+# some of the 600 facts and not all.
+APPLY: dict[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "|": lambda a, b: abs(a - b),
+    "^": lambda a, b: a**b,
+    "&": lambda a, b: a * a + b,
+}
+CHARACTERS = "0123456789" + "".join(APPLY) + "="
 
 
 @dataclass(frozen=True)
@@ -27,11 +37,11 @@ class Arithmetic:
     operations : tuple of int
         Difficulty levels, drawn uniformly.
     operators : str
-        Drawn uniformly, of ``+-*``.
+        Drawn uniformly, of :data:`APPLY`: sum, difference, product, distance, power, square plus.
     """
 
     operations: tuple[int, ...] = (2, 3, 4, 5, 6)
-    operators: str = "+-*"
+    operators: str = "".join(APPLY)
 
     def training(self, seed: int, start: int, n: int) -> list[Problem]:
         """As :class:`entlaw.tasks.Task`; each problem has its own random numbers, so any part can be drawn alone."""
@@ -87,7 +97,7 @@ class Arithmetic:
             return str(slipped(int(problem.answer)))
         prompt, value, chain = problem.prompt, int(problem.prompt[0]), ""
         for i in range(1, len(prompt) - 1, 2):
-            value = slipped(_APPLY[prompt[i]](value, int(prompt[i + 1])) % 10)
+            value = slipped(APPLY[prompt[i]](value, int(prompt[i + 1])) % 10)
             chain += str(value)
         return chain
 
@@ -96,7 +106,7 @@ def results(prompt: str) -> Iterator[int]:
     """The running results of a sum, one an operation."""
     value = int(prompt[0])
     for i in range(1, len(prompt) - 1, 2):
-        value = _APPLY[prompt[i]](value, int(prompt[i + 1])) % 10
+        value = APPLY[prompt[i]](value, int(prompt[i + 1])) % 10
         yield value
 
 

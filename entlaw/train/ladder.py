@@ -87,19 +87,18 @@ def warm_up(
     progress : callable
         Called with (steps done, steps in all).
     """
-    scale = 64 / model.config.hidden_size  # wider models want smaller steps
     total = settings.clean_steps + settings.noisy_steps
     phases = (
-        (settings.clean_steps, settings.clean_lr, 1.0, 0.0),
-        (settings.noisy_steps, settings.noisy_lr, settings.chain_share, settings.slip),
+        (settings.clean_steps, settings.clean_lr, settings.lr_warmup, 1.0, 0.0),
+        (settings.noisy_steps, settings.noisy_lr, 0, settings.chain_share, settings.slip),
     )
     rng = numpy_generator(seed, "warmup")
     done = 0
     model.train()
-    for steps, lr, chain_share, slip in phases:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=lr * scale, weight_decay=0.0)
+    for steps, lr, rising, chain_share, slip in phases:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=settings.betas, weight_decay=0.0)
         for i in range(steps):
-            optimizer.param_groups[0]["lr"] = lr * scale * (1 - i / steps)
+            optimizer.param_groups[0]["lr"] = lr * (1 - i / steps) * min(1.0, (i + 1) / max(rising, 1))
             problems = [task.draw(rng, held_out=False) for _ in range(settings.batch_size)]
             texts = [task.demonstration(rng, p, chain_share, slip) for p in problems]
             loss = demonstration_loss(model, tokenizer, [p.prompt for p in problems], texts)

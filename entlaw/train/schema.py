@@ -33,7 +33,8 @@ class Task:
     name: Literal["arithmetic"] = "arithmetic"
     operations: tuple[int, ...] = (2, 3, 4, 5, 6)
     """Difficulty levels: numbers of operations in a sum, drawn uniformly."""
-    operators: str = "+-*"
+    operators: str = "+-*|^&"
+    """Drawn uniformly: sum, difference, product, distance, power, square of the first plus the second."""
     reward: Literal["correct", "random"] = "correct"
     """random: a fair coin whatever was answered, the control that shows what the optimiser does by itself."""
 
@@ -61,12 +62,15 @@ class Policy:
 class Warmup:
     """Supervised warm-up of a ladder model: first clean worked answers, then an unsure mixture."""
 
-    clean_steps: int = 800
-    clean_lr: float = 3e-3
-    """At hidden size 64; scaled by 64 / hidden size, and falling linearly to nought."""
+    clean_steps: int = 1400
+    clean_lr: float = 2e-3
+    """Rises over the first steps and falls linearly to nought. One for all sizes: larger models learn more by it."""
     noisy_steps: int = 150
     noisy_lr: float = 1e-3
-    batch_size: int = 128
+    lr_warmup: int = 50
+    """Steps of rising learning rate in the first phase."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    batch_size: int = 64
     chain_share: float = 0.5
     """In the second phase: share of demonstrations that are worked step by step; the others are bare answers."""
     slip: float = 0.1
@@ -86,7 +90,7 @@ class Rollout:
     top_p: float = 1.0
     top_k: int = 0
     """0: all tokens."""
-    max_tokens: int = 5
+    max_tokens: int = 6
     """Longest response, end-of-sequence token included."""
     max_prompt_tokens: int = 0
     """Prompts longer than this are dropped before training, with a count; 0: what the model's context leaves."""

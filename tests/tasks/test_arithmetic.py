@@ -14,12 +14,13 @@ TASK = Arithmetic()
 
 
 def left_to_right(prompt: str) -> int:
-    """The same by Python's own arithmetic, brackets put in by hand."""
-    text = prompt.rstrip("=")
-    expression = "(" * (text.count("+") + text.count("-") + text.count("*")) + text[0]
-    for i in range(1, len(text), 2):
-        expression += text[i : i + 2] + ")"
-    return eval(expression) % 10
+    """The same by Python's own expressions, one operation at a time."""
+    forms = {"|": "abs({a}-{b})", "^": "{a}**{b}", "&": "{a}**2+{b}"}
+    value = int(prompt[0])
+    for sign, digit in zip(prompt[1:-1:2], prompt[2:-1:2], strict=True):
+        form = forms.get(sign, "{a}" + sign + "{b}")
+        value = eval(form.format(a=value, b=digit)) % 10
+    return value
 
 
 @given(seed=st.integers(0, 10_000), held_out=st.booleans())
@@ -32,6 +33,7 @@ def test_answers_are_right_and_the_parts_are_kept(seed, held_out):
 
 def test_the_worked_example():
     assert list(results("3+5*2-7=")) == [8, 6, 9]
+    assert list(results("3|5&4^2=")) == [2, 8, 4]
 
 
 def test_training_and_validation_never_meet():
