@@ -4,6 +4,10 @@ Logits z = hidden @ head.T / T are made tile by tile (tokens x vocabulary), fold
 again in the backward pass. Statistics and gradient sums are float32 (float64 for float64 input), whatever the dtype of
 the tensors: rounding the logits to bf16 moves the mean entropy by about 0.1 %, rounding the sums by 2 %.
 
+Memory beside the results: two tiles, and for bf16 or fp16 input a third one and a float32 block of the head's gradient
+as high as a tile is wide. The backward pass goes through the vocabulary outside and the tokens inside, so that each
+block of the head's gradient is finished before the next begins and no float32 copy of the whole is needed.
+
 Shapes: N tokens, D hidden size, V vocabulary.
 """
 
@@ -14,9 +18,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# A tile of 1,024 x 8,192 float32 logits is 32 MiB: large enough for a fast matrix product, small beside any model.
-TOKEN_TILE = 1024
-VOCAB_TILE = 8192
+# (tokens, vocabulary). On a CPU 8 MiB of float32 logits: what is done to each of them then happens in cache, at a
+# fraction of the cost of the matrix product. On an accelerator a kernel must be large to be worth starting.
+CPU_TILE = (2048, 1024)
+DEVICE_TILE = (2048, 16384)
 
 
 class TokenStatistics(NamedTuple):
@@ -36,8 +41,8 @@ def token_statistics(
     label_N: Tensor,
     temperature: float = 1.0,
     *,
-    token_tile: int = TOKEN_TILE,
-    vocab_tile: int = VOCAB_TILE,
+    token_tile: int | None = None,
+    vocab_tile: int | None = None,
 ) -> TokenStatistics:
     """Log-prob of the labels, exact entropy and sum of squared probabilities.
 
@@ -51,8 +56,8 @@ def token_statistics(
         Token ids in [0, V).
     temperature : float
         Logits are divided by it.
-    token_tile, vocab_tile : int
-        Size of the tiles; no tensor larger than ``token_tile * vocab_tile`` logits is held.
+    token_tile, vocab_tile : int, optional
+        Size of the tiles; no tensor larger than ``token_tile * vocab_tile`` logits is held. Default: of the device.
 
     Returns
     -------
@@ -71,13 +76,67 @@ def token_statistics(
         raise ValueError(f"{tuple(label_N.shape)} labels for {hidden_ND.shape[0]} tokens")
     if not temperature > 0:
         raise ValueError(f"temperature {temperature} is not positive")
+    tile = CPU_TILE if hidden_ND.device.type == "cpu" else DEVICE_TILE
     return TokenStatistics(
-        *_TokenStatistics.apply(hidden_ND, head_VD, label_N, temperature, token_tile, vocab_tile)
+        *_TokenStatistics.apply(
+            hidden_ND, head_VD, label_N, temperature, token_tile or tile[0], vocab_tile or tile[1]
+        )
     )
 
 
 def _statistics_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+class _Tiles:
+    """Room for one tile of logits, used again for every tile."""
+
+    def __init__(self, hidden_ND: Tensor, head_VD: Tensor, token_tile: int, vocab_tile: int) -> None:
+        self.dtype = _statistics_dtype(hidden_ND, head_VD)
+        self.size = (min(token_tile, len(hidden_ND)), min(vocab_tile, len(head_VD)))
+        self.values, self.other = (
+            torch.empty(self.size, dtype=self.dtype, device=hidden_ND.device) for _ in range(2)
+        )
+        same = hidden_ND.dtype == head_VD.dtype == self.dtype
+        self.narrow = None if same else torch.empty(self.size, dtype=head_VD.dtype, device=hidden_ND.device)
+
+    def room(self, n: int, m: int) -> tuple[Tensor, Tensor]:
+        """Two tiles of n tokens and m words, of whatever content."""
+        return self.values[:n, :m], self.other[:n, :m]
+
+    def logits(self, hidden_nD: Tensor, head_mD: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """z = hidden @ head.T / T in the precision of the statistics, and room for as much again."""
+        n, m = len(hidden_nD), len(head_mD)
+        z, other = self.room(n, m)
+        if self.narrow is None:
+            torch.mm(hidden_nD, head_mD.T, out=z)
+        else:
+            z.copy_(torch.mm(hidden_nD.to(self.narrow.dtype), head_mD.T, out=self.narrow[:n, :m]))
+        if temperature != 1:
+            z.mul_(1 / temperature)
+        return z, other
+
+    def factor(self, dz_nm: Tensor) -> Tensor:
+        """A gradient of logits as a factor of a matrix product: rounded to the dtype of the head."""
+        if self.narrow is None:
+            return dz_nm
+        return self.narrow[: dz_nm.shape[0], : dz_nm.shape[1]].copy_(dz_nm)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """``total += a @ b`` without rounding the product to the dtype of the factors."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    elif a.is_cuda and "dtype_out" in torch.ops.aten.addmm.overloads():
+        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
+    elif a.dtype == torch.bfloat16 and not a.is_cuda:
+        # No product of bf16 factors can be had in float32 here, but addmm adds before it rounds: a second product
+        # returns what the first one lost. Twice a bf16 product is half the time of one in float32.
+        rounded = a @ b
+        total += rounded
+        total += torch.addmm(rounded, a, b, beta=-1)
+    else:
+        total.addmm_(a.to(total.dtype), b.to(total.dtype))
 
 
 class _TokenStatistics(torch.autograd.Function):
@@ -91,25 +150,24 @@ class _TokenStatistics(torch.autograd.Function):
         token_tile: int,
         vocab_tile: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        n, v = hidden_ND.shape[0], head_VD.shape[0]
-        dtype = _statistics_dtype(hidden_ND, head_VD)
-        log_z_N, entropy_N, agree_N, log_prob_N = (
-            torch.empty(n, dtype=dtype, device=hidden_ND.device) for _ in range(4)
+        ctx.set_materialize_grads(False)  # entropy is often only logged: then it must cost no gradient
+        tiles = _Tiles(hidden_ND, head_VD, token_tile, vocab_tile)
+        log_z_N, entropy_N, agree_N, log_prob_N = torch.empty(
+            (4, len(hidden_ND)), dtype=tiles.dtype, device=hidden_ND.device
         )
-        for start in range(0, n, token_tile):
-            rows = slice(start, min(start + token_tile, n))
+        for start in range(0, len(hidden_ND), token_tile):
+            rows = slice(start, start + token_tile)
             h, y = hidden_ND[rows], label_N[rows]
-            top = torch.full((len(h),), -torch.inf, dtype=dtype, device=h.device)
-            mass, first, square, picked = (torch.zeros_like(top) for _ in range(4))
-            for left in range(0, v, vocab_tile):
-                z = (h @ head_VD[left : left + vocab_tile].T).to(dtype) / temperature
+            top = torch.full((len(h),), -torch.inf, dtype=tiles.dtype, device=h.device)
+            mass, first, square, picked = torch.zeros((4, len(h)), dtype=tiles.dtype, device=h.device)
+            for left in range(0, len(head_VD), vocab_tile):
+                z, e = tiles.logits(h, head_VD[left : left + vocab_tile], temperature)
                 inside = (y >= left) & (y < left + z.shape[1])
                 at = (y - left).clamp(0, z.shape[1] - 1).unsqueeze(1)
                 picked = torch.where(inside, z.gather(1, at).squeeze(1), picked)
                 new_top = torch.maximum(top, z.amax(dim=1))
                 shrink = torch.exp(top - new_top)  # 0 on the first tile: exp(-inf)
-                z -= new_top.unsqueeze(1)
-                e = z.exp()
+                torch.exp(z.sub_(new_top.unsqueeze(1)), out=e)
                 # first = sum e^(z - top) (z - top); moving the top by d adds d times the old mass.
                 moved = torch.where(mass > 0, (top - new_top) * mass, torch.zeros_like(mass))
                 first = (first + moved) * shrink + torch.linalg.vecdot(e, z)
@@ -121,43 +179,55 @@ class _TokenStatistics(torch.autograd.Function):
             agree_N[rows] = square / mass**2
             log_prob_N[rows] = picked - log_z_N[rows]
         ctx.save_for_backward(hidden_ND, head_VD, label_N, log_z_N, entropy_N)
-        ctx.settings = (temperature, token_tile, vocab_tile, dtype)
+        ctx.settings = (temperature, token_tile, vocab_tile)
         ctx.mark_non_differentiable(agree_N)
         return log_prob_N, entropy_N, agree_N
 
     @staticmethod
     def backward(
-        ctx: Any, grad_log_prob_N: Tensor, grad_entropy_N: Tensor, _: Tensor
+        ctx: Any, grad_log_prob_N: Tensor | None, grad_entropy_N: Tensor | None, _: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         hidden_ND, head_VD, label_N, log_z_N, entropy_N = ctx.saved_tensors
-        temperature, token_tile, vocab_tile, dtype = ctx.settings
+        temperature, token_tile, vocab_tile = ctx.settings
         need_hidden, need_head = ctx.needs_input_grad[:2]
-        grad_hidden = (
-            torch.zeros(hidden_ND.shape, dtype=dtype, device=hidden_ND.device) if need_hidden else None
+        tiles = _Tiles(hidden_ND, head_VD, token_tile, vocab_tile)
+        dtype, device = tiles.dtype, hidden_ND.device
+        grad_hidden = torch.zeros(hidden_ND.shape, dtype=dtype, device=device) if need_hidden else None
+        grad_head = torch.empty_like(head_VD) if need_head else None
+        # dz_j = g 1[j = y] - p_j (slope log p_j + level), with 1/T in all three.
+        g_N = (
+            torch.zeros_like(log_z_N) if grad_log_prob_N is None else grad_log_prob_N.to(dtype) / temperature
         )
-        grad_head = torch.zeros(head_VD.shape, dtype=dtype, device=head_VD.device) if need_head else None
-        with_entropy = bool(grad_entropy_N.any())
-        for start in range(0, hidden_ND.shape[0], token_tile):
-            rows = slice(start, start + token_tile)
-            h, y = hidden_ND[rows], label_N[rows]
-            g, gh = grad_log_prob_N[rows].unsqueeze(1).to(dtype), grad_entropy_N[rows].unsqueeze(1).to(dtype)
-            for left in range(0, head_VD.shape[0], vocab_tile):
-                columns = slice(left, left + vocab_tile)
-                log_p = (h @ head_VD[columns].T).to(dtype) / temperature - log_z_N[rows].unsqueeze(1)
-                p = log_p.exp()
-                if with_entropy:
-                    dz = log_p.add_(entropy_N[rows].unsqueeze(1)).mul_(gh).add_(g).mul_(p).neg_()
+        slope_N = None if grad_entropy_N is None else grad_entropy_N.to(dtype) / temperature
+        level_N = g_N if slope_N is None else g_N + slope_N * entropy_N
+        # A product over all tokens at once is the final one; a sum of several wants the precision of the statistics.
+        direct = head_VD.dtype == dtype or len(hidden_ND) <= token_tile
+        for left in range(0, len(head_VD), vocab_tile):
+            head, block = head_VD[left : left + vocab_tile], None
+            if grad_head is not None:
+                block = grad_head[left : left + vocab_tile]
+                block = block.zero_() if direct else torch.zeros_like(block, dtype=dtype)
+            for start in range(0, len(hidden_ND), token_tile):
+                rows = slice(start, start + token_tile)
+                h, y = hidden_ND[rows], label_N[rows]
+                log_p, p = tiles.logits(h, head, temperature)
+                torch.exp(log_p.sub_(log_z_N[rows].unsqueeze(1)), out=p)
+                if slope_N is None:
+                    dz = p.mul_(-level_N[rows].unsqueeze(1))
                 else:
-                    dz = p.mul_(-g)
-                inside = ((y >= left) & (y < left + dz.shape[1])).nonzero().squeeze(1)
-                dz[inside, y[inside] - left] += g[inside, 0]
-                dz /= temperature
+                    dz = log_p.mul_(-slope_N[rows].unsqueeze(1)).sub_(level_N[rows].unsqueeze(1)).mul_(p)
+                inside = (y >= left) & (y < left + len(head))
+                at = (y - left).clamp(0, len(head) - 1).unsqueeze(1)
+                dz.scatter_add_(1, at, (g_N[rows] * inside).unsqueeze(1))
+                factor = tiles.factor(dz)
                 if grad_hidden is not None:
-                    grad_hidden[rows] += dz @ head_VD[columns].to(dtype)
-                if grad_head is not None:
-                    grad_head[columns] += dz.T @ h.to(dtype)
+                    _add_product(grad_hidden[rows], factor, head)
+                if block is not None:
+                    _add_product(block, factor.T, h.to(factor.dtype))
+            if grad_head is not None and block is not None and not direct:
+                grad_head[left : left + vocab_tile] = block
         return (
             None if grad_hidden is None else grad_hidden.to(hidden_ND.dtype),
-            None if grad_head is None else grad_head.to(head_VD.dtype),
+            grad_head,
             None, None, None, None,
         )  # fmt: skip

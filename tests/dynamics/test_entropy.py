@@ -4,7 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra (torch)")
 
-from entlaw.dynamics.entropy import token_statistics  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from entlaw.dynamics.entropy import _add_product, token_statistics  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -81,21 +83,80 @@ def test_bf16_input_keeps_float32_statistics():
     assert grad.dtype == torch.bfloat16
 
 
-def test_no_tensor_of_all_logits_is_made(monkeypatch):
-    largest = 0
-    original = torch.Tensor.__matmul__
+class Largest(TorchDispatchMode):
+    """Size of the largest tensor that any operation returns."""
 
-    def watched(a, b):
-        nonlocal largest
-        out = original(a, b)
-        largest = max(largest, out.numel())
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(t, torch.Tensor):
+                self.elements = max(self.elements, t.numel())
         return out
 
+
+def test_no_tensor_of_all_logits_is_made():
     hidden, head, label = problem(n=64, d=4, v=96)
-    monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
-    out = token_statistics(hidden, head, label, token_tile=8, vocab_tile=16)
-    torch.autograd.grad(out.log_prob.sum() + out.entropy.sum(), (hidden, head))
-    assert 0 < largest <= max(8 * 16, 96 * 4, 64 * 4)
+    bound = max(8 * 16, 96 * 4, 64 * 4)  # a tile, the gradient of the head, that of the hidden states
+    with Largest() as largest:
+        out = token_statistics(hidden, head, label, token_tile=8, vocab_tile=16)
+        torch.autograd.grad(out.log_prob.sum() + out.entropy.sum(), (hidden, head))
+    assert 96 * 4 <= largest.elements <= bound
+    with Largest() as largest:
+        plain(hidden, head, label, 1.0)
+    assert largest.elements >= 64 * 96, "the watch would see them"
+
+
+@pytest.mark.parametrize("token_tile", [64, 1000])
+def test_bf16_gradients_are_summed_in_float32(token_tile):
+    """Over many tiles the error is no larger than with one tile of everything."""
+    hidden, head, label = problem(n=256, d=32, v=4096, scale=0.7, dtype=torch.bfloat16)
+    exact = [t.detach().double().requires_grad_() for t in (hidden, head)]
+    log_p = torch.log_softmax((hidden @ head.T).float(), -1)  # full logits in bf16: every sum is rounded once
+    full = log_p.gather(1, label[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)
+    got = token_statistics(hidden, head, label, token_tile=token_tile, vocab_tile=64)
+    want = plain(*exact, label, 1.0)
+    for which in (0, 1):
+        ours, reference, expected = (
+            torch.autograd.grad(x[which].sum(), inputs, retain_graph=True)
+            for x, inputs in ((got, (hidden, head)), (full, (hidden, head)), (want, exact))
+        )
+        for a, r, b in zip(ours, reference, expected, strict=True):
+            assert (a.double() - b).norm() <= 1.02 * (r.double() - b).norm() < 0.02 * b.norm()
+
+
+def test_a_sum_of_bf16_products_keeps_what_each_one_rounds_away():
+    g = torch.Generator().manual_seed(0)
+    a, b = (
+        torch.randn((40, 64, 96), generator=g).bfloat16(),
+        torch.randn((40, 96, 32), generator=g).bfloat16(),
+    )
+    total, exact = torch.zeros(64, 32), (a.double() @ b.double()).sum(0)
+    for x, y in zip(a, b, strict=True):
+        _add_product(total, x, y)
+    assert float((total.double() - exact).norm() / exact.norm()) < 1e-5
+    rounded = sum((x @ y).float() for x, y in zip(a, b, strict=True))
+    assert float((rounded.double() - exact).norm() / exact.norm()) > 1e-3
+
+
+def test_entropy_that_is_only_logged_costs_no_gradient():
+    hidden, head, label = problem(seed=5)
+    got = token_statistics(hidden, head, label, vocab_tile=8)
+    grads = torch.autograd.grad(got.log_prob.sum() + 0 * got.entropy.detach().sum(), (hidden, head))
+    want = torch.autograd.grad(plain(hidden, head, label, 1.0)[0].sum(), (hidden, head))
+    for a, b in zip(grads, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_frozen_side_gets_no_gradient(frozen):
+    hidden, head, label = problem(seed=6)
+    (hidden, head)[frozen].requires_grad_(False)
+    free = (head, hidden)[frozen]
+    got = torch.autograd.grad(token_statistics(hidden, head, label, vocab_tile=8).entropy.sum(), free)
+    want = torch.autograd.grad(plain(hidden, head, label, 1.0)[1].sum(), free)
+    torch.testing.assert_close(got[0], want[0], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(
