@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from entlaw.errors import UsageError
+from entlaw.tasks.arithmetic import APPLY
 from entlaw.train import recipe as recipes
 from entlaw.train import schema
 from entlaw.train.rules import check
@@ -65,7 +66,7 @@ def values(setting):
     if key == "run.device":
         return st.sampled_from(["auto", "cpu", "cuda", "cuda:1"])
     if key == "task.operators":
-        return st.text("+-*", min_size=1, max_size=5)
+        return st.text("".join(APPLY), min_size=1, max_size=5)
     if kind is str:
         return st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
     return numbers(key, kind)
@@ -138,7 +139,7 @@ def test_defaults_come_from_nothing():
 def test_what_is_compared_is_flat_and_plain():
     a = Recipe()
     b = dataclasses.replace(a, run=Run(steps=9), controls=Controls(kl_cov=KlCov(ratio=0.5)))
-    assert recipes.diff(a, b) == [("run.steps", 240, 9), ("controls.kl_cov.ratio", 0.0, 0.5)]
+    assert recipes.diff(a, b) == [("run.steps", a.run.steps, 9), ("controls.kl_cov.ratio", 0.0, 0.5)]
     assert recipes.changes(b) == {"run.steps": 9, "controls.kl_cov.ratio": 0.5}
 
 
@@ -289,7 +290,7 @@ LIMITS = [
     ("task.operations", [1], [2, 0]), ("policy.seed", 0, -1),
     ("warmup.clean_steps", 0, -1), ("warmup.noisy_steps", 0, -1), ("warmup.batch_size", 1, 0),
     ("warmup.clean_lr", 1e-9, 0.0), ("warmup.noisy_lr", 1e-9, 0.0), ("warmup.chain_share", 1.0, 1.01),
-    ("warmup.slip", 0.0, -0.01),
+    ("warmup.slip", 0.0, -0.01), ("warmup.lr_warmup", 0, -1), ("warmup.betas", [0.0, 0.98], [0.9, 1.0]),
     ("rollout.prompts", 1, 0), ("rollout.group_size", 1, 0), ("rollout.temperature", 0.01, 0.0),
     ("rollout.top_p", 1.0, 1.01), ("rollout.top_p", 0.01, 0.0), ("rollout.top_k", 0, -1),
     ("rollout.max_tokens", 1, 0), ("rollout.max_prompt_tokens", 0, -1), ("rollout.batch", 0, -1),
@@ -328,6 +329,15 @@ def test_every_number_has_a_range_and_a_test_of_it():
     assert set(RANGES) == numeric
     free = {"controls.entropy_coeff", "controls.clip_cov.lower", "controls.clip_cov.upper"}
     assert {key for key, _, _ in LIMITS} == numeric - free
+
+
+def test_operators_are_those_of_the_task():
+    for sign in map(chr, range(33, 127)):
+        quote = '"' if sign == "'" else "'"
+        if sign in APPLY:
+            assert recipes.load(None, [f"task.operators={quote}{sign}{quote}"]).task.operators == sign
+        else:
+            assert "task.operators" in refusal(f"task.operators={quote}{sign}{quote}").what
 
 
 def test_ranges_in_words():
@@ -469,7 +479,7 @@ def test_printed_recipe_is_complete_and_describes_itself():
         for choice in get_args(s.kind) if get_origin(s.kind) is Literal else ():
             assert choice in words
     assert all(" ".join(doc.split()) in words for doc in tables().values())
-    assert "# RL steps. Default 240.\nsteps = 7\n" in text
+    assert f"# RL steps. Default {Run().steps}.\nsteps = 7\n" in text
     assert max(map(len, text.splitlines())) <= 110
     leaves = {
         f"{table}.{k}" if table else k
@@ -489,7 +499,7 @@ def _table(document, name):
 # Their names and their tables' descriptions say all there is to say.
 PLAIN = {
     "task.name", "task.operators", "policy.gradient_checkpointing", "warmup.clean_steps", "warmup.noisy_steps",
-    "warmup.noisy_lr", "warmup.batch_size", "rollout.engine", "rollout.temperature", "rollout.top_p",
+    "warmup.noisy_lr", "warmup.batch_size", "warmup.betas", "rollout.engine", "rollout.temperature", "rollout.top_p",
     "algorithm.name", "algorithm.gamma", "critic.lr", "critic.epochs", "prime.lr", "prime.beta", "prime.process_weight",
     "prime.outcome_weight", "loss.clip_ratio_low", "loss.aggregation", "loss.epochs", "controls.clip_cov.lower",
     "controls.clip_cov.upper", "controls.kl_cov.coef", "controls.kl_kind", "controls.kl_in", "optimizer.lr",
