@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from entlaw.errors import CheckpointError, EntlawError, UnreadableSource
 from entlaw.findings import Finding
-from entlaw.train.durable import flush_path, megabytes
+from entlaw.train.durable import flush_all, flush_path, megabytes
 
 SCHEMA = "entlaw.checkpoint/1"
 MANIFEST = "manifest.json"
@@ -246,8 +246,7 @@ def _seal(folder: Path, step: int) -> Manifest:
             raise ValueError(f"{name} has no place in a checkpoint: plain files only, and none named so")
     with open(folder / MANIFEST, "w", encoding="utf-8") as out:
         out.write(json.dumps({"schema": SCHEMA, "step": step, "files": files}, indent=1) + "\n")
-    for path in (*made, folder / MANIFEST):  # one after the other: threads gain nothing, measured
-        flush_path(path)
+    flush_all([*made, folder / MANIFEST])
     return Manifest(step, files)
 
 
