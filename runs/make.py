@@ -4,8 +4,8 @@
     python runs/make.py --only 'grpo-*' --jobs 1
     python runs/make.py --table          # what every run did, as Markdown
 
-Idempotent: a finished run is skipped, a half-done one goes on. Work happens in ``runs/.work``; what ships of a run is its
-``run.json`` (with the whole recipe) and its compressed metrics.
+Idempotent: a finished run is skipped, a half-done one goes on. Work happens in ``runs/.work``; what ships of a run is
+its ``run.json`` (with the whole recipe) and its compressed metrics.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ SECONDS = {"xs": 75, "s": 90, "m": 120, "l": 300, "xl": 800}
 Settings = dict[str, object]
 
 
+# 3e-4 * 64 / hidden size, so that all sizes spend their entropy in about the same number of steps.
+LR = {"xs": 6e-4, "s": 4e-4, "m": 3e-4, "l": 2e-4, "xl": 1.5e-4}
 # Base policies a size: how well a small model calculates after its warm-up is partly luck.
 BASES = {"xs": 3, "s": 3, "m": 3, "l": 2, "xl": 1}
 
@@ -39,7 +41,7 @@ def ladder() -> dict[str, Settings]:
     for base in range(3):
         for size in (size for size, bases in BASES.items() if base < bases):
             name = f"grpo-{size}-rl0" if base == 0 else f"grpo-{size}-base{base}"
-            runs[name] = {"policy.size": size, "policy.seed": base, "run.seed": base}
+            runs[name] = {"policy.size": size, "policy.seed": base, "run.seed": base, "optimizer.lr": LR[size]}
     return runs
 
 
