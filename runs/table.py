@@ -1,0 +1,122 @@
+"""What the runs in this folder did, and what they say about the paper's claims: ``python runs/make.py --table``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import entlaw
+from entlaw.errors import EntlawError, FitRefused
+from entlaw.law.results import Fit
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run in numbers."""
+
+    name: str
+    method: str
+    size: str
+    parameters: int
+    wall_s: float
+    entropy: tuple[float, float]
+    """First, and after the last update."""
+    validation: tuple[float, float]
+    """Before training, and the mean of the last five."""
+    early: Fit | None
+    """The careful fit on steps <= 36, even where it is refused."""
+    early_refused: bool
+    paper_ceiling: float
+    whole: Fit | None
+    """Least squares on the whole run."""
+    careful: Fit | None
+    """The careful fit on the whole run."""
+
+
+def forced(run: entlaw.Run, **how: object) -> tuple[Fit | None, bool]:
+    """A fit and whether its diagnostics refuse it."""
+    try:
+        return entlaw.fit(run, **how), False  # type: ignore[arg-type]
+    except FitRefused as refused:
+        return refused.fit, True
+    except EntlawError:
+        return None, True
+
+
+def summarise(folder: Path) -> Summary:
+    info = json.loads((folder / "run.json").read_text())
+    (run,) = entlaw.read(folder, entlaw.Selection(on="val"))
+    h = run.metrics["actor/entropy"].dropna().to_numpy()
+    r = run.metrics["val/accuracy"].dropna().to_numpy()
+    early, refused = forced(run)
+    paper, _ = forced(run, method="paper")
+    whole, _ = forced(run, method="paper", until_step=None)
+    careful, _ = forced(run, until_step=None)
+    return Summary(
+        folder.name, folder.name.rsplit("-", 2)[0], info["recipe"]["policy"]["size"], info["parameters"],
+        info["wall_s"], (h[0], h[-1]), (r[0], float(r[-5:].mean())), early, refused,
+        paper.ceiling if paper else float("nan"), whole, careful,
+    )  # fmt: skip
+
+
+def summaries(root: Path) -> list[Summary]:
+    """All finished runs, in the order of their making."""
+    return [summarise(path.parent) for path in sorted(root.glob("*/run.json"), key=lambda p: p.parent.name)]
+
+
+def table(root: Path) -> str:
+    """One row a run."""
+    lines = [
+        "| run | parameters | H first → last | validation first → last | R² (H: straight line) | ceiling from step ≤ 36: "
+        "paper | careful, 95 % | wall (s) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for s in sorted(summaries(root), key=lambda s: (s.parameters, s.name)):
+        careful = "none"
+        if s.early is not None:
+            i = s.early.ceiling_interval
+            careful = f"{s.early.ceiling:.3f} [{i.lo:.3f}, {i.hi:.3f}]" + (" refused" if s.early_refused else "")
+        lines.append(
+            f"| {s.name} | {s.parameters:,} | {s.entropy[0]:.3f} → {s.entropy[1]:.3f} | "
+            f"{s.validation[0]:.3f} → {s.validation[1]:.3f} | {r_squared(s)} | {s.paper_ceiling:.3f} | {careful} | "
+            f"{s.wall_s:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def r_squared(s: Summary) -> str:
+    """R² of the law over the whole run, and of a straight line in H: of two trending series neither proves much."""
+    if s.whole is None:
+        return "none"
+    h, r = s.whole.points.entropy, s.whole.points.performance
+    law, line = (np.corrcoef(x, r)[0, 1] ** 2 for x in (np.exp(h), h))
+    return f"{law:.3f} ({line:.3f})"
+
+
+def claims(root: Path) -> str:
+    """Whether algorithms share a and b, and how a and b go with the model's size."""
+    found = summaries(root)
+    lines = ["| method (size m, one base policy) | runs | a | b | b - a | H last | validation last |", "|---|---|---|---|---|---|---|"]
+    for method in dict.fromkeys(s.method for s in found):
+        group = [s for s in found if s.method == method and "-rl" in s.name and s.careful is not None]
+        if not group:
+            continue
+        columns = {
+            "a": [s.careful.a for s in group],
+            "b": [s.careful.b for s in group],
+            "ceiling": [s.careful.ceiling for s in group],
+            "H": [s.entropy[1] for s in group],
+            "R": [s.validation[1] for s in group],
+        }
+        cells = [spread(values) for values in columns.values()]
+        lines.append(f"| {method} | {len(group)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation over runs."""
+    mean = f"{np.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.3f}"
