@@ -78,7 +78,9 @@ def table(root: Path) -> str:
         careful = "none"
         if s.early is not None:
             i = s.early.ceiling_interval
-            careful = f"{s.early.ceiling:.3f} [{i.lo:.3f}, {i.hi:.3f}]" + (" refused" if s.early_refused else "")
+            careful = f"{s.early.ceiling:.3f} [{i.lo:.3f}, {i.hi:.3f}]" + (
+                " refused" if s.early_refused else ""
+            )
         lines.append(
             f"| {s.name} | {s.parameters:,} | {s.entropy[0]:.3f} → {s.entropy[1]:.3f} | "
             f"{s.validation[0]:.3f} → {s.validation[1]:.3f} | {r_squared(s)} | {s.paper_ceiling:.3f} | {careful} | "
@@ -99,7 +101,10 @@ def r_squared(s: Summary) -> str:
 def claims(root: Path) -> str:
     """Whether algorithms share a and b, and how a and b go with the model's size."""
     found = summaries(root)
-    lines = ["| method (size m, one base policy) | runs | a | b | b - a | H last | validation last |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| method (size m, one base policy) | runs | a | b | b - a | H last | validation last |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for method in dict.fromkeys(s.method for s in found):
         group = [s for s in found if s.method == method and "-rl" in s.name and s.careful is not None]
         if not group:
