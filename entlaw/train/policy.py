@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from entlaw.train.schema import Policy as PolicySettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+# What the hub accepts as a repository; anything else can only be a folder.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 class Scores(NamedTuple):
@@ -154,6 +159,12 @@ def load(path: str | Path, settings: PolicySettings, device: torch.device) -> La
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = str(path)
+    if not Path(where).is_dir() and not _HUB_ID.fullmatch(where):
+        raise SourceNotFound(
+            "there is no such folder, and this cannot be a hub id",
+            where=where,
+            hint="policy.path wants a folder with config.json, weights and tokenizer, or OWNER/NAME on the hub",
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
     except (OSError, ValueError, KeyError, TypeError) as error:
