@@ -7,10 +7,10 @@ export MPLBACKEND ?= Agg
 .PHONY: demo test lint bench bench-coverage runs clean help
 
 help:
-	@echo "make demo   install, then fit the law to the real runs in runs/ and draw them into demo-out/"
+	@echo "make demo   install, then fit the law to five real runs in runs/ and draw them into demo-out/"
 	@echo "make test   install, then lint, type check and run all tests"
 	@echo "make bench  time reading, fitting and start-up against peers; check the intervals' coverage"
-	@echo "make runs   train the runs in runs/ again (needs torch and transformers; skips finished ones)"
+	@echo "make runs   train the runs in runs/ that are missing (says how long; about two hours for all, on 2 cores)"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -27,7 +27,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 demo: $(VENV)/.core
 	@mkdir -p demo-out
-	$(BIN)/entlaw fit runs --plot demo-out/fit.png -o demo-out/fit.json
+	$(BIN)/entlaw fit 'runs/grpo-*-rl0' --plot demo-out/fit.png -o demo-out/fit.json
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -q
@@ -43,12 +43,15 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/console_reading.py
 	$(BIN)/python benchmarks/fit_speed.py
 	$(BIN)/python benchmarks/coverage.py --replicates 200
+	$(BIN)/python benchmarks/entropy_head.py
+	$(BIN)/python benchmarks/entropy_change.py
+	$(BIN)/python benchmarks/train_step.py
 
 bench-coverage: $(VENV)/.dev
 	$(BIN)/python benchmarks/coverage.py --replicates 1000 --write docs/coverage.md
 
 runs: $(VENV)/.dev
-	$(BIN)/python runs/make_tiny.py
+	$(BIN)/python runs/make.py
 
 clean:
 	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -41,7 +41,12 @@ def ladder() -> dict[str, Settings]:
     for base in range(3):
         for size in (size for size, bases in BASES.items() if base < bases):
             name = f"grpo-{size}-rl0" if base == 0 else f"grpo-{size}-base{base}"
-            runs[name] = {"policy.size": size, "policy.seed": base, "run.seed": base, "optimizer.lr": LR[size]}
+            runs[name] = {
+                "policy.size": size,
+                "policy.seed": base,
+                "run.seed": base,
+                "optimizer.lr": LR[size],
+            }
     return runs
 
 
@@ -120,12 +125,16 @@ def main() -> int:
     )
     parser.add_argument("--only", default="*", help="glob of names")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    parser.add_argument("--table", action="store_true", help="print the table of finished runs and stop")
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print what every run did, and a, b by method and size; then stop",
+    )
     args = parser.parse_args()
     if args.table:
-        from table import table  # beside this file
+        from table import methods, sizes, table  # beside this file
 
-        print(table(HERE))
+        print(table(HERE), methods(HERE), sizes(HERE), sep="\n\n")
         return 0
     todo = {n: s for n, s in runs().items() if fnmatch.fnmatch(n, args.only) and not finished(n)}
     seconds = sum(SECONDS[str(s.get("policy.size", "m"))] for s in todo.values()) / args.jobs

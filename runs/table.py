@@ -70,8 +70,8 @@ def summaries(root: Path) -> list[Summary]:
 def table(root: Path) -> str:
     """One row a run."""
     lines = [
-        "| run | parameters | H first → last | validation first → last | R² (H: straight line) | ceiling from step ≤ 36: "
-        "paper | careful, 95 % | wall (s) |",
+        "| run | parameters | H first → last | validation first → last | R² (H: straight line) "
+        "| ceiling from step ≤ 36: paper | careful, 95 % | wall (s) |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for s in sorted(summaries(root), key=lambda s: (s.parameters, s.name)):
@@ -98,26 +98,80 @@ def r_squared(s: Summary) -> str:
     return f"{law:.3f} ({line:.3f})"
 
 
-def claims(root: Path) -> str:
-    """Whether algorithms share a and b, and how a and b go with the model's size."""
-    found = summaries(root)
-    lines = [
-        "| method (size m, one base policy) | runs | a | b | b - a | H last | validation last |",
-        "|---|---|---|---|---|---|---|",
+def by_method(found: list[Summary]) -> dict[str, list[Summary]]:
+    """The runs of size m from base policy 0, by method: they differ in the seed of RL alone."""
+    groups: dict[str, list[Summary]] = {}
+    for s in found:
+        if s.size == "m" and "-rl" in s.name and s.whole is not None:
+            groups.setdefault(s.method, []).append(s)
+    return dict(sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
+def methods(root: Path) -> str:
+    """Least squares a, b over whole runs, method by method, and whether they differ from GRPO's.
+
+    p is Welch's t-test of the seeds' values against GRPO's: between-seed spread, not the fit's own interval.
+    """
+    from scipy.stats import ttest_ind
+
+    groups = by_method(summaries(root))
+    head = (
+        "| method (size m, one base policy) | runs | a | b | b - a | H last | validation last "
+        "| p of a | p of b | p of last |"
+    )
+    lines = [head, "|---" * 10 + "|"]
+    reference = columns(groups["grpo"])
+    for method, group in groups.items():
+        mine = columns(group)
+        cells = [spread(values) for values in mine.values()]
+        tests = ["" for _ in range(3)]
+        if method != "grpo" and len(group) > 1 and len(groups["grpo"]) > 1:
+            tests = [
+                f"{ttest_ind(mine[key], reference[key], equal_var=False).pvalue:.3f}"
+                for key in ("a", "b", "last")
+            ]
+        lines.append(f"| {method} | {len(group)} | " + " | ".join([*cells, *tests]) + " |")
+    return "\n".join(lines)
+
+
+def columns(group: list[Summary]) -> dict[str, list[float]]:
+    fits = [s.whole for s in group if s.whole is not None]
+    return {
+        "a": [f.a for f in fits],
+        "b": [f.b for f in fits],
+        "ceiling": [f.ceiling for f in fits],
+        "H": [s.entropy[1] for s in group],
+        "last": [s.validation[1] for s in group],
+    }
+
+
+def sizes(root: Path) -> str:
+    """a, b and what was reached against ln N, and how far a line through the smaller sizes misses the largest."""
+    ladder = [
+        s
+        for s in summaries(root)
+        if s.method == "grpo" and s.whole is not None and not s.name.endswith(("rl1", "rl2"))
     ]
-    for method in dict.fromkeys(s.method for s in found):
-        group = [s for s in found if s.method == method and "-rl" in s.name and s.careful is not None]
-        if not group:
+    ladder.sort(key=lambda s: (s.parameters, s.name))
+    lines = ["| run | parameters | a | b | b - a | reached |", "|---" * 6 + "|"]
+    lines += [
+        f"| {s.name} | {s.parameters:,} | {f.a:.3f} | {f.b:.3f} | {f.ceiling:.3f} | {s.validation[1]:.3f} |"
+        for s in ladder
+        if (f := s.whole) is not None
+    ]
+    x = np.log([s.parameters for s in ladder])
+    largest = x == x.max()
+    for name, y in {**columns(ladder)}.items():
+        if name == "H":
             continue
-        columns = {
-            "a": [s.careful.a for s in group],
-            "b": [s.careful.b for s in group],
-            "ceiling": [s.careful.ceiling for s in group],
-            "H": [s.entropy[1] for s in group],
-            "R": [s.validation[1] for s in group],
-        }
-        cells = [spread(values) for values in columns.values()]
-        lines.append(f"| {method} | {len(group)} | " + " | ".join(cells) + " |")
+        values = np.array(y)
+        slope, intercept = np.polyfit(x, values, 1)
+        r2 = np.corrcoef(x, values)[0, 1] ** 2
+        foretold = np.polyval(np.polyfit(x[~largest], values[~largest], 1), x.max())
+        lines.append(
+            f"\n{name} = {intercept:.3f} + {slope:.3f} ln N, R² {r2:.2f}; a line through the smaller sizes foretells "
+            f"{foretold:.3f} for the largest, which has {values[largest].mean():.3f}"
+        )
     return "\n".join(lines)
 
 
