@@ -126,7 +126,7 @@ def _label(o: Outcome, name: str) -> str:
     """File name, with the run's own name where the file's says nothing or holds several runs."""
     if o.reading.raw is None or o.reading.name in Path(name).name:
         return name
-    if Path(o.reading.path).stem in ("metrics", "trainer_state"):
+    if Path(o.reading.path).name.split(".")[0] in ("metrics", "trainer_state"):
         return o.reading.path if o.reading.name in ("metrics", "trainer_state") else o.reading.name
     return f"{name} [{o.reading.name}]"
 

@@ -1,5 +1,6 @@
 """The command line as a user meets it: output, JSON, exit codes, bad input."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -397,3 +398,13 @@ def test_names_are_shown_as_they_are(capsys, tmp_path, name):
     assert (
         f"[{name}]" in run(capsys, "fit", tmp_path / "export.csv")[1]
     )  # two runs of one file are told apart
+
+
+def test_a_compressed_log_is_shown_by_its_runs_name(law_log, tmp_path, capsys):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl.gz").write_bytes(gzip.compress(law_log.read_bytes()))
+    code, out, _ = run(capsys, "fit", tmp_path / "first", tmp_path / "second")
+    assert code == 0
+    rows = out.splitlines()[1:3]
+    assert [row.split()[0] for row in rows] == ["first", "second"]
