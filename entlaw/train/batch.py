@@ -35,6 +35,8 @@ class Batch:
     """Of the rollout policy, at the rollout temperature."""
     entropy_BT: Tensor | None = None
     """Of the rollout policy at temperature 1, exact, nats."""
+    sampling_entropy_BT: Tensor | None = None
+    """The same at the rollout temperature, where that is not 1."""
     ref_log_prob_BT: Tensor | None = None
     """Of the base policy, at the rollout temperature."""
     value_BT: Tensor | None = None

@@ -174,8 +174,10 @@ class Trainer:
         parts: list[Batch] = []
         for _, part in batch.pieces(self.recipe.loss.micro_batch):
             own = self.policy.score(part, temperature)
-            entropy_BT = own.entropy_BT if temperature == 1 else self.policy.score(part).entropy_BT
-            scored = replace(part, log_prob_BT=own.log_prob_BT, entropy_BT=entropy_BT)
+            scored = replace(part, log_prob_BT=own.log_prob_BT, entropy_BT=own.entropy_BT)
+            if temperature != 1:
+                plain = self.policy.score(part)
+                scored = replace(scored, entropy_BT=plain.entropy_BT, sampling_entropy_BT=own.entropy_BT)
             if self.reference is not None:
                 scored = replace(scored, ref_log_prob_BT=self.reference.score(part, temperature).log_prob_BT)
             if self.critic is not None:

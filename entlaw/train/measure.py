@@ -42,6 +42,8 @@ def rollout_record(batch: Batch, levels: Sequence[str]) -> Record:
         "response_length/max": float(length_B.max()),
         "response_length/clip_ratio": 1.0 - float(batch.finished_B.double().mean()),
     }
+    if batch.sampling_entropy_BT is not None:
+        record["actor/entropy_at_rollout_temperature"] = token_mean(batch.sampling_entropy_BT, batch.mask_BT)
     for level in sorted(set(levels) - {""}):
         rows = torch.tensor([name == level for name in levels], device=batch.reward_B.device)
         record[f"reward/level_{level}"] = float(batch.correct_B[rows].double().mean())

@@ -224,6 +224,15 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     assert records(tmp_path / "a") == records(tmp_path / "b")
 
 
+def test_entropy_is_logged_at_both_temperatures(tmp_path):
+    cool = replace(SMALL, run=Run(steps=1), rollout=replace(SMALL.rollout, temperature=0.5))
+    runner.train(cool, tmp_path / "a")
+    runner.train(replace(SMALL, run=Run(steps=1)), tmp_path / "b")
+    first = records(tmp_path / "a")[1]
+    assert first["actor/entropy_at_rollout_temperature"] < 0.9 * first["actor/entropy"]
+    assert "actor/entropy_at_rollout_temperature" not in records(tmp_path / "b")[1]
+
+
 def test_random_rewards_do_not_depend_on_answers(tmp_path):
     control = replace(
         SMALL, task=Task(reward="random"), rollout=Rollout(prompts=64, group_size=8), run=Run(steps=2)
