@@ -18,7 +18,7 @@ def test_python_example_runs(monkeypatch, capsys):
 def test_the_table_is_what_fit_prints(monkeypatch, capsys):
     monkeypatch.chdir(REPO)
     (table,) = re.findall(r"```\n(run  .*?)```", (REPO / "README.md").read_text(), flags=re.DOTALL)
-    assert main(["fit", "runs"]) == 0
+    assert main(["fit", "runs/grpo-*-rl0"]) == 0
     shown, printed = table.strip().splitlines(), capsys.readouterr().out.strip().splitlines()
     number = re.compile(r"\d+\.(\d+)")
     assert [number.sub("#", row).split() for row in shown] == [
@@ -30,16 +30,41 @@ def test_the_table_is_what_fit_prints(monkeypatch, capsys):
             assert abs(float(a[0]) - float(b[0])) <= 1.01 * 10.0 ** -len(a[1]), (ours, theirs)
 
 
+def commands():
+    return re.findall(r"^entlaw (.+?)(?:  +#.*)?$", (REPO / "README.md").read_text(), flags=re.MULTILINE)
+
+
 def test_commands_run(monkeypatch, capsys, law_log, tmp_path):
-    text = (REPO / "README.md").read_text()
-    commands = re.findall(r"^entlaw (.+?)(?:  +#.*)?$", text, flags=re.MULTILINE)
-    assert {c.split()[0] for c in commands} == {"doctor", "fit", "predict"}
+    found = [c for c in commands() if not c.startswith(("train", "eval")) and "my-run" not in c]
+    assert {c.split()[0] for c in found} == {"doctor", "fit", "predict"}
     monkeypatch.chdir(tmp_path)
-    for command in commands:
+    for command in found:
         words = [
             w.strip("'") for w in command.replace("LOG", str(law_log)).replace("runs/*", str(law_log)).split()
         ]
         assert main(words) == 0, command
+
+
+def test_training_commands_run(monkeypatch, capsys, tmp_path):
+    found = [c for c in commands() if c.startswith(("train", "eval")) or "my-run" in c]
+    assert [c.split()[0] for c in found] == ["train", "fit", "eval", "train"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENTLAW_CACHE", str(tmp_path / "cache"))
+    small = ["policy.size=xs", "warmup.clean_steps=30", "run.steps=1", "validation.problems=16"]
+    for command in found:
+        more = [part for s in small for part in ("--set", s)] if command.startswith("train") else []
+        code = main([*command.split(), *more])
+        assert code == (4 if command.startswith("fit") else 0), (
+            command
+        )  # one step is too little to fit, and said so
+
+
+def test_training_docs_example_runs(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENTLAW_CACHE", str(tmp_path / "cache"))
+    (code,) = re.findall(r"```python\n(.*?)```", (REPO / "docs/training.md").read_text(), flags=re.DOTALL)
+    exec(compile(code, "training.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("finished ")
 
 
 def test_links_point_at_files():
