@@ -55,7 +55,7 @@ METHODS: dict[str, Settings] = {
     "reinforce": {"algorithm.name": "reinforce"},
     "reinforce-pp": {"algorithm.name": "reinforce_plus_plus"},
     "ppo": {"algorithm.name": "ppo"},
-    "prime": {"algorithm.name": "prime"},
+    "prime": {"algorithm.name": "prime", "prime.lr": 6e-4},  # twice the policy's, as in the paper
     "clip-higher": {"loss.clip_ratio_high": 0.28},
     "clip-cov": {"controls.clip_cov.ratio": 0.01},
     "kl-cov": {"controls.kl_cov.ratio": 0.02},
@@ -68,6 +68,7 @@ ONCE: dict[str, Settings] = {
     **{f"kl-cov-{r:g}": {"controls.kl_cov.ratio": r} for r in (0.002, 0.1)},
     "clip-cov-authors": {"controls.clip_cov.ratio": 0.01, "controls.reference_code": True},
     "kl-cov-authors": {"controls.kl_cov.ratio": 0.02, "controls.reference_code": True},
+    "prime-slow-reward-model": {"algorithm.name": "prime"},  # at a third of the policy's learning rate
     "entropy-target-0.3": {"controls.entropy_target": 0.3},
     "high-entropy-tokens": {"controls.high_entropy_share": 0.2},
     "random-reward": {"task.reward": "random"},
