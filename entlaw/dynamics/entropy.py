@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# (tokens, vocabulary). On a CPU 8 MiB of float32 logits: what is done to each of them then happens in cache, at a
-# fraction of the cost of the matrix product. On an accelerator a kernel must be large to be worth starting.
-CPU_TILE = (2048, 1024)
-DEVICE_TILE = (2048, 16384)
+# Words a tile is wide, and logits it holds. On a CPU 8 MiB of float32: what is done to each logit then happens in
+# cache, at a fraction of the cost of the matrix product. On an accelerator a kernel must be large to be worth starting.
+CPU_TILE = (1024, 2**21)
+DEVICE_TILE = (8192, 2**24)
 
 
 class TokenStatistics(NamedTuple):
@@ -76,11 +76,11 @@ def token_statistics(
         raise ValueError(f"{tuple(label_N.shape)} labels for {hidden_ND.shape[0]} tokens")
     if not temperature > 0:
         raise ValueError(f"temperature {temperature} is not positive")
-    tile = CPU_TILE if hidden_ND.device.type == "cpu" else DEVICE_TILE
+    width, logits = CPU_TILE if hidden_ND.device.type == "cpu" else DEVICE_TILE
+    vocab_tile = vocab_tile or min(width, max(len(head_VD), 1))
+    token_tile = token_tile or logits // vocab_tile
     return TokenStatistics(
-        *_TokenStatistics.apply(
-            hidden_ND, head_VD, label_N, temperature, token_tile or tile[0], vocab_tile or tile[1]
-        )
+        *_TokenStatistics.apply(hidden_ND, head_VD, label_N, temperature, token_tile, vocab_tile)
     )
 
 
@@ -100,14 +100,10 @@ class _Tiles:
         same = hidden_ND.dtype == head_VD.dtype == self.dtype
         self.narrow = None if same else torch.empty(self.size, dtype=head_VD.dtype, device=hidden_ND.device)
 
-    def room(self, n: int, m: int) -> tuple[Tensor, Tensor]:
-        """Two tiles of n tokens and m words, of whatever content."""
-        return self.values[:n, :m], self.other[:n, :m]
-
     def logits(self, hidden_nD: Tensor, head_mD: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """z = hidden @ head.T / T in the precision of the statistics, and room for as much again."""
         n, m = len(hidden_nD), len(head_mD)
-        z, other = self.room(n, m)
+        z, other = self.values[:n, :m], self.other[:n, :m]
         if self.narrow is None:
             torch.mm(hidden_nD, head_mD.T, out=z)
         else:
