@@ -140,8 +140,9 @@ class _Display:
     """Live progress on a terminal, a line a validation elsewhere; all on stderr."""
 
     def __init__(self, steps: int) -> None:
-        self.steps, self.live, self.task = steps, sys.stderr.isatty(), None
+        self.steps, self.live = steps, sys.stderr.isatty()
         self.progress: Any = None
+        self.what, self.task = "", None
         self.out = console(stderr=True)
 
     def __enter__(self) -> _Display:
@@ -160,10 +161,10 @@ class _Display:
             self.progress.stop()
 
     def _bar(self, what: str, done: int, total: int, note: str) -> None:
-        if self.task is None or self.progress.tasks[self.task].description != what:
+        if what != self.what:
             if self.task is not None:
                 self.progress.remove_task(self.task)
-            self.task = self.progress.add_task(what, total=total, note=note)
+            self.what, self.task = what, self.progress.add_task(what, total=total, note=note)
         self.progress.update(self.task, completed=done, note=note)
 
     def warm_up(self, what: str, done: int, total: int) -> None:

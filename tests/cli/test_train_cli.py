@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -42,6 +43,38 @@ def test_train_says_what_it_did_and_what_is_next(tmp_path, capsys):
     assert "finished at step 2" in out and "entropy" in out and "validation" in out
     assert f"next: entlaw fit {tmp_path / 'a'}" in err
     assert "step 1 of 2" in err and "step 1 of 2" not in out
+
+
+def test_the_display_on_a_terminal(tmp_path):
+    """Under a pseudo-terminal, which is where people are: warm-up, then training, then the result."""
+    import pty
+
+    read, write = pty.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "entlaw.cli",
+        "train",
+        *sets("warmup.clean_steps=21"),
+        "-o",
+        str(tmp_path / "a"),
+    ]
+    process = subprocess.Popen(command, stdout=write, stderr=write, stdin=write)
+    os.close(write)
+    seen = b""
+    while True:
+        try:
+            part = os.read(read, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(read)
+    assert process.wait(timeout=60) == 0, seen[-2000:]
+    text = seen.decode()
+    assert text.index("warm-up") < text.index("training") < text.index("finished at step 2")
+    assert "validation" in text and "Traceback" not in text
 
 
 def test_train_json(tmp_path, capsys):
