@@ -78,7 +78,9 @@ def _run(settings: Recipe, folder: Path, resume: bool, as_json: bool) -> int:
             on_finding=lambda finding: _tell(finding),
         )
     if outcome.status == "stopped":
-        err.print(f"stopped after step {outcome.step}; go on with: entlaw train --resume {folder}")
+        err.print(
+            f"stopped after step {outcome.step}; go on with: entlaw train --resume {folder}", soft_wrap=True
+        )
     if as_json:
         print_json(
             {
@@ -92,9 +94,9 @@ def _run(settings: Recipe, folder: Path, resume: bool, as_json: bool) -> int:
         )
     else:
         shown = f"{folder}: {outcome.status} at step {outcome.step}, {outcome.seconds:.0f} s, "
-        console().print(shown + summary(outcome.last))
+        console().print(shown + summary(outcome.last), soft_wrap=True)
         if outcome.status == "finished":
-            err.print(f"next: entlaw fit {folder}")
+            err.print(f"next: entlaw fit {folder}", soft_wrap=True)
     return 128 + outcome.signal_number if outcome.signal_number else 0
 
 
