@@ -4,12 +4,13 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test lint bench bench-coverage runs clean help
+.PHONY: demo test lint bench bench-coverage gpu-check runs clean help
 
 help:
 	@echo "make demo   install, then fit the law to five real runs in runs/ and draw them into demo-out/"
 	@echo "make test   install, then lint, type check and run all tests"
 	@echo "make bench  time reading, fitting and start-up against peers; check the intervals' coverage"
+	@echo "make gpu-check  the benchmarks of training on a GPU, and 100 steps of SmolLM2-135M there"
 	@echo "make runs   train the runs in runs/ that are missing (says how long; about two hours for all, on 2 cores)"
 
 $(BIN)/python:
@@ -49,6 +50,14 @@ bench: $(VENV)/.dev
 
 bench-coverage: $(VENV)/.dev
 	$(BIN)/python benchmarks/coverage.py --replicates 1000 --write docs/coverage.md
+
+# For a machine with a GPU (install the CUDA build of torch into the environment first).
+gpu-check: $(VENV)/.dev
+	$(BIN)/python benchmarks/entropy_head.py --device cuda
+	$(BIN)/python benchmarks/train_step.py --device cuda --case tiny
+	$(BIN)/python benchmarks/train_step.py --device cuda --case smollm2
+	$(BIN)/entlaw train smollm2-135m --set run.device=cuda --set run.steps=100 -o gpu-run
+	$(BIN)/entlaw fit gpu-run
 
 runs: $(VENV)/.dev
 	$(BIN)/python runs/make.py
