@@ -101,6 +101,12 @@ class CheckpointError(EntlawError, OSError):
         self.errno = errno
 
 
+class SandboxUnavailable(EntlawError, OSError):
+    """Nothing on this machine isolates an untrusted program, so it was not run."""
+
+    exit_code = 2
+
+
 class FitRefused(EntlawError, ArithmeticError):
     """The diagnostics say that the law must not be used on this run.
 

@@ -80,7 +80,9 @@ class Sandbox:
         if isolation not in ("auto", "none", *ORDER):
             raise UsageError(f"{isolation!r} is no isolation", hint=f"auto, {', '.join(ORDER)} or none")
         if sys.platform != "linux":
-            raise SandboxUnavailable("the sandbox needs Linux", hint="run it in a Linux container or virtual machine")
+            raise SandboxUnavailable(
+                "the sandbox needs Linux", hint="run it in a Linux container or virtual machine"
+            )
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
@@ -101,7 +103,8 @@ class Sandbox:
             if not reasons[each]:
                 return
         raise SandboxUnavailable(
-            "untrusted programs cannot be run here: " + ("no isolation works" if wanted == "auto" else f"no {wanted}"),
+            "untrusted programs cannot be run here: "
+            + ("no isolation works" if wanted == "auto" else f"no {wanted}"),
             why="\n".join(f"{name}: {reason}" for name, reason in reasons.items()),
             hint="install bubblewrap, allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
             "kernel.apparmor_restrict_unprivileged_userns=0), or use a kernel with Landlock (5.19+); isolation "
@@ -141,7 +144,12 @@ class Sandbox:
         self._requests = self._process = None
 
     def run(
-        self, program: str, *, stdin: str = "", limits: Limits | None = None, expect: str | Callable[[str], bool] | None = None
+        self,
+        program: str,
+        *,
+        stdin: str = "",
+        limits: Limits | None = None,
+        expect: str | Callable[[str], bool] | None = None,
     ) -> Outcome:
         """Run a program to its end.
 
@@ -198,7 +206,9 @@ class Sandbox:
         verdict, note = judge_check(facts, facts_tests, report, limits)
         return self._outcome(verdict, note, facts, results)
 
-    def _outcome(self, verdict: Verdict, note: str, facts: dict[str, Any], tests: tuple[Test, ...] = ()) -> Outcome:
+    def _outcome(
+        self, verdict: Verdict, note: str, facts: dict[str, Any], tests: tuple[Test, ...] = ()
+    ) -> Outcome:
         return Outcome(
             verdict=verdict,
             isolation=self.isolation,
@@ -250,7 +260,9 @@ class Sandbox:
                 except OSError as error:  # its process was killed: a new one, once
                     self._stop()
                     if attempt:
-                        raise SandboxUnavailable("the sandbox's process does not start", why=str(error)) from error
+                        raise SandboxUnavailable(
+                            "the sandbox's process does not start", why=str(error)
+                        ) from error
 
     def _boot(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -260,7 +272,9 @@ class Sandbox:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={"PYTHONHASHSEED": "0"},  # sets in the same order every time; and no secret of the caller's
+                env={
+                    "PYTHONHASHSEED": "0"
+                },  # sets in the same order every time; and no secret of the caller's
                 cwd="/",
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
@@ -299,7 +313,8 @@ class _Cell:
         facts = json.loads(b"".join(parts) or b"{}")
         if "setup" in facts or not facts:
             raise SandboxUnavailable(
-                "a program could not be isolated, so it was not run", why=facts.get("setup") or "its monitor was killed"
+                "a program could not be isolated, so it was not run",
+                why=facts.get("setup") or "its monitor was killed",
             )
         for name in ("out", "err", "report"):
             facts[name] = facts[name].encode("latin-1").decode("utf-8", "replace")

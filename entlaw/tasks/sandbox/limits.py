@@ -60,7 +60,9 @@ class Limits:
             if not value > 0:
                 raise UsageError(f"the limit {name} must be positive, not {value!r}")
         if self.open_files < 16:
-            raise UsageError("the limit open_files must be at least 16: the interpreter needs some for itself")
+            raise UsageError(
+                "the limit open_files must be at least 16: the interpreter needs some for itself"
+            )
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,9 @@ def _lock(spec: dict[str, Any], keep: dict[str, int], say: Any) -> None:
         resource.setrlimit(which, (soft, hard))
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_IGN if number in (signal.SIGPIPE, signal.SIGXFSZ) else signal.SIG_DFL)
+        signal.signal(
+            number, signal.SIG_IGN if number in (signal.SIGPIPE, signal.SIGXFSZ) else signal.SIG_DFL
+        )
     say(ready=True)
     os.closerange(3 + len(keep), 65536 if limits["open_files"] < 65536 else 1 << 20)
     if isolation != "none":

@@ -61,7 +61,10 @@ def load(job: dict[str, Any], side: Side) -> dict[str, Any]:
             module.__dict__[name] = importlib.import_module(of)
     sys.modules["solution"] = module
     sys.modules["pytest"] = pytest_words.module()
-    space: dict[str, Any] = {"__name__": "tests", **{k: v for k, v in module.__dict__.items() if k[:2] != "__"}}
+    space: dict[str, Any] = {
+        "__name__": "tests",
+        **{k: v for k, v in module.__dict__.items() if k[:2] != "__"},
+    }
     trusted: dict[str, Any] = {"__name__": "prompt"}
     try:
         exec(compile(job["trusted"], "prompt.py", "exec"), trusted)
@@ -106,7 +109,9 @@ def _found(name: str, value: Any, space: dict[str, Any]) -> list[Test]:
         return [(f"{name}.{each}", functools.partial(_unittest, value, each)) for each in names]
     if isinstance(value, type) and name.startswith("Test"):
         names = [each for each in vars(value) if each.startswith("test")]
-        return [test for each in names for test in pytest_words.cases(f"{name}.{each}", getattr(value(), each))]
+        return [
+            test for each in names for test in pytest_words.cases(f"{name}.{each}", getattr(value(), each))
+        ]
     if name.startswith("test") and callable(value) and not isinstance(value, type):
         return pytest_words.cases(name, value)
     return []

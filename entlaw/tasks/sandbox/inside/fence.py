@@ -39,7 +39,9 @@ def close(paths: list[str], tmp: str) -> None:
     if version < 3:
         raise SetupError(f"landlock: version {version} of the kernel is too old, 3 is needed")
     files = ALL_FILE_RIGHTS[min(version, 5)]
-    rules = (ctypes.c_uint64 * 3)(files, ALL_NETWORK if version >= 4 else 0, ALL_SCOPES if version >= 6 else 0)
+    rules = (ctypes.c_uint64 * 3)(
+        files, ALL_NETWORK if version >= 4 else 0, ALL_SCOPES if version >= 6 else 0
+    )
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = kernel.syscall("landlock_create_ruleset", CREATE, ctypes.byref(rules), size, 0)
     for path in paths:

@@ -63,9 +63,7 @@ def bind_readonly(source: str, target: str) -> None:
     at_cwd, size = -100, ctypes.sizeof(attributes)
     path = ctypes.c_char_p(os.fsencode(target))
     try:
-        syscall(
-            "mount_setattr", MOUNT_SETATTR, at_cwd, path, AT_RECURSIVE, ctypes.byref(attributes), size
-        )
+        syscall("mount_setattr", MOUNT_SETATTR, at_cwd, path, AT_RECURSIVE, ctypes.byref(attributes), size)
     except SetupError:  # before Linux 5.12: the top mount alone, with the flags that may not be taken away
         kept = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC)
         mount(None, target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | kept)

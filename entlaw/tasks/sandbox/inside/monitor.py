@@ -73,7 +73,9 @@ class _Watch:
         pipes = {name: os.pipe() for name in self.got if name != "report" or self.spec["role"] == "checker"}
         base = tree.own_memory()
         if os.fork() == 0:
-            self._become_child({name: ends[1] for name, ends in pipes.items()}, [e[0] for e in pipes.values()])
+            self._become_child(
+                {name: ends[1] for name, ends in pipes.items()}, [e[0] for e in pipes.values()]
+            )
         for _, end in pipes.values():
             os.close(end)
         for name in ("payload", "link_in", "link_out"):
@@ -225,7 +227,14 @@ def _say(fd: int, **facts: Any) -> None:
 def _bubblewrap(spec: dict[str, Any], fds: dict[str, int]) -> None:
     """Become ``bwrap``, which runs :func:`first` in a fresh interpreter."""
     size = spec["limits"]["tmp_mb"] << 20
-    words = [spec["bwrap"], "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--clearenv"]
+    words = [
+        spec["bwrap"],
+        "--unshare-all",
+        "--unshare-user",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+    ]
     words += ["--uid", str(rooms.NOBODY), "--gid", str(rooms.NOBODY), "--cap-drop", "ALL", "--dev", "/dev"]
     for path in (*spec["paths"], *spec["own_paths"]):
         if os.path.islink(path):

@@ -120,11 +120,15 @@ def _short(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-def success(result: Any, args: Sequence[Any], before: Sequence[bytes | None], encode: Callable[[Any], bytes]) -> list[Any]:
+def success(
+    result: Any, args: Sequence[Any], before: Sequence[bytes | None], encode: Callable[[Any], bytes]
+) -> list[Any]:
     """The answer to a call: the result, or the number of the argument it is, and the arguments that it changed."""
     same = next((i for i, a in enumerate(args) if a is result and isinstance(a, CHANGEABLE)), -1)
     changed = [
-        [i, arg] for i, (arg, old) in enumerate(zip(args, before, strict=True)) if old is not None and encode(arg) != old
+        [i, arg]
+        for i, (arg, old) in enumerate(zip(args, before, strict=True))
+        if old is not None and encode(arg) != old
     ]
     return ["value", None if same >= 0 else result, same, changed]
 

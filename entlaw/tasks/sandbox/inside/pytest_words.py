@@ -97,7 +97,8 @@ def cases(name: str, test: Any) -> list[tuple[str, Callable[[], Any]]]:
     """A test function, or one for each of its parameters' values."""
     rows = getattr(test, "_entlaw_rows", [{}])
     return [
-        (name if rows == [{}] else f"{name}[{i}]", functools.partial(test, **row)) for i, row in enumerate(rows)
+        (name if rows == [{}] else f"{name}[{i}]", functools.partial(test, **row))
+        for i, row in enumerate(rows)
     ]
 
 
@@ -112,6 +113,13 @@ def _fail(reason: str = "") -> None:
 def module() -> types.ModuleType:
     """What ``import pytest`` gives."""
     made = types.ModuleType("pytest")
-    words = {"raises": raises, "approx": Approx, "mark": _Marks(), "skip": _skip, "fail": _fail, "main": lambda *_: 0}
+    words = {
+        "raises": raises,
+        "approx": Approx,
+        "mark": _Marks(),
+        "skip": _skip,
+        "fail": _fail,
+        "main": lambda *_: 0,
+    }
     made.__dict__.update(words)
     return made

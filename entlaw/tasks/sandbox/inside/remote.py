@@ -181,7 +181,9 @@ def _describe(obj: Any) -> str | None:
 
 
 def _has_attributes(obj: Any) -> bool:
-    return not isinstance(obj, type | types.FunctionType | types.MethodType | types.ModuleType | types.BuiltinFunctionType)
+    return not isinstance(
+        obj, type | types.FunctionType | types.MethodType | types.ModuleType | types.BuiltinFunctionType
+    )
 
 
 def _builtin_error(name: Any) -> type[Exception] | None:
