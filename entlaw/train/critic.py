@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from entlaw.train.batch import Batch
+from entlaw.train.failure import require_finite
 from entlaw.train.losses import masked_mean
 from entlaw.train.policy import LanguageModel
 
@@ -20,7 +21,8 @@ class Critic(nn.Module):
         self.policy = policy.trainable_copy()
         self.body = self.policy.model
         weight = self.body.get_output_embeddings().weight
-        self.body.get_output_embeddings().requires_grad_(False)  # a critic has no use for the vocabulary
+        if weight is not self.body.get_input_embeddings().weight:  # tied, it is what the body reads with
+            weight.requires_grad_(False)  # a critic has no use for the vocabulary
         self.head = nn.Linear(weight.shape[1], 1, device=weight.device, dtype=weight.dtype)
         nn.init.zeros_(self.head.weight)  # every state starts at value 0, whatever the body says
         nn.init.zeros_(self.head.bias)
@@ -63,7 +65,13 @@ def update(
     micro_batch: int,
     grad_clip: float,
 ) -> dict[str, float]:
-    """One optimiser step on a mini-batch that carries ``value_BT`` and ``return_BT``; token-mean loss."""
+    """One optimiser step on a mini-batch that carries ``value_BT`` and ``return_BT``; token-mean loss.
+
+    Raises
+    ------
+    TrainingFailed
+        The gradient is not finite; no weight was changed by it.
+    """
     assert batch.value_BT is not None and batch.return_BT is not None
     tokens = batch.mask_BT.sum().clamp(min=1)
     optimizer.zero_grad()
@@ -79,5 +87,6 @@ def update(
             share = part.mask_BT.sum() / tokens
             clipped += float(masked_mean(metrics["critic/clipped"], part.mask_BT) * share)
     norm = nn.utils.clip_grad_norm_(critic.parameters(), grad_clip or float("inf"))
+    require_finite("critic", norm, batch)
     optimizer.step()
     return {"critic/loss": total, "critic/grad_norm": float(norm), "critic/clipfrac": clipped}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from entlaw.train.batch import Batch
+from entlaw.train.failure import require_finite
 from entlaw.train.policy import LanguageModel
 
 
@@ -43,18 +44,27 @@ def update(
     micro_batch: int,
     grad_clip: float,
 ) -> dict[str, float]:
-    """One optimiser step of the reward model on a mini-batch with known outcomes."""
-    assert batch.ref_log_prob_BT is not None and batch.correct_B is not None
+    """One optimiser step of the reward model on a mini-batch with known outcomes.
+
+    The outcomes are the rewards that are optimised: with random rewards, the truth must not leak in here.
+
+    Raises
+    ------
+    TrainingFailed
+        The gradient is not finite; no weight was changed by it.
+    """
+    assert batch.ref_log_prob_BT is not None and batch.reward_B is not None
     optimizer.zero_grad()
     total = hits = 0.0
     for _, part in batch.pieces(micro_batch):
-        assert part.ref_log_prob_BT is not None and part.correct_B is not None
+        assert part.ref_log_prob_BT is not None and part.reward_B is not None
         log_prob_BT = model.score(part, temperature).log_prob_BT
         reward_BT = process_reward(log_prob_BT, part.ref_log_prob_BT, part.mask_BT, beta)
-        loss = outcome_loss(reward_BT, part.correct_B.to(reward_BT.dtype)).sum() / len(batch)
+        loss = outcome_loss(reward_BT, part.reward_B.to(reward_BT.dtype)).sum() / len(batch)
         loss.backward()
         total += float(loss.detach())
-        hits += float(((reward_BT.sum(-1) > 0) == (part.correct_B > 0.5)).sum())
+        hits += float(((reward_BT.sum(-1) > 0) == (part.reward_B > 0.5)).sum())
     norm = nn.utils.clip_grad_norm_(model.model.parameters(), grad_clip or float("inf"))
+    require_finite("reward model", norm, batch)
     optimizer.step()
     return {"prime/loss": total, "prime/accuracy": hits / len(batch), "prime/grad_norm": float(norm)}
