@@ -35,6 +35,8 @@ class Trainer:
         The trained policy; the frozen base policy where a penalty or PRIME needs it; PPO's critic; PRIME's model.
     drawn : int
         Training problems taken from the task's stream so far.
+    too_long : int
+        Of those drawn for the last rollout, how many had a prompt that does not fit.
     entropy_coeff : float
         Of the entropy bonus; moves when it is adaptive.
     """
@@ -48,13 +50,17 @@ class Trainer:
         self.reference = base.frozen_copy() if controls.kl_coef or is_prime else None
         self.critic = value.Critic(base) if algorithm.name == "ppo" else None
         self.process = base.trainable_copy() if is_prime else None
+        # Only models in training mode checkpoint their activations; nothing else depends on it (no dropout).
+        for model in (self.critic, self.process.model if self.process is not None else None):
+            if model is not None:
+                model.train()
         self.engine: Engine = engine or HFEngine(base)
         self.optimizers = {"policy": self._adamw(base.model.parameters(), recipe.optimizer.lr)}
         if self.critic is not None:
             self.optimizers["critic"] = self._adamw(self.critic.parameters(), recipe.critic.lr)
         if self.process is not None:
             self.optimizers["process"] = self._adamw(self.process.model.parameters(), recipe.prime.lr)
-        self.drawn = self.updates = self.idle_steps = 0
+        self.drawn = self.updates = self.idle_steps = self.too_long = 0
         self.entropy_coeff = controls.entropy_coeff
         self.longest_prompt = recipe.rollout.max_prompt_tokens or base.context - recipe.rollout.max_tokens
         if self.longest_prompt < 1:
@@ -75,6 +81,8 @@ class Trainer:
         self.policy.model.train()
         batch, levels = self.collect(t, clock)
         record = measure.rollout_record(batch, levels)
+        if self.too_long:
+            record["train/dropped_prompts"] = float(self.too_long)
 
         rows = self.learning_rows(batch)
         n_groups = len(torch.unique(batch.group_B))
@@ -121,6 +129,7 @@ class Trainer:
         )  # fmt: skip
         parts: list[Batch] = []
         problems: list[Problem] = []
+        self.too_long = 0
         for refill in range(1 + recipe.algorithm.max_refills):
             drawn = self.draw(rollout.prompts)
             part = self.engine.generate([p.prompt for p in drawn], sampling, [recipe.run.seed, 1, t, refill])
@@ -145,7 +154,11 @@ class Trainer:
             self.drawn += len(problems)
             looked += len(problems)
             lengths = encode(self.policy, [p.prompt for p in problems])[1].sum(1).tolist()
-            found += [p for p, length in zip(problems, lengths, strict=True) if length <= self.longest_prompt]
+            fitting = [
+                p for p, length in zip(problems, lengths, strict=True) if length <= self.longest_prompt
+            ]
+            found += fitting
+            self.too_long += len(problems) - len(fitting)
             if looked > 100 * n:
                 raise UsageError(
                     f"of {looked} prompts only {len(found)} are no longer than {self.longest_prompt} tokens",
