@@ -43,9 +43,10 @@ def save_trainer(trainer: Trainer, extra: dict[str, Any], folder: Path) -> None:
 def load_trainer(trainer: Trainer, folder: Path, settings: Policy) -> dict[str, Any]:
     """Put a saved state into a trainer of the same recipe; returns the caller's ``extra``."""
     with quiet():
-        saved = load(folder / "policy", settings, trainer.policy.device)
+        # By way of the CPU: a second copy of everything would not fit on the device that holds the first.
+        saved = load(folder / "policy", settings, torch.device("cpu"))
     trainer.policy.model.load_state_dict(saved.model.state_dict())
-    state = torch.load(folder / "state.pt", map_location=trainer.policy.device, weights_only=True)
+    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
     for name, optimizer in trainer.optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])
     if trainer.critic is not None:
