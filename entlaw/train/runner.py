@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ from entlaw.train.schema import Recipe
 from entlaw.train.schema import Task as TaskSettings
 from entlaw.train.signals import StopRequest, stop_on_signals
 from entlaw.train.sinks import Sink, sinks_of
+
+_ELSEWHERE = "choose another folder with -o"
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,12 @@ def train(
     """
     for finding in check(recipe):
         on_finding(finding)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the run's folder cannot be made: {error.strerror or error}", where=str(folder), hint=_ELSEWHERE
+        ) from error
     with _alone(folder), _threads(recipe.run.threads), stop_on_signals() as stop:
         run = _Run(recipe, folder, resume, progress, on_record, on_finding, sinks)
         try:
@@ -121,16 +129,16 @@ class _Run:
         self.start, self.spent = time.perf_counter(), 0.0
         self.done = 0
         self.last: dict[str, float] = {}
-        newest = _prepare(recipe, folder, resume, on_finding)
-        self.trainer = Trainer(
-            recipe,
-            build_task(recipe.task),
-            base_policy(recipe, folder, device_of(recipe.run.device), progress),
-        )
-        v = recipe.validation
-        self.problems = self.trainer.task.validation(v.problems, v.seed) if v.every else []
-        self.metrics, self.resumed = self._open(newest)
+        task, v = build_task(recipe.task), recipe.validation
+        try:
+            self.problems = task.validation(v.problems, v.seed) if v.every else []
+        except ValueError as error:
+            raise UsageError(str(error), where="recipe", hint="lower validation.problems") from error
         self.sinks = (*sinks, *sinks_of(recipe, folder))
+        newest = _prepare(recipe, folder, resume, on_finding)
+        base = base_policy(recipe, folder, device_of(recipe.run.device), progress)
+        self.trainer = Trainer(recipe, task, base)
+        self.metrics, self.resumed = self._open(newest)
         self.describe()
 
     def _open(self, newest: Path | None) -> tuple[MetricsFile, bool]:
@@ -258,12 +266,14 @@ def _prepare(
     """Check the folder against what is wanted; returns the checkpoint to go on from."""
     kept = folder / "recipe.toml"
     if not resume:
-        if kept.exists() or (folder / "metrics.jsonl").exists():
+        if _has_records(folder):
             raise UsageError(
                 "the folder holds a run already",
                 where=str(folder),
                 hint=f"go on with it by `entlaw train --resume {folder}`, or choose another folder with -o",
             )
+        if kept.exists():  # an earlier start failed before its first record, with a recipe of its own
+            shutil.rmtree(folder / "base", ignore_errors=True)
         kept.write_text(recipes.to_toml(recipe))
         return None
     if not kept.exists():
@@ -287,18 +297,32 @@ def _prepare(
     return newest.path
 
 
+def _has_records(folder: Path) -> bool:
+    """Whether a run in a folder has got so far that something would be lost with it."""
+    metrics = folder / "metrics.jsonl"
+    return (metrics.exists() and metrics.stat().st_size > 0) or any(folder.glob("checkpoint-*"))
+
+
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Nobody else trains into this folder meanwhile; the lock dies with the process."""
-    with open(folder / ".lock", "w") as handle:
+    try:
+        handle = open(folder / ".lock", "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UsageError(
+            f"nothing can be written here: {error.strerror or error}", where=str(folder), hint=_ELSEWHERE
+        ) from error
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UsageError(
                 "another process is training into this folder",
                 where=str(folder),
-                hint="wait for it, or choose another folder with -o",
+                hint=f"wait for it, or {_ELSEWHERE}",
             ) from error
+        except OSError:
+            pass  # a file system without locks
         yield
 
 

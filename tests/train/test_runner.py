@@ -146,6 +146,36 @@ def test_a_run_is_not_overwritten(tmp_path):
     assert records(tmp_path / "a") == before
 
 
+def test_a_start_that_failed_does_not_block_the_folder(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    other = replace(SMALL, policy=Policy(size="xs", seed=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Trainer, "__init__", killed)  # after its base policy was put into the folder
+        with pytest.raises(KeyboardInterrupt):
+            runner.train(other, tmp_path / "a")
+    assert (tmp_path / "a" / "base").is_dir()
+    runner.train(SMALL, tmp_path / "a")  # the recipe put right; its own base policy, not that of before
+    runner.train(SMALL, tmp_path / "b")
+    assert records(tmp_path / "a") == records(tmp_path / "b")
+
+
+@pytest.mark.parametrize("below", ["file", "file/a"])
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be made") as error:
+        runner.train(SMALL, tmp_path / below)
+    assert "-o" in error.value.hint
+
+
+def test_too_few_held_out_problems_are_told_before_anything_is_computed(tmp_path):
+    few = replace(SMALL, task=Task(operations=(1,), operators="+"), validation=Validation(problems=17))
+    with pytest.raises(UsageError, match="fewer than 17 different problems") as error:
+        runner.train(few, tmp_path / "a")
+    assert "validation.problems" in error.value.hint and not (tmp_path / "a" / "base").exists()
+
+
 def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):
     runner.train(SMALL, tmp_path / "a")
     changed = replace(SMALL, loss=replace(SMALL.loss, clip_ratio_high=0.28))
@@ -197,6 +227,7 @@ def test_prompts_that_do_not_fit_are_left_out_and_none_at_all_is_said(tmp_path):
     assert runner.train(replace(some, run=Run(steps=1)), tmp_path / "a").status == "finished"
     levels = {k for r in records(tmp_path / "a") for k in r if k.startswith("reward/level_")}
     assert levels <= {"reward/level_2", "reward/level_3"} and levels
+    assert records(tmp_path / "a")[1]["train/dropped_prompts"] > 0
     with pytest.raises(UsageError, match="no longer than 3 tokens"):
         runner.train(replace(SMALL, rollout=replace(SMALL.rollout, max_prompt_tokens=3)), tmp_path / "b")
 
