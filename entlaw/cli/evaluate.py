@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,10 +43,13 @@ def evaluate(
     json: JsonFlag = False,
 ) -> int:
     """Evaluate a policy on held-out problems."""
-    limits = (("--problems", problems, 1), ("--samples", samples, 1), ("--temperature", temperature, 0))
+    limits = (
+        ("--problems", problems, 1), ("--samples", samples, 1), ("--temperature", temperature, 0),
+        ("--max-tokens", 1 if max_tokens is None else max_tokens, 1), ("--seed", seed, 0),
+    )  # fmt: skip
     for name, value, least in limits:
-        if value < least:
-            raise UsageError(f"{name} {value:g} is below {least}")
+        if not least <= value < math.inf:
+            raise UsageError(f"{name} {value:g} is not a finite number of at least {least}")
     if not 0 < top_p <= 1:
         raise UsageError(f"--top-p {top_p:g} is not in (0, 1]")
     need_torch()

@@ -125,7 +125,7 @@ def need_torch() -> None:
 
 def _new_folder(recipe: Path | None) -> Path:
     """``train-NAME``, numbered on when it is taken."""
-    stem = f"train-{recipe.stem if recipe else 'arithmetic'}"
+    stem = f"train-{recipe.name.removesuffix('.toml') if recipe else 'arithmetic'}"
     for i in range(1, 10_000):
         folder = Path(stem if i == 1 else f"{stem}-{i}")
         if not folder.exists():

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from entlaw.cli import train as train_command
 from entlaw.cli.app import run
 from entlaw.train import recipe as recipes
 
@@ -110,6 +112,18 @@ def test_eval_of_a_run_a_checkpoint_and_a_model_agree(trained, tmp_path, capsys)
     assert "mean@1" in capsys.readouterr().out
 
 
+def test_a_new_folder_has_the_whole_name_of_its_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for recipe, expected in (
+        ("qwen2.5-7b-grpo", "train-qwen2.5-7b-grpo"),
+        ("a/b.1.toml", "train-b.1"),
+        (None, "train-arithmetic"),
+    ):
+        assert train_command._new_folder(recipe and Path(recipe)) == Path(expected)
+    (tmp_path / "train-arithmetic").mkdir()
+    assert train_command._new_folder(None) == Path("train-arithmetic-2")
+
+
 def test_print_recipe_can_be_used_again(tmp_path, capsys):
     assert run(["train", "--set", "loss.clip_ratio_high=0.28", "--print-recipe"]) == 0
     (tmp_path / "r.toml").write_text(capsys.readouterr().out)
@@ -131,6 +145,9 @@ BAD = {
     "resume nothing": (["train", "--resume", "nowhere"], 2, "no run to go on with"),
     "no such device": (["train", "--set", "run.device=cuda:9"], 2, "run.device"),
     "eval nothing": (["eval", "./nowhere"], 3, "no such folder"),
+    "eval no tokens": (["eval", "nowhere", "--max-tokens", "0"], 2, "--max-tokens"),
+    "eval negative seed": (["eval", "nowhere", "--seed", "-1"], 2, "--seed"),
+    "eval no temperature": (["eval", "nowhere", "--temperature", "nan"], 2, "--temperature"),
     "eval no samples": (["eval", "nowhere", "--samples", "0"], 2, "--samples"),
     "eval top-p": (["eval", "nowhere", "--top-p", "1.5"], 2, "--top-p"),
 }  # fmt: skip
