@@ -30,7 +30,7 @@ class Batch:
     correct_B: Tensor | None = None
     """Verifiable score of each response, fraction in [0, 1]."""
     reward_B: Tensor | None = None
-    """What is optimised; differs from ``correct_B`` in controls and with a penalty in the reward."""
+    """What is optimised, a KL penalty in the reward not yet taken off; differs from ``correct_B`` in controls."""
     log_prob_BT: Tensor | None = None
     """Of the rollout policy, at the rollout temperature."""
     entropy_BT: Tensor | None = None

@@ -167,7 +167,7 @@ def load(path: str | Path, settings: PolicySettings, device: torch.device) -> La
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # the libraries behind it raise what they like, bare Exception included
         missing = SourceNotFound if not Path(where).exists() else UnreadableSource
         raise missing(
             "no tokenizer can be loaded from here",
@@ -177,7 +177,7 @@ def load(path: str | Path, settings: PolicySettings, device: torch.device) -> La
         ) from error
     try:
         model = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, settings.dtype))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:
         raise UnreadableSource(
             "no causal language model can be loaded from here",
             where=where,
@@ -186,8 +186,22 @@ def load(path: str | Path, settings: PolicySettings, device: torch.device) -> La
         ) from error
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    _without_dropout(model)
     model.to(device)  # type: ignore[arg-type]  # transformers wraps the method without its type
     return wrap(model, tokenizer, settings.autocast, where)
+
+
+def _without_dropout(model: PreTrainedModel) -> None:
+    """Switch off what makes a model in training mode random.
+
+    With it the ratio to the rollout policy would not be 1 before the first update, and a resumed run would not repeat.
+    """
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and ("drop" in name or "jitter" in name):
+                setattr(module, name, 0.0)
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def wrap(

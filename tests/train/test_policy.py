@@ -12,6 +12,7 @@ import torch
 from entlaw.errors import SourceNotFound, UnreadableSource, UsageError
 from entlaw.train import ladder, policy
 from entlaw.train.batch import Batch, concatenate
+from entlaw.train.critic import Critic
 from entlaw.train.schema import Policy
 from tests.train.common import tiny_batch, tiny_policy
 
@@ -176,3 +177,41 @@ def test_a_batch_has_no_field_that_rows_forgets():
     part = full.rows(torch.tensor([2, 0]))
     for name in Batch.__dataclass_fields__:
         assert torch.equal(getattr(part, name), getattr(full, name)[[2, 0]])
+
+
+def foreign(folder, tied=True):
+    """A GPT-2: dropout everywhere, tied embeddings."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = ladder.build_tokenizer()
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=64, eos_token_id=end, bos_token_id=end,
+        pad_token_id=tokenizer.pad_token_id, tie_word_embeddings=tied,
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_with_dropout_scores_the_same_every_time(tmp_path):
+    lm = load(foreign(tmp_path))
+    batch = tiny_batch(lm)
+    lm.model.train()
+    with torch.no_grad():
+        assert torch.equal(lm.score(batch).log_prob_BT, lm.score(batch).log_prob_BT)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_critics_input_embedding_learns_and_its_idle_head_does_not(tmp_path, tied):
+    body = Critic(load(foreign(tmp_path, tied))).body
+    assert body.get_input_embeddings().weight.requires_grad
+    assert body.get_output_embeddings().weight.requires_grad == tied
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_damaged_file_is_told(tmp_path, name):
+    file = saved(tmp_path) / name
+    file.write_bytes(b'{"version": "1.0", "model": 7}' if name.endswith("json") else file.read_bytes()[:100])
+    with pytest.raises(UnreadableSource, match="can be loaded from here"):
+        load(tmp_path)
