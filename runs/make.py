@@ -55,7 +55,7 @@ METHODS: dict[str, Settings] = {
     "reinforce": {"algorithm.name": "reinforce"},
     "reinforce-pp": {"algorithm.name": "reinforce_plus_plus"},
     "ppo": {"algorithm.name": "ppo"},
-    "prime": {"algorithm.name": "prime", "prime.lr": 6e-4},  # twice the policy's, as in the paper
+    "prime": {"algorithm.name": "prime"},
     "clip-higher": {"loss.clip_ratio_high": 0.28},
     "clip-cov": {"controls.clip_cov.ratio": 0.01},
     "kl-cov": {"controls.kl_cov.ratio": 0.02},
@@ -68,7 +68,7 @@ ONCE: dict[str, Settings] = {
     **{f"kl-cov-{r:g}": {"controls.kl_cov.ratio": r} for r in (0.002, 0.1)},
     "clip-cov-authors": {"controls.clip_cov.ratio": 0.01, "controls.reference_code": True},
     "kl-cov-authors": {"controls.kl_cov.ratio": 0.02, "controls.reference_code": True},
-    "prime-slow-reward-model": {"algorithm.name": "prime"},  # at a third of the policy's learning rate
+    "prime-slow-reward-model": {"algorithm.name": "prime", "prime.lr": 1e-4},  # a third of the policy's
     "entropy-target-0.3": {"controls.entropy_target": 0.3},
     "high-entropy-tokens": {"controls.high_entropy_share": 0.2},
     "random-reward": {"task.reward": "random"},
@@ -125,7 +125,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="*", help="glob of names")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=2,
+        choices=range(1, 65),
+        metavar="N",
+        help="runs at a time, one thread each",
+    )
     parser.add_argument(
         "--table",
         action="store_true",
@@ -142,10 +149,17 @@ def main() -> int:
     print(f"{len(todo)} runs, about {seconds / 60:.0f} minutes at {args.jobs} a time", flush=True)
     start, problems = time.perf_counter(), []
     with ThreadPoolExecutor(args.jobs) as pool:
-        for i, (name, problem) in enumerate(zip(todo, pool.map(train, todo, todo.values()), strict=True), 1):
-            took = time.perf_counter() - start
-            print(f"{i}/{len(todo)} {name}: {problem or 'done'}, {took / 60:.1f} minutes so far", flush=True)
-            problems += [problem] if problem else []
+        try:
+            results = zip(todo, pool.map(train, todo, todo.values()), strict=True)
+            for i, (name, problem) in enumerate(results, 1):
+                took = time.perf_counter() - start
+                print(
+                    f"{i}/{len(todo)} {name}: {problem or 'done'}, {took / 60:.1f} minutes so far", flush=True
+                )
+                problems += [problem] if problem else []
+        except KeyboardInterrupt:  # the trainings were interrupted too, and have saved; start no others
+            pool.shutdown(cancel_futures=True)
+            return 130
     return 1 if problems else 0
 
 

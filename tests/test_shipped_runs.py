@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import importlib.util
 import json
@@ -67,7 +68,12 @@ class TestShippedRun:
             f"{key}={value if isinstance(value, str) else json.dumps(value)}"
             for key, value in MAKE.runs()[folder.name].items()
         ]
-        assert recipes.from_dict(info(folder)["recipe"]) == recipes.load(None, overrides)
+        made, now = recipes.from_dict(info(folder)["recipe"]), recipes.load(None, overrides)
+        if (
+            made.algorithm.name != "prime"
+        ):  # its settings do nothing there, and their defaults have changed since
+            made = dataclasses.replace(made, prime=now.prime)
+        assert made == now
 
     def test_it_says_what_it_is(self, folder):
         told = info(folder)

@@ -13,6 +13,7 @@ from torch import Tensor
 from entlaw.dynamics.covariance import group_covariance, token_covariance, top_share_means
 from entlaw.train.batch import Batch
 from entlaw.train.estimate import group_accuracy
+from entlaw.train.losses import kl_penalty
 
 Record = dict[str, float]
 
@@ -67,6 +68,8 @@ def update_record(kept: Batch, levels: Sequence[str], shares: Sequence[float]) -
         "actor/entropy_kept_response_mean": response_mean(kept.entropy_BT, mask_BT),
         "cov/mean": token_mean(covariance_BT, mask_BT),
     }
+    if kept.ref_log_prob_BT is not None:
+        record["actor/ref_kl"] = token_mean(kl_penalty(kept.log_prob_BT, kept.ref_log_prob_BT, "k3"), mask_BT)
     for share, value in top_share_means(covariance_BT, mask_BT, shares).items():
         record[f"cov/top_{share:g}"] = value
     log_prob_BT, mask = kept.log_prob_BT.double(), mask_BT.double()

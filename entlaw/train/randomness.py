@@ -10,10 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-Purpose = Literal["sampling", "order", "selection", "reward", "validation", "evaluation", "warmup", "weights"]
-_CODE: dict[str, int] = {
-    "sampling": 1, "order": 2, "selection": 3, "reward": 4, "validation": 5, "evaluation": 6, "warmup": 7, "weights": 8,
-}  # fmt: skip
+Purpose = Literal["order", "selection", "reward", "warmup"]
+# 1 and 5 are the sampling of rollouts and of evaluations (entlaw.train.rollout).
+_CODE: dict[str, int] = {"order": 2, "selection": 3, "reward": 4, "warmup": 7}
 
 
 def numpy_generator(seed: int, purpose: Purpose, *counters: int) -> np.random.Generator:

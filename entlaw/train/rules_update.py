@@ -107,15 +107,15 @@ def kl_cov(r: Recipe) -> Iterator[Finding]:
     if kl.penalty == "k1":
         yield Finding(
             "kl-cov-k1", "warning", "controls.kl_cov.penalty = k1",
-            "its gradient does not depend on how far the policy has moved: a constant push down of the chosen tokens, "
+            "its gradient does not depend on how far the policy has moved: a constant push up of the chosen tokens, "
             "on the first mini-batch too, not a pull back to the rollout policy",
             "take abs (the authors' code), k2 or k3",
         )  # fmt: skip
     elif updates == 1:
         yield Finding(
             "kl-cov-on-policy", "warning", "KL-Cov with one update a rollout",
-            f"the policy still is the rollout policy, where the gradient of the {kl.penalty} penalty is zero (but for "
-            "rounding): this run trains as if KL-Cov were off",
+            f"the policy still is the rollout policy, where the gradient of the {kl.penalty} penalty is zero: "
+            "this run trains as if KL-Cov were off",
             "set loss.mini_batches or loss.epochs above 1 (the paper: 8 mini-batches)", 0.0,
         )  # fmt: skip
     else:

@@ -34,7 +34,7 @@ from entlaw.train.rollout import Sampling
 from entlaw.train.rules import check
 from entlaw.train.schema import Recipe
 from entlaw.train.schema import Task as TaskSettings
-from entlaw.train.signals import StopRequest, stop_on_signals
+from entlaw.train.signals import STOPPING, StopRequest, stop_on_signals
 from entlaw.train.sinks import Sink, sinks_of
 
 _ELSEWHERE = "choose another folder with -o"
@@ -103,7 +103,8 @@ def train(
         raise UsageError(
             f"the run's folder cannot be made: {error.strerror or error}", where=str(folder), hint=_ELSEWHERE
         ) from error
-    with _alone(folder), _threads(recipe.run.threads), stop_on_signals() as stop:
+    heard = stop_on_signals(lambda: on_finding(STOPPING))
+    with _alone(folder), _threads(recipe.run.threads), heard as stop:
         run = _Run(recipe, folder, resume, progress, on_record, on_finding, sinks)
         try:
             return run.go(stop)

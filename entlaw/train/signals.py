@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from entlaw.findings import Finding
+
+
+STOPPING = Finding(
+    "stopping",
+    "warning",
+    "stopping after this step",
+    "so that nothing that was done is lost",
+    "once more to stop at once; the last checkpoint stays",
+)
 
 
 class StopRequest:
@@ -25,14 +36,18 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Catch SIGINT and SIGTERM for the time of a run; outside the main thread nothing is caught."""
+def stop_on_signals(on_request: Callable[[], None] = lambda: None) -> Iterator[StopRequest]:
+    """Catch SIGINT and SIGTERM for the time of a run; outside the main thread nothing is caught.
+
+    ``on_request`` is called when the first one comes, to tell that it was heard.
+    """
     request = StopRequest()
 
     def ask(number: int, frame: FrameType | None) -> None:
         if request:
             raise KeyboardInterrupt
         request.signal_number = number
+        on_request()
 
     if threading.current_thread() is not threading.main_thread():
         yield request

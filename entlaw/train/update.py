@@ -100,6 +100,7 @@ def backward(
         part_loss, metrics = objective(
             scores, part, here, loss, controls,
             entropy_coeff=entropy_coeff, tokens=tokens, responses=responses, norm_length=norm_length,
+            on_policy=on_policy,
         )  # fmt: skip
         part_loss.backward()
         share = float(part.mask_BT.sum()) / max(tokens, 1.0)
@@ -121,6 +122,7 @@ def objective(
     tokens: float,
     responses: float,
     norm_length: float,
+    on_policy: bool = False,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     """The loss of one micro-batch: policy loss, penalties, bonus. Micro-batches' losses add up to the mini-batch's."""
     assert batch.log_prob_BT is not None and batch.advantages_BT is not None
@@ -131,9 +133,12 @@ def objective(
         loss_BT = torch.where(choice.detached_BT, loss_BT.detach(), loss_BT)
     if choice.learning_BT is not None:
         loss_BT = loss_BT * choice.learning_BT
-    if choice.penalised_BT is not None:
-        kl = controls.kl_cov
-        pull_BT = losses.kl_penalty(scores.log_prob_BT, batch.log_prob_BT, kl.penalty)
+    kl = controls.kl_cov
+    # On policy only k1's pull has a gradient; left to rounding, that of |log ratio| would be noise of full size.
+    idle = on_policy and kl.penalty != "k1" and not controls.reference_code
+    if choice.penalised_BT is not None and not idle:
+        # Eq. 14's KL(pi_old || pi), estimated on samples of pi_old.
+        pull_BT = losses.kl_penalty(batch.log_prob_BT, scores.log_prob_BT, kl.penalty)
         loss_BT = loss_BT + kl.coef * torch.where(choice.penalised_BT, pull_BT, torch.zeros_like(pull_BT))
 
     def total(values_BT: Tensor) -> Tensor:

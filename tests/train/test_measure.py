@@ -55,6 +55,8 @@ def test_covariances_against_numpy(batch, levels):
     assert record["cov/mean"] == pytest.approx(np.cov(x, a, bias=True)[0, 1])
     each = np.sort((x - x.mean()) * (a - a.mean()))[::-1]
     assert record["cov/top_0.5"] == pytest.approx(each[: round(len(each) / 2)].mean())
+    d = np.concatenate(per_response(batch, batch.ref_log_prob_BT - batch.log_prob_BT))
+    assert record["actor/ref_kl"] == pytest.approx(np.mean(np.exp(d) - d - 1))
     mean_log = np.array([row.mean() for row in log_p])
     one = np.array([row[0] for row in advantage])
     group = batch.group_B.numpy()

@@ -302,6 +302,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, number
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert f"go on with: entlaw train --resume {tmp_path / 'a'}" in err
+    assert "stopping after this step" in err
     info = json.loads((tmp_path / "a" / "run.json").read_text())
     assert info["status"] == "stopped"
     steps = [r["step"] for r in records(tmp_path / "a")]

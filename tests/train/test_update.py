@@ -148,8 +148,25 @@ def test_kl_cov_does_nothing_strictly_on_policy(policy):
         with_it, metrics = run(policy, on_policy, Loss(), controls, on_policy=True)
         assert metrics["kl_cov/effective_ratio"] > 0.1
         assert torch.equal(with_it, without)
+        # Rounding apart, as between the scoring and the update of float32 models: still nothing.
+        rounded = replace(on_policy, log_prob_BT=on_policy.log_prob_BT * (1 + 1e-9))
+        with_it, _ = run(policy, rounded, Loss(), controls, on_policy=True)
+        without_it, _ = run(policy, rounded, Loss(), Controls(), on_policy=True)
+        assert torch.equal(with_it, without_it)
     k1, _ = run(policy, on_policy, Loss(), Controls(kl_cov=KlCov(ratio=0.2, penalty="k1")), on_policy=True)
     assert (k1 - without).abs().max() > 1e-4  # k1 always pulls, by a constant
+
+
+def test_kl_cov_estimates_the_divergence_of_the_paper():
+    """Eq. 14's KL(pi_old || pi): over tokens drawn from pi_old, k1's and k3's mean is that of the exact sum."""
+    from entlaw.train.losses import kl_penalty
+
+    generator = torch.Generator().manual_seed(0)
+    old, new = torch.randn(2, 6, generator=generator, dtype=torch.float64).log_softmax(-1)
+    exact = (old.exp() * (old - new)).sum()
+    for kind in ("k1", "k3"):
+        assert torch.allclose((old.exp() * kl_penalty(old, new, kind)).sum(), exact)
+        assert not torch.allclose((old.exp() * kl_penalty(new, old, kind)).sum(), exact)
 
 
 def test_clip_cov_acts_strictly_on_policy(policy):
