@@ -10,7 +10,6 @@ from types import FrameType
 
 from entlaw.findings import Finding
 
-
 STOPPING = Finding(
     "stopping",
     "warning",
