@@ -6,12 +6,11 @@ second cell that exchanges plain values with the program's (see ``docs/sandbox.m
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import secrets
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,16 +19,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from entlaw.errors import SandboxUnavailable, UsageError
 from entlaw.tasks.sandbox.limits import Isolation, Limits, Outcome, Test, Verdict
+from entlaw.tasks.sandbox.place import HERE, around, hidden, interpreter, python, readable
+from entlaw.tasks.sandbox.verdicts import exit_code, judge, judge_check, lines, read_report
 
 ORDER: tuple[Isolation, ...] = ("namespaces", "bwrap", "landlock")
-HERE = str(Path(__file__).parent)
-BOOT = f"import sys; sys.path.insert(0, {HERE!r}); from inside import zygote; sys.path.pop(0); zygote.main()"
-SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/nix/store")
+FIRST = "import colorsys, wave\nprint('here')"  # modules that nothing else has imported yet
 GRACE_S = 45.0  # beyond the wall-time limit: the cell's own monitor answers long before
 
 
@@ -86,8 +84,9 @@ class Sandbox:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        self.name = f"entlaw-sandbox-{os.getpid()}-{secrets.token_hex(4)}"  # seen in lists of processes
         self._packages = [os.path.realpath(p) for p in packages]
-        self._paths = readable(self._packages)
+        self._paths, self._holes = readable(self._packages), hidden(self._packages)
         self.isolation: Isolation = "none"
         try:
             self._choose(isolation)
@@ -116,9 +115,12 @@ class Sandbox:
         if self.isolation == "bwrap" and shutil.which("bwrap") is None:
             return "bubblewrap (bwrap) is not installed"
         try:
-            outcome = self.run("print('here')", limits=Limits(wall_s=60.0), expect="here")
+            outcome = self.run(FIRST, limits=Limits(wall_s=60.0), expect="here")
         except SandboxUnavailable as error:
             return error.why or error.what
+        if "ModuleNotFoundError" in outcome.stderr:
+            where = os.path.dirname(os.__file__)
+            return f"the user nobody, who takes root's place, cannot read this Python's library ({where})"
         return "" if outcome.passed else f"a first program did not run: {outcome.note or outcome.stderr}"
 
     def __enter__(self) -> Sandbox:
@@ -225,18 +227,21 @@ class Sandbox:
         ctl, leash = os.pipe(), os.pipe()
         hidden = _in_memory(json.dumps(payload).encode())
         fds = {"payload": hidden, "ctl": ctl[1], "leash": leash[0], **links}
-        spec = {
+        spec: dict[str, Any] = {
             "role": role,
             "isolation": self.isolation,
             "limits": asdict(limits),
             "paths": self._paths,
+            "holes": self._holes,
             "packages": self._packages,
             "where": tempfile.gettempdir(),
             "fds": list(fds),
         }
+        if self.isolation == "landlock":
+            spec["paths"], spec["folders"] = around(self._paths, self._holes)
         if self.isolation == "bwrap":
             own = [os.path.join(HERE, "inside"), interpreter()]
-            spec.update(bwrap=shutil.which("bwrap"), python=python(), own_paths=own)
+            spec |= {"bwrap": shutil.which("bwrap"), "python": python(), "own_paths": own}
         try:
             self._send(json.dumps(spec).encode(), list(fds.values()))
         except BaseException:
@@ -268,7 +273,7 @@ class Sandbox:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [*python(), str(theirs.fileno())],
+                [*python(), str(theirs.fileno()), self.name],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -311,10 +316,11 @@ class _Cell:
         finally:
             self.end()
         facts = json.loads(b"".join(parts) or b"{}")
-        if "setup" in facts or not facts:
+        if "ready" not in facts or "setup" in facts:
+            said = facts.get("err", "").strip().rpartition("\n")[2]
             raise SandboxUnavailable(
                 "a program could not be isolated, so it was not run",
-                why=facts.get("setup") or "its monitor was killed",
+                why=facts.get("setup") or said or "its monitor, or the tool that isolates, was ended",
             )
         for name in ("out", "err", "report"):
             facts[name] = facts[name].encode("latin-1").decode("utf-8", "replace")
@@ -327,81 +333,3 @@ def _in_memory(data: bytes) -> int:
     while view:
         view = view[os.write(fd, view) :]
     return fd
-
-
-def interpreter() -> str:
-    """This Python, without its virtual environment."""
-    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-
-
-def python() -> list[str]:
-    """A bare interpreter that loads the sandbox's other side."""
-    return [interpreter(), "-s", "-S", "-P", "-X", "utf8", "-c", BOOT]
-
-
-def readable(packages: Sequence[str]) -> list[str]:
-    """What programs can read: system libraries, the standard library, and the given folders. Parents come first."""
-    # of the interpreter itself, not of its virtual environment: that may lie in a project
-    libraries = [os.path.join(prefix, "lib") for prefix in (sys.base_prefix, sys.base_exec_prefix)]
-    found = {os.path.realpath(p) for p in (*libraries, os.path.dirname(os.__file__), *packages)} | set(SYSTEM)
-    return sorted(p for p in found if os.path.exists(p))
-
-
-def lines(text: str) -> list[str]:
-    """Text as compared: without blanks at line ends and empty lines at the end."""
-    return [line.rstrip() for line in text.rstrip().splitlines()]
-
-
-def exit_code(facts: dict[str, Any]) -> int | None:
-    """As the shell gives it."""
-    if "status" not in facts:
-        return None
-    code = os.waitstatus_to_exitcode(facts["status"])
-    return 128 - code if code < 0 else code
-
-
-def judge(facts: dict[str, Any], limits: Limits) -> tuple[Verdict, str]:
-    """Verdict and reason of one cell, its output not regarded."""
-    why = facts["why"]
-    if why and why != "leash":
-        return why, f"the limit on {'time' if why == 'timeout' else why} was reached"
-    code = exit_code(facts)
-    if code is None:
-        return "killed", "the first process of the sandbox was ended"
-    if code == 0:
-        return "exited", ""
-    last = facts["err"].rstrip().rpartition("\n")[2][:300]
-    if code in (128 + signal.SIGXCPU, 128 + signal.SIGKILL) and facts.get("cpu_s", 0.0) >= 0.9 * limits.cpu_s:
-        return "timeout", "the limit on CPU time was reached"
-    if code > 128:
-        with contextlib.suppress(ValueError):
-            return "killed", f"ended by {signal.Signals(code - 128).name}"
-    if last.startswith("MemoryError"):
-        return "memory", "the limit on memory was reached"
-    return "failed", last or f"exit code {code}"
-
-
-def read_report(facts: dict[str, Any]) -> dict[str, Any]:
-    """What the tests' cell reported; an empty report if it did not come to that."""
-    empty = {"loaded": False, "finished": False, "results": []}
-    return json.loads(facts["report"]) if facts["report"] and not facts["why"] else empty
-
-
-def judge_check(
-    facts: dict[str, Any], facts_tests: dict[str, Any], report: dict[str, Any], limits: Limits
-) -> tuple[Verdict, str]:
-    """Verdict and reason of a check, from both cells."""
-    verdict, note = judge(facts, limits)
-    if verdict not in ("exited", "failed") and facts["why"] != "leash":
-        return verdict, note
-    if exit_code(facts_tests) == 0 and report["finished"]:
-        failed = [why for _, right, why in report["results"] if not right]
-        if not failed and report["results"]:
-            return "passed", ""
-        note = failed[0] if failed else "there is no test"
-    else:
-        verdict, note = judge(facts_tests, limits)
-        if verdict == "timeout":
-            return verdict, "the tests ran out of time"
-        note = report.get("error") or note or "the tests did not run"
-    return ("memory" if note.startswith("MemoryError") else "failed"), note

@@ -7,17 +7,19 @@ from it values of built-in types, and the program sees arguments, never tests or
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 import sys
 import types
-from typing import Any
+from typing import Any, NoReturn
 
 from . import peer, wire
 
-SPECIAL = frozenset(
-    "__len__ __iter__ __next__ __getitem__ __setitem__ __delitem__ __bool__ __str__ __repr__ __float__ __int__"
-    " __enter__ __exit__ __eq__ __lt__ __le__ __gt__ __ge__ __add__ __sub__ __mul__ __truediv__ __neg__ __abs__".split()
-)
+SPECIAL = frozenset([
+    "__len__", "__iter__", "__next__", "__getitem__", "__setitem__", "__delitem__", "__bool__", "__str__", "__repr__",
+    "__float__", "__int__", "__enter__", "__exit__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__add__",
+    "__sub__", "__mul__", "__truediv__", "__neg__", "__abs__",
+])  # fmt: skip
 
 
 class Argument:
@@ -59,7 +61,7 @@ def describe(obj: Any) -> list[Any]:
     return ["function" if callable(obj) else "object", getattr(obj, "__name__", kind.__name__), []]
 
 
-def run(program: str, pipe: wire.Pipe) -> int:
+def run(program: str, pipe: wire.Pipe) -> NoReturn:
     """Run the program as a module called ``solution`` and serve calls until the other side has finished."""
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
@@ -100,10 +102,9 @@ def run(program: str, pipe: wire.Pipe) -> int:
         return Argument(other, number) if builtin is None else getattr(builtins, builtin)
 
     other = peer.Peer(pipe, serve, stand_in, describe)
-    try:
+    with contextlib.suppress(wire.WireError):
         other.serve_forever()
-    except wire.WireError:
-        os._exit(0)  # the tests are over; threads of the program do not keep it
+    os._exit(0)  # the tests are over; threads of the program do not keep it
 
 
 def special(obj: Any, name: str, args: list[Any]) -> Any:

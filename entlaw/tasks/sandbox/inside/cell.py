@@ -90,7 +90,7 @@ def _lock(spec: dict[str, Any], keep: dict[str, int], say: Any) -> None:
         if os.geteuid() == 0:
             os.setgroups([])
             rooms.become_nobody()
-        fence.close(spec["paths"], spec["tmp"])
+        fence.close(spec["paths"], spec["folders"], spec["tmp"])
     if isolation != "none":
         kernel.drop_capabilities()
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)

@@ -27,8 +27,8 @@ def abi() -> int:
     return kernel.syscall("landlock", CREATE, None, 0, 1)
 
 
-def close(paths: list[str], tmp: str) -> None:
-    """From here on the process reads ``paths`` and has ``tmp`` for itself; nothing else of the file system.
+def close(paths: list[str], folders: list[str], tmp: str) -> None:
+    """From here on the process reads ``paths``, lists ``folders``, has ``tmp`` for itself, and no other file.
 
     Raises
     ------
@@ -46,6 +46,8 @@ def close(paths: list[str], tmp: str) -> None:
     ruleset = kernel.syscall("landlock_create_ruleset", CREATE, ctypes.byref(rules), size, 0)
     for path in paths:
         _allow(ruleset, path, READ | LIST)
+    for path in folders:
+        _allow(ruleset, path, LIST)
     for path in DEVICES:
         _allow(ruleset, path, READ | WRITE)
     makes_special = 1 << 6 | 1 << 9 | 1 << 11  # character devices, sockets, block devices

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 from . import cell, kernel, rooms, tree
 
 EVERY_S = 0.05  # between two looks at the tree of processes
+SETUP_S = 30.0  # for isolation to be in place, on a machine that has much else to do
 
 
 def watch(spec: dict[str, Any], fds: dict[str, int]) -> None:
@@ -48,16 +48,29 @@ def watch(spec: dict[str, Any], fds: dict[str, int]) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a tree whose owner may have closed folders to itself."""
+    """Remove a tree, also one whose folders are closed, or nested more deeply than a path can say.
 
-    def open_up(_: Any, name: str, __: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(name), 0o700)
-            os.chmod(name, 0o700)
-            shutil.rmtree(name) if os.path.isdir(name) and not os.path.islink(name) else os.unlink(name)
-
-    shutil.rmtree(path, onerror=open_up)
-    shutil.rmtree(path, ignore_errors=True)
+    Inner folders are moved up before they are entered, so that no path gets long.
+    """
+    todo = [path]
+    moved = 0
+    with contextlib.suppress(OSError):
+        while todo:
+            folder = todo.pop()
+            os.chmod(folder, 0o700)
+            for name in os.listdir(folder):
+                inner = os.path.join(folder, name)
+                if os.path.isdir(inner) and not os.path.islink(inner):
+                    os.chmod(inner, 0o700)  # to move a folder is to write to it
+                    moved += 1
+                    up = os.path.join(path, f"entlaw-moved-{moved}")
+                    os.rename(inner, up)
+                    todo.append(up)
+                else:
+                    os.unlink(inner)
+            if folder != path:
+                os.rmdir(folder)
+        os.rmdir(path)
 
 
 class _Watch:
@@ -107,7 +120,8 @@ class _Watch:
         for fd in (*names, self.fds["leash"]):
             os.set_blocking(fd, False)
             poll.register(fd, select.POLLIN)
-        looked = started
+        began = looked = started
+        ready = False
         while True:
             for fd, _ in poll.poll(EVERY_S * 1000):
                 if fd == self.fds["leash"]:
@@ -118,9 +132,12 @@ class _Watch:
                     if names[fd] == "status":
                         return
             now = time.monotonic()
+            if not ready:  # the program's time begins when the program does
+                ready = bool(self.got["status"])
+                started = now
             if self.total > self.limits["output_kb"] << 10:
                 self.why = "output"
-            elif now - started > self.limits["wall_s"]:
+            elif now - started > self.limits["wall_s"] or now - began > SETUP_S + self.limits["wall_s"]:
                 self.why = "timeout"
             elif now - looked > EVERY_S:
                 looked = now
@@ -173,7 +190,7 @@ def start(spec: dict[str, Any], fds: dict[str, int]) -> None:
         if spec["isolation"] == "namespaces":
             limits = spec["limits"]
             spec["tmp"] = "/tmp"
-            rooms.enter(spec["paths"], limits["tmp_mb"], limits["tmp_files"])
+            rooms.enter(spec["paths"], spec["holes"], limits["tmp_mb"], limits["tmp_files"])
     except (kernel.SetupError, OSError) as error:
         _say(fds["status"], setup=str(error))
         return
@@ -213,10 +230,18 @@ def first(spec: dict[str, Any], fds: dict[str, int]) -> None:
             os._exit(code)
     for fd in fds.values():
         os.close(fd)
+    # Under bwrap the number of files in tmp has no limit of its own, and nobody outside can see them.
+    look = spec["isolation"] == "bwrap"
     while True:
-        ended, code, used = os.wait4(-1, 0)
+        ended, code, used = os.wait4(-1, os.WNOHANG if look else 0)
         if ended == pid:
             break
+        if not ended:
+            room = os.statvfs("/tmp")
+            if room.f_files - room.f_ffree > spec["limits"]["tmp_files"]:
+                _say(status, why="files")
+                return
+            time.sleep(0.01)
     _say(status, status=code, cpu_s=used.ru_utime + used.ru_stime, peak_mb=used.ru_maxrss / 1024)
 
 
@@ -235,16 +260,22 @@ def _bubblewrap(spec: dict[str, Any], fds: dict[str, int]) -> None:
         "--new-session",
         "--clearenv",
     ]
-    words += ["--uid", str(rooms.NOBODY), "--gid", str(rooms.NOBODY), "--cap-drop", "ALL", "--dev", "/dev"]
+    words += ["--uid", str(rooms.NOBODY), "--gid", str(rooms.NOBODY), "--cap-drop", "ALL"]
+    words += ["--setenv", "PYTHONHASHSEED", "0"]
+    for name in rooms.DEVICES:
+        words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     for path in (*spec["paths"], *spec["own_paths"]):
         if os.path.islink(path):
             words += ["--symlink", os.readlink(path), path]
         elif os.path.exists(path):
             words += ["--ro-bind", path, path]
+    for path in spec["holes"]:
+        words += ["--tmpfs", path, "--remount-ro", path]
     words += ["--size", str(size), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
     spec = {**spec, "tmp": "/tmp", "isolation": "bwrap"}
     for fd in fds.values():
         os.set_inheritable(fd, True)
+    os.dup2(fds["err"], 2)  # what bwrap has to say when it fails
     words += ["--", *spec["python"], json.dumps({"spec": spec, "fds": fds})]
     if os.geteuid() == 0:
         os.setgroups([])

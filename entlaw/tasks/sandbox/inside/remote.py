@@ -96,12 +96,14 @@ def _binary(name: str) -> Callable[..., Any]:
     return lambda self, other: self._pair(name, other)
 
 
-for _name in (
-    "__len__ __next__ __getitem__ __setitem__ __delitem__ __bool__ __str__ __repr__ __float__ __int__"
-    " __enter__ __neg__ __abs__"
-).split():
+UNARY = (
+    "__len__", "__next__", "__getitem__", "__setitem__", "__delitem__", "__bool__", "__str__", "__repr__", "__float__",
+    "__int__", "__enter__", "__neg__", "__abs__",
+)  # fmt: skip
+BINARY = ("__lt__", "__le__", "__gt__", "__ge__", "__add__", "__sub__", "__mul__", "__truediv__")
+for _name in UNARY:
     setattr(Remote, _name, _unary(_name))
-for _name in "__lt__ __le__ __gt__ __ge__ __add__ __sub__ __mul__ __truediv__".split():
+for _name in BINARY:
     setattr(Remote, _name, _binary(_name))
 Remote.__exit__ = lambda self, *_: self._ask("__exit__", None, None, None)  # type: ignore[attr-defined]
 
@@ -164,8 +166,12 @@ class Side:
                 raise TypeError("not an object of the tests")
             if what == "call" and callable(obj) and not isinstance(obj, types.BuiltinFunctionType):
                 return ["value", obj(*rest[0], **rest[1])]
-            if what in ("get", "set") and _has_attributes(obj) and not rest[0].startswith("_"):
-                return ["value", getattr(obj, rest[0]) if what == "get" else setattr(obj, rest[0], rest[1])]
+            if _has_attributes(obj) and not rest[0].startswith("_"):
+                if what == "get":
+                    return ["value", getattr(obj, rest[0])]
+                if what == "set":
+                    setattr(obj, rest[0], rest[1])
+                    return ["value", None]
             raise TypeError("that is not allowed")
         except CandidateEnded:
             raise

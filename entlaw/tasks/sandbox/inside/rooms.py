@@ -20,8 +20,10 @@ DEVICES = ("null", "zero", "full", "random", "urandom")
 OLD = "/.old"
 
 
-def enter(paths: list[str], tmp_mb: int, tmp_files: int) -> None:
-    """Move the calling process into new namespaces whose root holds only ``paths``, read-only, and a /tmp in memory.
+def enter(paths: list[str], holes: list[str], tmp_mb: int, tmp_files: int) -> None:
+    """Move the calling process into new namespaces with a root of its own.
+
+    The root holds only ``paths``, read-only and with ``holes`` in them empty, and a /tmp in memory.
 
     The next fork is the new process namespace's first process. The process still has the new user namespace's
     capabilities: :func:`become_nobody` gives them up.
@@ -40,7 +42,7 @@ def enter(paths: list[str], tmp_mb: int, tmp_files: int) -> None:
         _write("/proc/self/uid_map", f"{NOBODY} {user} 1")
         _write("/proc/self/gid_map", f"{NOBODY} {group} 1")
     kernel.die_with_parent()
-    _build(paths, tmp_mb, tmp_files)
+    _build(paths, holes, tmp_mb, tmp_files)
 
 
 def _enter_as_root() -> None:
@@ -83,7 +85,7 @@ def _write(path: str, text: str) -> None:
         raise SetupError(f"{path}: {error.strerror}") from error
 
 
-def _build(paths: list[str], tmp_mb: int, tmp_files: int) -> None:
+def _build(paths: list[str], holes: list[str], tmp_mb: int, tmp_files: int) -> None:
     quiet = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("tmpfs", "/tmp", "tmpfs", quiet, "size=1m,nr_inodes=1024,mode=0755")
@@ -92,6 +94,9 @@ def _build(paths: list[str], tmp_mb: int, tmp_files: int) -> None:
     os.chdir("/")
     for path in paths:
         _show(path)
+    for path in holes:
+        if os.path.isdir(path):
+            kernel.mount("tmpfs", path, "tmpfs", quiet | kernel.MS_RDONLY, "size=4k,nr_inodes=2")
     os.makedirs("/dev", 0o755, exist_ok=True)
     for name in DEVICES:
         with open(f"/dev/{name}", "wb"):

@@ -129,7 +129,7 @@ def install(signals: bool = True) -> None:
     store = ctypes.create_string_buffer(code, len(code))
 
     class Program(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]  # noqa: RUF012
+        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
 
     whole = Program(len(code) // 8, ctypes.addressof(store))
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)

@@ -35,7 +35,7 @@ from . import monitor
 
 
 def main() -> None:
-    """Serve requests on a socket (its descriptor: argv 1) until its other end is closed; or be one cell, under bwrap."""
+    """Serve requests on a socket (argv 1: its descriptor) until its other end closes; or be one cell, under bwrap."""
     if sys.argv[1].startswith("{"):
         job = json.loads(sys.argv[1])
         sys.argv = [""]
