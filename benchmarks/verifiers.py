@@ -3,11 +3,11 @@ r"""Do reference answers verify as right, and broken ones as wrong? On every mat
 Right, per set:
   solution   the published solution as it stands is the response (where it marks its answer: a box or ####)
   boxed      the published answer in a box, after a few lines with other numbers in them
-  respelled  the same answer written differently (\dfrac, decimals, thousands, reordered sets, units, x = ...); a respelling
-             changes nothing, so all must be right
+  respelled  the same answer written differently (\dfrac, decimals, thousands, reordered sets, units, x = ...); all must
+             be right
   algebra    math-verify alone on the answer against itself, without our text and number comparison: how much of a set
              would be lost if spelling were the only thing we understood
-Wrong: answers broken in one place (digit, sign, inverted fraction, exponent, unit, list, bracket, variable); each must be wrong.
+Wrong: answers broken in one place (digit, sign, inverted fraction, exponent, unit, list, bracket, variable).
 
 Run: python benchmarks/verifiers.py FOLDER [--corrupted 1000] [--workers 1] [--list 20]
 """
@@ -68,7 +68,11 @@ def respellings(gold: str) -> dict[str, str]:
         found["set braces"] = "\\{" + ", ".join(parts.parts) + "\\}"
     if parts is not None and parts.brackets == "()":
         found["left right"] = "\\left(" + ",\\; ".join(parts.parts) + "\\right)"
-    if re.fullmatch(r"[A-Za-z0-9+*^{}() -]+", gold) and re.search(r"[a-z]", gold) and not re.search(r"[A-Za-z]{2}", gold):
+    if (
+        re.fullmatch(r"[A-Za-z0-9+*^{}() -]+", gold)
+        and re.search(r"[a-z]", gold)
+        and not re.search(r"[A-Za-z]{2}", gold)
+    ):
         found["plus nought"] = f"{gold} + 0"
     return {kind: text for kind, text in found.items() if text != gold}
 
@@ -126,13 +130,20 @@ def point(gold: str, _: np.random.Generator) -> str | None:
 
 def power(gold: str, rng: np.random.Generator) -> str | None:
     """One exponent raised by one, also that of 1.2e5."""
-    places = [*re.finditer(r"(?<=\^)\{?(\d+)\}?(?=[^.\d]|$)", gold), *re.finditer(r"(?<=\de)()(-?\d+)$", gold)]
+    places = [
+        *re.finditer(r"(?<=\^)\{?(\d+)\}?(?=[^.\d]|$)", gold),
+        *re.finditer(r"(?<=\de)()(-?\d+)$", gold),
+    ]
     if not places or re.match(r"^\s*[01]\^", gold):
         return None
     m = places[int(rng.integers(len(places)))]
     old = m.group(m.lastindex or 1)
     new = str(int(old) + 1)
-    return gold[: m.start()] + (new if "e" in gold[m.start() - 1 : m.start()] else f"{{{new}}}") + gold[m.end() :]
+    return (
+        gold[: m.start()]
+        + (new if "e" in gold[m.start() - 1 : m.start()] else f"{{{new}}}")
+        + gold[m.end() :]
+    )
 
 
 def unit(gold: str, _: np.random.Generator) -> str | None:
@@ -140,9 +151,13 @@ def unit(gold: str, _: np.random.Generator) -> str | None:
     number = quantity(gold)
     if number is None or not number.value:
         return None
-    other = {"": None, "%": "\\text{ dollars}", "degree": "\\text{ radians}", "cm": "\\text{ m}", "m": "\\text{ cm}"}.get(
-        number.unit, "\\text{ kg}" if number.unit != "kg" else "\\text{ g}"
-    )
+    other = {
+        "": None,
+        "%": "\\text{ dollars}",
+        "degree": "\\text{ radians}",
+        "cm": "\\text{ m}",
+        "m": "\\text{ cm}",
+    }.get(number.unit, "\\text{ kg}" if number.unit != "kg" else "\\text{ g}")
     digits = re.match(r"[-\d.,/{}\\frac ]+", plain(gold))
     return None if other is None or digits is None else digits.group().strip() + other
 
@@ -185,7 +200,12 @@ def bracket(gold: str, _: np.random.Generator) -> str | None:
 def variable(gold: str, _: np.random.Generator) -> str | None:
     """Another letter for the first variable of an expression."""
     match = re.search(r"(?<![\\A-Za-z{])([a-hj-z])(?![A-Za-z])", gold)
-    if match is None or items(gold) is not None or "\\text" in gold or re.match(r"\s*\w+(?:\(\w\))?\s*=", gold):
+    if (
+        match is None
+        or items(gold) is not None
+        or "\\text" in gold
+        or re.match(r"\s*\w+(?:\(\w\))?\s*=", gold)
+    ):
         return None
     new = "q" if match[1] != "q" else "u"
     if len(set(re.findall(r"(?<![\\A-Za-z])([a-z])(?![A-Za-z])", gold))) == 1 and len(gold.strip()) == 1:
@@ -201,7 +221,8 @@ def _rebuilt(gold: str, parts: list[str]) -> str:
 
 
 CORRUPTIONS: dict[str, Corrupt] = {
-    f.__name__: f for f in (digit, sign, inverted, point, power, unit, dropped, added, swapped, bracket, variable)
+    f.__name__: f
+    for f in (digit, sign, inverted, point, power, unit, dropped, added, swapped, bracket, variable)
 }
 
 
@@ -245,7 +266,9 @@ def marked(spec: manifest.DataSet, solution: str) -> bool:
     return last_box(solution) is not None or (spec.where == "any" and last_hashes(solution) is not None)
 
 
-def measure(name: str, folder: Path, verifier: MathVerifier, algebra: WorkerPool, n: int, show: int) -> list[str] | None:
+def measure(
+    name: str, folder: Path, verifier: MathVerifier, algebra: WorkerPool, n: int, show: int
+) -> list[str] | None:
     """One set: its row of the table; None if the folder does not hold it."""
     spec = manifest.get(name)
     try:
@@ -261,19 +284,41 @@ def measure(name: str, folder: Path, verifier: MathVerifier, algebra: WorkerPool
         for v, gold, label in zip(verdicts, answers, labels, strict=True):
             if not v.right:
                 told = v.note or f"by {v.by}"
-                failures.append(f"{kind}: {label}: reference {shorten(gold)!r}, found {shorten(v.answer or '')!r} ({told})")
+                failures.append(
+                    f"{kind}: {label}: reference {shorten(gold)!r}, found {shorten(v.answer or '')!r} ({told})"
+                )
         return verdicts
 
     solved = [item for item in loaded.items if item.solution and marked(spec, item.solution)]
-    row.append(rate(check("solution", [i.solution for i in solved], [i.answer for i in solved], [f"row {i.row}" for i in solved])))
+    row.append(
+        rate(
+            check(
+                "solution",
+                [i.solution for i in solved],
+                [i.answer for i in solved],
+                [f"row {i.row}" for i in solved],
+            )
+        )
+    )
     row.append(rate(check("boxed", [boxed(g) for g in golds], golds, [f"row {i.row}" for i in loaded.items])))
     spelled = [(g, kind, text) for g in dict.fromkeys(golds) for kind, text in respellings(g).items()]
-    row.append(rate(check("respelled", [boxed(t) for _, _, t in spelled], [g for g, _, _ in spelled], [k for _, k, _ in spelled])))
+    row.append(
+        rate(
+            check(
+                "respelled",
+                [boxed(t) for _, _, t in spelled],
+                [g for g, _, _ in spelled],
+                [k for _, k, _ in spelled],
+            )
+        )
+    )
     different = list(dict.fromkeys(golds))
     alone = algebra.map([[g, g] for g in different])
     row.append(f"{100 * sum(r.value is True for r in alone) / len(alone):.2f}%")
     broken = corrupted(golds, n)
-    wrong = verifier.verify_batch([boxed(b) for _, _, b in broken], [g for _, g, _ in broken], spec.where, spec.rounded)
+    wrong = verifier.verify_batch(
+        [boxed(b) for _, _, b in broken], [g for _, g, _ in broken], spec.where, spec.rounded
+    )
     accepted = [(b, v) for b, v in zip(broken, wrong, strict=True) if v.right]
     row += [f"{len(broken) - len(accepted)}/{len(broken)}", f"{time.perf_counter() - start:.1f}"]
     print(f"\n== {name}: {loaded.source}")
@@ -284,10 +329,14 @@ def measure(name: str, folder: Path, verifier: MathVerifier, algebra: WorkerPool
     for line in failures[:show]:
         print(f"   not right, {line}")
     if len(failures) > show:
-        print(f"   ... and {len(failures) - show} more: {dict(Counter(f.partition(':')[0] for f in failures))}")
+        print(
+            f"   ... and {len(failures) - show} more: {dict(Counter(f.partition(':')[0] for f in failures))}"
+        )
     kinds = Counter(kind for kind, _, _ in broken)
     print(f"   corrupted: {', '.join(f'{k} {c}' for k, c in kinds.most_common())}")
-    print(f"   decided: {dict(Counter(v.by for v in wrong))}, {sum('timeout' in v.note for v in wrong)} timed out")
+    print(
+        f"   decided: {dict(Counter(v.by for v in wrong))}, {sum('timeout' in v.note for v in wrong)} timed out"
+    )
     for (kind, gold, text), v in accepted[:show]:
         print(f"   FALSE ACCEPT {kind}: {shorten(text)!r} for {shorten(gold)!r} (by {v.by})")
     return row
@@ -302,9 +351,22 @@ def main() -> None:
     parser.add_argument("--sets", default="")
     args = parser.parse_args()
     names = args.sets.split(",") if args.sets else [n for n, s in manifest.load().items() if s.kind == "math"]
-    head = ["set", "rows", "unusable", "solution right", "boxed right", "respelled right", "algebra", "broken wrong", "s"]
+    head = [
+        "set",
+        "rows",
+        "unusable",
+        "solution right",
+        "boxed right",
+        "respelled right",
+        "algebra",
+        "broken wrong",
+        "s",
+    ]
     table = []
-    with MathVerifier(args.workers) as verifier, WorkerPool("entlaw.tasks.math:equal", args.workers) as algebra:
+    with (
+        MathVerifier(args.workers) as verifier,
+        WorkerPool("entlaw.tasks.math:equal", args.workers) as algebra,
+    ):
         for name in names:
             row = measure(name, args.folder, verifier, algebra, args.corrupted, args.show)
             if row is not None:

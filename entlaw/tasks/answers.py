@@ -11,7 +11,9 @@ from typing import Literal
 
 Where = Literal["boxed", "any"]
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+_TOKEN = re.compile(
+    r"(\\(?:boxed|fbox)\s{0,9}\{)|\\(?:boxed|fbox)\s{0,9}(\d+|[A-Za-z]\b)|\\.|[{}]", re.DOTALL
+)
 # Between boxes that together are one answer: "\boxed{1}$ and $\boxed{3}".
 _JOIN = re.compile(r"[\s$,;]*(?:and|or|\\text\s*\{\s*(?:and|or)\s*\})?[\s$,;]*", re.IGNORECASE)
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
@@ -24,41 +26,25 @@ LONGEST = 2000
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
-    r"""All complete ``\boxed{...}`` (also ``\boxed 5``): start, end, content; a box within a box is not listed."""
-    found: list[tuple[int, int, str]] = []
-    position = 0
-    while (match := _BOX.search(text, position)) is not None:
-        start, position = match.start(), match.end()
-        if not text.startswith("{", position):
-            bare = re.compile(r"\d+|[A-Za-z]").match(text, position)
-            if bare and not text[match.end() - 1 : match.end()].isalpha():
-                found.append((start, bare.end(), bare.group()))
-                position = bare.end()
-            continue
-        end = closing(text, position)
-        if end is None:
-            continue  # cut off, or braces that never match: what it holds may yet hold a complete box
-        found.append((start, end + 1, text[position + 1 : end].strip()))
-        position = end + 1
-    return found
+    r"""All complete ``\boxed{...}`` (also ``\boxed 5``): start, end, content; a box within a box is not listed.
 
-
-def closing(text: str, start: int) -> int | None:
-    r"""Index of the brace that closes the one at ``start``, None without; ``\{`` and ``\}`` do not count.
-
-    No further than :data:`LONGEST` characters: many unclosed braces must not cost quadratic time.
+    ``\{`` and ``\}`` are no braces; a box that never closes hides none behind it.
     """
-    depth, i, last = 0, start, min(len(text), start + LONGEST)
-    while i < last:
-        c = text[i]
-        if c == "\\":
-            i += 2
-            continue
-        depth += (c == "{") - (c == "}")
-        if depth == 0:
-            return i
-        i += 1
-    return None
+    found: list[tuple[int, int, str]] = []
+    opened: list[int] = []  # where a box begins, or -1 for any other brace
+    for token in _TOKEN.finditer(text):
+        if token.group() == "}":
+            start = opened.pop() if opened else -1
+            if start >= 0:
+                inside = text.index("{", start) + 1
+                while found and found[-1][0] > start:
+                    found.pop()
+                found.append((start, token.end(), text[inside : token.start()].strip()))
+        elif token.group().endswith("{") and token.group() != "\\{":
+            opened.append(token.start() if token.group(1) else -1)
+        elif token.group(2):
+            found.append((token.start(), token.end(), token.group(2)))
+    return found
 
 
 def last_box(text: str) -> str | None:
@@ -132,8 +118,12 @@ def _last_said(response: str) -> str | None:
 
 # One spelling ------------------------------------------------------------------------------------
 
-_SPACING = re.compile(r"(?<!\\)\\(?:[,;:! ]|quad\b|qquad\b|displaystyle\b|limits\b|left\b\.?|right\b\.?|[bB]igg?[lr]?\b)|~")
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|operatorname|mbox|hbox)\s*\{([^{}]*)\}")
+_SPACING = re.compile(
+    r"(?<!\\)\\(?:[,;:! ]|quad\b|qquad\b|displaystyle\b|limits\b|left\b\.?|right\b\.?|[bB]igg?[lr]?\b)|~"
+)
+_TEXT = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|operatorname|mbox|hbox)\s*\{([^{}]*)\}"
+)
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|°|\\degree\b")
 _PREFIX = re.compile(r"^\s*([A-Za-z]\w*(?:_\{?\w+\}?)?(?:\([A-Za-z]\w*\))?)\s*=(?!=)")
 
@@ -141,7 +131,11 @@ _PREFIX = re.compile(r"^\s*([A-Za-z]\w*(?:_\{?\w+\}?)?(?:\([A-Za-z]\w*\))?)\s*=(
 def plain(text: str) -> str:
     r"""A formula without what only sets type: ``$``, ``\left``, ``\,``, ``\dfrac``, ``\text``, a final full stop."""
     text = text.strip().replace("−", "-").replace("\\$", "").replace("$", " ").replace("\u00a0", " ")
-    text = re.sub(r"\\\(|\\\)|\\\[(?![^\[\]]*\\\\)|\\\](?!\w)", " ", text) if "\\(" in text or "\\[" in text else text
+    text = (
+        re.sub(r"\\\(|\\\)|\\\[(?![^\[\]]*\\\\)|\\\](?!\w)", " ", text)
+        if "\\(" in text or "\\[" in text
+        else text
+    )
     text = _SPACING.sub(" ", text)
     text = re.sub(r"\\[dtc]frac\b", r"\\frac", text)
     text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from entlaw.errors import MissingSeries, UnreadableSource, UsageError
 from entlaw.findings import Finding
-from entlaw.tasks import Problem
+from entlaw.tasks import Problem, manifest
 from entlaw.tasks import datasets as reading
-from entlaw.tasks import manifest
 from entlaw.tasks.answers import boxes, canonical, final_answer, plain
 from entlaw.tasks.datasets import Loaded
 from entlaw.tasks.manifest import DataSet
@@ -91,7 +90,9 @@ class DatasetTask:
         """As :class:`entlaw.tasks.Task`: each epoch is a permutation that depends on the seed and its number alone."""
         size = len(self._train)
         if not size:
-            raise UsageError("no training problem is left", hint="widen the difficulty filter, or name another data set")
+            raise UsageError(
+                "no training problem is left", hint="widen the difficulty filter, or name another data set"
+            )
         return [self._train[_order(seed, i // size, size)[i % size]] for i in range(start, start + n)]
 
     def validation(self, n: int, seed: int) -> list[Problem]:
@@ -114,7 +115,11 @@ class DatasetTask:
     def extract(self, response: str, finished: bool) -> str | None:
         """The answer in a response, equal answers spelled alike ("1/2" and "0.5"), so that they vote together."""
         where = "any" if any(s.where == "any" for s in self._specs.values()) else "boxed"
-        answer = final_answer(response, "any" if where == "any" else "boxed") if _counts(response, finished) else None
+        answer = (
+            final_answer(response, "any" if where == "any" else "boxed")
+            if _counts(response, finished)
+            else None
+        )
         if answer is None:
             return None
         number = quantity(answer)
@@ -141,7 +146,9 @@ class DatasetTask:
                 found = [float(s) for s in self.checker([problems[i] for i in at], given)]
             else:
                 answers = [problems[i].answer for i in at]
-                verdicts = self.verifier.verify_batch(given, answers, "any" if where == "any" else "boxed", rounded)
+                verdicts = self.verifier.verify_batch(
+                    given, answers, "any" if where == "any" else "boxed", rounded
+                )
                 found = [float(v.right) for v in verdicts]
             for i, score in zip(at, found, strict=True):
                 scores[i] = score
@@ -221,8 +228,6 @@ def _names(text: str) -> list[str]:
 
 
 def _only(loaded: Loaded, keep: Callable[[reading.Item], bool]) -> Loaded:
-    from dataclasses import replace
-
     return replace(loaded, items=tuple(item for item in loaded.items if keep(item)))
 
 
@@ -234,7 +239,11 @@ def _part(
     return Part(
         spec,
         tuple(
-            Problem(wrap(text) if wrap else text, item.answer, f"{spec.name}/{item.level}" if item.level else spec.name)
+            Problem(
+                wrap(text) if wrap else text,
+                item.answer,
+                f"{spec.name}/{item.level}" if item.level else spec.name,
+            )
             for item, text in asked
         ),
     )
@@ -247,7 +256,9 @@ def findings_of(loaded: Loaded) -> list[Finding]:
         first = "; ".join(f"row {u.row}: {u.why}" for u in loaded.unusable[:3])
         what = f"{loaded.spec.name}: {len(loaded.unusable)} rows cannot be used ({first})"
         hint = f"`entlaw data show {loaded.spec.name}` lists them"
-        found.append(Finding("unusable-rows", "warning", what, "they are left out", hint, len(loaded.unusable)))
+        found.append(
+            Finding("unusable-rows", "warning", what, "they are left out", hint, len(loaded.unusable))
+        )
     return found
 
 
@@ -291,12 +302,16 @@ def read_pass_rates(path: Path) -> dict[str, float]:
         except (TypeError, ValueError):
             rate = -1.0
         if not 0 <= rate <= 1:
-            raise UnreadableSource(f"row {i}: pass_rate = {row['pass_rate']!r} is no fraction", where=str(path))
+            raise UnreadableSource(
+                f"row {i}: pass_rate = {row['pass_rate']!r} is no fraction", where=str(path)
+            )
         rates[str(row["id"]) if "id" in row else problem_id(str(row["question"]))] = rate
     return rates
 
 
-def filtered(loaded: Loaded, rates: dict[str, float], low: float = 0.0, high: float = 1.0) -> tuple[Loaded, Finding]:
+def filtered(
+    loaded: Loaded, rates: dict[str, float], low: float = 0.0, high: float = 1.0
+) -> tuple[Loaded, Finding]:
     """The problems with ``low < pass rate < high`` and those without a rate, and what was dropped.
 
     Raises
@@ -305,13 +320,16 @@ def filtered(loaded: Loaded, rates: dict[str, float], low: float = 0.0, high: fl
         Nothing is left.
     """
     found = [rates.get(problem_id(item.question)) for item in loaded.items]
-    kept = tuple(item for item, rate in zip(loaded.items, found, strict=True) if rate is None or low < rate < high)
+    kept = tuple(
+        item for item, rate in zip(loaded.items, found, strict=True) if rate is None or low < rate < high
+    )
     easy = sum(rate is not None and rate >= high for rate in found)
     hard = sum(rate is not None and rate <= low for rate in found)
     unknown = sum(rate is None for rate in found)
-    what = f"{loaded.spec.name}: {len(kept)} of {len(found)} problems kept; {easy} too easy, {hard} too hard, {unknown} without a pass rate"
+    counts = f"{easy} too easy, {hard} too hard, {unknown} without a pass rate"
+    what = f"{loaded.spec.name}: {len(kept)} of {len(found)} problems kept; {counts}"
     if not kept:
-        raise UsageError("the difficulty filter leaves no problem", why=what, hint=f"widen {low:g} < pass rate < {high:g}")
-    from dataclasses import replace
-
+        raise UsageError(
+            "the difficulty filter leaves no problem", why=what, hint=f"widen {low:g} < pass rate < {high:g}"
+        )
     return replace(loaded, items=kept), Finding("difficulty-filter", "info", what, value=len(kept))

@@ -1,4 +1,4 @@
-"""Rows of a data set, from a file, a mirror folder or the hub, as problems. What cannot be used is listed, not dropped silently."""
+"""Rows of a data set, from a file, a mirror folder or the hub, as problems; what cannot be used is listed."""
 
 from __future__ import annotations
 
@@ -115,8 +115,9 @@ def find(spec: DataSet, data_dir: Path) -> list[Path]:
     raise SourceNotFound(
         f"no file of {spec.title} ({spec.name}) in this folder",
         where=str(data_dir),
-        why="it holds " + (", ".join(present[:12]) + (" ..." if len(present) > 12 else "") if present else "no data files"),
-        hint=f"name the file {spec.name}.jsonl (or .parquet, .csv), keep the hub's folder {spec.hub}/, or give the file itself",
+        why="it holds "
+        + (", ".join(present[:12]) + (" ..." if len(present) > 12 else "") if present else "no data files"),
+        hint=f"name the file {spec.name}.jsonl (or .parquet, .csv), keep the hub's {spec.hub}/, or give the file",
     )
 
 
@@ -124,11 +125,13 @@ def read(path: Path) -> list[Row]:
     """Rows of a JSON Lines, JSON, Parquet or CSV file, gzipped or not."""
     try:
         return _read(path)
-    except OSError as error:
-        raise SourceNotFound(f"cannot be read: {error.strerror or error}", where=str(path)) from error
     except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise SourceNotFound(f"cannot be read: {error.strerror or error}", where=str(path)) from error
         raise UnreadableSource(
-            "cannot be read as " + path.name.partition(".")[2], where=str(path), why=f"{type(error).__name__}: {error}"[:300]
+            "cannot be read as " + path.name.partition(".")[2],
+            where=str(path),
+            why=f"{type(error).__name__}: {error}"[:300],
         ) from error
 
 
@@ -148,7 +151,11 @@ def _read(path: Path) -> list[Row]:
         return list(csv.DictReader(io.StringIO(text)))
     if kind.endswith((".json", ".jsonl")):
         stripped = text.strip()
-        parsed = json.loads(stripped) if stripped.startswith("[") else [json.loads(s) for s in stripped.splitlines() if s.strip()]
+        parsed = (
+            json.loads(stripped)
+            if stripped.startswith("[")
+            else [json.loads(s) for s in stripped.splitlines() if s.strip()]
+        )
         if not all(isinstance(row, dict) for row in parsed):
             raise ValueError("not one object a line")
         return list(parsed)
@@ -181,7 +188,7 @@ def hub_set(spec: DataSet) -> Any:
 
 
 def _explained(spec: DataSet, error: Exception) -> DataError:
-    """What went wrong at the hub, and what to do: its exceptions change with its versions, so their text is read too."""
+    """What went wrong at the hub, and what to do: its exceptions change with its versions, so text is read too."""
     told = f"{type(error).__name__}: {error}"
     words = told.lower()
     folder = f"give a folder that holds it with --data-dir (as {spec.name}.jsonl or .parquet, or the hub's {spec.hub}/)"
@@ -190,14 +197,16 @@ def _explained(spec: DataSet, error: Exception) -> DataError:
             f"{spec.title} is gated or needs a login", where=spec.hub, why=told[:300],
             hint=f"accept its terms at https://huggingface.co/datasets/{spec.hub} and run `hf auth login`, or {folder}",
         )  # fmt: skip
-    network = ("connection", "resolve", "offline", "timeout", "timed out", "unreachable", "proxy", "ssl", "couldn't reach",
-               "network", "name or service")  # fmt: skip
+    network = ("connection", "resolve", "offline", "timeout", "timed out", "unreachable", "proxy", "ssl",
+               "couldn't reach", "network", "name or service")  # fmt: skip
     if any(word in words for word in network):
         return SourceNotFound(
             f"no access to the hub, where {spec.title} lies", where=spec.hub, why=told[:300],
             hint=f"{folder}; `entlaw data fetch {spec.name} -o FOLDER` on a machine with access makes one",
         )  # fmt: skip
-    return SourceNotFound(f"{spec.title} cannot be loaded from the hub", where=spec.hub, why=told[:300], hint=folder)
+    return SourceNotFound(
+        f"{spec.title} cannot be loaded from the hub", where=spec.hub, why=told[:300], hint=folder
+    )
 
 
 # Rows to problems --------------------------------------------------------------------------------
@@ -225,9 +234,17 @@ def from_rows(spec: DataSet, rows: Sequence[Row], source: str) -> Loaded:
             items.append(made)
             seen.add(made.question)
     if not items:
-        why = unusable[0].why if unusable else "no row has " + ", ".join(f"{k} = {v}" for k, v in spec.only.items())
-        raise UnreadableSource(f"none of its {len(rows)} rows can be used", where=source, why=why, hint=f"read as: {layout}")
-    notes = [f"{other} rows of other kinds left out"] * bool(other) + [f"{repeated} repeated questions left out"] * bool(repeated)
+        why = (
+            unusable[0].why
+            if unusable
+            else "no row has " + ", ".join(f"{k} = {v}" for k, v in spec.only.items())
+        )
+        raise UnreadableSource(
+            f"none of its {len(rows)} rows can be used", where=source, why=why, hint=f"read as: {layout}"
+        )
+    notes = [f"{other} rows of other kinds left out"] * bool(other) + [
+        f"{repeated} repeated questions left out"
+    ] * bool(repeated)
     if spec.rows and len(items) + len(unusable) != spec.rows:
         notes.append(f"{len(items) + len(unusable)} rows where {spec.hub} ({spec.split}) has {spec.rows}")
     return Loaded(spec, source, layout, tuple(items), tuple(unusable), tuple(notes))
@@ -285,16 +302,25 @@ def _item(layout: Layout, row: Row, i: int) -> Item | Unusable:
         question = question.replace(extra.strip(), "").strip()
     if not question:
         return Unusable(i, "the question is empty")
-    answer = json.dumps(tests, ensure_ascii=False, default=str) if layout.take == "columns" else taken(layout.take, given)
+    answer = (
+        json.dumps(tests, ensure_ascii=False, default=str)
+        if layout.take == "columns"
+        else taken(layout.take, given)
+    )
     if not answer:
         shown = _text(given)
-        return Unusable(i, f"no answer in {layout.answer} ({layout.take}): {shown[:60] + ' ...' if len(shown) > 60 else shown!r}")
+        return Unusable(
+            i,
+            f"no answer in {layout.answer} ({layout.take}): {shown[:60] + ' ...' if len(shown) > 60 else shown!r}",
+        )
     return Item(i, question, answer, level, solution)
 
 
 def _joined(parts: list[str]) -> str:
     """Sentences put together; SVAMP's bodies often lack their full stop."""
-    return " ".join(p if p[-1:] in ".!?:," or i == len(parts) - 1 else p + "." for i, p in enumerate(parts) if p)
+    return " ".join(
+        p if p[-1:] in ".!?:," or i == len(parts) - 1 else p + "." for i, p in enumerate(parts) if p
+    )
 
 
 def _text(held: Any) -> str:

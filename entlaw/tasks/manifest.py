@@ -40,7 +40,9 @@ class Layout:
 
     def __str__(self) -> str:
         told = [f"question <- {' + '.join(self.question)}", f"answer <- {self.answer} ({self.take})"]
-        told += [f"{name} <- {path}" for name, path in (("solution", self.solution), ("level", self.level)) if path]
+        told += [
+            f"{name} <- {path}" for name, path in (("solution", self.solution), ("level", self.level)) if path
+        ]
         return ", ".join(told)
 
 

@@ -60,7 +60,9 @@ class MathVerifier:
         math-verify is not installed.
     """
 
-    def __init__(self, workers: int = 1, cpu_s: float = 5.0, engine: Engine = "math-verify", wall_s: float = 60.0) -> None:
+    def __init__(
+        self, workers: int = 1, cpu_s: float = 5.0, engine: Engine = "math-verify", wall_s: float = 300.0
+    ) -> None:
         if engine not in ("math-verify", "own"):
             raise UsageError(f"{engine!r} is no way of checking answers", hint="math-verify or own")
         if engine == "math-verify":
@@ -94,7 +96,9 @@ class MathVerifier:
         if len(responses) != len(answers):
             raise ValueError(f"{len(responses)} responses for {len(answers)} answers")
         found = [final_answer(r, where) for r in responses]
-        own = [None if a is None else decide(gold, a, rounded) for gold, a in zip(answers, found, strict=True)]
+        own = [
+            None if a is None else decide(gold, a, rounded) for gold, a in zip(answers, found, strict=True)
+        ]
         # Responses of one group often agree, and are compared once.
         pairs = {
             (gold, a): None
@@ -119,7 +123,11 @@ class MathVerifier:
 
 
 def verify_batch(
-    responses: Sequence[str], answers: Sequence[str], workers: int = 1, where: Where = "any", rounded: bool = False
+    responses: Sequence[str],
+    answers: Sequence[str],
+    workers: int = 1,
+    where: Where = "any",
+    rounded: bool = False,
 ) -> list[Verdict]:
     """:meth:`MathVerifier.verify_batch` with processes for this call alone, which take a second or two to start."""
     with MathVerifier(workers) as verifier:
@@ -151,7 +159,7 @@ def _verdict(answer: str | None, decided: bool | None, reply: Reply | None) -> V
 # In the worker -----------------------------------------------------------------------------------
 
 
-# What math-verify would read as a number alone, dropping the rest, unless the text is nothing but numbers and operators.
+# Other text math-verify would read as a number alone, dropping the rest.
 _PLAIN_EXPRESSION = re.compile(r"[\d\s.,+*/^()%!-]+")
 _DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\b|\^\s*\{?\s*\\prime|'|\\dd?ot\b")
 
@@ -193,7 +201,16 @@ def formulas(text: str) -> list[Any]:
     # Units are parted before: math-verify would take the s of 2s for seconds.
     how = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
     latex = [LatexExtractionConfig(boxed_match_priority=0, normalization_config=how)]
-    found: list[Any] = parse(f"\\boxed{{{bare}}}", latex, fallback_mode="no_fallback", parsing_timeout=None)
+    # E alone is Euler's number to the parser, which then trips over E_1.
+    bare = re.sub(r"(?<![A-Za-z\\\\])E(?=_)", r"\\Xi", bare)
+    # first_match: where the whole cannot be read, a part of it that can (the 2/3 of "... + 2/3 E_2") is no answer.
+    found: list[Any] = parse(
+        f"\\boxed{{{bare}}}",
+        latex,
+        fallback_mode="no_fallback",
+        extraction_mode="first_match",
+        parsing_timeout=None,
+    )
     if not found and _PLAIN_EXPRESSION.fullmatch(bare):
         found = parse(bare, [ExprExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
     return [f for f in found if not (isinstance(f, sympy.Basic) and f.has(sympy.zoo, sympy.nan))]

@@ -1,8 +1,9 @@
 """Calling a function on untrusted input with a time limit that holds, from any thread.
 
-A few worker processes serve one item at a time. A worker that uses up its CPU time, hangs, or dies takes only its own item with
-it and is replaced; results come in the order of the items, whoever served them. Workers are started by the interpreter's
-path, not forked: a fork of a process with torch's threads may deadlock, and ``spawn`` would run the user's script again.
+A few worker processes serve one item at a time. A worker that uses up its CPU time, hangs, or dies takes only its own
+item with it and is replaced; results come in the order of the items, whoever served them. Workers are started by the
+interpreter's path, not forked: a fork of a process with torch's threads may deadlock, and ``spawn`` would run the
+user's script again.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class WorkerPool:
         target: str,
         workers: int = 1,
         cpu_s: float = 5.0,
-        wall_s: float = 60.0,
+        wall_s: float = 300.0,
         memory_gb: float = 4.0,
         start_s: float = 300.0,
     ) -> None:
@@ -161,7 +162,11 @@ class _Worker:
         package = str(Path(__file__).resolve().parents[2])
         paths = [package, *(p for p in sys.path if p and p != package)]
         # One thread: NumPy's and torch's thread pools would eat the cores that the trainer computes on.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "entlaw.tasks.worker", target, str(cpu_s), str(memory_gb)],
             stdin=subprocess.PIPE,

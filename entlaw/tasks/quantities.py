@@ -17,11 +17,17 @@ _LARGEST_EXPONENT = 400
 
 _INTEGER = r"\d{1,3}(?:(?:,|\{,\})\d{3})+(?!\d)|\d+"
 _PLAIN = rf"(?:{_INTEGER})(?:\.\d*)?|\.\d+"
-_POWER = r"\s*(?:\\times|\\cdot|\*|×|x)\s*10\s*\^\s*(?:\{\s*([-+]?\d+)\s*\}|([-+]?\d+))|[eE]([-+]?\d+)(?![\d.])"
+_POWER = (
+    r"\s*(?:\\times|\\cdot|\*|×|x)\s*10\s*\^\s*(?:\{\s*([-+]?\d+)\s*\}|([-+]?\d+))|[eE]([-+]?\d+)(?![\d.])"
+)
 _SCIENTIFIC = re.compile(rf"([-+]?)\s*({_PLAIN})(?:{_POWER})?")
-_FRACTION = re.compile(r"([-+]?)\s*(?:\\frac\s*\{\s*([-+]?)\s*([\d.,]+)\s*\}\s*\{\s*([\d.,]+)\s*\}|([\d.,]+)\s*/\s*([\d.,]+))")
+_FRACTION = re.compile(
+    r"([-+]?)\s*(?:\\frac\s*\{\s*([-+]?)\s*([\d.,]+)\s*\}\s*\{\s*([\d.,]+)\s*\}|([\d.,]+)\s*/\s*([\d.,]+))"
+)
 # "(073)", "{5}", "\\textbf{7}": a number in brackets or type of its own.
-_WRAPPED = re.compile(r"\(([^(),;]+)\)|\{([^{}]+)\}|\\(?:text|textbf|textit|mathbf|mathrm|boldsymbol)\s*\{([^{}]*\d[^{}]*)\}")
+_WRAPPED = re.compile(
+    r"\(([^(),;]+)\)|\{([^{}]+)\}|\\(?:text|textbf|textit|mathbf|mathrm|boldsymbol)\s*\{([^{}]*\d[^{}]*)\}"
+)
 _MIXED = re.compile(r"([-+]?)\s*(\d+)\s*(?:\\frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}|\s(\d+)/(\d+))")
 
 # Units whose confusion changes a quantity; spellings of one unit share a line.
@@ -30,7 +36,7 @@ _UNITS = """
 m:meter,meters,metre,metres; cm:centimeter,centimeters,centimetre,centimetres; mm:millimeter,millimeters
 km:kilometer,kilometers,kilometre,kilometres; nm:nanometer,nanometers; in:inch,inches; ft:foot,feet; yd:yard,yards
 mile:miles,mi; g:gram,grams; kg:kilogram,kilograms; mg:milligram,milligrams; lb:pound,pounds,lbs; oz:ounce,ounces
-s:second,seconds,sec,secs; min:minute,minutes,mins; h:hour,hours,hr,hrs; day:days; week:weeks; month:months; year:years,yr
+s:second,seconds,sec,secs; min:minute,minutes,mins; h:hour,hours,hr,hrs; day:days; week:weeks; month:months; year:years
 l:liter,liters,litre,litres; ml:milliliter,milliliters; dollar:dollars,usd; cent:cents; euro:euros
 j:joule,joules; kj:kilojoule,kilojoules; ev; v:volt,volts; hz:hertz; km/h:kph,kmph; m/s; mph
 m^2; m^3; cm^2; cm^3; km^2; ft^2; ft^3; in^2; in^3
@@ -39,9 +45,22 @@ UNITS = {
     spelling: names.split(":")[0].strip()
     for names in re.split(r"[;\n]", _UNITS)
     if names.strip()
-    for spelling in [names.split(":")[0].strip(), *(n.strip() for n in names.partition(":")[2].split(",") if n)]
+    for spelling in [
+        names.split(":")[0].strip(),
+        *(n.strip() for n in names.partition(":")[2].split(",") if n),
+    ]
 }
-_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
+_BASES = {
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "nine": "9",
+    "ten": "10",
+}
 _CURRENCY = {"$": "dollar", "€": "euro", "£": "pound sterling"}
 
 
@@ -67,8 +86,14 @@ def quantity(text: str) -> Quantity | None:
     r"""A number: decimal, thousands, scientific, ``a/b``, ``\frac``, mixed, with unit, percent or currency; or None."""
     if len(text) > LONGEST:
         return None
-    currency = next((name for sign, name in _CURRENCY.items() if re.match(rf"\s*-?\s*\\?{re.escape(sign)}\s*\d", text)
-                     and text.count(sign) % 2), "")  # fmt: skip - paired dollars are LaTeX
+    currency = next(
+        (
+            name
+            for sign, name in _CURRENCY.items()
+            if re.match(rf"\s*-?\s*\\?{re.escape(sign)}\s*\d", text) and text.count(sign) % 2
+        ),
+        "",
+    )  # fmt: skip - paired dollars are LaTeX
     bare = plain(re.sub("[€£]", "", text))
     while (match := _WRAPPED.fullmatch(bare)) is not None:
         bare = match.group(1) or match.group(2) or match.group(3)
@@ -87,15 +112,15 @@ def _number(text: str) -> tuple[tuple[Fraction, Fraction] | None, str]:
         sign, whole, *parts = match.groups()
         top, bottom = (int(p) for p in parts if p is not None)
         if bottom and top < bottom:
-            value = int(whole) + Fraction(top, bottom)
-            return (-value if sign == "-" else value, Fraction(0)), text[match.end() :]
+            mixed = int(whole) + Fraction(top, bottom)
+            return (-mixed if sign == "-" else mixed, Fraction(0)), text[match.end() :]
     if match := _FRACTION.match(text):
         sign, inner, *parts = match.groups()
-        top, bottom = (_decimal(p) for p in parts if p is not None)
-        if top is None or not bottom:
+        over, under = (_decimal(p) for p in parts if p is not None)
+        if over is None or not under:
             return None, text
-        value = top / bottom
-        return (-value if (sign == "-") != (inner == "-") else value, Fraction(0)), text[match.end() :]
+        ratio = over / under
+        return (-ratio if (sign == "-") != (inner == "-") else ratio, Fraction(0)), text[match.end() :]
     match = _SCIENTIFIC.match(text)
     if match is None:
         return None, text
@@ -118,18 +143,22 @@ def _decimal(digits: str) -> Fraction | None:
 
 def _unit(rest: str) -> str | None:
     r"""The unit after a number: "" for none or an unknown thing; None if what follows is no unit but mathematics."""
-    marked = re.fullmatch(r"(?:\s*\\(?:text|mathrm|mbox|textbf|operatorname)\s*\{[^{}]*\}\s*(?:\^\s*\{?-?\d\}?)?\s*/?)+", rest)
+    marked = re.fullmatch(
+        r"(?:\s*\\(?:text|mathrm|mbox|textbf|operatorname)\s*\{[^{}]*\}\s*(?:\^\s*\{?-?\d\}?)?\s*/?)+", rest
+    )
     bare = without_text(rest).strip()
     if not bare:
         return ""
-    known = UNITS.get(re.sub(r"[\s{}\\]|\.$", "", bare).lower().replace("squared", "^2").replace("cubed", "^3"))
+    known = UNITS.get(
+        re.sub(r"[\s{}\\]|\.$", "", bare).lower().replace("squared", "^2").replace("cubed", "^3")
+    )
     if known is not None and (marked or bare[0] in "%\\" or len(bare) > 1):
         return known
     if power := re.fullmatch(r"([a-z]+)\^(\d)", re.sub(r"[\s{}]", "", bare.lower())):
         return f"{UNITS[power[1]]}^{power[2]}" if power[1] in UNITS else ("" if marked else None)
     if words := re.fullmatch(r"(?:square|sq\.?|cubic|cu\.?)\s+([a-z]+)\.?", bare.lower()):
-        power = "^2" if bare.lower().startswith("s") else "^3"
-        return UNITS.get(words.group(1), "") + power if words.group(1) in UNITS else ""
+        suffix = "^2" if bare.lower().startswith("s") else "^3"
+        return UNITS[words.group(1)] + suffix if words.group(1) in UNITS else ""
     if marked or re.fullmatch(r"(?:[A-Za-z][a-z]+[\s.,-]*)+", bare):
         return "" if not re.search(r"\b(?:and|or|to|mod|if|for|over|times|plus|minus|base)\b", bare) else None
     return None
@@ -182,7 +211,12 @@ def _split(text: str, thousands: bool) -> list[str]:
         depth += (c in "([{") - (c in ")]}")
         if depth or c not in ",;":
             continue
-        if thousands and c == "," and re.match(r",\d{3}(?!\d)", text[i:]) and re.search(r"(?<![\d.])\d{1,3}(?:,\d{3})*$", text[:i]):
+        if (
+            thousands
+            and c == ","
+            and re.match(r",\d{3}(?!\d)", text[i:])
+            and re.search(r"(?<![\d.])\d{1,3}(?:,\d{3})*$", text[:i])
+        ):
             continue
         parts.append(text[start:i].strip())
         start = i + 1
@@ -214,10 +248,9 @@ def decide(gold: str, answer: str, rounded: bool = False) -> bool | None:
         return same_quantity(first, second, rounded)
     if (name or other) and canonical(bare_gold) == canonical(bare_answer):
         return True
-    numerals = _numeral(bare_gold), _numeral(bare_answer)
-    if numerals[0] is not None and numerals[1] is not None:
-        (digits, base), (others, other_base) = numerals
-        return digits == others and (not other_base or base == other_base)
+    numeral, other_numeral = _numeral(bare_gold), _numeral(bare_answer)
+    if numeral is not None and other_numeral is not None and numeral[1]:
+        return numeral[0] == other_numeral[0] and other_numeral[1] in ("", numeral[1])
     several, given = items(gold), items(answer)
     if several is None or given is None:
         return _same_matrices(bare_gold, bare_answer, rounded)
@@ -226,7 +259,9 @@ def decide(gold: str, answer: str, rounded: bool = False) -> bool | None:
 
 def _numeral(text: str) -> tuple[str, str] | None:
     r"""Digits and base of ``2677_9``, or digits alone; computer algebra would drop the base."""
-    match = re.fullmatch(r"(?:\text\s*\{\s*)?([0-9A-Fa-f]+)\s*\}?(?:_\s*\{?\s*(?:\text\s*\{)?\s*(\d+|[a-z]+)\s*\}*)?", text)
+    match = re.fullmatch(
+        r"(?:\text\s*\{\s*)?([0-9A-Fa-f]+)\s*\}?(?:_\s*\{?\s*(?:\text\s*\{)?\s*(\d+|[a-z]+)\s*\}*)?", text
+    )
     return (match[1].lstrip("0").upper(), _BASES.get(match[2] or "", match[2] or "")) if match else None
 
 
@@ -238,10 +273,16 @@ def _same_matrices(gold: str, answer: str, rounded: bool) -> bool | None:
     first, second = _MATRIX.fullmatch(gold.strip()), _MATRIX.fullmatch(answer.strip())
     if first is None or second is None:
         return None
-    rows, others = ([row.split("&") for row in m[2].strip().removesuffix("\\\\").split("\\\\")] for m in (first, second))
+    rows, others = (
+        [row.split("&") for row in m[2].strip().removesuffix("\\\\").split("\\\\")] for m in (first, second)
+    )
     if [len(row) for row in rows] != [len(row) for row in others]:
         return False
-    found = [decide(g, a, rounded) for row, other in zip(rows, others, strict=True) for g, a in zip(row, other, strict=True)]
+    found = [
+        decide(g, a, rounded)
+        for row, other in zip(rows, others, strict=True)
+        for g, a in zip(row, other, strict=True)
+    ]
     return False if False in found else None if None in found else True
 
 

@@ -1,8 +1,8 @@
 """One worker process of :class:`entlaw.tasks.pool.WorkerPool`: a line of JSON in, a line of JSON out.
 
 Run as ``python -m entlaw.tasks.worker MODULE:FUNCTION CPU_SECONDS GIGABYTES``. The kernel ends the process when an item
-has used up its CPU time: a timer with no handler needs no help from Python, so neither a C loop nor a swallowed exception
-escapes it, and a busy machine makes no item late.
+has used up its CPU time: a timer with no handler needs no help from Python, so neither a C loop nor a swallowed
+exception escapes it, and a busy machine makes no item late.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def main(target: str, cpu_seconds: float, gigabytes: float) -> None:
         module, _, name = target.partition(":")
         function = getattr(importlib.import_module(module), name)
     except Exception as error:
-        told = {"status": "failed", "value": f"{type(error).__name__}: {error}"}
+        told: dict[str, str | None] = {"status": "failed", "value": f"{type(error).__name__}: {error}"}
     else:
         told = {"status": "ready", "value": None}
-    print(json.dumps(told), file=answers, flush=True)  # noqa: T201 - the protocol
+    print(json.dumps(told), file=answers, flush=True)
     for line in sys.stdin:
         arguments = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
@@ -41,7 +41,7 @@ def main(target: str, cpu_seconds: float, gigabytes: float) -> None:
         except (Exception, RecursionError) as error:
             reply = {"status": "error", "value": f"{type(error).__name__}: {error}"[:300]}
         signal.setitimer(signal.ITIMER_PROF, 0)
-        print(json.dumps(reply), file=answers, flush=True)  # noqa: T201
+        print(json.dumps(reply), file=answers, flush=True)
 
 
 if __name__ == "__main__":
