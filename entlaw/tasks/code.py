@@ -114,7 +114,7 @@ def assemble(response: str, tests: CodeTests) -> str | None:
 
 def _body(text: str) -> str:
     """Lines up to the first that is not indented: a base model writes on after the function's end."""
-    kept = []
+    kept: list[str] = []
     for line in text.splitlines():
         if line.strip() and not line[0].isspace() and (kept or not text[:1].strip()):
             break

@@ -51,7 +51,7 @@ def place(request, tmp_path_factory):
         words = {
             "@HOME@": str(Path.home()),
             "@REPO@": str(REPO),
-            "@TMP@": tempfile.gettempdir() if request.param != "namespaces" else "/var/tmp",
+            "@TMP@": tempfile.gettempdir() if request.param == "landlock" else "/var/tmp",
             "@CANARY@": str(canary),
             "@PID@": str(os.getpid()),
             "@PORT@": str(server.getsockname()[1]),

@@ -82,6 +82,7 @@ class Sandbox:
                 "the sandbox needs Linux", hint="run it in a Linux container or virtual machine"
             )
         self._lock = threading.Lock()
+        self._cells: set[_Cell] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
         self.name = f"entlaw-sandbox-{os.getpid()}-{secrets.token_hex(4)}"  # seen in lists of processes
@@ -132,6 +133,8 @@ class Sandbox:
     def close(self) -> None:
         """End the sandbox's process, and every program that still runs."""
         with self._lock:
+            for cell in tuple(self._cells):
+                cell.let_go()
             self._stop()
 
     def _stop(self) -> None:
@@ -251,7 +254,10 @@ class Sandbox:
         finally:
             for fd in (hidden, ctl[1], leash[0]):
                 os.close(fd)
-        return _Cell(ctl[0], leash[1])
+        cell = _Cell(ctl[0], leash[1], self._cells)
+        with self._lock:
+            self._cells.add(cell)
+        return cell
 
     def _send(self, data: bytes, fds: list[int]) -> None:
         with self._lock:
@@ -290,15 +296,18 @@ class Sandbox:
 class _Cell:
     """A program under way: an end to read its result from, and one whose closing ends it."""
 
-    def __init__(self, ctl: int, leash: int) -> None:
-        self.ctl, self.leash = ctl, leash
+    def __init__(self, ctl: int, leash: int, living: set[_Cell]) -> None:
+        self.ctl, self.leash, self.living = ctl, leash, living
+        self.lock = threading.Lock()
 
     def let_go(self) -> None:
-        if self.leash >= 0:
-            os.close(self.leash)
-            self.leash = -1
+        with self.lock:
+            if self.leash >= 0:
+                os.close(self.leash)
+                self.leash = -1
 
     def end(self) -> None:
+        self.living.discard(self)
         self.let_go()
         os.close(self.ctl)
 

@@ -31,7 +31,7 @@ def judge(facts: dict[str, Any], limits: Limits) -> tuple[Verdict, str]:
         return why, f"the limit on {'time' if why == 'timeout' else why} was reached"
     code = exit_code(facts)
     if code is None:
-        return "killed", "the first process of the sandbox was ended"
+        return "killed", "it was ended from outside"
     if code == 0:
         return "exited", ""
     last = facts["err"].rstrip().rpartition("\n")[2][:300]

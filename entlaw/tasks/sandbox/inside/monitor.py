@@ -264,6 +264,7 @@ def _bubblewrap(spec: dict[str, Any], fds: dict[str, int]) -> None:
     words += ["--setenv", "PYTHONHASHSEED", "0"]
     for name in rooms.DEVICES:
         words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    words += ["--size", str(size), "--tmpfs", "/tmp"]
     for path in (*spec["paths"], *spec["own_paths"]):
         if os.path.islink(path):
             words += ["--symlink", os.readlink(path), path]
@@ -271,7 +272,7 @@ def _bubblewrap(spec: dict[str, Any], fds: dict[str, int]) -> None:
             words += ["--ro-bind", path, path]
     for path in spec["holes"]:
         words += ["--tmpfs", path, "--remount-ro", path]
-    words += ["--size", str(size), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
+    words += ["--remount-ro", "/", "--chdir", "/tmp"]
     spec = {**spec, "tmp": "/tmp", "isolation": "bwrap"}
     for fd in fds.values():
         os.set_inheritable(fd, True)

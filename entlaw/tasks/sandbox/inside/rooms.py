@@ -92,7 +92,9 @@ def _build(paths: list[str], holes: list[str], tmp_mb: int, tmp_files: int) -> N
     os.mkdir("/tmp" + OLD, 0o700)
     kernel.pivot_root("/tmp", "/tmp" + OLD)
     os.chdir("/")
-    for path in paths:
+    os.mkdir("/tmp", 0o755)
+    kernel.mount("tmpfs", "/tmp", "tmpfs", quiet, f"size={tmp_mb}m,nr_inodes={tmp_files},mode=1777")
+    for path in paths:  # after tmp: one of them may lie in it
         _show(path)
     for path in holes:
         if os.path.isdir(path):
@@ -102,8 +104,6 @@ def _build(paths: list[str], holes: list[str], tmp_mb: int, tmp_files: int) -> N
         with open(f"/dev/{name}", "wb"):
             pass
         kernel.mount(f"{OLD}/dev/{name}", f"/dev/{name}", None, kernel.MS_BIND)
-    os.makedirs("/tmp", 0o755, exist_ok=True)
-    kernel.mount("tmpfs", "/tmp", "tmpfs", quiet, f"size={tmp_mb}m,nr_inodes={tmp_files},mode=1777")
     kernel.detach(OLD)
     os.rmdir(OLD)
     kernel.mount(None, "/", None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | quiet)
