@@ -96,7 +96,7 @@ def quantity(text: str) -> Quantity | None:
     )  # fmt: skip - paired dollars are LaTeX
     bare = plain(re.sub("[€£]", "", text))
     while (match := _WRAPPED.fullmatch(bare)) is not None:
-        bare = match.group(1) or match.group(2) or match.group(3)
+        bare = (match.group(1) or match.group(2) or match.group(3)).strip()
     number, rest = _number(bare)
     if number is None:
         return None

@@ -147,6 +147,7 @@ def test_integers_are_the_same_only_if_they_are(a, b):
         (r"45^\circ", "45", True),
         (r"2\frac{1}{3}", "7/3", True),
         ("073", "73", True),
+        ("073", r"\textbf{(073) }", True),
         ("x = 5", "5", True),
         ("x = 5", "y = 5", None),
         (r"\text{(A)}", "A", True),
