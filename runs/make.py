@@ -55,7 +55,9 @@ METHODS: dict[str, Settings] = {
     "reinforce": {"algorithm.name": "reinforce"},
     "reinforce-pp": {"algorithm.name": "reinforce_plus_plus"},
     "ppo": {"algorithm.name": "ppo"},
-    "prime": {"algorithm.name": "prime"},
+    # The logit of a response is beta times a sum over its tokens: 5 tokens want a beta 20 times that of 1,000.
+    "prime": {"algorithm.name": "prime", "prime.beta": 1.0},
+    "prime-beta-0.05": {"algorithm.name": "prime"},
     "clip-higher": {"loss.clip_ratio_high": 0.28},
     "clip-cov": {"controls.clip_cov.ratio": 0.01},
     "kl-cov": {"controls.kl_cov.ratio": 0.02},
