@@ -9,7 +9,7 @@ Right, per set:
              would be lost if spelling were the only thing we understood
 Wrong: answers broken in one place (digit, sign, inverted fraction, exponent, unit, list, bracket, variable).
 
-Run: python benchmarks/verifiers.py FOLDER [--corrupted 1000] [--workers 1] [--list 20]
+Run: python benchmarks/verifiers.py FOLDER [--corrupted 1000] [--seed 0] [--workers 1] [--list 20]
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ def marked(spec: manifest.DataSet, solution: str) -> bool:
 
 
 def measure(
-    name: str, folder: Path, verifier: MathVerifier, algebra: WorkerPool, n: int, show: int
+    name: str, folder: Path, verifier: MathVerifier, algebra: WorkerPool, n: int, show: int, seed: int = 0
 ) -> list[str] | None:
     """One set: its row of the table; None if the folder does not hold it."""
     spec = manifest.get(name)
@@ -315,7 +315,7 @@ def measure(
     different = list(dict.fromkeys(golds))
     alone = algebra.map([[g, g] for g in different])
     row.append(f"{100 * sum(r.value is True for r in alone) / len(alone):.2f}%")
-    broken = corrupted(golds, n)
+    broken = corrupted(golds, n, seed)
     wrong = verifier.verify_batch(
         [boxed(b) for _, _, b in broken], [g for _, g, _ in broken], spec.where, spec.rounded
     )
@@ -346,6 +346,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--corrupted", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the corruptions")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--list", type=int, default=20, dest="show")
     parser.add_argument("--sets", default="")
@@ -368,7 +369,7 @@ def main() -> None:
         WorkerPool("entlaw.tasks.math:equal", args.workers) as algebra,
     ):
         for name in names:
-            row = measure(name, args.folder, verifier, algebra, args.corrupted, args.show)
+            row = measure(name, args.folder, verifier, algebra, args.corrupted, args.show, args.seed)
             if row is not None:
                 table.append(row)
     widths = [max(len(r[i]) for r in [head, *table]) for i in range(len(head))]
