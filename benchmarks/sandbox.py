@@ -2,8 +2,8 @@
 
 Three loads: a program that prints one line and is compared, a function under one assertion (two cells), and, where
 ../shared has them, HumanEval's reference solutions with their own tests. "none" is the same machinery without
-isolation, "subprocess" is `python -I -S -c` by the standard library alone: no limits, nothing contained. On a busy machine
-each of the half dozen processes of a cell waits for its turn, so the load average is printed with the timings.
+isolation, "subprocess" is `python -I -S -c` by the standard library alone: no limits, nothing contained. On a busy
+machine each of the half dozen processes of a cell waits for its turn, so the load average is printed, too.
 
 Run: python benchmarks/sandbox.py [--programs 100] [--workers 1 2]
 """

@@ -338,6 +338,14 @@ FORGED: dict[str, str] = {
         "builtins.abs = builtins.len = builtins.all = lambda *_: 0\nbuiltins.isinstance = lambda *_: True\n"
         "def double(x): return 1"
     ),
+    "shadows what the tests compare with": (
+        "def abs(x): return 0\ndef all(x): return True\nclass math:\n    isclose = fabs = staticmethod(lambda *a, **k: 0)\n"
+        "class pytest:\n    approx = raises = staticmethod(lambda *a, **k: double)\n"
+        "AssertionError = __build_class__ = isinstance = len = abs\ndef double(x): return 1"
+    ),
+    "defines the tests itself": (
+        "def check(candidate): pass\ndef test_double(): pass\ncandidate = abs\n__all__ = []\ndef double(x): return 1"
+    ),
     "replaces unittest and pytest": (
         "import unittest, sys, types\nunittest.TestCase.assertEqual = lambda *_: None\n"
         "unittest.TestCase.run = lambda *_: None\nsys.modules['pytest'] = types.ModuleType('pytest')\n"

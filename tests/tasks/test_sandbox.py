@@ -204,7 +204,10 @@ def test_a_step_that_fails_is_told_and_nothing_runs(sandbox, tmp_path):
     """The kernel refuses one step of the set-up: the program must not run less isolated, but not at all."""
     if sandbox.isolation != "namespaces":
         pytest.skip("namespaces do not work here")
-    with Sandbox("namespaces") as broken, pytest.raises(SandboxUnavailable, match="mount /tmp: Invalid argument"):
+    with (
+        Sandbox("namespaces") as broken,
+        pytest.raises(SandboxUnavailable, match="mount /tmp: Invalid argument"),
+    ):
         broken.run(f"open({str(tmp_path / 'x')!r}, 'w')", limits=Limits(tmp_files=10**30))
     assert not list(tmp_path.iterdir())
 
@@ -451,6 +454,34 @@ def test_trusted_text_wins_over_the_program(sandbox):
     )
     assert sandbox.check("def root(a): return a", tests).passed
     assert not sandbox.check("def poly(x): return 0\ndef root(a): return 5", tests).passed
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        UnitTests(asserts=("assert abs(f(1) - 2) < 1e-9",)),
+        UnitTests(asserts=("assert math.isclose(f(1), 2)",), setup="import math"),
+        UnitTests(asserts=("assert math.isclose(f(1), 2)",)),
+        UnitTests("from solution import *\ndef test_f():\n    assert abs(f(1) - 2) < 1e-9"),
+        UnitTests("def check(candidate):\n    assert abs(candidate(1) - 2) < 1e-9", entry_point="f"),
+        UnitTests("def check(candidate):\n    assert near(candidate(1), 2)", entry_point="f"),
+        UnitTests("def helper(): pass\ndef nobody_calls():\n    assert f(1) == 2"),
+    ],
+)
+def test_names_of_the_program_do_not_replace_what_tests_use(sandbox, tests):
+    program = (
+        "def abs(x): return 0\nclass math:\n    isclose = staticmethod(lambda *_: True)\n"
+        "def near(*_): return True\ndef f(x): return 7"
+    )
+    assert not sandbox.check(program, tests).passed
+
+
+def test_a_builtin_name_can_be_the_solution(sandbox):
+    program = "def abs(x): return x if x > 0 else -x"
+    module = "from solution import abs\ndef test_abs():\n    assert abs(-2) == 2"
+    assert sandbox.check(program, UnitTests(module)).passed
+    check = "def check(candidate):\n    assert candidate(-2) == 2"
+    assert sandbox.check(program, UnitTests(check, entry_point="abs")).passed
 
 
 def test_the_first_failure_does_not_hide_the_rest(sandbox):

@@ -5,6 +5,8 @@ It runs in a sandbox of its own, which the program's has no way into but the pip
 
 from __future__ import annotations
 
+import ast
+import builtins
 import functools
 import importlib
 import json
@@ -59,24 +61,35 @@ def load(job: dict[str, Any], side: Side) -> dict[str, Any]:
         elif str(of).split(".")[0] in sys.stdlib_module_names:
             # The program's own modules may have been tampered with; the tests get theirs.
             module.__dict__[name] = importlib.import_module(of)
+    # A program's own `abs`, or a class called `math`, must not be what the tests compare with: such names are had
+    # by asking for them (`from solution import abs`), never by accident.
+    entry = job["entry_point"]
+    public = [n for n in module.__dict__ if n[:2] != "__" and not _taken(n, module.__dict__[n])]
+    module.__all__ = public  # type: ignore[attr-defined]
     sys.modules["solution"] = module
     sys.modules["pytest"] = pytest_words.module()
-    space: dict[str, Any] = {
-        "__name__": "tests",
-        **{k: v for k, v in module.__dict__.items() if k[:2] != "__"},
-    }
+    space: dict[str, Any] = {"__name__": "tests"}
+    if not entry:
+        space.update({name: module.__dict__[name] for name in public})
     trusted: dict[str, Any] = {"__name__": "prompt"}
     try:
         exec(compile(job["trusted"], "prompt.py", "exec"), trusted)
     except SyntaxError:
         trusted = {}  # a prompt that stops in the middle of a statement defines nothing
-    entry = job["entry_point"]
     space.update({k: v for k, v in trusted.items() if k not in (entry, "__builtins__", "__name__")})
     if entry:
         if entry not in module.__dict__:
             raise NameError(f"the program does not define {entry}")
-        space["candidate"] = module.__dict__[entry]
+        space["candidate"] = space[entry] = module.__dict__[entry]
     return space
+
+
+def _taken(name: str, value: Any) -> bool:
+    """Whether tests mean something else by a name than what a program calls so."""
+    is_module = isinstance(value, types.ModuleType)
+    return hasattr(builtins, name) or (
+        not is_module and (name == "pytest" or name in sys.stdlib_module_names)
+    )
 
 
 def collect(job: dict[str, Any], space: dict[str, Any]) -> list[Test]:
@@ -90,9 +103,16 @@ def collect(job: dict[str, Any], space: dict[str, Any]) -> list[Test]:
         exec(compile(job["module"], "tests.py", "exec"), space)
         own = {k: v for k, v in space.items() if before.get(k) is not v}
         tests += [test for name, value in own.items() for test in _found(name, value, space)]
-        if not tests:
-            tests.append(("module", lambda: None))  # assertions at top level: it got this far
+        if not tests and _asserts_at_top(job["module"]):
+            tests.append(("module", lambda: None))  # it got this far
     return tests
+
+
+def _asserts_at_top(text: str) -> bool:
+    """Whether running a module's text tests anything: outside of functions and classes that nothing calls."""
+    inert = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    running = [node for node in ast.parse(text).body if not isinstance(node, inert)]
+    return any(isinstance(inner, ast.Assert) for node in running for inner in ast.walk(node))
 
 
 def _execute(text: str, space: dict[str, Any]) -> None:
