@@ -46,6 +46,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.group_B)
 
+    def groups(self) -> tuple[Tensor, Tensor]:
+        """A row of each prompt, shape [G], and for each response the place of its prompt among them, shape [B]."""
+        found_G, place_B = torch.unique(self.group_B, return_inverse=True)
+        rows_B = torch.arange(len(self), device=place_B.device)
+        # Whichever row of a prompt is written last: its prompt is the same.
+        return torch.zeros_like(found_G).scatter_(0, place_B, rows_B), place_B
+
     def rows(self, index: Tensor) -> Batch:
         """The responses ``index`` names, in its order."""
         return self._map(lambda t: t[index])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor
 from entlaw.dynamics.entropy import token_statistics
 from entlaw.errors import SourceNotFound, UnreadableSource, UsageError
 from entlaw.train.batch import Batch
+from entlaw.train.packing import Pack, pack, pays
 from entlaw.train.schema import Policy as PolicySettings
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # What the hub accepts as a repository; anything else can only be a folder.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+# Rotary positions and a mask, nothing else that depends on where a token stands; SmolLM2 and DeepSeek-Math are Llamas.
+_PACKABLE = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma"})
 
 
 class Scores(NamedTuple):
@@ -81,18 +85,41 @@ class LanguageModel:
         return LanguageModel(model, self.tokenizer, self.stop_ids, self.pad_id, self.autocast)
 
     def hidden(self, batch: Batch) -> Tensor:
-        """Last hidden states in front of each response token, shape [B, T, D]."""
+        """Last hidden states in front of each response token, shape [B, T, D]; of no meaning on padding."""
+        with autocast(self.device, self.autocast):
+            if self._can_pack(batch) and pays(batch, self.model.config.hidden_size):
+                return self._hidden_packed(pack(batch, self.pad_id))
+            return self._hidden_padded(batch)
+
+    def _hidden_packed(self, packed: Pack) -> Tensor:
+        out = self.model.base_model(
+            input_ids=packed.tokens_GL,
+            attention_mask=packed.mask_G1LL,
+            position_ids=packed.position_GL,
+            use_cache=False,
+        )
+        flat = out.last_hidden_state.flatten(0, 1).index_select(0, packed.source_BT.flatten())
+        return flat.view(*packed.source_BT.shape, -1)
+
+    def _hidden_padded(self, batch: Batch) -> Tensor:
         tokens = torch.cat([batch.prompt_BP, batch.response_BT], 1)
         mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT > 0], 1)
-        with autocast(self.device, self.autocast):
-            out = self.model.base_model(
-                input_ids=tokens,
-                attention_mask=mask.long(),
-                position_ids=position_ids(mask),
-                use_cache=False,
-            )
+        out = self.model.base_model(
+            input_ids=tokens,
+            attention_mask=mask.long(),
+            position_ids=position_ids(mask),
+            use_cache=False,
+        )
         width = batch.prompt_BP.shape[1]
         return out.last_hidden_state[:, width - 1 : -1]
+
+    def _can_pack(self, batch: Batch) -> bool:
+        """Whether the model knows order by mask and positions alone, and no response reaches beyond its window."""
+        config = self.model.config
+        window = getattr(config, "sliding_window", None) or math.inf
+        length = batch.prompt_BP.shape[1] + batch.response_BT.shape[1]
+        plain = config.model_type in _PACKABLE and config._attn_implementation == "sdpa"
+        return bool(plain and length <= window)
 
     def score(self, batch: Batch, temperature: float = 1.0) -> Scores:
         """Log-prob of the response tokens and the exact entropy in front of them, with gradient where enabled."""
