@@ -8,8 +8,8 @@ Strictly on-policy GRPO (one optimiser step a rollout) on a ladder model. On the
 - Lemma 1: -mean over states of Cov_{a ~ pi}(log pi(a|s), change of the logits z_{s,a}), which knows what the step did;
 - Theorem 2 on the batch (Eq. 10): -Cov(log pi, A) over the sampled tokens, which knows only advantages;
 - the bandit form (Fig. 8): -mean over prompts of Cov(mean log pi, exp(mean log pi) A), and the same without the factor;
-- Theorem 2 within states: -A(s, y) pi(y) (log pi(y) + H(s)) of the sampled token, the first-order change by that token's
-  own logit.
+- Theorem 2 within states: -A(s, y) pi(y) (log pi(y) + H(s)) of the sampled token, the first-order change by that
+  token's own logit.
 
 The last three are up to an unknown step size, so correlation is what can be compared; Lemma 1 has no free factor.
 """
@@ -95,12 +95,9 @@ def main() -> int:
             if sys.stderr.isatty():
                 print(f"\rstep {t} of {args.steps}", end="", file=sys.stderr)
     measured = np.array([r["measured"] for r in rows])
-    print(
-        f"{args.steps} on-policy steps, size {args.size}: entropy moved by {measured.sum():+.3f} nats/token on its own states"
-    )
-    print(
-        f"{'prediction':30s} {'correlation':>11s} {'slope':>9s} {'same sign':>9s}   (of the measured change on the prediction)"
-    )
+    print(f"{args.steps} on-policy steps, size {args.size}")
+    print(f"entropy moved by {measured.sum():+.3f} nats/token on the states of each step")
+    print(f"{'prediction':30s} {'correlation':>11s} {'slope':>9s} {'same sign':>9s}")
     out = {}
     for name in list(rows[0])[1:]:
         x = np.array([r[name] for r in rows])

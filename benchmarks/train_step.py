@@ -11,8 +11,8 @@ on all responses (our filter of groups without a signal is off: it would spare u
 ratio, mean over tokens, no KL), AdamW, learning rate and micro-batch. The learning rate is so small that the policy,
 and with it the length of the responses, stays what it is; SmolLM2's end-of-sequence token is set to one it never
 writes, so that every response is full. TRL runs without reports, evaluation, checkpoints, progress bar, gradient
-checkpointing and data-loader workers; its fused head is on by itself. We also measure what we measure every step, which TRL does not: the
-exact entropy after the update, and the covariances ("extra" below; the entropy before it comes with the log-probs).
+checkpointing and data-loader workers; its fused head is on by itself. We also measure what TRL does not, every step:
+the exact entropy after the update, and the covariances ("extra" below; the entropy before it comes with the log-probs).
 
 Every side runs in a process of its own, in turn, ``--repeats`` times; the first steps of each are warm-up. A step goes
 from the end of the one before to the end of its last optimiser step, and a repeat's figure is the median of its steps.

@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 
 from entlaw._version import __version__
 from entlaw.cli import doctor, evaluate, fit, predict, train
+from entlaw.cli.data import data
 from entlaw.cli.output import show_error
 from entlaw.errors import EntlawError
 
@@ -25,6 +26,7 @@ app.command(fit.fit)
 app.command(predict.predict)
 app.command(train.train)
 app.command(evaluate.evaluate, name="eval")
+app.command(data)
 
 
 def run(tokens: list[str]) -> int:
