@@ -140,6 +140,8 @@ def test_forged(place, name):
     outcome = sandbox.check(FORGED[name], TESTS, limits=TIGHT)
     assert not outcome.passed, outcome
     assert outcome.fraction < 1.0
+    expected = {"hangs": "timeout", "catches the time-out": "timeout", "crashes": "killed", "wrong": "failed"}
+    assert outcome.verdict == expected.get(name, outcome.verdict), outcome
     assert not any(t.passed for t in outcome.tests), outcome.tests
     nothing_left(sandbox, canary)
 

@@ -56,7 +56,8 @@ def judge_check(
 ) -> tuple[Verdict, str]:
     """Verdict and reason of a check, from both cells."""
     verdict, note = judge(facts, limits)
-    if verdict not in ("exited", "failed") and facts["why"] != "leash":
+    ended_by_us = facts["why"] == "leash" and "status" not in facts
+    if verdict not in ("exited", "failed") and not ended_by_us:
         return verdict, note
     if exit_code(facts_tests) == 0 and report["finished"]:
         failed = [why for _, right, why in report["results"] if not right]

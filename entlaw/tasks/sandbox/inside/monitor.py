@@ -16,6 +16,7 @@ from typing import Any
 from . import cell, kernel, rooms, tree
 
 EVERY_S = 0.05  # between two looks at the tree of processes
+LEAVE_S = 0.25  # between the order to end and the end
 SETUP_S = 30.0  # for isolation to be in place, on a machine that has much else to do
 
 
@@ -122,16 +123,24 @@ class _Watch:
             poll.register(fd, select.POLLIN)
         began = looked = started
         ready = False
+        until = 0.0
         while True:
             for fd, _ in poll.poll(EVERY_S * 1000):
                 if fd == self.fds["leash"]:
+                    # A program that has just ended by itself, or is about to, may still say how.
                     self.why = "leash"
-                    return
+                    poll.unregister(fd)
+                    until = time.monotonic() + LEAVE_S
+                    continue
                 if not self._read(fd, names[fd]):
                     poll.unregister(fd)
                     if names[fd] == "status":
                         return
             now = time.monotonic()
+            if self.why:
+                if now > until:
+                    return
+                continue
             if not ready:  # the program's time begins when the program does
                 ready = bool(self.got["status"])
                 started = now
