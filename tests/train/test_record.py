@@ -385,9 +385,9 @@ def written(folder, **more):
 
 
 def test_run_info_has_all_that_the_shipped_ones_have(tmp_path):
-    shipped = json.loads((REPO / "runs" / "large-seed0" / "run.json").read_text())
+    shipped = json.loads((REPO / "runs" / "grpo-m-rl0" / "run.json").read_text())
     info = written(tmp_path)
-    assert set(shipped) <= set(info)
+    assert set(shipped) - {"step"} <= set(info)  # the step is known at the end
     assert set(shipped["versions"]) <= set(info["versions"]) and "entlaw" in info["versions"]
     assert info["schema"] == "entlaw.run/1" and info["framework"] == "entlaw" and info["status"] == "running"
     assert info["recipe"]["loss"]["shares"] == [0.1, 0.2] and info["changes"] == {"run.steps": 4}

@@ -35,7 +35,8 @@ def judge(facts: dict[str, Any], limits: Limits) -> tuple[Verdict, str]:
     if code == 0:
         return "exited", ""
     last = facts["err"].rstrip().rpartition("\n")[2][:300]
-    if code in (128 + signal.SIGXCPU, 128 + signal.SIGKILL) and facts.get("cpu_s", 0.0) >= 0.9 * limits.cpu_s:
+    spent = code == 128 + signal.SIGKILL and facts.get("cpu_s", 0.0) >= 0.9 * limits.cpu_s
+    if spent or code == 128 + signal.SIGXCPU:
         return "timeout", "the limit on CPU time was reached"
     if code > 128:
         with contextlib.suppress(ValueError):
