@@ -17,8 +17,9 @@ from typing import Any
 
 from entlaw.errors import UsageError
 from entlaw.train import schema
+from entlaw.train.catalogue import catalogue, layers, similar
 from entlaw.train.schema import Recipe
-from entlaw.train.settings import Problem, closest, describe, read, settings, tables, unknown
+from entlaw.train.settings import Problem, describe, read, settings, tables, unknown
 
 # Changing these does not change what a step does, only how many there are, where and what is kept of them.
 MAY_CHANGE = frozenset(
@@ -34,8 +35,8 @@ _Given = tuple[str, str, Any]
 
 
 def shipped() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
-    return {p.stem: p for p in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+    """The files of the whole recipes that come with the package, by name; see also :mod:`entlaw.train.catalogue`."""
+    return {name: entry.files[0] for name, entry in catalogue().items() if entry.kind == "recipe"}
 
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -44,7 +45,8 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     Parameters
     ----------
     path : Path or None
-        A file; a bare name like ``smollm2-135m`` that is no file is looked for among :func:`shipped`.
+        A file, the name of something that ships, or several of both joined by ``+``, later ones winning; see
+        :mod:`entlaw.train.catalogue`.
     overrides : sequence of str
         The value is TOML where it parses (``0.28``, ``true``, ``[2, 3]``) and the setting is not text, else text.
 
@@ -57,15 +59,32 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     given: list[_Given] = []
     where = "--set"
     if path is not None:
-        text, where = _text(Path(path))
-        document = _parse(text, where)
-        lines = _lines(text)
-        for names, value in _leaves(document, (), problems, lines):
-            given.append((".".join(names), _line(lines, names), value))
+        stack = layers(Path(path))
+        files = [file for layer in stack for file in layer.files]
+        where = str(files[0]) if len(files) == 1 else str(path)
+        for layer in stack:
+            for file in layer.files:
+                given += _read(file, problems, f"{file.name}, " if len(files) > 1 else "")
+            given += _overridden(layer.overrides, problems)
+    given += _overridden(overrides, problems)
+    return _build(given, problems, where)
+
+
+def _read(path: Path, problems: list[tuple[str, Problem]], prefix: str) -> Iterator[_Given]:
+    """The settings of one file; ``prefix`` stands in front of their lines in messages."""
+    text, where = _text(path)
+    document = _parse(text, where)
+    lines = _lines(text)
+    found: list[tuple[str, Problem]] = []
+    for names, value in _leaves(document, (), found, lines):
+        yield ".".join(names), (prefix + _line(lines, names)).rstrip(", "), value
+    problems += [((prefix + place).rstrip(", "), problem) for place, problem in found]
+
+
+def _overridden(overrides: Sequence[str], problems: list[tuple[str, Problem]]) -> Iterator[_Given]:
     for override in overrides:
         for key, value in _override(override, problems):
-            given.append((key, f"--set {override}", value))
-    return _build(given, problems, where)
+            yield key, f"--set {override}", value
 
 
 def from_dict(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -168,13 +187,10 @@ def _plain(table: Any) -> dict[str, Any]:
 
 def _text(path: Path) -> tuple[str, str]:
     """The file's text and its name for messages."""
-    ours = shipped()
-    if not path.exists() and str(path) in ours:
-        path = ours[str(path)]
     try:
         return path.read_text("utf-8-sig"), str(path)
     except FileNotFoundError as error:
-        raise UsageError("no such recipe", where=str(path), hint=_similar(path, list(ours))) from error
+        raise UsageError("no such recipe", where=str(path), hint=similar(path)) from error
     except UnicodeDecodeError as error:
         raise UsageError(
             "not a text file in UTF-8", where=str(path), hint="a recipe is a TOML file"
@@ -184,16 +200,6 @@ def _text(path: Path) -> tuple[str, str]:
         raise UsageError(
             f"the recipe cannot be read: {reason}", where=str(path), hint="give a TOML file"
         ) from error
-
-
-def _similar(path: Path, ours: list[str]) -> str:
-    """Files beside a missing one, and shipped recipes, that look like it."""
-    try:
-        beside = [p.name for p in path.parent.iterdir() if p.suffix == ".toml"]
-    except (OSError, ValueError):
-        beside = []
-    near = [str(path.parent / name) for name in closest(path.name, beside)] + closest(path.stem, ours)
-    return f"nearest: {', '.join(near)}" if near else f"shipped recipes: {', '.join(ours)}"
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
