@@ -36,3 +36,13 @@ class Task(Protocol):
 
     def score(self, problem: Problem, response: str, finished: bool) -> float:
         """Verifiable reward, fraction in [0, 1]."""
+
+
+def score_batch(
+    task: Task, problems: Sequence[Problem], responses: Sequence[str], finished: Sequence[bool]
+) -> Sequence[float]:
+    """Rewards of many responses, all at once where the task can (checking in parallel), else one by one."""
+    at_once = getattr(task, "score_batch", None)
+    if at_once is not None:
+        return list(at_once(problems, responses, finished))
+    return [task.score(p, r, f) for p, r, f in zip(problems, responses, finished, strict=True)]

@@ -292,48 +292,6 @@ class CodeVerifier:
             return list(pool.map(lambda item: self.verify(*item), items))
 
 
-class CodeTask:
-    """Programming problems as a :class:`~entlaw.tasks.Task`; an answer is the tests' columns as JSON.
-
-    Parameters
-    ----------
-    train, held_out : sequence of Problem
-    verifier : CodeVerifier
-    """
-
-    def __init__(self, train: Sequence[Problem], held_out: Sequence[Problem], verifier: CodeVerifier) -> None:
-        self.train, self.held_out, self.verifier = train, held_out, verifier
-
-    def training(self, seed: int, start: int, n: int) -> Sequence[Problem]:
-        """Problems of the stream: each pass goes through all of them, in an order of its own."""
-        if not self.train:
-            raise UsageError("there is no problem to train on")
-        size = len(self.train)
-        orders = {
-            p: np.random.default_rng((seed, p)).permutation(size)
-            for p in range(start // size, (start + n) // size + 1)
-        }
-        return [self.train[orders[i // size][i % size]] for i in range(start, start + n)]
-
-    def validation(self, n: int, seed: int) -> Sequence[Problem]:
-        """``n`` held-out problems, all of them if there are fewer."""
-        chosen = np.random.default_rng(seed).permutation(len(self.held_out))[:n]
-        return [self.held_out[i] for i in sorted(chosen)]
-
-    def extract(self, response: str, finished: bool) -> str | None:
-        """The program in a response, as far as the response alone tells."""
-        return extract(response)
-
-    def score(self, problem: Problem, response: str, finished: bool) -> float:
-        """Reward of a response."""
-        return self.verifier.verify(response, tests_of(problem)).reward
-
-    def score_batch(self, items: Sequence[tuple[Problem, str]], workers: int = 1) -> list[float]:
-        """Rewards of (problem, response) pairs, in their order."""
-        pairs = [(response, tests_of(problem)) for problem, response in items]
-        return [v.reward for v in self.verifier.verify_batch(pairs, workers)]
-
-
 def tests_of(problem: Problem) -> CodeTests:
     """The tests that a problem's answer holds."""
     return read_tests(_plain(problem.answer, "answer", dict))

@@ -37,6 +37,10 @@ class Batch:
     """Of the rollout policy at temperature 1, exact, nats."""
     sampling_entropy_BT: Tensor | None = None
     """The same at the rollout temperature, where that is not 1."""
+    rollout_log_prob_BT: Tensor | None = None
+    """Of each token as the engine that sampled it computed it; None where that is the policy itself."""
+    rollout_weight_BT: Tensor | None = None
+    """Truncated importance weight of each token's loss."""
     ref_log_prob_BT: Tensor | None = None
     """Of the base policy, at the rollout temperature."""
     value_BT: Tensor | None = None

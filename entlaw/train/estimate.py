@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from entlaw.train import advantages as adv
 from entlaw.train.batch import Batch
 from entlaw.train.losses import kl_penalty
-from entlaw.train.schema import Algorithm, Controls, Prime
+from entlaw.train.schema import Algorithm, Controls, Loss, Prime
 
 
 def group_accuracy(batch: Batch) -> Tensor:
@@ -97,3 +98,20 @@ def whole_groups(group_B: Tensor, limit: int) -> Tensor:
     first_seen = torch.unique_consecutive(group_B)
     keep = torch.isin(group_B, first_seen[:limit])
     return keep.nonzero().squeeze(1)
+
+
+def rollout_weight(batch: Batch, loss: Loss) -> Tensor | None:
+    """Truncated importance weight of each token for an engine that is not quite the policy.
+
+    min(p_trainer / p_engine, cap), of the token or of its whole response (then one weight for all its tokens); None
+    where it is off or the engine is the policy (Yao et al. 2025, "Your efficient RL framework secretly brings you
+    off-policy RL training"; truncation after Ionides 2008).
+    """
+    if loss.rollout_correction == "none" or batch.rollout_log_prob_BT is None:
+        return None
+    assert batch.log_prob_BT is not None
+    gap_BT = (batch.log_prob_BT - batch.rollout_log_prob_BT) * batch.mask_BT
+    if loss.rollout_correction == "sequence":
+        gap_BT = gap_BT.sum(-1, keepdim=True).expand_as(gap_BT)
+    # The cap goes in before the exponential, which could overflow for a long response.
+    return gap_BT.clamp(max=math.log(loss.rollout_cap)).exp() * batch.mask_BT

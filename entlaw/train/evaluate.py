@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from entlaw.tasks import Problem, Task
+from entlaw.tasks import Problem, Task, score_batch
 from entlaw.train import measure
 from entlaw.train.policy import LanguageModel
 from entlaw.train.rollout import Engine, Sampling
@@ -110,8 +110,7 @@ def evaluate(
     batch = engine.generate([p.prompt for p in problems], sampling, [seed, 5])
     k = sampling.samples
     responses, finished = texts(policy, batch), batch.finished_B.tolist()
-    groups = batch.group_B.tolist()
-    scores = [task.score(problems[g], r, f) for g, r, f in zip(groups, responses, finished, strict=True)]
+    scores = score_batch(task, [problems[g] for g in batch.group_B.tolist()], responses, finished)
     answers = [task.extract(r, f) for r, f in zip(responses, finished, strict=True)]
     correct = np.asarray(scores, dtype=np.float64).reshape(len(problems), k)
     with torch.no_grad():

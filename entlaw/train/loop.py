@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 
 from entlaw.errors import UsageError
-from entlaw.tasks import Problem, Task
+from entlaw.tasks import Problem, Task, score_batch
+from entlaw.tasks.answers import FORMATS
 from entlaw.train import critic as value
 from entlaw.train import estimate, measure, prime
 from entlaw.train.batch import Batch, concatenate
@@ -83,7 +84,8 @@ class Trainer:
         recipe, clock = self.recipe, Clock()
         self.policy.model.train()
         batch, levels = self.collect(t, clock)
-        record = measure.rollout_record(batch, levels)
+        self.engine.rest()
+        record = measure.rollout_record(batch, levels) | measure.mismatch_record(batch)
         if self.too_long:
             record["train/dropped_prompts"] = float(self.too_long)
 
@@ -102,6 +104,8 @@ class Trainer:
                 updates += self.update_policy(kept, t, self.bonus(record))
         record |= measure.mean_over_updates(updates)
         record["time/update_s"] = clock.lap()
+        self.engine.sync()
+        record["time/sync_s"] = clock.lap()
 
         entropy_after = self.entropy(batch)
         record["actor/entropy_after"] = entropy_after
@@ -172,12 +176,14 @@ class Trainer:
     def reward(self, batch: Batch, problems: list[Problem], t: int, refill: int) -> Batch:
         """The batch with scores, and with what is optimised."""
         responses, finished = texts(self.policy, batch), batch.finished_B.tolist()
-        scores = [
-            self.task.score(problems[g], text, end)
-            for g, text, end in zip(batch.group_B.tolist(), responses, finished, strict=True)
-        ]
+        asked = [problems[g] for g in batch.group_B.tolist()]
+        scores = score_batch(self.task, asked, responses, finished)
         correct_B = torch.tensor(scores, dtype=torch.float32, device=batch.mask_BT.device)
         reward_B = correct_B
+        settings = self.recipe.task
+        if settings.format_weight:
+            form = [FORMATS[settings.format](text) for text in responses]
+            reward_B = reward_B + settings.format_weight * torch.tensor(form).to(reward_B)
         if self.recipe.task.reward == "random":
             generator = torch_generator(self.recipe.run.seed, "reward", t, refill)
             reward_B = torch.randint(0, 2, correct_B.shape, generator=generator).to(correct_B)
@@ -199,7 +205,8 @@ class Trainer:
             if self.critic is not None:
                 scored = replace(scored, value_BT=self.critic(part))
             parts.append(scored)
-        return concatenate(parts, self.policy.pad_id)
+        scored = concatenate(parts, self.policy.pad_id)
+        return replace(scored, rollout_weight_BT=estimate.rollout_weight(scored, self.recipe.loss))
 
     @torch.no_grad()
     def entropy(self, batch: Batch) -> float:

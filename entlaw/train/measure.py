@@ -51,6 +51,33 @@ def rollout_record(batch: Batch, levels: Sequence[str]) -> Record:
     return record
 
 
+def mismatch_record(batch: Batch) -> Record:
+    """How far the engine that sampled is from the policy that is trained, on the same tokens and weights.
+
+    ``rollout/log_prob_difference`` is the mean of |log p_trainer - log p_engine|, ``rollout/probability_difference*``
+    of |p_trainer - p_engine|, ``rollout/kl`` the k3 estimate of KL(engine || trainer), ``rollout/ratio_*`` p_trainer /
+    p_engine: the mismatch of training and inference.
+    """
+    if batch.rollout_log_prob_BT is None or batch.log_prob_BT is None:
+        return {}
+    valid = batch.mask_BT > 0
+    trainer, engine = batch.log_prob_BT[valid].double(), batch.rollout_log_prob_BT[valid].double()
+    gap, difference = trainer - engine, (trainer.exp() - engine.exp()).abs()
+    ratio = gap.exp()
+    record: Record = {
+        "rollout/log_prob_difference": float(gap.abs().mean()),
+        "rollout/probability_difference": float(difference.mean()),
+        "rollout/probability_difference_max": float(difference.max()),
+        "rollout/kl": float((ratio - 1 - gap).mean()),
+        "rollout/ratio_mean": float(ratio.mean()),
+        "rollout/ratio_max": float(ratio.max()),
+        "rollout/ratio_min": float(ratio.min()),
+    }
+    if batch.rollout_weight_BT is not None:
+        record["rollout/weight_mean"] = float(batch.rollout_weight_BT[valid].double().mean())
+    return record
+
+
 def update_record(kept: Batch, levels: Sequence[str], shares: Sequence[float]) -> Record:
     """Of the responses that train, with their advantages: entropy after the filter, and the covariances.
 

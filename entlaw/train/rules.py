@@ -7,10 +7,12 @@ the update, loss and entropy controls are in :mod:`entlaw.train.rules_update`; s
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator
 
 from entlaw.errors import UsageError
 from entlaw.findings import Finding, Severity, worst_first
+from entlaw.tasks import manifest
 from entlaw.train import rules_update
 from entlaw.train.recipe import changes, from_dict, to_dict
 from entlaw.train.rules_update import mini_batches
@@ -137,6 +139,8 @@ def never_reached(r: Recipe) -> Iterator[Finding]:
 
 def task(r: Recipe) -> Iterator[Finding]:
     """What the arithmetic task asks of lengths and numbers of problems (one token a character: ladder models)."""
+    if r.task.name != "arithmetic":
+        return
     longest = r.rollout.max_tokens
     operations = sorted(set(r.task.operations))
     if not r.policy.path and longest < 2:
@@ -164,6 +168,55 @@ def task(r: Recipe) -> Iterator[Finding]:
                 "validation problems never come twice", "lower validation.problems, or add to task.operations",
                 held_out,
             )  # fmt: skip
+
+
+def data(r: Recipe) -> Iterator[Finding]:
+    """Data sets: names, what reads them, lengths."""
+    t, sums = r.task, r.task.name == "arithmetic"
+    if not sums:
+        for name in (n.strip() for n in f"{t.name},{t.validation}".split(",")):
+            if name == "arithmetic" or (name and not _is_known(name)):
+                near = difflib.get_close_matches(name, manifest.load(), 1, 0.5)
+                mixed = "the made-up sums do not mix with data sets"
+                yield Finding(
+                    "unknown-data-set", "error", f"there is no data set {name!r}",
+                    mixed if name == "arithmetic" else "`entlaw data list` shows them",
+                    f"did you mean {near[0]}?" if near else "",
+                )  # fmt: skip
+        if not r.policy.path:
+            yield Finding(
+                "data-set-without-model", "error", f"task.name = {t.name} without policy.path",
+                "the ladder's models know the characters of sums and no others",
+                "name a trained model in policy.path",
+            )  # fmt: skip
+        if t.pass_low >= t.pass_high:
+            yield Finding(
+                "empty-pass-window", "error", f"task.pass_low = {t.pass_low:g}, task.pass_high = {t.pass_high:g}",
+                "no pass rate lies between", "set task.pass_low below task.pass_high",
+            )  # fmt: skip
+    elif t.chat:
+        yield Finding(
+            "chat-without-data-set", "error", "task.chat with task.name = arithmetic",
+            "sums are continued, not talked about", "set task.chat = false",
+        )  # fmt: skip
+    if r.policy.path == "" and r.rollout.engine != "hf" and r.policy.dtype == "float64":
+        yield Finding(
+            "vllm-float64", "error", "rollout.engine = vllm with policy.dtype = float64",
+            "vLLM has no float64", "set policy.dtype = float32, or rollout.engine = hf",
+        )  # fmt: skip
+    if r.rollout.engine == "hf" and r.loss.rollout_correction != "none":
+        yield Finding(
+            "correction-unused", "warning", f"loss.rollout_correction = {r.loss.rollout_correction} without effect",
+            "with rollout.engine = hf the policy itself samples: every weight is 1", "take it out of the recipe",
+        )  # fmt: skip
+
+
+def _is_known(name: str) -> bool:
+    try:
+        manifest.get(name)
+    except UsageError:
+        return False
+    return True
 
 
 def validation(r: Recipe) -> Iterator[Finding]:
@@ -219,6 +272,18 @@ _USED: tuple[tuple[str, tuple[str, ...], Callable[[Recipe], bool], str], ...] = 
      "controls.reference_code has the authors' clip instead: [0, 2] with Clip-Cov, none with KL-Cov"),
     ("warmup-unused", ("warmup.", "policy.size", "policy.family", "policy.seed"), lambda r: not r.policy.path,
      "warm-up and ladder are for models built from scratch; policy.path names a trained one"),
+    ("sums-unused", ("task.operations", "task.operators"), lambda r: r.task.name == "arithmetic",
+     "task.name names data sets"),
+    ("data-set-unused", ("task.validation", "task.data_dir", "task.pass_", "task.workers"),
+     lambda r: r.task.name != "arithmetic", "task.name = arithmetic reads no data"),
+    ("pass-window-unused", ("task.pass_low", "task.pass_high"), lambda r: bool(r.task.pass_rates),
+     "task.pass_rates names no file"),
+    ("format-unused", ("task.format",), lambda r: r.task.format_weight > 0, "task.format_weight is 0"),
+    ("vllm-unused", ("vllm.",), lambda r: r.rollout.engine != "hf", "rollout.engine is hf"),
+    ("vllm-process-unused", ("vllm.devices", "vllm.sync"), lambda r: r.rollout.engine == "vllm-process",
+     "rollout.engine is not vllm-process"),
+    ("rollout-cap-unused", ("loss.rollout_cap",), lambda r: r.loss.rollout_correction != "none",
+     "loss.rollout_correction is none"),
     ("kl-kind-unused", ("controls.kl_kind", "controls.kl_in"), lambda r: r.controls.kl_coef > 0,
      "controls.kl_coef is 0"),
     ("entropy-step-unused", ("controls.entropy_step", "controls.entropy_max"), lambda r: r.controls.entropy_target > 0,
@@ -245,5 +310,5 @@ def unused(r: Recipe) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    groups, sampling, *rules_update.RULES, precision, never_reached, task, validation, unused,
+    groups, sampling, *rules_update.RULES, precision, never_reached, task, data, validation, unused,
 )  # fmt: skip

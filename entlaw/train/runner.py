@@ -20,8 +20,7 @@ import torch
 
 from entlaw.errors import EntlawError, UsageError
 from entlaw.findings import Finding
-from entlaw.tasks import Task
-from entlaw.tasks.arithmetic import Arithmetic
+from entlaw.tasks import Problem, Task
 from entlaw.train import checkpoint, state
 from entlaw.train import recipe as recipes
 from entlaw.train.base import Progress, base_policy, silent
@@ -31,11 +30,12 @@ from entlaw.train.loop import Trainer
 from entlaw.train.policy import device_of, save
 from entlaw.train.record import MetricsFile, update_run_info, write_run_info
 from entlaw.train.rollout import Sampling
+from entlaw.train.rollout.factory import engine_of
 from entlaw.train.rules import check
 from entlaw.train.schema import Recipe
-from entlaw.train.schema import Task as TaskSettings
 from entlaw.train.signals import STOPPING, StopRequest, stop_on_signals
 from entlaw.train.sinks import Sink, sinks_of
+from entlaw.train.tasks import build_task
 
 _ELSEWHERE = "choose another folder with -o"
 
@@ -54,11 +54,6 @@ class Outcome:
     last: dict[str, float]
     """Last value of every metric."""
     signal_number: int | None = None
-
-
-def build_task(settings: TaskSettings) -> Task:
-    """The task a recipe names."""
-    return Arithmetic(settings.operations, settings.operators)
 
 
 def train(
@@ -111,6 +106,8 @@ def train(
         except BaseException as error:
             run.fail(error)
             raise
+        finally:
+            run.trainer.engine.close()
 
 
 class _Run:
@@ -130,15 +127,17 @@ class _Run:
         self.start, self.spent = time.perf_counter(), 0.0
         self.done = 0
         self.last: dict[str, float] = {}
-        task, v = build_task(recipe.task), recipe.validation
-        try:
-            self.problems = task.validation(v.problems, v.seed) if v.every else []
-        except ValueError as error:
-            raise UsageError(str(error), where="recipe", hint="lower validation.problems") from error
         self.sinks = (*sinks, *sinks_of(recipe, folder))
+        # A task that cannot be is told before a warm-up of minutes; a chat template needs the model first.
+        task = None if recipe.task.chat else build_task(recipe.task, on_finding=on_finding)
+        self.problems = _validation_problems(task, recipe) if task is not None else []
         newest = _prepare(recipe, folder, resume, on_finding)
         base = base_policy(recipe, folder, device_of(recipe.run.device), progress)
-        self.trainer = Trainer(recipe, task, base)
+        if task is None:
+            task = build_task(recipe.task, base.tokenizer, on_finding)
+            self.problems = _validation_problems(task, recipe)
+        engine = engine_of(recipe, base, recipe.policy.path or str(folder / "base"))
+        self.trainer = Trainer(recipe, task, base, engine)
         self.metrics, self.resumed = self._open(newest)
         self.describe()
 
@@ -148,6 +147,7 @@ class _Run:
             path.unlink(missing_ok=True)  # at most what came before the first checkpoint
             return MetricsFile.create(path), False
         extra = state.load_trainer(self.trainer, newest, self.recipe.policy)
+        self.trainer.engine.sync()
         self.done, self.spent = int(extra["step"]), float(extra["seconds"])
         return MetricsFile.resume(path, extra["position"]), True
 
@@ -246,6 +246,14 @@ class _Run:
         with contextlib.suppress(EntlawError, OSError):
             self.conclude("failed")
         self.finish("failed")
+
+
+def _validation_problems(task: Task, recipe: Recipe) -> list[Problem]:
+    v = recipe.validation
+    try:
+        return list(task.validation(v.problems, v.seed)) if v.every else []
+    except ValueError as error:
+        raise UsageError(str(error), where="recipe", hint="lower validation.problems") from error
 
 
 def entropy_meaning() -> dict[str, str]:

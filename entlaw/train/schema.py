@@ -30,13 +30,32 @@ class Run:
 class Task:
     """What is asked and what is rewarded."""
 
-    name: Literal["arithmetic"] = "arithmetic"
+    name: str = "arithmetic"
+    """arithmetic (made-up sums), or data sets by name, several separated by commas; `entlaw data list` shows them."""
     operations: tuple[int, ...] = (2, 3, 4, 5, 6)
     """Difficulty levels: numbers of operations in a sum, drawn uniformly."""
     operators: str = "+-*|^&"
     """Drawn uniformly: sum, difference, product, distance, power, square of the first plus the second."""
     reward: Literal["correct", "random"] = "correct"
     """random: a fair coin whatever was answered, the control that shows what the optimiser does by itself."""
+    validation: str = ""
+    """Data sets to validate on; empty: one training problem in ten is held out."""
+    data_dir: str = ""
+    """Folder that holds the data sets as files; empty: the hub."""
+    pass_rates: str = ""
+    """File of earlier pass rates (columns pass_rate and question or id): the difficulty filter before training."""
+    pass_low: float = 0.0
+    """Problems with a pass rate up to this are dropped."""
+    pass_high: float = 1.0
+    """Problems with a pass rate from this are dropped."""
+    chat: bool = False
+    """Put each prompt into the tokenizer's chat template, as a user's message."""
+    workers: int = 1
+    """Processes that check answers."""
+    format: Literal["one-box", "box-last", "thought"] = "one-box"
+    """What task.format_weight rewards: exactly one box; a box at the end; one <think> part before the answer."""
+    format_weight: float = 0.0
+    """Of a reward for the form of a response, added to the reward that is trained on, never to an accuracy."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +100,9 @@ class Warmup:
 class Rollout:
     """How responses are sampled."""
 
-    engine: Literal["hf"] = "hf"
+    engine: Literal["hf", "vllm", "vllm-process"] = "hf"
+    """hf: the trained model itself; vllm: vLLM in this process; vllm-process: vLLM in one of its own, on GPUs of its
+    own."""
     prompts: int = 64
     """Prompts a step."""
     group_size: int = 8
@@ -96,6 +117,30 @@ class Rollout:
     """Prompts longer than this are dropped before training, with a count; 0: what the model's context leaves."""
     batch: int = 0
     """Responses sampled at once; 0: all."""
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """The vLLM engine, where rollout.engine names it."""
+
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
+    """Of its copy of the weights; auto: bfloat16 with policy.autocast, else policy.dtype."""
+    memory_share: float = 0.4
+    """Share of each GPU's memory for weights and key-value cache."""
+    kv_cache_gb: float = 1.0
+    """Key-value cache on a CPU."""
+    tensor_parallel: int = 1
+    """GPUs a copy of the model is split over."""
+    max_sequences: int = 256
+    """Sampled at once at most."""
+    eager: bool = True
+    """Neither compile nor capture graphs: starts in seconds, samples slower on a GPU."""
+    sleep: bool = False
+    """Free the engine's GPU memory while the policy is updated (engine vllm)."""
+    devices: str = ""
+    """CUDA devices of engine vllm-process, as in CUDA_VISIBLE_DEVICES; empty: those behind the trainer's."""
+    sync: Literal["auto", "nccl", "file"] = "auto"
+    """How weights reach engine vllm-process; auto: nccl where both have a GPU, else a file in shared memory."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +214,11 @@ class Loss:
     epochs: int = 1
     micro_batch: int = 0
     """Responses a forward pass; 0: the whole mini-batch. Changes memory, not the result."""
+    rollout_correction: Literal["none", "token", "sequence"] = "none"
+    """Truncated importance sampling: weight the loss by min(p_trainer / p_engine, rollout_cap), a token's or its whole
+    response's, where an engine of its own samples with other rounding."""
+    rollout_cap: float = 2.0
+    """Largest weight."""
 
 
 @dataclass(frozen=True)
@@ -279,6 +329,7 @@ class Recipe:
     policy: Policy = field(default_factory=Policy)
     warmup: Warmup = field(default_factory=Warmup)
     rollout: Rollout = field(default_factory=Rollout)
+    vllm: Vllm = field(default_factory=Vllm)
     algorithm: Algorithm = field(default_factory=Algorithm)
     critic: Critic = field(default_factory=Critic)
     prime: Prime = field(default_factory=Prime)

@@ -22,7 +22,8 @@ from entlaw.train import schema
 # Intervals as mathematicians write them. What is not here and is no number has no range.
 RANGES: Mapping[str, str] = MappingProxyType({
     "run.seed": "[0, 2**63)", "run.steps": "[1, inf)", "run.threads": "[0, 4096]",
-    "task.operations": "[1, 1000]",
+    "task.operations": "[1, 1000]", "task.pass_low": "[0, 1]", "task.pass_high": "[0, 1]",
+    "task.workers": "[1, 4096]", "task.format_weight": "[0, 1]",
     "policy.seed": "[0, 2**63)",
     "warmup.clean_steps": "[0, inf)", "warmup.clean_lr": "(0, inf)", "warmup.noisy_steps": "[0, inf)",
     "warmup.lr_warmup": "[0, inf)", "warmup.betas": "[0, 1)",
@@ -31,6 +32,8 @@ RANGES: Mapping[str, str] = MappingProxyType({
     "rollout.prompts": "[1, inf)", "rollout.group_size": "[1, inf)", "rollout.temperature": "(0, inf)",
     "rollout.top_p": "(0, 1]", "rollout.top_k": "[0, inf)", "rollout.max_tokens": "[1, inf)",
     "rollout.max_prompt_tokens": "[0, inf)", "rollout.batch": "[0, inf)",
+    "vllm.memory_share": "(0, 1]", "vllm.kv_cache_gb": "(0, inf)", "vllm.tensor_parallel": "[1, 4096]",
+    "vllm.max_sequences": "[1, inf)",
     "algorithm.max_refills": "[0, inf)", "algorithm.gamma": "[0, 1]", "algorithm.lam": "[0, 1]",
     "critic.lr": "(0, inf)", "critic.warmup_steps": "[0, inf)", "critic.value_clip": "[0, inf)",
     "critic.epochs": "[1, inf)",
@@ -38,6 +41,7 @@ RANGES: Mapping[str, str] = MappingProxyType({
     "prime.outcome_weight": "[0, inf)",
     "loss.clip_ratio_low": "[0, 1]", "loss.clip_ratio_high": "[0, inf)", "loss.clip_ratio_c": "[0, inf)",
     "loss.mini_batches": "[1, inf)", "loss.epochs": "[1, inf)", "loss.micro_batch": "[0, inf)",
+    "loss.rollout_cap": "(0, inf)",
     "controls.entropy_coeff": "(-inf, inf)", "controls.entropy_target": "[0, inf)",
     "controls.entropy_step": "[0, inf)", "controls.entropy_max": "(0, inf)", "controls.kl_coef": "[0, inf)",
     "controls.high_entropy_share": "(0, 1]",
@@ -52,9 +56,13 @@ RANGES: Mapping[str, str] = MappingProxyType({
     "log.covariance_shares": "(0, 1]",
 })  # fmt: skip
 
+_NAME = r"[A-Za-z0-9_.\-]+"
 _TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "run.device": (r"auto|cpu|(cuda|mps|xpu)(:\d+)?", "auto, cpu, cuda, cuda:1 ..."),
     "task.operators": (r"[+*|^&-]+", "one or more of + - * | ^ &"),
+    "task.name": (rf"{_NAME}(\s*,\s*{_NAME})*", "arithmetic, or names of data sets, separated by commas"),
+    "task.validation": (rf"({_NAME}(\s*,\s*{_NAME})*)?", "names of data sets, separated by commas"),
+    "vllm.devices": (r"(\d+(,\d+)*)?", "numbers of CUDA devices, separated by commas"),
 })  # fmt: skip
 _NOT_EMPTY = ("task.operations",)
 

@@ -129,6 +129,8 @@ def objective(
     mask_BT = batch.mask_BT
     loss_BT, metrics = policy_loss(scores.log_prob_BT, batch, loss, controls)
     metrics = dict(metrics)
+    if batch.rollout_weight_BT is not None:
+        loss_BT = loss_BT * batch.rollout_weight_BT
     if choice.detached_BT is not None:
         loss_BT = torch.where(choice.detached_BT, loss_BT.detach(), loss_BT)
     if choice.learning_BT is not None:

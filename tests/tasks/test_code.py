@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from entlaw.errors import SandboxUnavailable, UnreadableSource, UsageError
-from entlaw.tasks import Problem
-from entlaw.tasks.code import CodeTask, CodeTests, CodeVerifier, assemble, extract, read_tests, same_output
+from entlaw.tasks.code import CodeTests, CodeVerifier, assemble, extract, read_tests, same_output
 from entlaw.tasks.sandbox import Limits, UnitTests
 
 HUMANEVAL = Path(__file__).parents[3] / "shared" / "data" / "problems" / "humaneval.jsonl.gz"
@@ -188,24 +187,6 @@ def test_a_batch_keeps_its_order(verifier):
     assert verifier.verify_batch(items, 4) == one
     with pytest.raises(UsageError):
         verifier.verify_batch(items, 0)
-
-
-def test_as_a_task(verifier):
-    train = [Problem(f"p{i}", json.dumps({"asserts": [f"assert f() == {i}"]})) for i in range(5)]
-    task = CodeTask(train, train[:2], verifier)
-    stream = task.training(3, 0, 20)
-    assert [*task.training(3, 0, 7), *task.training(3, 7, 13)] == stream
-    for start in range(0, 20, 5):
-        assert {p.prompt for p in stream[start : start + 5]} == {p.prompt for p in train}
-    assert task.training(4, 0, 20) != stream
-    assert len(task.validation(10, 0)) == 2
-    response = "```python\ndef f(): return 1\n```"
-    assert task.extract(response, True) == "def f(): return 1\n"
-    assert task.score(train[1], response, True) == 1.0
-    assert task.score(train[2], response, True) == 0.0
-    assert task.score_batch([(p, response) for p in train], 2) == [0.0, 1.0, 0.0, 0.0, 0.0]
-    with pytest.raises(UsageError):
-        CodeTask([], [], verifier).training(0, 0, 1)
 
 
 @pytest.mark.slow

@@ -172,7 +172,8 @@ def test_autocast_scores_are_near_and_in_float32():
 def test_a_batch_has_no_field_that_rows_forgets():
     lm = tiny_policy("float32")
     batch = tiny_batch(lm)
-    full = replace(batch, value_BT=batch.mask_BT, return_BT=batch.mask_BT, sampling_entropy_BT=batch.mask_BT)
+    given = ("value_BT", "return_BT", "sampling_entropy_BT", "rollout_log_prob_BT", "rollout_weight_BT")
+    full = replace(batch, **dict.fromkeys(given, batch.mask_BT))
     assert all(getattr(full, name) is not None for name in Batch.__dataclass_fields__)
     part = full.rows(torch.tensor([2, 0]))
     for name in Batch.__dataclass_fields__:

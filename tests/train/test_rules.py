@@ -14,6 +14,7 @@ from entlaw.train.schema import Recipe, Rollout, Run
 KL = "controls.kl_cov.ratio=0.01"
 CLIP = "controls.clip_cov.ratio=0.01"
 AUTHORS = "controls.reference_code=true"
+LLM = "policy.path=gpt2"
 NO_FILTER = "algorithm.filter_groups=false"
 
 # The numbers below are about this recipe, whatever the defaults become.
@@ -123,6 +124,27 @@ CASES = [
     ("too-few-problems", "error", ["task.operations=[1]"], ["task.operations=[1, 2]"]),
     ("too-few-problems", "warning", ["task.operations=[1]", "validation.problems=38"],
      ["task.operations=[1]", "validation.problems=20"]),
+    ("unknown-data-set", "error", [LLM, "task.name=gsm9k"], [LLM, "task.name=gsm8k"]),
+    ("unknown-data-set", "error", [LLM, "task.name=gsm8k", "task.validation=math500x"],
+     [LLM, "task.name=gsm8k", "task.validation=math-500"]),
+    ("unknown-data-set", "error", [LLM, "task.name=gsm8k,arithmetic"], [LLM]),
+    ("data-set-without-model", "error", ["task.name=gsm8k"], ["task.name=gsm8k", LLM]),
+    ("empty-pass-window", "error", [LLM, "task.name=math", "task.pass_low=0.5", "task.pass_high=0.5"],
+     [LLM, "task.name=math", "task.pass_low=0.5"]),
+    ("chat-without-data-set", "error", [LLM, "task.chat=true"], [LLM, "task.chat=true", "task.name=math"]),
+    ("vllm-float64", "error", ["rollout.engine=vllm", "policy.dtype=float64"], ["rollout.engine=vllm"]),
+    ("correction-unused", "warning", ["loss.rollout_correction=token"],
+     ["loss.rollout_correction=token", "rollout.engine=vllm"]),
+    ("sums-unused", "warning", [LLM, "task.name=math"], [LLM]),
+    ("data-set-unused", "warning", ["task.workers=2"], [LLM, "task.workers=2", "task.name=math"]),
+    ("pass-window-unused", "warning", [LLM, "task.name=math", "task.pass_low=0.1"],
+     [LLM, "task.name=math", "task.pass_low=0.1", "task.pass_rates=rates.jsonl"]),
+    ("format-unused", "warning", ["task.format=thought"], ["task.format=thought", "task.format_weight=0.1"]),
+    ("vllm-unused", "warning", ["vllm.eager=false"], ["vllm.eager=false", "rollout.engine=vllm"]),
+    ("vllm-process-unused", "warning", ["vllm.devices=1", "rollout.engine=vllm"],
+     ["vllm.devices=1", "rollout.engine=vllm-process"]),
+    ("rollout-cap-unused", "warning", ["loss.rollout_cap=3", "rollout.engine=vllm"],
+     ["loss.rollout_cap=3", "rollout.engine=vllm", "loss.rollout_correction=sequence"]),
     ("no-validation", "warning", ["validation.every=0"], ["validation.every=1"]),
     ("too-few-validations", "warning", ["run.steps=8"], ["run.steps=9"]),
     ("too-few-validations", "warning", ["validation.every=240"], ["validation.every=80"]),

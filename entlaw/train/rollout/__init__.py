@@ -34,3 +34,12 @@ class Engine(Protocol):
 
         ``seed`` decides all random numbers.
         """
+
+    def sync(self) -> None:
+        """The policy's weights have changed: sample from the new ones."""
+
+    def rest(self) -> None:
+        """No sampling until the next :meth:`sync`: memory may be given back."""
+
+    def close(self) -> None:
+        """No more sampling: give everything back."""

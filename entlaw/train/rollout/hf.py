@@ -38,6 +38,15 @@ class HFEngine:
         self.policy.model.train(was_training)
         return concatenate(parts, self.policy.pad_id)
 
+    def sync(self) -> None:
+        """Nothing to do: it samples from the trained weights themselves."""
+
+    def rest(self) -> None:
+        """Nothing to give back."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
     def _part(
         self, prompts: Sequence[str], sampling: Sampling, generator: torch.Generator, first: int
     ) -> Batch:
