@@ -1,4 +1,4 @@
-"""``entlaw eval``: how good a checkpoint is, by mean@k, pass@k and maj@k."""
+"""``entlaw eval``: how good a checkpoint is on its own task, or checkpoints on a suite of benchmarks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag
 from entlaw.cli.output import console, dump_json, print_json, write_text
+from entlaw.cli.suite import Sampling as SuiteSampling
+from entlaw.cli.suite import SuiteFlags, evaluate_suite
 from entlaw.cli.train import need_torch, spinner
 from entlaw.errors import UsageError
 
@@ -19,39 +21,87 @@ if TYPE_CHECKING:
     from entlaw.train.schema import Recipe
 
 
+# Of the evaluation on a run's own task; a suite's data sets have defaults of their own.
+_PROBLEMS, _SAMPLES, _TEMPERATURE = 512, 8, 1.0
+
+
 def evaluate(
-    checkpoint: Annotated[
-        str,
+    checkpoints: Annotated[
+        list[str],
         Parameter(
-            help="Folder of a run (its newest checkpoint), a checkpoint, or a model's folder or hub id."
+            help="Folder of a run (its newest checkpoint), a checkpoint, or a model's folder or hub id; with --suite "
+            "also several."
         ),
     ],
     /,
     *,
-    problems: Annotated[int, Parameter(help="Held-out problems.")] = 512,
-    samples: Annotated[int, Parameter(help="Responses a problem.")] = 8,
-    temperature: Annotated[float, Parameter(help="Sampling temperature; 0 is greedy.")] = 1.0,
+    problems: Annotated[int | None, Parameter(help="Held-out problems (512).")] = None,
+    samples: Annotated[
+        int | None, Parameter(help="Responses a problem (8; in suites as the data set is decoded).")
+    ] = None,
+    temperature: Annotated[
+        float | None, Parameter(help="Of sampling, 0: greedy (1; in suites as the data set is decoded).")
+    ] = None,
     top_p: Annotated[float, Parameter(help="Nucleus of the sampling.")] = 1.0,
-    max_tokens: Annotated[int | None, Parameter(help="Longest response; by default as in training.")] = None,
+    max_tokens: Annotated[
+        int | None, Parameter(help="Longest response; by default as in training, or as the suite says.")
+    ] = None,
     seed: Annotated[int, Parameter(help="Of problems and sampling.")] = 12345,
     recipe: Annotated[
         Path | None, Parameter(help="Recipe with the task, where the checkpoint's folder holds none.")
     ] = None,
     output: Annotated[
-        Path | None, Parameter(name=["-o", "--output"], help="Write the JSON result to a file.")
+        Path | None,
+        Parameter(
+            name=["-o", "--output"], help="JSON file to write; with --suite the folder of the results."
+        ),
     ] = None,
+    flags: SuiteFlags | None = None,
     json: JsonFlag = False,
 ) -> int:
-    """Evaluate a policy on held-out problems."""
+    """Evaluate a policy on held-out problems of its task, or several on a suite of benchmarks (--suite).
+
+    A suite's responses are kept in a folder, and an evaluation that was interrupted goes on there when it is run again.
+    """
+    flags = flags or SuiteFlags()
     limits = (
         ("--problems", problems, 1), ("--samples", samples, 1), ("--temperature", temperature, 0),
-        ("--max-tokens", 1 if max_tokens is None else max_tokens, 1), ("--seed", seed, 0),
+        ("--max-tokens", max_tokens, 1), ("--seed", seed, 0),
     )  # fmt: skip
     for name, value, least in limits:
-        if not least <= value < math.inf:
+        if value is not None and not least <= value < math.inf:
             raise UsageError(f"{name} {value:g} is not a finite number of at least {least}")
     if not 0 < top_p <= 1:
         raise UsageError(f"--top-p {top_p:g} is not in (0, 1]")
+    if flags.suite is not None:
+        if problems is not None:
+            raise UsageError(
+                "--problems is not for suites", hint="--limit N takes at most N problems a data set"
+            )
+        sampling = SuiteSampling(samples, temperature, top_p, max_tokens, seed)
+        return evaluate_suite(checkpoints, flags, sampling, recipe, output, json)
+    if flags.used():
+        raise UsageError(f"{', '.join(flags.used())} without --suite", hint="e.g. --suite paper-math")
+    if len(checkpoints) != 1:
+        raise UsageError(f"{len(checkpoints)} checkpoints without --suite", hint="give one, or --suite NAME")
+    return _evaluate_task(
+        checkpoints[0], problems or _PROBLEMS, samples or _SAMPLES,
+        _TEMPERATURE if temperature is None else temperature, top_p, max_tokens, seed, recipe, output, json,
+    )  # fmt: skip
+
+
+def _evaluate_task(
+    checkpoint: str,
+    problems: int,
+    samples: int,
+    temperature: float,
+    top_p: float,
+    max_tokens: int | None,
+    seed: int,
+    recipe: Path | None,
+    output: Path | None,
+    json: bool,
+) -> int:
     need_torch()
     from entlaw.train.evaluate import evaluate as measure
     from entlaw.train.policy import device_of, load, quiet
