@@ -5,9 +5,8 @@ Shapes: B responses, P prompt tokens (padded on the left), T response tokens (pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,17 +58,22 @@ class Batch:
 
     def rows(self, index: Tensor) -> Batch:
         """The responses ``index`` names, in its order."""
-        return self._map(lambda t: t[index])
+        return self.map(lambda t: t[index])
+
+    def at(self, where: slice) -> Batch:
+        """Responses in a row."""
+        return self.map(lambda t: t[where])
 
     def to(self, device: torch.device) -> Batch:
         """All tensors on one device."""
-        return self._map(lambda t: t.to(device))
+        return self.map(lambda t: t.to(device))
 
     def cast(self, dtype: torch.dtype) -> Batch:
         """Floating tensors in another precision."""
-        return self._map(lambda t: t.to(dtype) if t.is_floating_point() else t)
+        return self.map(lambda t: t.to(dtype) if t.is_floating_point() else t)
 
-    def _map(self, change: Any) -> Batch:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor that it has changed."""
         present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
         return replace(self, **{name: change(tensor) for name, tensor in present.items()})
 
@@ -91,21 +95,27 @@ class Batch:
         size = size or max(len(self), 1)
         for start in range(0, len(self), size):
             where = slice(start, min(start + size, len(self)))
-            yield where, self._map(lambda t, where=where: t[where])
+            yield where, self.at(where)
+
+    def widened(self, p: int, t: int, pad_id: int) -> Batch:
+        """The same with ``p`` columns for prompts and ``t`` for responses; columns of padding may go as well."""
+
+        def wide(name: str, tensor: Tensor) -> Tensor:
+            fill = pad_id if name in ("prompt_BP", "response_BT") else 0
+            if name.endswith("_BP"):
+                return torch.nn.functional.pad(tensor, (p - tensor.shape[1], 0), value=fill)
+            if name.endswith("_BT"):
+                return torch.nn.functional.pad(tensor, (0, t - tensor.shape[1]), value=fill)
+            return tensor
+
+        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return replace(self, **{name: wide(name, tensor) for name, tensor in present.items()})
 
 
 def concatenate(batches: list[Batch], pad_id: int) -> Batch:
     """Several batches as one, padded to the widest."""
     p = max(b.prompt_BP.shape[1] for b in batches)
     t = max(b.response_BT.shape[1] for b in batches)
-
-    def widened(name: str, tensor: Tensor) -> Tensor:
-        fill = pad_id if name in ("prompt_BP", "response_BT") else 0
-        if name.endswith("_BP"):
-            return torch.nn.functional.pad(tensor, (p - tensor.shape[1], 0), value=fill)
-        if name.endswith("_BT"):
-            return torch.nn.functional.pad(tensor, (0, t - tensor.shape[1]), value=fill)
-        return tensor
-
+    wide = [b.widened(p, t, pad_id) for b in batches]
     names = [f.name for f in fields(Batch) if getattr(batches[0], f.name) is not None]
-    return Batch(**{n: torch.cat([widened(n, getattr(b, n)) for b in batches]) for n in names})
+    return Batch(**{n: torch.cat([getattr(b, n) for b in wide]) for n in names})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,12 +28,12 @@ class Choice:
 
     def part(self, where: slice) -> Choice:
         """The same for some of the responses."""
-        return Choice(
-            *(
-                None if t is None else t[where]
-                for t in (self.detached_BT, self.penalised_BT, self.learning_BT)
-            )
-        )
+        return self.map(lambda chosen_BT: chosen_BT[where])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Choice:
+        """The choice with a change made to each control's tokens."""
+        chosen = (self.detached_BT, self.penalised_BT, self.learning_BT)
+        return Choice(*(None if t is None else change(t) for t in chosen))
 
     def metrics(self, mask_BT: Tensor) -> dict[str, float]:
         """The share of tokens each control really acted on: quotas are rounded, and at least one token."""

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from entlaw.train.batch import Batch
+from entlaw.train.distributed import ALONE, World
 from entlaw.train.failure import require_finite
 from entlaw.train.losses import masked_mean
 from entlaw.train.policy import LanguageModel
+from entlaw.train.update import clip_gradient
 
 
 class Critic(nn.Module):
@@ -64,6 +66,7 @@ def update(
     value_clip: float,
     micro_batch: int,
     grad_clip: float,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """One optimiser step on a mini-batch that carries ``value_BT`` and ``return_BT``; token-mean loss.
 
@@ -75,18 +78,19 @@ def update(
     assert batch.value_BT is not None and batch.return_BT is not None
     tokens = batch.mask_BT.sum().clamp(min=1)
     optimizer.zero_grad()
-    total = 0.0
-    clipped = 0.0
-    for _, part in batch.pieces(micro_batch):
+    out = {"critic/loss": 0.0, "critic/clipfrac": 0.0}
+    for piece in world.pieces(batch, micro_batch):
+        part = piece.batch
         assert part.value_BT is not None and part.return_BT is not None
         loss_BT, metrics = value_loss(critic(part), part.value_BT, part.return_BT, value_clip)
-        loss = (loss_BT * part.mask_BT).sum() / tokens
+        loss = (loss_BT * part.mask_BT).sum() / tokens * float(piece.real)
         loss.backward()
-        total += float(loss.detach())
+        out["critic/loss"] += float(loss.detach())
         if "critic/clipped" in metrics:
-            share = part.mask_BT.sum() / tokens
-            clipped += float(masked_mean(metrics["critic/clipped"], part.mask_BT) * share)
-    norm = nn.utils.clip_grad_norm_(critic.parameters(), grad_clip or float("inf"))
+            share = part.mask_BT.sum() / tokens * float(piece.real)
+            out["critic/clipfrac"] += float(masked_mean(metrics["critic/clipped"], part.mask_BT) * share)
+    out = world.total(out)
+    norm = clip_gradient(critic, grad_clip)
     require_finite("critic", norm, batch)
     optimizer.step()
-    return {"critic/loss": total, "critic/grad_norm": float(norm), "critic/clipfrac": clipped}
+    return out | {"critic/grad_norm": float(norm)}

@@ -15,6 +15,7 @@ import torch
 
 from entlaw.tasks import Problem, Task, score_batch
 from entlaw.train import measure
+from entlaw.train.distributed import ALONE, World
 from entlaw.train.policy import LanguageModel
 from entlaw.train.rollout import Engine, Sampling
 from entlaw.train.rollout.hf import texts
@@ -97,6 +98,7 @@ def evaluate(
     sampling: Sampling,
     seed: int,
     micro_batch: int = 0,
+    world: World = ALONE,
 ) -> Evaluation:
     """Sample, score and summarise.
 
@@ -106,16 +108,23 @@ def evaluate(
         The same seed gives the same responses for the same policy.
     micro_batch : int
         Responses a forward pass when entropy is measured; 0: all.
+    world : World
+        The ranks that share the work; the engine must give the whole batch on each.
     """
     batch = engine.generate([p.prompt for p in problems], sampling, [seed, 5])
     k = sampling.samples
-    responses, finished = texts(policy, batch), batch.finished_B.tolist()
-    scores = score_batch(task, [problems[g] for g in batch.group_B.tolist()], responses, finished)
-    answers = [task.extract(r, f) for r, f in zip(responses, finished, strict=True)]
+    with world.together():
+        part = batch.at(world.share(len(batch)))
+        responses, finished = texts(policy, part), part.finished_B.tolist()
+        asked = [problems[g] for g in part.group_B.tolist()]
+        own_scores = list(score_batch(task, asked, responses, finished))
+        own_answers = [task.extract(r, f) for r, f in zip(responses, finished, strict=True)]
+    everyone = world.each((own_scores, own_answers))
+    answers = [answer for _, some in everyone for answer in some]
+    scores = [score for some, _ in everyone for score in some]
     correct = np.asarray(scores, dtype=np.float64).reshape(len(problems), k)
     with torch.no_grad():
-        parts = [policy.score(part).entropy_BT for _, part in batch.pieces(micro_batch)]
-    entropy_BT = torch.cat(parts)
+        (entropy_BT,) = world.by_rows(batch, micro_batch, lambda part: [policy.score(part).entropy_BT])
     levels = sorted({p.level for p in problems} - {""})
     by_level = {level: float(correct[[p.level == level for p in problems]].mean()) for level in levels}
     ladder = sorted({2**i for i in range(k.bit_length()) if 2**i <= k} | {k})

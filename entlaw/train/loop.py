@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from entlaw.errors import UsageError
 from entlaw.tasks import Problem, Task, score_batch
@@ -14,6 +15,9 @@ from entlaw.tasks.answers import FORMATS
 from entlaw.train import critic as value
 from entlaw.train import estimate, measure, prime
 from entlaw.train.batch import Batch, concatenate
+from entlaw.train.distributed import ALONE, World
+from entlaw.train.distributed_model import shard_module, sharded
+from entlaw.train.distributed_rollout import ranked
 from entlaw.train.failure import TrainingFailed
 from entlaw.train.measure import Record
 from entlaw.train.policy import LanguageModel
@@ -34,6 +38,8 @@ class Trainer:
     ----------
     policy, reference, critic, process
         The trained policy; the frozen base policy where a penalty or PRIME needs it; PPO's critic; PRIME's model.
+    world : World
+        The ranks that train together. Each has the whole batch and a share of the models and of their passes.
     drawn : int
         Training problems taken from the task's stream so far.
     too_long : int
@@ -42,21 +48,38 @@ class Trainer:
         Of the entropy bonus; moves when it is adaptive.
     """
 
-    def __init__(self, recipe: Recipe, task: Task, base: LanguageModel, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Task,
+        base: LanguageModel,
+        engine: Engine | None = None,
+        world: World = ALONE,
+        device: torch.device | None = None,
+    ) -> None:
         from entlaw.train.rollout.hf import HFEngine
 
-        self.recipe, self.task, self.policy = recipe, task, base
+        self.recipe, self.task, self.world = recipe, task, world
         algorithm, controls = recipe.algorithm, recipe.controls
         is_prime = algorithm.name == "prime"
-        self.reference = base.frozen_copy() if controls.kl_coef or is_prime else None
+        reference = base.frozen_copy() if controls.kl_coef or is_prime else None
         self.critic = value.Critic(base) if algorithm.name == "ppo" else None
-        self.process = base.trainable_copy() if is_prime else None
+        process = base.trainable_copy() if is_prime else None
+        # Spread over the ranks only now: what is spread cannot be copied.
+        device = device or base.device
+        self.policy = sharded(base, world, device)
+        self.reference = sharded(reference, world, device) if reference is not None else None
+        self.process = sharded(process, world, device) if process is not None else None
+        if self.critic is not None and world.many:
+            shard_module(self.critic, self.critic.body, world, device, autocast=base.autocast)
         # Only models in training mode checkpoint their activations; nothing else depends on it (no dropout).
         for model in (self.critic, self.process.model if self.process is not None else None):
             if model is not None:
                 model.train()
-        self.engine: Engine = engine or HFEngine(base)
-        self.optimizers = {"policy": self._adamw(base.model.parameters(), recipe.optimizer.lr)}
+        self.engine: Engine = engine or HFEngine(self.policy)
+        if world.many:
+            self.engine = ranked(self.engine, self.policy, world)
+        self.optimizers = {"policy": self._adamw(self.policy.model.parameters(), recipe.optimizer.lr)}
         if self.critic is not None:
             self.optimizers["critic"] = self._adamw(self.critic.parameters(), recipe.critic.lr)
         if self.process is not None:
@@ -98,6 +121,7 @@ class Trainer:
             kept, kept_levels = batch.rows(rows), [levels[i] for i in rows.tolist()]
             process_BT, process_records = self.process_reward(kept, t)
             kept = estimate.with_advantages(kept, recipe.algorithm, recipe.controls, recipe.prime, process_BT)
+            kept = kept.map(self.world.same)
             record |= measure.update_record(kept, kept_levels, recipe.log.covariance_shares)
             updates += process_records + self.update_critic(kept, t)
             if t > (recipe.critic.warmup_steps if self.critic is not None else 0):
@@ -175,15 +199,20 @@ class Trainer:
 
     def reward(self, batch: Batch, problems: list[Problem], t: int, refill: int) -> Batch:
         """The batch with scores, and with what is optimised."""
-        responses, finished = texts(self.policy, batch), batch.finished_B.tolist()
-        asked = [problems[g] for g in batch.group_B.tolist()]
-        scores = score_batch(self.task, asked, responses, finished)
-        correct_B = torch.tensor(scores, dtype=torch.float32, device=batch.mask_BT.device)
+        settings, device = self.recipe.task, batch.mask_BT.device
+        mine = self.world.share(len(batch))
+        with self.world.together():
+            part = batch.at(mine)
+            responses, finished = texts(self.policy, part), part.finished_B.tolist()
+            asked = [problems[g] for g in part.group_B.tolist()]
+            scores = score_batch(self.task, asked, responses, finished)
+            form = [FORMATS[settings.format](text) for text in responses] if settings.format_weight else []
+        shares = self.world.shares(len(batch))
+        correct_B = self.world.gather(torch.tensor(scores, dtype=torch.float32, device=device), shares)
         reward_B = correct_B
-        settings = self.recipe.task
         if settings.format_weight:
-            form = [FORMATS[settings.format](text) for text in responses]
-            reward_B = reward_B + settings.format_weight * torch.tensor(form).to(reward_B)
+            form_B = self.world.gather(torch.tensor(form, dtype=torch.float32, device=device), shares)
+            reward_B = reward_B + settings.format_weight * form_B
         if self.recipe.task.reward == "random":
             generator = torch_generator(self.recipe.run.seed, "reward", t, refill)
             reward_B = torch.randint(0, 2, correct_B.shape, generator=generator).to(correct_B)
@@ -192,38 +221,43 @@ class Trainer:
     @torch.no_grad()
     def score(self, batch: Batch) -> Batch:
         """The batch with log-probs of the rollout policy (and of the base policy), entropies, and values."""
-        temperature = self.recipe.rollout.temperature
-        parts: list[Batch] = []
-        for _, part in batch.pieces(self.recipe.loss.micro_batch):
+        temperature, names = self.recipe.rollout.temperature, list[str]()
+
+        def passes(part: Batch) -> list[Tensor]:
             own = self.policy.score(part, temperature)
-            scored = replace(part, log_prob_BT=own.log_prob_BT, entropy_BT=own.entropy_BT)
+            found = {"log_prob_BT": own.log_prob_BT, "entropy_BT": own.entropy_BT}
             if temperature != 1:
                 plain = self.policy.score(part)
-                scored = replace(scored, entropy_BT=plain.entropy_BT, sampling_entropy_BT=own.entropy_BT)
+                found |= {"entropy_BT": plain.entropy_BT, "sampling_entropy_BT": own.entropy_BT}
             if self.reference is not None:
-                scored = replace(scored, ref_log_prob_BT=self.reference.score(part, temperature).log_prob_BT)
+                found["ref_log_prob_BT"] = self.reference.score(part, temperature).log_prob_BT
             if self.critic is not None:
-                scored = replace(scored, value_BT=self.critic(part))
-            parts.append(scored)
-        scored = concatenate(parts, self.policy.pad_id)
+                found["value_BT"] = self.critic(part)
+            names[:] = found
+            return list(found.values())
+
+        tensors = self.world.by_rows(batch, self.recipe.loss.micro_batch, passes)
+        scored = replace(batch, **dict(zip(names, tensors, strict=True)))
         return replace(scored, rollout_weight_BT=estimate.rollout_weight(scored, self.recipe.loss))
 
     @torch.no_grad()
     def entropy(self, batch: Batch) -> float:
         """Token-mean entropy of the policy as it is now, in front of the tokens of ``batch``, at temperature 1."""
-        parts = [self.policy.score(p).entropy_BT for _, p in batch.pieces(self.recipe.loss.micro_batch)]
-        return measure.token_mean(torch.cat(parts), batch.mask_BT)
+        (entropy_BT,) = self.world.by_rows(
+            batch, self.recipe.loss.micro_batch, lambda part: [self.policy.score(part).entropy_BT]
+        )
+        return measure.token_mean(entropy_BT, batch.mask_BT)
 
     # Learning ------------------------------------------------------------------------------------
 
-    def learning_rows(self, batch: Batch) -> torch.Tensor:
+    def learning_rows(self, batch: Batch) -> Tensor:
         """The responses that take part in the update."""
         if not self.recipe.algorithm.filter_groups:
             return torch.arange(len(batch), device=batch.group_B.device)
         rows = estimate.mixed_groups(batch)
         return rows[estimate.whole_groups(batch.group_B[rows], self.recipe.rollout.prompts)]
 
-    def watch_idle(self, rows: torch.Tensor) -> None:
+    def watch_idle(self, rows: Tensor) -> None:
         """Give up when no group has been mixed for a long time."""
         self.idle_steps = 0 if len(rows) else self.idle_steps + 1
         if self.idle_steps >= _PATIENCE:
@@ -242,7 +276,7 @@ class Trainer:
             for part in order.chunk(min(self.recipe.loss.mini_batches, len(order))):
                 yield batch.rows(torch.cat([(batch.group_B == g).nonzero()[:, 0] for g in part])).trimmed()
 
-    def process_reward(self, batch: Batch, t: int) -> tuple[torch.Tensor | None, list[Record]]:
+    def process_reward(self, batch: Batch, t: int) -> tuple[Tensor | None, list[Record]]:
         """PRIME's reward of every token, and what its model learned from this rollout."""
         model = self.process
         if model is None:
@@ -253,12 +287,14 @@ class Trainer:
         def learn() -> list[Record]:
             optimizer = self.optimizers["process"]
             return [
-                prime.update(model, optimizer, m, p.beta, temperature, loss.micro_batch, o.grad_clip)
+                prime.update(
+                    model, optimizer, m, p.beta, temperature, loss.micro_batch, o.grad_clip, self.world
+                )
                 for m in self.mini_batches(batch, t, 1)
             ]
 
         records = learn() if p.update == "before" else []
-        reward_BT = prime.score(model, batch, p.beta, temperature, loss.micro_batch)
+        reward_BT = prime.score(model, batch, p.beta, temperature, loss.micro_batch, self.world)
         return reward_BT, records or learn()
 
     def update_critic(self, batch: Batch, t: int) -> list[Record]:
@@ -270,7 +306,15 @@ class Trainer:
         explained = value.explained_variance(batch.value_BT, batch.return_BT, batch.mask_BT)
         grad_clip = self.recipe.optimizer.grad_clip
         return [
-            value.update(self.critic, self.optimizers["critic"], m, c.value_clip, loss.micro_batch, grad_clip)
+            value.update(
+                self.critic,
+                self.optimizers["critic"],
+                m,
+                c.value_clip,
+                loss.micro_batch,
+                grad_clip,
+                self.world,
+            )
             | {"critic/explained_variance": explained}
             for m in self.mini_batches(batch, t, c.epochs)
         ]
@@ -289,6 +333,7 @@ class Trainer:
                 norm_length=recipe.rollout.max_tokens,
                 generator=selection,
                 on_policy=i == 0,
+                world=self.world,
             )  # fmt: skip
             if metrics["actor/loss"] != metrics["actor/loss"]:
                 raise TrainingFailed(

@@ -11,7 +11,7 @@ import copy
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,6 +50,10 @@ class LanguageModel:
     ----------
     stop_ids : tuple of int
         Tokens that end a response.
+    root : Module or None
+        Where the weights are spread over several ranks: the module whose forward gathers them for :meth:`score`.
+    plain : PreTrainedModel or None
+        Then also a model of the same make without weights (:mod:`entlaw.train.distributed_model`).
     """
 
     model: PreTrainedModel
@@ -57,6 +61,8 @@ class LanguageModel:
     stop_ids: tuple[int, ...]
     pad_id: int
     autocast: bool = False
+    root: torch.nn.Module | None = field(default=None, repr=False, compare=False)
+    plain: PreTrainedModel | None = field(default=None, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -123,6 +129,9 @@ class LanguageModel:
 
     def score(self, batch: Batch, temperature: float = 1.0) -> Scores:
         """Log-prob of the response tokens and the exact entropy in front of them, with gradient where enabled."""
+        if self.root is not None:
+            sharded: Scores = self.root(batch, temperature)
+            return sharded
         valid = batch.mask_BT > 0
         hidden_ND = self.hidden(batch)[valid]
         head = self.model.get_output_embeddings()

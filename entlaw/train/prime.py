@@ -7,12 +7,14 @@ itself. pi_phi learns online by cross-entropy: sigma of a response's total rewar
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from entlaw.train.batch import Batch
+from entlaw.train.distributed import ALONE, World
 from entlaw.train.failure import require_finite
 from entlaw.train.policy import LanguageModel
+from entlaw.train.update import clip_gradient
 
 
 def process_reward(log_prob_BT: Tensor, ref_log_prob_BT: Tensor, mask_BT: Tensor, beta: float) -> Tensor:
@@ -26,11 +28,18 @@ def outcome_loss(process_reward_BT: Tensor, correct_B: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def score(model: LanguageModel, batch: Batch, beta: float, temperature: float, micro_batch: int) -> Tensor:
+def score(
+    model: LanguageModel,
+    batch: Batch,
+    beta: float,
+    temperature: float,
+    micro_batch: int,
+    world: World = ALONE,
+) -> Tensor:
     """Process reward of every token of a batch that carries ``ref_log_prob_BT``, shape [B, T]."""
     assert batch.ref_log_prob_BT is not None
-    log_prob_BT = torch.cat(
-        [model.score(part, temperature).log_prob_BT for _, part in batch.pieces(micro_batch)]
+    (log_prob_BT,) = world.by_rows(
+        batch, micro_batch, lambda part: [model.score(part, temperature).log_prob_BT]
     )
     return process_reward(log_prob_BT, batch.ref_log_prob_BT, batch.mask_BT, beta)
 
@@ -43,6 +52,7 @@ def update(
     temperature: float,
     micro_batch: int,
     grad_clip: float,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """One optimiser step of the reward model on a mini-batch with known outcomes.
 
@@ -55,16 +65,19 @@ def update(
     """
     assert batch.ref_log_prob_BT is not None and batch.reward_B is not None
     optimizer.zero_grad()
-    total = hits = 0.0
-    for _, part in batch.pieces(micro_batch):
+    out = {"prime/loss": 0.0, "prime/accuracy": 0.0}
+    for piece in world.pieces(batch, micro_batch):
+        part, weight = piece.batch, float(piece.real)
         assert part.ref_log_prob_BT is not None and part.reward_B is not None
         log_prob_BT = model.score(part, temperature).log_prob_BT
         reward_BT = process_reward(log_prob_BT, part.ref_log_prob_BT, part.mask_BT, beta)
-        loss = outcome_loss(reward_BT, part.reward_B.to(reward_BT.dtype)).sum() / len(batch)
+        loss = outcome_loss(reward_BT, part.reward_B.to(reward_BT.dtype)).sum() / len(batch) * weight
         loss.backward()
-        total += float(loss.detach())
-        hits += float(((reward_BT.sum(-1) > 0) == (part.reward_B > 0.5)).sum())
-    norm = nn.utils.clip_grad_norm_(model.model.parameters(), grad_clip or float("inf"))
+        out["prime/loss"] += float(loss.detach())
+        hits = ((reward_BT.sum(-1) > 0) == (part.reward_B > 0.5)).sum()
+        out["prime/accuracy"] += weight * float(hits) / len(batch)
+    out = world.total(out)
+    norm = clip_gradient(model.model, grad_clip)
     require_finite("reward model", norm, batch)
     optimizer.step()
-    return {"prime/loss": total, "prime/accuracy": hits / len(batch), "prime/grad_norm": float(norm)}
+    return out | {"prime/grad_norm": float(norm)}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from entlaw.train import losses
 from entlaw.train.batch import Batch
 from entlaw.train.choice import Choice, choose, effective_clip, needs_log_prob
+from entlaw.train.distributed import ALONE, World, whole
 from entlaw.train.policy import LanguageModel, Scores
 from entlaw.train.schema import Controls, Loss
 
@@ -28,6 +29,7 @@ def update(
     norm_length: float,
     generator: torch.Generator,
     on_policy: bool = False,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """Improve the policy on one mini-batch.
 
@@ -41,6 +43,8 @@ def update(
         The constant of ``seq-mean-token-sum-norm``, in tokens.
     on_policy : bool
         The policy still is the rollout policy, so its log-probs are known.
+    world : World
+        The ranks that share the work; each is given the whole mini-batch.
 
     Returns
     -------
@@ -50,9 +54,9 @@ def update(
     gradient_metrics = backward(
         policy, batch, loss, controls,
         temperature=temperature, entropy_coeff=entropy_coeff, norm_length=norm_length,
-        generator=generator, on_policy=on_policy, zero=optimizer.zero_grad,
+        generator=generator, on_policy=on_policy, zero=optimizer.zero_grad, world=world,
     )  # fmt: skip
-    norm = nn.utils.clip_grad_norm_(policy.model.parameters(), grad_clip or float("inf"))
+    norm = clip_gradient(policy.model, grad_clip)
     metrics = {**gradient_metrics, "actor/grad_norm": float(norm)}
     if not torch.isfinite(norm):
         metrics["actor/loss"] = float("nan")
@@ -73,8 +77,9 @@ def backward(
     generator: torch.Generator,
     on_policy: bool = False,
     zero: Any = lambda: None,
+    world: World = ALONE,
 ) -> dict[str, float]:
-    """Gradients of the whole mini-batch, whatever the size of its micro-batches; returns the metrics."""
+    """Gradients of the whole mini-batch, however it is cut into micro-batches and ranks; returns the metrics."""
     zero()
     choice: Choice | None = None
     if not controls.reference_code:
@@ -82,19 +87,17 @@ def backward(
         current_BT = batch.log_prob_BT
         if needs_log_prob(controls) and not on_policy:
             with torch.no_grad():
-                current_BT = torch.cat(
-                    [
-                        policy.score(part, temperature).log_prob_BT
-                        for _, part in batch.pieces(loss.micro_batch)
-                    ]
+                (current_BT,) = world.by_rows(
+                    batch, loss.micro_batch, lambda part: [policy.score(part, temperature).log_prob_BT]
                 )
-        choice = choose(current_BT, batch, loss, controls, generator)
+        choice = choose(current_BT, batch, loss, controls, generator).map(world.same)
     tokens, responses = float(batch.mask_BT.sum()), float((batch.mask_BT.sum(-1) > 0).sum())
     out: dict[str, float] = {}
-    for where, part in batch.pieces(loss.micro_batch):
+    for piece in world.pieces(batch, loss.micro_batch):
+        part = piece.batch
         scores = policy.score(part, temperature)
         here = (
-            choice.part(where) if choice is not None
+            choice.part(piece.rows) if choice is not None
             else choose(scores.log_prob_BT.detach(), part, loss, controls, generator)
         )  # fmt: skip
         part_loss, metrics = objective(
@@ -102,13 +105,20 @@ def backward(
             entropy_coeff=entropy_coeff, tokens=tokens, responses=responses, norm_length=norm_length,
             on_policy=on_policy,
         )  # fmt: skip
-        part_loss.backward()
-        share = float(part.mask_BT.sum()) / max(tokens, 1.0)
+        weight = float(piece.real)
+        (part_loss if piece.real else part_loss * 0.0).backward()
+        share = weight * float(part.mask_BT.sum()) / max(tokens, 1.0)
         numbers = {key: float(value.detach()) for key, value in metrics.items()} | here.metrics(part.mask_BT)
         for key, number in numbers.items():
             out[key] = out.get(key, 0.0) + share * number
-        out["actor/loss"] = out.get("actor/loss", 0.0) + float(part_loss.detach())
-    return out
+        out["actor/loss"] = out.get("actor/loss", 0.0) + weight * float(part_loss.detach())
+    return world.total(out)
+
+
+def clip_gradient(model: nn.Module, limit: float) -> Tensor:
+    """Scale a model's gradient down to a norm of ``limit`` (0: leave it); returns the norm, over all ranks."""
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit or float("inf"))
+    return whole(norm.detach())
 
 
 def objective(

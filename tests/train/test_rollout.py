@@ -91,10 +91,10 @@ def test_second_tokens_follow_the_cache(policy):
 
 def test_top_k_and_top_p_keep_the_right_tokens():
     logits = torch.log(torch.tensor([[0.5, 0.25, 0.15, 0.1]])).repeat(5000, 1)
-    generator = torch.Generator().manual_seed(0)
+    uniform_B = torch.rand(5000, generator=torch.Generator().manual_seed(0))
 
     def seen(**how):
-        return set(draw(logits, Sampling(**how), generator).flatten().tolist())
+        return set(draw(logits, Sampling(**how), uniform_B).flatten().tolist())
 
     assert seen(top_k=2) == {0, 1}
     assert seen(top_p=0.74) == {0, 1}
@@ -104,12 +104,31 @@ def test_top_k_and_top_p_keep_the_right_tokens():
     assert seen(temperature=0) == {0}
 
 
-def test_sampling_in_parts_gives_the_same_shape_of_answer(policy):
-    batch = HFEngine(policy).generate(PROMPTS, Sampling(4, 6, batch=8), [1])
-    assert batch.group_B.tolist() == [i for i in range(6) for _ in range(4)]
-    whole = HFEngine(policy).generate(PROMPTS[:2], Sampling(4, 6, batch=8), [1])
-    width = whole.response_BT.shape[1]
-    assert torch.equal(batch.response_BT[:8, :width], whole.response_BT)
+def test_the_ends_of_the_random_numbers_are_tokens_that_can_be():
+    """Neither 0 nor the largest number below 1 may choose a token that was cut away."""
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf], [-torch.inf, 0.0, 0.0, -torch.inf]])
+    ends = torch.tensor([0.0, 1 - 2.0**-24])
+    assert draw(logits, Sampling(), ends).flatten().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("batch", [1, 4, 8, 12])
+def test_sampling_in_parts_changes_nothing(policy, batch):
+    whole = HFEngine(policy).generate(PROMPTS, Sampling(4, 6), [1])
+    parts = HFEngine(policy).generate(PROMPTS, Sampling(4, 6, batch=batch), [1])
+    for name in ("prompt_BP", "response_BT", "mask_BT", "finished_B", "group_B"):
+        assert torch.equal(getattr(whole, name), getattr(parts, name)), name
+
+
+def test_a_prompts_random_numbers_depend_on_its_number_alone(policy):
+    whole = HFEngine(policy).generate(PROMPTS, Sampling(4, 6), [1])
+    last = HFEngine(policy).generate(PROMPTS[4:], Sampling(4, 6), [1], first=4)
+    other = HFEngine(policy).generate(PROMPTS[4:], Sampling(4, 6), [1], first=3)
+    width = last.response_BT.shape[1]
+    assert torch.equal(whole.response_BT[16:, :width], last.response_BT)
+    assert last.group_B.tolist() == [0] * 4 + [1] * 4
+    assert other.response_BT.shape != last.response_BT.shape or not torch.equal(
+        other.response_BT, last.response_BT
+    )
 
 
 def test_training_mode_is_left_as_it_was(policy):

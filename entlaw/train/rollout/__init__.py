@@ -29,10 +29,13 @@ class Sampling:
 class Engine(Protocol):
     """Something that samples from the current policy."""
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling, seed: Sequence[int]) -> Batch:
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, seed: Sequence[int], first: int = 0
+    ) -> Batch:
         """``sampling.samples`` responses a prompt, row i * samples + j the j-th of prompt i; ``group_B`` is i.
 
-        ``seed`` decides all random numbers.
+        ``seed`` and a prompt's number, counted from ``first``, decide its random numbers: they do not depend on what
+        else is sampled at the same time.
         """
 
     def sync(self) -> None:

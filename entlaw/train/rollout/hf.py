@@ -6,6 +6,7 @@ Each prompt is read once; its cache is repeated for the samples of its group.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,18 +24,18 @@ class HFEngine:
         self.policy = policy
 
     @torch.no_grad()
-    def generate(self, prompts: Sequence[str], sampling: Sampling, seed: Sequence[int]) -> Batch:
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, seed: Sequence[int], first: int = 0
+    ) -> Batch:
         """As :class:`entlaw.train.rollout.Engine`."""
         was_training = self.policy.model.training
         self.policy.model.eval()
         at_once = max(sampling.batch // sampling.samples, 1) if sampling.batch else len(prompts)
         parts = []
         for start in range(0, len(prompts), at_once):
-            state = np.random.SeedSequence([*seed, start]).generate_state(2, np.uint32)
-            generator = torch.Generator(self.policy.device).manual_seed(
-                int(state[0]) << 31 | int(state[1]) >> 1
-            )
-            parts.append(self._part(prompts[start : start + at_once], sampling, generator, start))
+            some = prompts[start : start + at_once]
+            part = self._part(some, sampling, uniform(seed, first + start, len(some), sampling))
+            parts.append(replace(part, group_B=part.group_B + start))
         self.policy.model.train(was_training)
         return concatenate(parts, self.policy.pad_id)
 
@@ -47,9 +48,7 @@ class HFEngine:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _part(
-        self, prompts: Sequence[str], sampling: Sampling, generator: torch.Generator, first: int
-    ) -> Batch:
+    def _part(self, prompts: Sequence[str], sampling: Sampling, uniform_BT: Tensor) -> Batch:
         from transformers import DynamicCache
 
         policy, k = self.policy, sampling.samples
@@ -69,8 +68,9 @@ class HFEngine:
             pad = torch.tensor(policy.pad_id, device=policy.device)
             tokens: list[Tensor] = []
             alive_at: list[Tensor] = []
+            uniform_BT = uniform_BT.to(policy.device)
             for i in range(sampling.max_tokens):
-                token = torch.where(alive, draw(logits, sampling, generator), pad)
+                token = torch.where(alive, draw(logits, sampling, uniform_BT[:, i]), pad)
                 tokens.append(token)
                 alive_at.append(alive)
                 alive = alive & ~torch.isin(token, stop)
@@ -79,7 +79,7 @@ class HFEngine:
                 seen = torch.cat([seen, torch.ones_like(position)], 1)
                 out = policy.model(token, attention_mask=seen, position_ids=position, past_key_values=cache)
                 logits, position = out.logits[:, -1], position + 1
-        group = torch.arange(first, first + len(prompts), device=policy.device).repeat_interleave(k)
+        group = torch.arange(len(prompts), device=policy.device).repeat_interleave(k)
         mask_BT = torch.cat(alive_at, 1).float()
         return Batch(prompt, mask, torch.cat(tokens, 1), mask_BT, ~alive[:, 0], group)
 
@@ -96,8 +96,21 @@ def encode(policy: LanguageModel, prompts: Sequence[str]) -> tuple[Tensor, Tenso
     return ids.to(policy.device), mask.to(policy.device)
 
 
-def draw(logits_BV: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """One token a row, shape [B, 1]: greedy at temperature 0, else from the truncated softmax in float32."""
+def uniform(seed: Sequence[int], first: int, n: int, sampling: Sampling) -> Tensor:
+    """Random numbers in [0, 1) for ``n`` prompts from number ``first`` on, one a token, float32, shape [B, T].
+
+    Each prompt has a stream of its own, so a response is the same whatever is sampled beside it.
+    """
+    shape = (sampling.samples, sampling.max_tokens)
+    rows = [np.random.default_rng([*seed, first + i]).random(shape, dtype=np.float32) for i in range(n)]
+    return torch.from_numpy(np.concatenate(rows))
+
+
+def draw(logits_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> Tensor:
+    """One token a row, shape [B, 1]: greedy at temperature 0, else from the truncated softmax in float32.
+
+    The token is where the cumulated probability passes ``uniform_B``, a random number in [0, 1).
+    """
     if sampling.temperature == 0:
         return logits_BV.argmax(-1, keepdim=True)
     logits_BV = logits_BV.float() / sampling.temperature
@@ -110,7 +123,10 @@ def draw(logits_BV: Tensor, sampling: Sampling, generator: torch.Generator) -> T
         # A token stays while the mass before it is below top_p, so the first always does.
         out = (p.cumsum(-1) - p) >= sampling.top_p
         logits_BV = logits_BV.masked_fill(out.scatter(1, index, out), -torch.inf)
-    return torch.multinomial(logits_BV.softmax(-1), 1, generator=generator)
+    # Cumulated in double precision: of a large vocabulary the last tokens would otherwise share rounding errors.
+    mass_BV = logits_BV.softmax(-1).double().cumsum(-1)
+    reached_B1 = uniform_B.double()[:, None] * mass_BV[:, -1:]
+    return torch.searchsorted(mass_BV, reached_B1, right=True).clamp(max=logits_BV.shape[-1] - 1)
 
 
 def texts(policy: LanguageModel, batch: Batch) -> list[str]:

@@ -55,7 +55,9 @@ class VllmEngine:
     ) -> None:
         self.policy, self.core, self.push, self.sleeping = policy, core, push, sleep
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling, seed: Sequence[int]) -> Batch:
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, seed: Sequence[int], first: int = 0
+    ) -> Batch:
         """As :class:`entlaw.train.rollout.Engine`."""
         ids_BP, mask_BP = encode(self.policy, prompts)
         rows = [row[mask].tolist() for row, mask in zip(ids_BP.cpu(), mask_BP.cpu(), strict=True)]
@@ -67,7 +69,7 @@ class VllmEngine:
         answers: list[list[Answer]] = []
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
-            answers += self.core.generate(part, asked, seeds_of(seed, start, len(part)))
+            answers += self.core.generate(part, asked, seeds_of(seed, first + start, len(part)))
         flat = [answer for group in answers for answer in group]
         return _batch(self.policy, ids_BP, mask_BP, flat, sampling.samples)
 
