@@ -170,19 +170,21 @@ def save_policy(policy: LanguageModel, folder: Path, world: World) -> None:
     if policy.plain is None:
         from entlaw.train.policy import save
 
-        if world.first:
-            save(policy, folder)
+        with world.together():
+            if world.first:
+                save(policy, folder)
         return
     # One weight at a time: only the first rank, and there only the CPU, must hold them all.
     state: dict[str, Tensor] = {}
     for name, tensor in whole_parameters(policy.model):
         if world.first:
             state[name] = tensor.cpu()
-    if world.first:
-        made = skeleton(policy.plain, torch.device("cpu"))
-        for name, tensor in state.items():
-            put(made, name, tensor)
-        made.tie_weights()
-        with quiet():
-            made.save_pretrained(folder)
-            policy.tokenizer.save_pretrained(folder)
+    with world.together():
+        if world.first:
+            made = skeleton(policy.plain, torch.device("cpu"))
+            for name, tensor in state.items():
+                put(made, name, tensor)
+            made.tie_weights()
+            with quiet():
+                made.save_pretrained(folder)
+                policy.tokenizer.save_pretrained(folder)

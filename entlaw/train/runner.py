@@ -3,13 +3,13 @@
 A run's folder holds ``recipe.toml``, ``run.json``, ``metrics.jsonl``, ``base/`` (a ladder model's starting policy) and
 the newest ``checkpoint-*``. A line of metrics is written before the checkpoint that covers it; a run that goes on cuts
 the lines behind its checkpoint and does those steps again, which gives the same numbers.
+
+With several ranks (:mod:`entlaw.train.distributed`) each runs this; only the first writes files and tells anything.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,14 +21,19 @@ import torch
 from entlaw.errors import EntlawError, UsageError
 from entlaw.findings import Finding
 from entlaw.tasks import Problem, Task
-from entlaw.train import checkpoint, state
 from entlaw.train import recipe as recipes
+from entlaw.train import state
 from entlaw.train.base import Progress, base_policy, silent
+from entlaw.train.distributed import World
+from entlaw.train.distributed_join import device_of as own_device
+from entlaw.train.distributed_join import joined
+from entlaw.train.distributed_model import save_policy
 from entlaw.train.evaluate import evaluate, validation_record
 from entlaw.train.failure import TrainingFailed
+from entlaw.train.folder import claim, prepare, require_shared
 from entlaw.train.loop import Trainer
-from entlaw.train.policy import device_of, save
-from entlaw.train.record import MetricsFile, update_run_info, write_run_info
+from entlaw.train.policy import LanguageModel, device_of
+from entlaw.train.record import MetricsFile, Position, update_run_info, write_run_info
 from entlaw.train.rollout import Sampling
 from entlaw.train.rollout.factory import engine_of
 from entlaw.train.rules import check
@@ -36,8 +41,6 @@ from entlaw.train.schema import Recipe
 from entlaw.train.signals import STOPPING, StopRequest, stop_on_signals
 from entlaw.train.sinks import Sink, sinks_of
 from entlaw.train.tasks import build_task
-
-_ELSEWHERE = "choose another folder with -o"
 
 
 @dataclass(frozen=True)
@@ -90,24 +93,47 @@ def train(
     CheckpointError
         A checkpoint cannot be written; the last one is intact.
     """
+    with joined(recipe.run.device) as world:
+        if not world.first:
+            progress, on_record, on_finding, sinks = silent, _unheard, _unheard, ()
+        return _train(recipe, folder, world, resume, progress, on_record, on_finding, sinks)
+
+
+def _train(
+    recipe: Recipe,
+    folder: Path,
+    world: World,
+    resume: bool,
+    progress: Progress,
+    on_record: Callable[[int, dict[str, float]], None],
+    on_finding: Callable[[Finding], None],
+    sinks: Sequence[Sink],
+) -> Outcome:
     for finding in check(recipe):
         on_finding(finding)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"the run's folder cannot be made: {error.strerror or error}", where=str(folder), hint=_ELSEWHERE
-        ) from error
-    heard = stop_on_signals(lambda: on_finding(STOPPING))
-    with _alone(folder), _threads(recipe.run.threads), heard as stop:
-        run = _Run(recipe, folder, resume, progress, on_record, on_finding, sinks)
+    heard = stop_on_signals(lambda: on_finding(STOPPING), patient=world.many)
+    run: _Run | None = None
+    with contextlib.ExitStack() as held, _threads(recipe.run.threads), heard as stop:
+        token = world.first_does(lambda: claim(folder, held))
+        with world.together():
+            require_shared(folder, token)
         try:
+            run = _Run(recipe, folder, world, resume, progress, on_record, on_finding, sinks)
             return run.go(stop)
         except BaseException as error:
-            run.fail(error)
-            raise
+            told = world.explained(error)
+            if run is not None:
+                run.fail(told)
+            if told is error:
+                raise
+            raise told from error
         finally:
-            run.trainer.engine.close()
+            if run is not None:
+                run.trainer.engine.close()
+
+
+def _unheard(*_: object) -> None:
+    pass
 
 
 class _Run:
@@ -117,39 +143,59 @@ class _Run:
         self,
         recipe: Recipe,
         folder: Path,
+        world: World,
         resume: bool,
         progress: Progress,
         on_record: Callable[[int, dict[str, float]], None],
         on_finding: Callable[[Finding], None],
         sinks: Sequence[Sink],
     ) -> None:
-        self.recipe, self.folder, self.on_record = recipe, folder, on_record
+        self.recipe, self.folder, self.world, self.on_record = recipe, folder, world, on_record
         self.start, self.spent = time.perf_counter(), 0.0
         self.done = 0
         self.last: dict[str, float] = {}
-        self.sinks = (*sinks, *sinks_of(recipe, folder))
-        # A task that cannot be is told before a warm-up of minutes; a chat template needs the model first.
-        task = None if recipe.task.chat else build_task(recipe.task, on_finding=on_finding)
-        self.problems = _validation_problems(task, recipe) if task is not None else []
-        newest = _prepare(recipe, folder, resume, on_finding)
-        base = base_policy(recipe, folder, device_of(recipe.run.device), progress)
-        if task is None:
-            task = build_task(recipe.task, base.tokenizer, on_finding)
-            self.problems = _validation_problems(task, recipe)
-        engine = engine_of(recipe, base, recipe.policy.path or str(folder / "base"))
-        self.trainer = Trainer(recipe, task, base, engine)
-        self.metrics, self.resumed = self._open(newest)
+        self.metrics: MetricsFile | None = None
+        with world.together():
+            self.sinks = (*sinks, *sinks_of(recipe, folder)) if world.first else ()
+            # A task that cannot be is told before a warm-up of minutes; a chat template needs the model first.
+            task = None if recipe.task.chat else build_task(recipe.task, on_finding=on_finding)
+            self.problems = _validation_problems(task, recipe) if task is not None else []
+        newest = world.first_does(lambda: prepare(recipe, folder, resume, on_finding))
+        device = own_device(world, device_of(recipe.run.device))
+        base = self._base(torch.device("cpu") if world.many else device, progress)
+        with world.together():
+            if task is None:
+                task = build_task(recipe.task, base.tokenizer, on_finding)
+                self.problems = _validation_problems(task, recipe)
+            engine = engine_of(recipe, base, recipe.policy.path or str(folder / "base"))
+        self.trainer = Trainer(recipe, task, base, engine, world, device)
+        self.resumed = self._open(newest)
         self.describe()
 
-    def _open(self, newest: Path | None) -> tuple[MetricsFile, bool]:
+    def _base(self, device: torch.device, progress: Progress) -> LanguageModel:
+        """The base policy, made or fetched by the first rank and then found by the others."""
+        base: LanguageModel | None = None
+        for turn in (self.world.first, True):
+            with self.world.together():
+                if turn and base is None:
+                    base = base_policy(self.recipe, self.folder, device, progress)
+        assert base is not None
+        return base
+
+    def _open(self, newest: Path | None) -> bool:
         path = self.folder / "metrics.jsonl"
-        if newest is None:
-            path.unlink(missing_ok=True)  # at most what came before the first checkpoint
-            return MetricsFile.create(path), False
-        extra = state.load_trainer(self.trainer, newest, self.recipe.policy)
-        self.trainer.engine.sync()
-        self.done, self.spent = int(extra["step"]), float(extra["seconds"])
-        return MetricsFile.resume(path, extra["position"]), True
+        position: Position | None = None
+        if newest is not None:
+            extra = state.load_trainer(self.trainer, newest, self.recipe.policy)
+            self.trainer.engine.sync()
+            self.done, self.spent, position = int(extra["step"]), float(extra["seconds"]), extra["position"]
+        with self.world.together():
+            if self.world.first and position is not None:
+                self.metrics = MetricsFile.resume(path, position)
+            elif self.world.first:
+                path.unlink(missing_ok=True)  # at most what came before the first checkpoint
+                self.metrics = MetricsFile.create(path)
+        return newest is not None
 
     @property
     def seconds(self) -> float:
@@ -162,14 +208,16 @@ class _Run:
             if every:
                 self.write(0, self.validate())
             self.save()
-        while self.done < steps and not stop:
+        stopping = self.asked_to(stop)
+        while self.done < steps and not stopping:
             t = self.done + 1
             record = self.trainer.step(t)
             if every and (t % every == 0 or t == steps):
                 record |= self.validate()
             self.write(t, record)
             self.done = t
-            if t % self.recipe.checkpoint.every == 0 or t == steps or stop:
+            stopping = self.asked_to(stop)
+            if t % self.recipe.checkpoint.every == 0 or t == steps or stopping:
                 self.save()
         status = "finished" if self.done >= steps else "stopped"
         if status == "finished":
@@ -178,6 +226,11 @@ class _Run:
         self.finish(status)
         return Outcome(self.folder, status, self.done, self.seconds, self.last, stop.signal_number)
 
+    def asked_to(self, stop: StopRequest) -> bool:
+        """Whether any rank was asked to stop, as all ranks see it at the same point of the run."""
+        stop.signal_number = self.world.largest(stop.signal_number or 0) or None
+        return bool(stop)
+
     def validate(self) -> dict[str, float]:
         """The policy on the held-out problems."""
         v, rollout = self.recipe.validation, self.recipe.rollout
@@ -185,7 +238,7 @@ class _Run:
         sampling = Sampling(v.samples, rollout.max_tokens, v.temperature, v.top_p, 0, rollout.batch)
         found = evaluate(
             self.trainer.policy, self.trainer.engine, self.trainer.task, self.problems, sampling, v.seed,
-            self.recipe.loss.micro_batch,
+            self.recipe.loss.micro_batch, self.world,
         )  # fmt: skip
         return validation_record(found) | {"time/validation_s": time.perf_counter() - start}
 
@@ -195,53 +248,58 @@ class _Run:
 
     def write(self, step: int, record: dict[str, float]) -> None:
         """One line, durable before anything else happens."""
-        self.metrics.write({"step": step, **record})
         self.last |= record
-        for sink in self.sinks:
-            sink.write(step, record)
-        self.on_record(step, record)
+        with self.world.together():
+            if self.metrics is not None:
+                self.metrics.write({"step": step, **record})
+            for sink in self.sinks:
+                sink.write(step, record)
+            self.on_record(step, record)
 
     def save(self) -> None:
         """A checkpoint of where the run is."""
         extra = {
             "step": self.done,
             "seconds": self.seconds,
-            "position": dict(self.metrics.position),
+            "position": dict(self.metrics.position) if self.metrics is not None else None,
         }
-        checkpoint.save(
-            self.folder, self.done, lambda into: state.save_trainer(self.trainer, extra, into),
-            keep=self.recipe.checkpoint.keep,
-        )  # fmt: skip
+        state.save_checkpoint(self.trainer, extra, self.folder, self.done, self.recipe.checkpoint.keep)
 
     def describe(self) -> None:
         """``run.json`` at the start."""
         recipe = self.recipe
-        write_run_info(
-            self.folder,
-            name=recipe.run.name or self.folder.name,
-            recipe=recipes.to_dict(recipe),
-            changes=recipes.changes(recipe),
-            seed=recipe.run.seed,
-            parameters=self.trainer.policy.parameters,
-            entropy_meaning=entropy_meaning(),
-        )
+        with self.world.together():
+            if self.world.first:
+                write_run_info(
+                    self.folder,
+                    name=recipe.run.name or self.folder.name,
+                    recipe=recipes.to_dict(recipe),
+                    changes=recipes.changes(recipe),
+                    seed=recipe.run.seed,
+                    parameters=self.trainer.policy.parameters,
+                    entropy_meaning=entropy_meaning(),
+                )
 
     def conclude(self, status: str) -> None:
         """``run.json`` at the end."""
-        update_run_info(self.folder, status=status, step=self.done, wall_s=round(self.seconds, 1))
+        if self.world.first:
+            update_run_info(self.folder, status=status, step=self.done, wall_s=round(self.seconds, 1))
 
     def finish(self, status: str) -> None:
-        self.metrics.close()
+        if self.metrics is not None:
+            self.metrics.close()
         for sink in self.sinks:
             sink.close(status)
 
     def fail(self, error: BaseException) -> None:
         """Leave what is needed to understand a failure."""
-        if isinstance(error, TrainingFailed) and error.batch is not None:
+        if isinstance(error, TrainingFailed) and error.batch is not None:  # then all ranks have met it
             target = self.folder / "failure"
-            target.mkdir(exist_ok=True)
-            torch.save(asdict(error.batch), target / "batch.pt")
-            save(self.trainer.policy, target / "policy")
+            with self.world.together():
+                if self.world.first:
+                    target.mkdir(exist_ok=True)
+                    torch.save(asdict(error.batch), target / "batch.pt")
+            save_policy(self.trainer.policy, target / "policy", self.world)
             error.where = error.where or str(target)
         with contextlib.suppress(EntlawError, OSError):
             self.conclude("failed")
@@ -267,72 +325,6 @@ def entropy_meaning() -> dict[str, str]:
         "when": "before-update",
         "note": "full vocabulary, on all sampled responses of the step, before the all-right/all-wrong filter",
     }
-
-
-def _prepare(
-    recipe: Recipe, folder: Path, resume: bool, on_finding: Callable[[Finding], None]
-) -> Path | None:
-    """Check the folder against what is wanted; returns the checkpoint to go on from."""
-    kept = folder / "recipe.toml"
-    if not resume:
-        if _has_records(folder):
-            raise UsageError(
-                "the folder holds a run already",
-                where=str(folder),
-                hint=f"go on with it by `entlaw train --resume {folder}`, or choose another folder with -o",
-            )
-        if kept.exists():  # an earlier start failed before its first record, with a recipe of its own
-            shutil.rmtree(folder / "base", ignore_errors=True)
-        kept.write_text(recipes.to_toml(recipe))
-        return None
-    if not kept.exists():
-        raise UsageError(
-            "there is no run to go on with", where=str(folder), hint="give the folder that holds recipe.toml"
-        )
-    frozen = [d for d in recipes.diff(recipes.load(kept), recipe) if d[0] not in recipes.MAY_CHANGE]
-    if frozen:
-        listed = "; ".join(f"{key}: was {old!r}, is {new!r}" for key, old, new in frozen)
-        raise UsageError(
-            f"the recipe has changed: {listed}",
-            where=str(folder),
-            why="a run with two recipes is neither",
-            hint="resume without these changes, or start a new run with -o",
-        )
-    kept.write_text(recipes.to_toml(recipe))
-    checkpoint.clean(folder)
-    newest = checkpoint.latest(folder)
-    for finding in newest.skipped:
-        on_finding(finding)
-    return newest.path
-
-
-def _has_records(folder: Path) -> bool:
-    """Whether a run in a folder has got so far that something would be lost with it."""
-    metrics = folder / "metrics.jsonl"
-    return (metrics.exists() and metrics.stat().st_size > 0) or any(folder.glob("checkpoint-*"))
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else trains into this folder meanwhile; the lock dies with the process."""
-    try:
-        handle = open(folder / ".lock", "w")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise UsageError(
-            f"nothing can be written here: {error.strerror or error}", where=str(folder), hint=_ELSEWHERE
-        ) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                "another process is training into this folder",
-                where=str(folder),
-                hint=f"wait for it, or {_ELSEWHERE}",
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
 
 
 @contextlib.contextmanager

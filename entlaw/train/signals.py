@@ -35,15 +35,23 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals(on_request: Callable[[], None] = lambda: None) -> Iterator[StopRequest]:
+def stop_on_signals(
+    on_request: Callable[[], None] = lambda: None, *, patient: bool = False
+) -> Iterator[StopRequest]:
     """Catch SIGINT and SIGTERM for the time of a run; outside the main thread nothing is caught.
 
-    ``on_request`` is called when the first one comes, to tell that it was heard.
+    Parameters
+    ----------
+    on_request : callable
+        Called when the first one comes, to tell that it was heard.
+    patient : bool
+        Further ones change nothing: a launcher passes on what its processes were sent already, so that a single
+        Ctrl-C comes twice; it ends by force itself those who take too long.
     """
     request = StopRequest()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if request:
+        if request and not patient:
             raise KeyboardInterrupt
         request.signal_number = number
         on_request()

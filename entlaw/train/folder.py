@@ -1,0 +1,113 @@
+"""A run's folder: made, kept from others, seen by all ranks, and what lies in it already."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from entlaw.errors import UsageError
+from entlaw.findings import Finding
+from entlaw.train import checkpoint
+from entlaw.train import recipe as recipes
+from entlaw.train.schema import Recipe
+
+_ELSEWHERE = "choose another folder with -o"
+
+
+def prepare(recipe: Recipe, folder: Path, resume: bool, on_finding: Callable[[Finding], None]) -> Path | None:
+    """Check the folder against what is wanted; returns the checkpoint to go on from."""
+    kept = folder / "recipe.toml"
+    if not resume:
+        if _has_records(folder):
+            raise UsageError(
+                "the folder holds a run already",
+                where=str(folder),
+                hint=f"go on with it by `entlaw train --resume {folder}`, or choose another folder with -o",
+            )
+        if kept.exists():  # an earlier start failed before its first record, with a recipe of its own
+            shutil.rmtree(folder / "base", ignore_errors=True)
+        kept.write_text(recipes.to_toml(recipe))
+        return None
+    if not kept.exists():
+        raise UsageError(
+            "there is no run to go on with", where=str(folder), hint="give the folder that holds recipe.toml"
+        )
+    frozen = [d for d in recipes.diff(recipes.load(kept), recipe) if d[0] not in recipes.MAY_CHANGE]
+    if frozen:
+        listed = "; ".join(f"{key}: was {old!r}, is {new!r}" for key, old, new in frozen)
+        raise UsageError(
+            f"the recipe has changed: {listed}",
+            where=str(folder),
+            why="a run with two recipes is neither",
+            hint="resume without these changes, or start a new run with -o",
+        )
+    kept.write_text(recipes.to_toml(recipe))
+    checkpoint.clean(folder)
+    newest = checkpoint.latest(folder)
+    for finding in newest.skipped:
+        on_finding(finding)
+    return newest.path
+
+
+def _has_records(folder: Path) -> bool:
+    """Whether a run in a folder has got so far that something would be lost with it."""
+    metrics = folder / "metrics.jsonl"
+    return (metrics.exists() and metrics.stat().st_size > 0) or any(folder.glob("checkpoint-*"))
+
+
+def claim(folder: Path, held: contextlib.ExitStack) -> str:
+    """Make the folder and keep others out for as long as ``held`` is open; returns a word that lies in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the run's folder cannot be made: {error.strerror or error}", where=str(folder), hint=_ELSEWHERE
+        ) from error
+    return held.enter_context(_alone(folder))
+
+
+def require_shared(folder: Path, token: str) -> None:
+    """Whether this rank sees the folder that the first rank made; a network disk may need a moment."""
+    for wait in (0.0, 0.1, 1.0, 5.0):
+        time.sleep(wait)
+        with contextlib.suppress(OSError):
+            if (folder / ".lock").read_text() == token:
+                return
+    raise UsageError(
+        "not every rank sees the run's folder",
+        where=str(folder),
+        why="checkpoints are written by all ranks into one folder",
+        hint="give a folder on a disk that all machines share, by the same path",
+    )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[str]:
+    """Nobody else trains into this folder meanwhile; the lock dies with the process. Gives what it holds."""
+    try:
+        handle = open(folder / ".lock", "a+")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UsageError(
+            f"nothing can be written here: {error.strerror or error}", where=str(folder), hint=_ELSEWHERE
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                "another process is training into this folder",
+                where=str(folder),
+                hint=f"wait for it, or {_ELSEWHERE}",
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        token = uuid.uuid4().hex
+        handle.truncate(0)
+        handle.write(token)
+        handle.flush()
+        yield token
