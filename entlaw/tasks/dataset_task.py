@@ -176,6 +176,7 @@ def dataset_task(
     pass_rates: Path | None = None,
     low: float = 0.0,
     high: float = 1.0,
+    template: str = "",
     wrap: Wrap | None = None,
     workers: int = 1,
     checker: Checker | None = None,
@@ -192,6 +193,8 @@ def dataset_task(
     pass_rates : Path, optional
         File of pass rates (see :func:`read_pass_rates`): training problems with ``low < rate < high`` are kept, and
         those that it does not list.
+    template : str, optional
+        Replaces the sets' own; ``{question}`` in it is replaced by the question.
     wrap : callable, optional
         Applied to each prompt, as a chat template.
     workers : int
@@ -206,7 +209,7 @@ def dataset_task(
     rates = read_pass_rates(pass_rates) if pass_rates is not None else None
     parts, held_out = [], []
     for name in _names(train):
-        loaded = reading.load(manifest.get(name), data_dir)
+        loaded = reading.load(_asked(name, template), data_dir)
         findings += findings_of(loaded)
         if not validation:
             held_out.append(_part(loaded, wrap, lambda item: _is_held_out(item.question)))
@@ -216,11 +219,16 @@ def dataset_task(
             findings.append(told)
         parts.append(_part(loaded, wrap))
     for name in _names(validation):
-        loaded = reading.load(manifest.get(name), data_dir)
+        loaded = reading.load(_asked(name, template), data_dir)
         findings += findings_of(loaded)
         held_out.append(_part(loaded, wrap))
     math = any(part.spec.kind == "math" for part in (*parts, *held_out))
     return DatasetTask(parts, held_out, MathVerifier(workers) if math else None, checker, findings)
+
+
+def _asked(name: str, template: str) -> DataSet:
+    spec = manifest.get(name)
+    return replace(spec, template=template) if template else spec
 
 
 def _names(text: str) -> list[str]:

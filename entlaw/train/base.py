@@ -21,6 +21,7 @@ from entlaw.tasks.arithmetic import Arithmetic
 from entlaw.train import ladder, policy
 from entlaw.train.policy import LanguageModel, quiet, save
 from entlaw.train.schema import Recipe
+from entlaw.train.tasks import with_stop
 
 Progress = Callable[[str, int, int], None]
 
@@ -64,7 +65,7 @@ def base_policy(
     """
     if recipe.policy.path:
         with quiet():
-            return policy.load(recipe.policy.path, recipe.policy, device)
+            return with_stop(policy.load(recipe.policy.path, recipe.policy, device), recipe.rollout.stop)
     own = folder / "base"
     if not own.is_dir():
         cached = cache_folder() / "base" / fingerprint(recipe)
@@ -72,7 +73,7 @@ def base_policy(
             _save(cached, make(recipe, device, progress))
         _copy(cached, own)
     with quiet():
-        return policy.load(own, recipe.policy, device)
+        return with_stop(policy.load(own, recipe.policy, device), recipe.rollout.stop)
 
 
 def make(recipe: Recipe, device: torch.device, progress: Progress = silent) -> LanguageModel:

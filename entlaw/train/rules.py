@@ -183,6 +183,11 @@ def data(r: Recipe) -> Iterator[Finding]:
                     mixed if name == "arithmetic" else "`entlaw data list` shows them",
                     f"did you mean {near[0]}?" if near else "",
                 )  # fmt: skip
+        if t.template and "{question}" not in t.template:
+            yield Finding(
+                "template-without-question", "error", "task.template does not hold {question}",
+                "every prompt would be the same text", "write {question} where the question goes",
+            )  # fmt: skip
         if not r.policy.path:
             yield Finding(
                 "data-set-without-model", "error", f"task.name = {t.name} without policy.path",
@@ -274,7 +279,7 @@ _USED: tuple[tuple[str, tuple[str, ...], Callable[[Recipe], bool], str], ...] = 
      "warm-up and ladder are for models built from scratch; policy.path names a trained one"),
     ("sums-unused", ("task.operations", "task.operators"), lambda r: r.task.name == "arithmetic",
      "task.name names data sets"),
-    ("data-set-unused", ("task.validation", "task.data_dir", "task.pass_", "task.workers"),
+    ("data-set-unused", ("task.validation", "task.data_dir", "task.template", "task.pass_", "task.workers"),
      lambda r: r.task.name != "arithmetic", "task.name = arithmetic reads no data"),
     ("pass-window-unused", ("task.pass_low", "task.pass_high"), lambda r: bool(r.task.pass_rates),
      "task.pass_rates names no file"),

@@ -40,6 +40,8 @@ class Task:
     """random: a fair coin whatever was answered, the control that shows what the optimiser does by itself."""
     validation: str = ""
     """Data sets to validate on; empty: one training problem in ten is held out."""
+    template: str = ""
+    """How a data set's question is asked, {question} in it being the question; empty: as the data set's entry says."""
     data_dir: str = ""
     """Folder that holds the data sets as files; empty: the hub."""
     pass_rates: str = ""
@@ -113,6 +115,8 @@ class Rollout:
     """0: all tokens."""
     max_tokens: int = 6
     """Longest response, end-of-sequence token included."""
+    stop: str = ""
+    """Text of one token that ends a response too, such as a line break."""
     max_prompt_tokens: int = 0
     """Prompts longer than this are dropped before training, with a count; 0: what the model's context leaves."""
     batch: int = 0

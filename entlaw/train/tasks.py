@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from entlaw.train.schema import Task as TaskSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from entlaw.train.policy import LanguageModel
 
 Tell = Callable[[Finding], None]
 
@@ -50,6 +53,7 @@ def build_task(
         pass_rates=Path(settings.pass_rates) if settings.pass_rates else None,
         low=settings.pass_low,
         high=settings.pass_high,
+        template=settings.template,
         wrap=chat_wrap(tokenizer) if settings.chat else None,
         workers=settings.workers,
         checker=code_checker(settings.workers) if code else None,
@@ -82,6 +86,25 @@ def chat_wrap(tokenizer: PreTrainedTokenizerBase | None) -> Callable[[str], str]
         return str(text).removeprefix(tokenizer.bos_token or "") if _adds_bos(tokenizer) else str(text)
 
     return wrap
+
+
+def with_stop(policy: LanguageModel, text: str) -> LanguageModel:
+    """The policy with one more token that ends a response.
+
+    Raises
+    ------
+    UsageError
+        The text is not one token.
+    """
+    if not text:
+        return policy
+    ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise UsageError(
+            f"rollout.stop = {text!r} is {len(ids)} tokens of this model, and must be one",
+            hint="a line break is one token of most tokenizers",
+        )
+    return replace(policy, stop_ids=tuple(dict.fromkeys((*policy.stop_ids, ids[0]))))
 
 
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -128,6 +128,8 @@ CASES = [
     ("unknown-data-set", "error", [LLM, "task.name=gsm8k", "task.validation=math500x"],
      [LLM, "task.name=gsm8k", "task.validation=math-500"]),
     ("unknown-data-set", "error", [LLM, "task.name=gsm8k,arithmetic"], [LLM]),
+    ("template-without-question", "error", [LLM, "task.name=math", "task.template=Solve: question"],
+     [LLM, "task.name=math", "task.template=Solve: {question}"]),
     ("data-set-without-model", "error", ["task.name=gsm8k"], ["task.name=gsm8k", LLM]),
     ("empty-pass-window", "error", [LLM, "task.name=math", "task.pass_low=0.5", "task.pass_high=0.5"],
      [LLM, "task.name=math", "task.pass_low=0.5"]),
