@@ -101,6 +101,10 @@ class CheckpointError(EntlawError, OSError):
         self.errno = errno
 
 
+class OutOfMemory(EntlawError, MemoryError):
+    """A device or the machine has run out of memory; the hint names settings that need less."""
+
+
 class SandboxUnavailable(EntlawError, OSError):
     """Nothing on this machine isolates an untrusted program, so it was not run."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        Path | None, Parameter(help="TOML file, or the name of a shipped recipe; the default run without.")
+        Path | None,
+        Parameter(
+            help="TOML file, or a name of --list, or several joined by +, later ones winning; the default run without."
+        ),
     ] = None,
     /,
     *,
@@ -38,6 +42,26 @@ def train(
     print_recipe: Annotated[
         bool, Parameter(negative="", help="Print the complete recipe as TOML, explained, and stop.")
     ] = False,
+    list_recipes: Annotated[
+        bool,
+        Parameter(
+            name="--list", negative="", help="List what ships, the paper's experiments among it, and stop."
+        ),
+    ] = False,
+    check: Annotated[
+        bool,
+        Parameter(
+            negative="", help="Validate the recipe, print memory, disk and time it will need, and stop."
+        ),
+    ] = False,
+    gpus: Annotated[int | None, Parameter(help="--check: for so many GPUs instead of this machine.")] = None,
+    gpu: Annotated[
+        str | None,
+        Parameter(help="--check: a100, h100 (the default with --gpus), h200, b200, l40s, rtx4090."),
+    ] = None,
+    gpu_memory: Annotated[float | None, Parameter(help="--check: memory of each GPU, GB.")] = None,
+    prompt_tokens: Annotated[float | None, Parameter(help="--check: mean length of the prompts.")] = None,
+    response_tokens: Annotated[float | None, Parameter(help="--check: mean length of the responses.")] = None,
     json: JsonFlag = False,
 ) -> int:
     """Train a language model with verifiable rewards, logging exact entropy and covariance every step.
@@ -46,6 +70,16 @@ def train(
     """
     from entlaw.train import recipe as recipes
 
+    if list_recipes:
+        from entlaw.cli.train_check import show_catalogue
+
+        return show_catalogue(json)
+    assumed = (gpus, gpu, gpu_memory, prompt_tokens, response_tokens)
+    if not check and any(value is not None for value in assumed):
+        raise UsageError(
+            "--gpus, --gpu, --gpu-memory, --prompt-tokens and --response-tokens are for --check",
+            hint="a run uses the machine it is on",
+        )
     if resume is not None and (recipe is not None or output is not None):
         raise UsageError(
             "--resume takes the recipe and the folder from the run itself",
@@ -59,9 +93,25 @@ def train(
     if print_recipe:
         sys.stdout.write(recipes.to_toml(settings))
         return 0
+    if check:
+        from entlaw.cli import train_check
+
+        return train_check.check(
+            recipe or resume, settings, gpus=gpus, gpu=gpu, gpu_memory=gpu_memory, prompt_tokens=prompt_tokens,
+            response_tokens=response_tokens, as_json=json,
+        )  # fmt: skip
     folder = resume or output or _new_folder(recipe)
     need_torch()
+    _foresee(settings)
     return _run(settings, folder, resume is not None, json)
+
+
+def _foresee(settings: Recipe) -> None:
+    """Say beforehand that the memory will not do; under torchrun one process says it."""
+    from entlaw.train.footprint_advice import foresee
+
+    if os.environ.get("RANK", "0") == "0" and (short := foresee(settings)) is not None:
+        _tell(short)
 
 
 def _run(settings: Recipe, folder: Path, resume: bool, as_json: bool) -> int:
@@ -125,7 +175,9 @@ def need_torch() -> None:
 
 def _new_folder(recipe: Path | None) -> Path:
     """``train-NAME``, numbered on when it is taken."""
-    stem = f"train-{recipe.name.removesuffix('.toml') if recipe else 'arithmetic'}"
+    from entlaw.train.catalogue import name_of
+
+    stem = f"train-{name_of(recipe) if recipe else 'arithmetic'}"
     for i in range(1, 10_000):
         folder = Path(stem if i == 1 else f"{stem}-{i}")
         if not folder.exists():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor
 
 from entlaw.dynamics.entropy import token_statistics
-from entlaw.errors import SourceNotFound, UnreadableSource, UsageError
+from entlaw.errors import UnreadableSource, UsageError
+from entlaw.train import hub
 from entlaw.train.batch import Batch
 from entlaw.train.packing import Pack, pack, pays
 from entlaw.train.schema import Policy as PolicySettings
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-# What the hub accepts as a repository; anything else can only be a folder.
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_HUB_ID = hub.HUB_ID
 # Rotary positions and a mask, nothing else that depends on where a token stands; SmolLM2 and DeepSeek-Math are Llamas.
 _PACKABLE = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma"})
 
@@ -189,37 +188,14 @@ def load(path: str | Path, settings: PolicySettings, device: torch.device) -> La
 
     Raises
     ------
-    SourceNotFound, UnreadableSource
-        No such model; no tokenizer beside it; nothing to pad with; a head this trainer cannot score.
+    SourceNotFound, UnreadableSource, MissingExtra
+        No such model, or no access to it (:mod:`entlaw.train.hub`); no tokenizer beside it; nothing to pad with; a head
+        this trainer cannot score.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     where = str(path)
-    if not Path(where).is_dir() and not _HUB_ID.fullmatch(where):
-        raise SourceNotFound(
-            "there is no such folder, and this cannot be a hub id",
-            where=where,
-            hint="policy.path wants a folder with config.json, weights and tokenizer, or OWNER/NAME on the hub",
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
-    except Exception as error:  # the libraries behind it raise what they like, bare Exception included
-        missing = SourceNotFound if not Path(where).exists() else UnreadableSource
-        raise missing(
-            "no tokenizer can be loaded from here",
-            where=where,
-            why=_first_line(error),
-            hint="give a folder with tokenizer.json (or a hub id) in policy.path",
-        ) from error
-    try:
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, settings.dtype))
-    except Exception as error:
-        raise UnreadableSource(
-            "no causal language model can be loaded from here",
-            where=where,
-            why=_first_line(error),
-            hint="policy.path wants a folder with config.json and weights, or a hub id",
-        ) from error
+    hub.load_config(where)
+    tokenizer = hub.load_tokenizer(where)
+    model = hub.load_model(where, getattr(torch, settings.dtype))
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     _without_dropout(model)
@@ -303,7 +279,3 @@ def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tup
     generation = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
     named += generation if isinstance(generation, list) else [generation]
     return tuple(dict.fromkeys(int(i) for i in named if i is not None))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

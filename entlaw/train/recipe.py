@@ -156,6 +156,11 @@ def to_toml(recipe: Recipe) -> str:
     return "\n".join(out) + "\n"
 
 
+def show(value: Any) -> str:
+    """A setting's value as it is written in a recipe."""
+    return _toml(list(value) if isinstance(value, tuple) else value)
+
+
 def _comment(text: str) -> list[str]:
     return textwrap.wrap(text, 108, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 

@@ -1,0 +1,198 @@
+"""Arithmetic and time of one RL step, as a range: how much there is to do is counted, how fast is assumed.
+
+A matrix of n numbers costs a token 2 n operations forward and 4 n backward; attention costs it 4 x layers x width of
+the queries x length forward (queries with keys, probabilities with values). The trainer masks rows explicitly, so it
+computes the whole square of every row, not its causal half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from entlaw.train.footprint_machine import Machine
+from entlaw.train.footprint_memory import WIDTH, cache_per_token
+from entlaw.train.footprint_shapes import Shape
+from entlaw.train.rules_update import mini_batches
+from entlaw.train.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of a prompt and of a response, on average; the responses are assumed, nobody knows them before the run."""
+
+    prompt: float
+    response: float
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """How well the devices are used: one end of the range.
+
+    Attributes
+    ----------
+    training, prefill : float
+        Share of the stated operations a second that passes over whole sequences reach (MFU).
+    bandwidth : float
+        Share of the stated bandwidth that decoding reaches: each token needs all weights and its response's cache once.
+    overhead : float
+        Seconds that a layer needs at least for a token with ``rollout.engine = hf``: Python, and kernels being started.
+    straggler : float
+        Length of a batch's longest response, in mean lengths; the longest allowed at most. It is waited for.
+    rounds : float
+        Rollouts for a full batch where dynamic sampling refills it.
+    """
+
+    training: float
+    prefill: float
+    bandwidth: float
+    overhead: float
+    straggler: float
+    rounds: float
+
+
+GOOD = Assumed(training=0.40, prefill=0.5, bandwidth=0.6, overhead=0.4e-3, straggler=3.0, rounds=1.0)
+BAD = Assumed(training=0.15, prefill=0.2, bandwidth=0.25, overhead=1.2e-3, straggler=100.0, rounds=2.0)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One step.
+
+    Attributes
+    ----------
+    tokens : float
+        Response tokens.
+    rollout_flops, scoring_flops, update_flops : float
+        Sampling; passes without gradient; passes with.
+    seconds : tuple of float
+        A step, at best and at worst; NaN where the device's speed is unknown.
+    rollout_seconds : tuple of float
+        The sampling in it.
+    validation_seconds : tuple of float
+        A validation.
+    device_hours : tuple of float
+        The whole run, validations included, over all devices.
+    """
+
+    tokens: float
+    rollout_flops: float
+    scoring_flops: float
+    update_flops: float
+    seconds: tuple[float, float]
+    rollout_seconds: tuple[float, float]
+    validation_seconds: tuple[float, float]
+    device_hours: tuple[float, float]
+
+
+def forward_flops(shape: Shape, rows: float, length: float, predicted: float) -> float:
+    """One forward pass over ``rows`` sequences, the head on ``predicted`` tokens of each."""
+    body = 2.0 * shape.layers * shape.layer_matrices * length
+    attention = 4.0 * shape.layers * shape.queries * length**2
+    return rows * (body + attention + 2.0 * shape.head * predicted)
+
+
+def passes(recipe: Recipe) -> tuple[float, float]:
+    """Forward passes without gradient a step, and passes with gradient, over every response.
+
+    Without: the rollout policy's log-probs (twice if the temperature is not 1), the reference's, PRIME's scores, PPO's
+    values, the entropy after the update; and the choice of tokens over the mini-batch before each update but the first.
+    """
+    c, name = recipe.controls, recipe.algorithm.name
+    updates = mini_batches(recipe) * recipe.loss.epochs
+    silent = 2.0 + (recipe.rollout.temperature != 1)
+    silent += (c.kl_coef > 0 or name == "prime") + (name == "prime") + (name == "ppo")
+    chooses = bool(c.clip_cov.ratio or c.kl_cov.ratio or c.high_entropy_share < 1)
+    if chooses and not c.reference_code:
+        silent += recipe.loss.epochs * (updates - 1) / updates
+    learning = float(recipe.loss.epochs) + (name == "prime") + (recipe.critic.epochs if name == "ppo" else 0)
+    return silent, learning
+
+
+def cost(shape: Shape, recipe: Recipe, machine: Machine, lengths: Lengths, concurrent: int) -> Cost:
+    """The step of a recipe on a machine.
+
+    Parameters
+    ----------
+    concurrent : int
+        Responses that one copy of the rollout engine samples at once.
+    """
+    responses = float(recipe.rollout.prompts * recipe.rollout.group_size)
+    length = lengths.prompt + lengths.response
+    forward = forward_flops(shape, responses, length, lengths.response)
+    silent, learning = passes(recipe)
+    # The fused head makes its logits again in the backward pass; checkpointing makes everything below them again.
+    head_again = 2.0 * shape.head * lengths.response * responses
+    body = forward - head_again
+    once = 3 * forward + head_again + (body if recipe.policy.gradient_checkpointing else 0.0)
+    sampling = generation_flops(shape, float(recipe.rollout.prompts), recipe.rollout.group_size, lengths)
+    scoring, update = silent * forward, learning * once
+
+    v = recipe.validation
+    checks = v.problems * v.samples if v.every else 0
+    both: list[tuple[float, float, float]] = []
+    for assumed in (GOOD, BAD):
+        rounds = assumed.rounds if recipe.algorithm.max_refills else 1.0
+        rate = machine.count * machine.flops * assumed.training
+        rollout = _sampling_seconds(shape, recipe, machine, lengths, responses, concurrent, assumed)
+        step = _ratio(rounds * scoring + update, rate) + rounds * rollout
+        check = _ratio(forward_flops(shape, checks, length, lengths.response), rate)
+        if checks:
+            check += _sampling_seconds(shape, recipe, machine, lengths, checks, concurrent, assumed)
+        both.append((step, rounds * rollout, check))
+    (fast, short, quick), (slow, late, long) = both
+    n = 1 + recipe.run.steps / v.every if v.every else 0.0
+    hours = tuple(
+        machine.count * (recipe.run.steps * step + n * check) / 3600
+        for step, check in ((fast, quick), (slow, long))
+    )
+    return Cost(
+        responses * lengths.response, sampling, scoring, update,
+        (fast, slow), (short, late), (quick, long), (hours[0], hours[1]),
+    )  # fmt: skip
+
+
+def generation_flops(shape: Shape, prompts: float, group: int, lengths: Lengths) -> float:
+    """Sampling: prompts read once a group, then token by token, each looking back on what is there so far."""
+    read = forward_flops(shape, prompts, lengths.prompt, 1)
+    per_token = 2.0 * (shape.layers * shape.layer_matrices + shape.head)
+    back = 4.0 * shape.layers * shape.queries * (lengths.prompt + lengths.response / 2)
+    return read + prompts * group * lengths.response * (per_token + back)
+
+
+def _sampling_seconds(
+    shape: Shape,
+    recipe: Recipe,
+    machine: Machine,
+    lengths: Lengths,
+    responses: float,
+    concurrent: int,
+    assumed: Assumed,
+) -> float:
+    """Decoding, one token of every response at a time: bound by memory or by arithmetic, whichever is slower."""
+    if not machine.flops or not machine.bandwidth:
+        return float("nan")
+    hf = recipe.rollout.engine == "hf"
+    split = 1 if hf else min(recipe.vllm.tensor_parallel, machine.count)
+    copies = max(machine.count // split, 1)
+    each = responses / copies
+    at_once = max(min(float(concurrent), each), 1.0)
+    width = 2 if recipe.policy.autocast or recipe.policy.dtype == "bfloat16" else WIDTH[recipe.policy.dtype]
+    context = lengths.prompt + lengths.response / 2
+    weights = (shape.layers * shape.layer + shape.head) * (WIDTH[recipe.policy.dtype] if hf else width)
+    read = (weights + at_once * context * cache_per_token(shape, width)) / split
+    per_token = 2.0 * (shape.layers * shape.layer_matrices + shape.head)
+    per_token += 4.0 * shape.layers * shape.queries * context
+    work = at_once * per_token / split / (machine.flops * assumed.prefill)
+    tick = max(read / (machine.bandwidth * assumed.bandwidth), work)
+    longest = min(assumed.straggler * lengths.response, float(recipe.rollout.max_tokens))
+    if hf:  # a batch ends with its longest response, and only then the next begins
+        tick = max(tick, shape.layers * assumed.overhead)
+        ticks = -(-each // at_once) * longest
+    else:
+        ticks = max(each * lengths.response / at_once, longest)
+    prompts = forward_flops(shape, responses / recipe.rollout.group_size, lengths.prompt, 1)
+    return ticks * tick + prompts / (machine.count * machine.flops * assumed.prefill)
+
+
+def _ratio(work: float, rate: float) -> float:
+    return work / rate if rate else float("nan")
