@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+    from entlaw.findings import Finding
     from entlaw.suites.models import Model
     from entlaw.suites.render import Grid
     from entlaw.suites.table import Table
@@ -172,6 +173,10 @@ class _Display:
             self.bar.remove_task(self.task)
         self.task = self.bar.add_task(f"{model}: {name}", total=total, completed=done)
 
+    def tell(self, finding: Finding) -> None:
+        """As :class:`entlaw.suites.evaluate.Progress`."""
+        print_findings([finding], stderr=True)
+
     def advance(self, n: int) -> None:
         """As :class:`entlaw.suites.evaluate.Progress`."""
         if self.bar is not None and self.task is not None:
@@ -213,7 +218,7 @@ def _show(found: Table, form: Literal["table", "csv", "markdown", "latex"], as_j
     grids = [render.scores(found), *([render.differences(found)] if found.differences else [])]
     for grid in (*grids, render.responses(found)):
         _print_grid(grid)
-    for note in render.notes(found):
+    for note in render.notes(found, mark="*"):
         out.print(note)
     print_findings(found.findings)
 
@@ -226,7 +231,8 @@ def _print_grid(grid: Grid) -> None:
     for i, head in enumerate(grid.head):
         shown.add_column(head, justify="left" if i == 0 else "right", no_wrap=True)
     for i, row in enumerate(grid.body):
-        cells = [Text(c, "bold" if (i, j) in grid.bold else "") for j, c in enumerate(row)]
+        # An asterisk too: bold is not seen in a file or a pipe.
+        cells = [Text(c + " *", "bold") if (i, j) in grid.bold else Text(c) for j, c in enumerate(row)]
         shown.add_row(*cells, end_section=i + 1 in grid.rules)
     out = console()
     out.print(Text(grid.title, "bold"))

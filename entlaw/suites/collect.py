@@ -124,7 +124,7 @@ def prepare(
     folder: Path,
     limit: int | None,
 ) -> tuple[Job, list[Finding]]:
-    """A job and what is already there of it, before anything is sampled.
+    """A job with what is already there of it, and what there is to say, before anything is sampled.
 
     Raises
     ------
@@ -156,8 +156,7 @@ def prepare(
     )
     plan = chunks(len(held.problems), decoding.of(held)[1], decoding.batch)
     file.keep([chunk.keys(held.problems) for chunk in plan])
-    job = Job(model, held, decoding, prompts, room, file)
-    return job, findings + file.findings
+    return Job(model, held, decoding, prompts, room, file), findings
 
 
 def settings_of(

@@ -77,7 +77,9 @@ def _suite(name: str, table: dict[str, Any], known: dict[str, manifest.DataSet])
     strange = [m.name for m in sets if m.name not in known or m.part not in ("all", "held-out")]
     given = [bool(m.rows) for m in sets]
     published = tuple(
-        Published(row["model"], tuple(s / 100 for s in row["scores"]), row["printed"] / 100)
+        Published(
+            row["model"], tuple(round(s / 100, 6) for s in row["scores"]), round(row["printed"] / 100, 6)
+        )
         for row in table.get("published", ())
     )
     uneven = any(given) != all(given) or any(len(row.scores) != len(sets) for row in published)

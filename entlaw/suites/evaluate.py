@@ -25,6 +25,9 @@ class Progress(Protocol):
     def begin(self, model: str, name: str, done: int, total: int) -> None:
         """Responses of one model to one data set: so many are there of so many."""
 
+    def tell(self, finding: Finding) -> None:
+        """How the responses on the disk were found; says nothing about the table."""
+
     def advance(self, n: int) -> None:
         """``n`` more are on the disk."""
 
@@ -72,6 +75,7 @@ def evaluate(request: Request, models: Sequence[Model], progress: Progress) -> t
     UsageError, DataError, MissingExtra, SandboxUnavailable, CheckpointError
         As the parts raise them.
     """
+    _check_models(models)
     sets = problems.load(
         request.suite, request.data_dir, request.limit, request.decoding.seed,
         _sums(request.suite, models), request.skip_missing,
@@ -105,6 +109,14 @@ def _check(request: Request, sets: Sequence[ProblemSet]) -> None:
         )
 
 
+def _check_models(models: Sequence[Model]) -> None:
+    by_folder: dict[str, str] = {}
+    for model in models:
+        if other := by_folder.get(model.path):
+            raise UsageError(f"{other} and {model.checkpoint} are the same model", where=model.path)
+        by_folder[model.path] = model.checkpoint
+
+
 def _sums(suite: Suite, models: Sequence[Model]) -> Arithmetic | None:
     """The made-up sums that the models were trained on."""
     if all(member.name != ARITHMETIC for member in suite.sets):
@@ -125,6 +137,8 @@ def _fill(model: Model, jobs: Sequence[Job], request: Request, grader: Grader, p
     for job in jobs:
         total = len(job.held.problems) * job.decoding.of(job.held)[1]
         progress.begin(model.label, job.held.member.label, len(job.file.items), total)
+        for finding in job.file.findings:
+            progress.tell(finding)
         if not job.missing:
             continue
         if responder is None:  # the weights are read when the first response is missing

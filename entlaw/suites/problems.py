@@ -112,12 +112,15 @@ def _all_missing(missing: Sequence[tuple[Member, SourceNotFound]], data_dir: Pat
     member, first = missing[0]
     names = [m.name for m, _ in missing]
     fetch = "; ".join(f"`entlaw data fetch {name} -o FOLDER`" for name in names[:2])
+    fetched = f"fetch {'it' if len(names) == 1 else 'them'} where there is access to the hub"
+    whole = first.hint or ""
+    if "data fetch" not in whole:  # the hub's own message says it already
+        whole += f"; or {fetched} ({fetch}{' ...' if len(names) > 2 else ''}) and give --data-dir FOLDER"
     return SourceNotFound(
         first.what if len(names) == 1 else f"data sets are missing: {', '.join(names)}",
         where=first.where,
         why=first.why if len(names) == 1 or data_dir is None else f"{member.name}: {first.what}; {first.why}",
-        hint=f"{first.hint}; or fetch {'it' if len(names) == 1 else 'them'} where there is access to the hub ({fetch}"
-        f"{' ...' if len(names) > 2 else ''}) and give --data-dir FOLDER; --skip-missing goes on without",
+        hint=f"{whole}; --skip-missing goes on without",
     )
 
 

@@ -14,10 +14,11 @@ from entlaw.suites.statistics import Estimate
 from entlaw.suites.table import LEVEL, Row, Table
 
 Format = Literal["table", "csv", "markdown", "latex"]
+_NO_SPREAD = "†"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}",
+    "|": r"\textbar{}", "−": "$-$", "†": r"\dag{}", "±": r"$\pm$", "[": "{[}", "]": "{]}",
 }  # fmt: skip
 
 
@@ -40,7 +41,9 @@ def heads(table: Table) -> tuple[str, ...]:
     weights = "suite's rows" if table.weights_from == "suite" else "responses"
     if table.suite.name.startswith("paper"):
         weights = weights.replace("suite's", "paper's")
-    return (*(c.label for c in table.columns), "Avg. (equal)", f"Avg. ({weights})")
+    part = f", {len(table.columns)} of {len(table.suite.sets)} sets"
+    part = part if len(table.columns) < len(table.suite.sets) else ""
+    return (*(c.label for c in table.columns), f"Avg. (equal{part})", f"Avg. ({weights}{part})")
 
 
 def scores(table: Table) -> Grid:
@@ -88,12 +91,16 @@ def responses(table: Table) -> Grid:
     return Grid("responses", head, body)
 
 
-def notes(table: Table) -> list[str]:
-    """What stands under the table."""
+def notes(table: Table, mark: str = "Bold") -> list[str]:
+    """What stands under the table; ``mark`` is how the best is marked in it."""
     told = ["Accuracy in percent, ± one standard error, clustered by problem."]
     if len(table.columns) > 1:
         weights = ", ".join(f"{c.label} {c.weight:.3f}" for c in table.columns)
         told.append(f"Row weights: {weights}.")
+    if any(e.se == 0 for row in table.rows for e in row.cells):
+        told.append(
+            f"{_NO_SPREAD} All problems score alike: nothing to estimate an error from, which does not make it 0."
+        )
     if any(row.kind == "published" for row in table.rows):
         told.append(
             "Published rows are the publication's numbers, without errors; their averages by weight are computed here."
@@ -104,11 +111,11 @@ def notes(table: Table) -> list[str]:
         )
         if any(i is not None for i in table.best):
             told.append(
-                "Bold: best, and distinguishable from every other measured model (paired, 5 % by Bonferroni)."
+                f"{mark}: best, and distinguishable from every other measured model (paired, 5 % by Bonferroni)."
             )
         else:
             told.append(
-                "Nothing is bold: in no column is the best distinguishable from every other measured model."
+                "No best is marked: in no column is it distinguishable from every other measured model."
             )
     if table.suite.note:
         told.append(table.suite.note)
@@ -120,6 +127,8 @@ def _percent(value: float) -> str:
 
 
 def _cell(e: Estimate) -> str:
+    if e.se == 0:
+        return f"{_percent(e.value)} {_NO_SPREAD}"
     if math.isfinite(e.se):
         return f"{_percent(e.value)} ± {_percent(e.se)}"
     return _percent(e.value)
@@ -193,7 +202,7 @@ def _pipes(cells: Sequence[str], escape: Callable[[str], str]) -> str:
 def latex_text(text: str) -> str:
     """Text that LaTeX prints as it is."""
     escaped = "".join(_LATEX.get(c, c) for c in text)
-    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped.replace("±", r"$\pm$"))
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)
 
 
 def latex(grid: Grid, under: Sequence[str] = ()) -> str:

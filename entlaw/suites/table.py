@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from entlaw.findings import Finding, worst_first
+from entlaw.findings import Finding, Severity, worst_first
 from entlaw.suites.collect import Job
 from entlaw.suites.definition import Member, Suite
 from entlaw.suites.statistics import Estimate, averaged, clustered, paired, upper_bound
@@ -142,7 +142,7 @@ def build(suite: Suite, jobs: Sequence[Sequence[Job]], with_paper: bool = False)
     findings += _flips("measured", measured) + _flips("published", published)
     differences = [
         _row(
-            f"{row[0].model.label} - {jobs[0][0].model.label}",
+            f"{row[0].model.label} − {jobs[0][0].model.label}",
             "difference",
             [paired(a, b) for a, b in zip(scores[0], of, strict=True)],
             columns,
@@ -231,34 +231,39 @@ def _best(
 
 # What a reader must know -------------------------------------------------------------------------
 
+# Code, severity, which share of responses, from where on it is told, what, why, what to do.
+_SHARES: tuple[tuple[str, Severity, str, float, str, str, str], ...] = (
+    ("no-answers", "warning", "no_answer", 0.1, "responses without a final answer", "they count as wrong",
+     "try --chat or --no-chat, or a larger --max-tokens; the responses are in the results' folder"),
+    ("undecided-answers", "info", "undecided", 0.0, "answers that cannot be read", "they count as wrong", ""),
+    ("cut-responses", "warning", "cut", 0.05, "responses cut at the longest length",
+     "their score is that of shorter thoughts than the model wants to have", "raise --max-tokens"),
+)  # fmt: skip
+
 
 def _findings(row: Row, columns: Sequence[Column]) -> list[Finding]:
+    """One finding of a kind a model, naming its data sets."""
+    told = list(zip(columns, row.scores, row.responses, strict=True))
+    alone = [c.label for c, _, r in told if r.problems < 2]
+    still = [
+        (f"{c.label} {100 * e.value:.0f} %", r.problems) for c, e, r in told if r.problems > 1 and e.se == 0
+    ]
     found = []
-    for column, score, told in zip(columns, row.scores, row.responses, strict=True):
-        at = f"{row.label}, {column.label}: "
-        if told.problems < 2:
-            why = "one problem says nothing about how scores vary; so the averages have no error either"
-            found.append(Finding("no-error", "warning", f"{at}one problem, and so no standard error", why))
-        elif score.se == 0:
-            bound = upper_bound(told.problems, LEVEL)
-            what = f"{at}all {told.problems} problems score {100 * score.value:.0f} %, so the error is reckoned as 0"
-            why = f"up to {100 * bound:.1f} % of problems may be otherwise; the averages' errors do not show it either"
-            found.append(Finding("no-spread", "warning", what, why, "more problems", bound))
-        if told.no_answer > 0.1:
-            what = f"{at}{100 * told.no_answer:.0f} % of responses hold no final answer"
-            hint = (
-                "try --chat or --no-chat, or a larger --max-tokens; the responses are in the results' folder"
-            )
-            found.append(Finding("no-answers", "warning", what, "they count as wrong", hint, told.no_answer))
-        if told.undecided:
-            what = f"{at}{100 * told.undecided:.1f} % of responses hold an answer that cannot be read"
-            found.append(
-                Finding("undecided-answers", "info", what, "they count as wrong", "", told.undecided)
-            )
-        if told.cut > 0.05:
-            what = f"{at}{100 * told.cut:.0f} % of responses were cut at the longest length"
-            why = "their score is that of shorter thoughts than the model wants to have"
-            found.append(Finding("cut-responses", "warning", what, why, "raise --max-tokens", told.cut))
+    if alone:
+        what = f"{row.label}: one problem of {', '.join(alone)}, and so no standard error"
+        why = "one problem says nothing about how scores vary; so the averages have no error either"
+        found.append(Finding("no-error", "warning", what, why, "more problems"))
+    if still:
+        bound = upper_bound(min(n for _, n in still), LEVEL)
+        what = f"{row.label}: all problems score alike in {', '.join(s for s, _ in still)}; the error comes out as 0"
+        why = f"up to {100 * bound:.1f} % of problems may be otherwise, and the averages' errors do not show it either"
+        found.append(Finding("no-spread", "warning", what, why, "more problems", bound))
+    for code, severity, name, least, what, why, hint in _SHARES:
+        shares = [(c.label, getattr(r, name)) for c, _, r in told if getattr(r, name) > least]
+        if shares:
+            text = ", ".join(f"{label} {100 * share:.1f} %" for label, share in shares)
+            worst = max(share for _, share in shares)
+            found.append(Finding(code, severity, f"{row.label}: {what}: {text}", why, hint, worst))
     return found
 
 
