@@ -258,7 +258,7 @@ def test_bad_input_about_models(trained, bytes_model, tmp_path, capsys):
     for tokens, code, words in (
         ([str(trained / "a"), str(checkpoint), *SUMS, *out], 2, "are the same model"),
         ([str(trained / "a"), *data, *out], 2, "cannot spell"),
-        ([str(tmp_path / "empty"), *data, *out], 3, "no language model can be read"),
+        ([str(tmp_path / "empty"), *data, *out], 3, "no causal language model"),
         ([bytes_model, *data, "--samples", "4", *out], 2, "has no effect"),
         ([bytes_model, *data, "-o", str(tmp_path / "file")], 2, "this is no folder"),
         ([str(trained / "a"), *SUMS, "--engine", "vllm", *out], 2, "vllm"),

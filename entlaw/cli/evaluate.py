@@ -107,12 +107,13 @@ def _evaluate_task(
     from entlaw.train.policy import device_of, load, quiet
     from entlaw.train.rollout import Sampling
     from entlaw.train.rollout.hf import HFEngine
-    from entlaw.train.runner import build_task
+    from entlaw.train.tasks import build_task, with_stop
 
     model, settings = resolve(checkpoint, recipe)
     with spinner(f"evaluating {checkpoint}"), quiet():
         policy = load(model, settings.policy, device_of(settings.run.device))
-        task = build_task(settings.task)
+        policy = with_stop(policy, settings.rollout.stop)
+        task = build_task(settings.task, policy.tokenizer)
         try:
             chosen = task.validation(problems, seed)
         except ValueError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from entlaw.errors import EntlawError, UsageError
+from entlaw.errors import OutOfMemory, UsageError
 from entlaw.findings import Finding
 from entlaw.suites.grade import Grader
 from entlaw.suites.models import EngineName, Model, Responder, chat_wrap, lengths
@@ -185,6 +185,7 @@ def settings_of(
         "samples": samples,
         "top-p": decoding.top_p,
         "max tokens": decoding.max_tokens,
+        "stop": model.recipe.rollout.stop,
         "seed": decoding.seed,
         "batch": decoding.batch,
         "engine": decoding.engine,
@@ -212,8 +213,8 @@ def collect(job: Job, responder: Responder, grader: Grader, progress: Callable[[
     ------
     CheckpointError
         A chunk could not be written.
-    EntlawError
-        The engine ran out of memory.
+    OutOfMemory
+        The engine did.
     """
     with job.file.appending() as out:
         for chunk in job.missing:
@@ -247,9 +248,11 @@ def _sampled(job: Job, chunk: Chunk, responder: Responder, grader: Grader) -> li
 
 
 def _explained(error: BaseException, job: Job) -> BaseException:
-    if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+    from entlaw.train.footprint_advice import is_out_of_memory
+
+    if not is_out_of_memory(error):
         return error
-    return EntlawError(
+    return OutOfMemory(
         f"out of memory with {job.decoding.batch} responses at a time",
         where=f"{job.model.checkpoint}, {job.held.member.name}",
         why=str(error).splitlines()[0][:200] if str(error) else None,

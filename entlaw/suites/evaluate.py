@@ -14,7 +14,7 @@ from entlaw.suites import problems, table
 from entlaw.suites.collect import Decoding, Job, collect, prepare
 from entlaw.suites.definition import ARITHMETIC, Suite
 from entlaw.suites.grade import Grader
-from entlaw.suites.models import Model
+from entlaw.suites.models import Model, Responder
 from entlaw.suites.problems import ProblemSet
 from entlaw.tasks.arithmetic import Arithmetic
 
@@ -133,17 +133,21 @@ def _sums(suite: Suite, models: Sequence[Model]) -> Arithmetic | None:
 
 
 def _fill(model: Model, jobs: Sequence[Job], request: Request, grader: Grader, progress: Progress) -> None:
-    responder = None
-    for job in jobs:
-        total = len(job.held.problems) * job.decoding.of(job.held)[1]
-        progress.begin(model.label, job.held.member.label, len(job.file.items), total)
-        for finding in job.file.findings:
-            progress.tell(finding)
-        if not job.missing:
-            continue
-        if responder is None:  # the weights are read when the first response is missing
-            responder = engines.engine_for(request.decoding.engine, model, request.decoding.max_tokens)
-        collect(job, responder, grader, progress.advance)
+    responder: Responder | None = None
+    try:
+        for job in jobs:
+            total = len(job.held.problems) * job.decoding.of(job.held)[1]
+            progress.begin(model.label, job.held.member.label, len(job.file.items), total)
+            for finding in job.file.findings:
+                progress.tell(finding)
+            if not job.missing:
+                continue
+            if responder is None:  # the weights are read when the first response is missing
+                responder = engines.engine_for(request.decoding.engine, model, request.decoding.max_tokens)
+            collect(job, responder, grader, progress.advance)
+    finally:
+        if responder is not None:  # its memory is wanted for the next model
+            responder.engine.close()
 
 
 def _with(found: table.Table, findings: Sequence[Finding]) -> table.Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from entlaw.errors import MissingExtra, SourceNotFound, UnreadableSource, UsageError
+from entlaw.errors import MissingExtra, UnreadableSource, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,35 +76,13 @@ def describe(checkpoint: str, label: str, path: str, recipe: Recipe) -> Model:
 
     Raises
     ------
-    SourceNotFound, UnreadableSource
-        No model, or none with a tokenizer, is there.
+    SourceNotFound, UnreadableSource, MissingExtra
+        As :mod:`entlaw.train.hub` has it.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
-    from entlaw.train.policy import _HUB_ID
+    from entlaw.train import hub
 
     there = Path(path).is_dir()
-    if not there and not _HUB_ID.fullmatch(path):
-        raise SourceNotFound(
-            "there is no such folder, and this cannot be a hub id",
-            where=checkpoint,
-            hint="give a run's folder, a checkpoint, a folder with config.json, weights and tokenizer, or OWNER/NAME "
-            "on the hub",
-        )
-    try:
-        config = AutoConfig.from_pretrained(path)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # the libraries behind it raise what they like, bare Exception included
-        kind = UnreadableSource if there else SourceNotFound
-        raise kind(
-            "no language model can be read from here"
-            if there
-            else "no such folder, and the hub does not give it",
-            where=checkpoint,
-            why=(str(error).strip() or type(error).__name__).splitlines()[0][:300],
-            hint="a model's folder holds config.json, weights and tokenizer; without access to the hub, or for a gated "
-            "model, copy the model to this machine and give its folder",
-        ) from error
+    config, tokenizer = hub.load_config(path), hub.load_tokenizer(path)
     identity = weights_identity(Path(path)) if there else f"commit {getattr(config, '_commit_hash', None)}"
     context = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 2**31)
     return Model(checkpoint, label, path, identity, recipe, tokenizer, context)
@@ -171,21 +149,9 @@ def chat_wrap(tokenizer: PreTrainedTokenizerBase, chat: bool | None) -> Callable
     if chat is False or not template:
         return None
 
-    def wrapped(question: str) -> str:
-        turns = [{"role": "user", "content": question}]
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        # Engines tokenize text, which puts the token of the beginning in front of it; one is enough.
-        first = tokenizer.bos_token
-        if isinstance(first, str) and text.startswith(first) and _begins(tokenizer):
-            return text[len(first) :]
-        return text
+    from entlaw.train import tasks
 
-    return wrapped
-
-
-def _begins(tokenizer: PreTrainedTokenizerBase) -> bool:
-    ids = tokenizer("a")["input_ids"]
-    return bool(ids) and ids[0] == tokenizer.bos_token_id
+    return tasks.chat_wrap(tokenizer)
 
 
 def lengths(model: Model, prompts: Sequence[str]) -> list[int]:
@@ -229,9 +195,11 @@ def engine_for(name: EngineName, model: Model, max_tokens: int) -> Responder:
 
     from entlaw.train.policy import device_of, load
     from entlaw.train.rollout.hf import texts
+    from entlaw.train.tasks import with_stop
 
     recipe = model.recipe
     policy = load(model.path, recipe.policy, device_of(recipe.run.device))
+    policy = with_stop(policy, recipe.rollout.stop)
     if name == "hf":
         from entlaw.train.rollout.hf import HFEngine
 
