@@ -120,10 +120,7 @@ def estimate(
     beside = engine is not None and recipe.rollout.engine == "vllm"
 
     base = resident.total + batch + (_PROCESS if cpu else 0.0)
-    working: float = update.peak
-    if rows >= mini:  # one micro-batch: gradients come as activations go
-        working = max(update.peak, resident.gradients + update.end) - resident.gradients
-    update_peak = base + working
+    update_peak = base + working(update, resident, rows >= mini)
     rollout_peak = base
     if engine is None:
         rollout_peak += memory.hf_rollout(shape, recipe, each, prompt, response)
@@ -138,6 +135,19 @@ def estimate(
         memory.checkpoint_bytes(shape, recipe), lengths, cost(shape, recipe, machine, lengths, concurrent), (),
     )  # fmt: skip
     return replace(found, problems=tuple(_problems(found, recipe)))
+
+
+def working(update: Pass, resident: Resident, alone: bool) -> float:
+    """Bytes of an update beyond what is resident.
+
+    Parameters
+    ----------
+    alone : bool
+        The mini-batch is one micro-batch: then gradients come as activations go, and never are there together.
+    """
+    if not alone:
+        return update.peak
+    return max(update.peak, resident.gradients + update.end) - resident.gradients
 
 
 def _engine(shape: Shape, recipe: Recipe, machine: Machine, longest: int, lengths: Lengths) -> Engine | None:
