@@ -153,12 +153,7 @@ def write_weights(policy: LanguageModel, dtype: torch.dtype, folder: Path) -> st
     """The weights as one safetensors file, for vLLM's workers to read; returns the folder."""
     from safetensors.torch import save_file
 
-    seen: set[int] = set()
-    kept: dict[str, Tensor] = {}
-    for name, tensor in weights(policy, dtype):
-        if tensor.data_ptr() in seen:  # tied: the file format wants each only once
-            continue
-        seen.add(tensor.data_ptr())
-        kept[name] = tensor.contiguous().cpu()
+    # Tied weights are written twice: without the second one vLLM keeps the old output head. The format wants copies.
+    kept = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in weights(policy, dtype)}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     return str(folder)
