@@ -173,11 +173,11 @@ def table(results: list[Result], ranks: int) -> str:
         "differ | chosen tokens | of them different |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for r in results:
-        lines.append(
-            f"| {r.name} | {r.metrics} | {r.metric:.1e} ({r.worst_metric}) | {r.loss:.1e} | {r.grad_norm:.1e} | "
-            f"{r.weight:.1e} | {r.responses} | {r.chosen} | {r.differing} |"
-        )
+    lines += [
+        f"| {r.name} | {r.metrics} | {r.metric:.1e} ({r.worst_metric}) | {r.loss:.1e} | {r.grad_norm:.1e} | "
+        f"{r.weight:.1e} | {r.responses} | {r.chosen} | {r.differing} |"
+        for r in results
+    ]
     return "\n".join(lines)
 
 

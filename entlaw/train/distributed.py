@@ -18,8 +18,7 @@ from torch import Tensor
 
 from entlaw.errors import EntlawError
 from entlaw.train.batch import Batch
-from entlaw.train.distributed_errors import BROKEN, describe, post, posted, revived
-from entlaw.train.failure import TrainingFailed
+from entlaw.train.distributed_errors import BROKEN, RankLost, describe, post, posted, revived
 
 T = TypeVar("T")
 
@@ -216,7 +215,7 @@ class World:
             told = posted()
             if told is not None and told["rank"] != self.rank:
                 return revived(told, told["rank"])
-            return TrainingFailed(
+            return RankLost(
                 "another rank ended without a word",
                 why="it was killed, ran out of memory, or its machine is gone",
                 hint="everything up to the last checkpoint is saved: go on with `entlaw train --resume`",

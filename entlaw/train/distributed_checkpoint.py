@@ -7,6 +7,7 @@ Hugging Face folder, for everybody else. The folder appears by one rename of the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,9 @@ def load(trainer: Trainer, folder: Path, groups: dict[str, Any]) -> None:
         for group, saved in zip(optimizer.param_groups, groups[owner], strict=True):
             group.update(saved)
     try:
-        dcp.load(dict(_tensors(trainer)), checkpoint_id=folder / SHARDS, no_dist=not trainer.world.many)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one rank is meant
+            dcp.load(dict(_tensors(trainer)), checkpoint_id=folder / SHARDS, no_dist=not trainer.world.many)
     except (CheckpointException, RuntimeError, ValueError) as error:
         raise UnreadableSource(
             f"the checkpoint is not of this run's models: {str(error).splitlines()[0]}", where=str(folder)

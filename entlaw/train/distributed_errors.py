@@ -10,6 +10,11 @@ from typing import Any
 from entlaw.errors import EntlawError
 from entlaw.train.failure import TrainingFailed
 
+
+class RankLost(TrainingFailed):
+    """Another rank is gone: nothing is wrong here, and starting all anew may well work."""
+
+
 # What gloo and NCCL say when the other end is gone.
 BROKEN = re.compile(
     r"DistBackendError|DistNetworkError|connection (?:closed|reset|refused)|broken pipe|timed out|ncclRemote"

@@ -72,9 +72,9 @@ def shard_module(
     for layer in decoder_layers(body):
         precision = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=summed, cast_forward_inputs=False)
         fully_shard(layer, mesh=mesh, mp_policy=precision)
-    fully_shard(
-        root, mesh=mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=summed, cast_forward_inputs=False)
-    )
+    # The root too is freed behind its pass: what reads the weights between steps must find them sharded.
+    precision = MixedPrecisionPolicy(reduce_dtype=summed, cast_forward_inputs=False)
+    fully_shard(root, mesh=mesh, mp_policy=precision, reshard_after_forward=True)
     for module in root.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)

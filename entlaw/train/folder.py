@@ -23,7 +23,7 @@ def prepare(recipe: Recipe, folder: Path, resume: bool, on_finding: Callable[[Fi
     """Check the folder against what is wanted; returns the checkpoint to go on from."""
     kept = folder / "recipe.toml"
     if not resume:
-        if _has_records(folder):
+        if has_records(folder):
             raise UsageError(
                 "the folder holds a run already",
                 where=str(folder),
@@ -54,7 +54,7 @@ def prepare(recipe: Recipe, folder: Path, resume: bool, on_finding: Callable[[Fi
     return newest.path
 
 
-def _has_records(folder: Path) -> bool:
+def has_records(folder: Path) -> bool:
     """Whether a run in a folder has got so far that something would be lost with it."""
     metrics = folder / "metrics.jsonl"
     return (metrics.exists() and metrics.stat().st_size > 0) or any(folder.glob("checkpoint-*"))
