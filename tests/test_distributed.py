@@ -27,7 +27,7 @@ REPO = Path(__file__).parents[1]
 TIMED = ("time/", "perf/")
 
 
-def ranks(what, folder, n=2, timeout=300):
+def ranks(what, folder, n=2, timeout=1200):
     """Start the worker on ``n`` ranks without a launcher that would look after them; (exit code, stderr) of each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -39,7 +39,11 @@ def ranks(what, folder, n=2, timeout=300):
     command = [sys.executable, str(REPO / "tests" / "distributed_worker.py"), what, str(folder)]
     started = [
         subprocess.Popen(
-            command, env={**common, "RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE, text=True
+            command,
+            env={**common, "RANK": str(r), "LOCAL_RANK": str(r)},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # as torchrun's are
         )
         for r in range(n)
     ]

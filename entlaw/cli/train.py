@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag
 from entlaw.cli.output import console, print_findings, print_json
-from entlaw.errors import MissingExtra, UsageError
+from entlaw.errors import EntlawError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from entlaw.findings import Finding
@@ -62,11 +62,23 @@ def train(
     gpu_memory: Annotated[float | None, Parameter(help="--check: memory of each GPU, GB.")] = None,
     prompt_tokens: Annotated[float | None, Parameter(help="--check: mean length of the prompts.")] = None,
     response_tokens: Annotated[float | None, Parameter(help="--check: mean length of the responses.")] = None,
+    ray: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--ray",
+            consume_multiple=True,
+            negative="",
+            help="Train on a Ray cluster: its address, or none for a Ray of this machine. The folder must be shared.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, Parameter(help="--ray: how many workers, one GPU each where there are GPUs; 2 without.")
+    ] = None,
     json: JsonFlag = False,
 ) -> int:
     """Train a language model with verifiable rewards, logging exact entropy and covariance every step.
 
-    Ctrl-C or SIGTERM finish the step, save, and say how to go on.
+    Ctrl-C or SIGTERM finish the step, save, and say how to go on. Under torchrun the ranks share the work.
     """
     from entlaw.train import recipe as recipes
 
@@ -100,10 +112,37 @@ def train(
             recipe or resume, settings, gpus=gpus, gpu=gpu, gpu_memory=gpu_memory, prompt_tokens=prompt_tokens,
             response_tokens=response_tokens, as_json=json,
         )  # fmt: skip
-    folder = resume or output or _new_folder(recipe)
+    if workers is not None and ray is None:
+        raise UsageError(
+            "--workers is for --ray", hint="on one machine: torchrun --nproc-per-node N -m entlaw.cli train"
+        )
+    if ray is not None and len(ray) > 1:
+        raise UsageError("--ray takes one address", hint="put RECIPE in front of --ray")
     need_torch()
+    from entlaw.train import distributed_join
+
+    if distributed_join.expected() > 1 and resume is None and output is None:
+        raise UsageError(
+            "several ranks need the run's folder by name",
+            hint="give -o FOLDER, on a disk that all of them share",
+        )
+    folder = resume or output or _new_folder(recipe)
+    if distributed_join.rank():
+        return _quietly(settings, folder, resume is not None)
     _foresee(settings)
-    return _run(settings, folder, resume is not None, json)
+    cluster = None if ray is None else (ray[0] if ray else None, workers or 2)
+    return _run(settings, folder, resume is not None, json, cluster)
+
+
+def _quietly(settings: Recipe, folder: Path, resume: bool) -> int:
+    """What a rank behind the first does; the first tells what there is to tell, errors of others included."""
+    from entlaw.train.runner import train as run
+
+    try:
+        outcome = run(settings, folder, resume=resume)
+    except EntlawError as error:
+        return error.exit_code
+    return 128 + outcome.signal_number if outcome.signal_number else 0
 
 
 def _foresee(settings: Recipe) -> None:
@@ -114,19 +153,26 @@ def _foresee(settings: Recipe) -> None:
         _tell(short)
 
 
-def _run(settings: Recipe, folder: Path, resume: bool, as_json: bool) -> int:
-    from entlaw.train.runner import train as run
-
+def _run(
+    settings: Recipe, folder: Path, resume: bool, as_json: bool, cluster: tuple[str | None, int] | None
+) -> int:
     err = console(stderr=True)
     with _Display(settings.run.steps) as display:
-        outcome = run(
-            settings,
-            folder,
-            resume=resume,
-            progress=display.warm_up,
-            on_record=display.record,
-            on_finding=lambda finding: _tell(finding),
-        )
+        if cluster is not None:
+            from entlaw.train import ray_train
+
+            outcome = ray_train.launch(settings, folder, *cluster, resume=resume, on_record=display.record)
+        else:
+            from entlaw.train.runner import train as run
+
+            outcome = run(
+                settings,
+                folder,
+                resume=resume,
+                progress=display.warm_up,
+                on_record=display.record,
+                on_finding=lambda finding: _tell(finding),
+            )
     if outcome.status == "stopped":
         err.print(
             f"stopped after step {outcome.step}; go on with: entlaw train --resume {folder}", soft_wrap=True
