@@ -8,6 +8,7 @@ dies, Ray Train ends the others and starts all anew, and they go on from the las
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -85,7 +86,7 @@ def launch(
 
 
 def _ray() -> Any:
-    missing = [name for name in ("ray", "tensorboardX") if find_spec(name) is None]
+    missing = [name for name in ("ray", "fsspec", "pydantic") if find_spec(name) is None]
     if missing:
         raise MissingExtra(
             f"training on a Ray cluster needs {' and '.join(missing)}", hint="pip install 'entlaw[ray]'"
@@ -195,6 +196,7 @@ def _work(config: dict[str, Any]) -> None:
         raise  # Ray Train starts all anew
     except EntlawError as error:  # all ranks have met it, and would again
         result = {"failed": describe(error)}
+    gc.collect()  # Ray Train takes the process group down next: what holds on to it must be gone before
     if first:
         told.parent.mkdir(parents=True, exist_ok=True)
         told.write_text(json.dumps(result))
