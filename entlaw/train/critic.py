@@ -45,9 +45,12 @@ def value_loss(
     plain_BT = (value_BT - return_BT) ** 2
     if value_clip <= 0:
         return 0.5 * plain_BT, {}
-    near_BT = old_value_BT + (value_BT - old_value_BT).clamp(-value_clip, value_clip)
+    moved_BT = value_BT - old_value_BT
+    near_BT = old_value_BT + moved_BT.clamp(-value_clip, value_clip)
     clipped_BT = (near_BT - return_BT) ** 2
-    return 0.5 * torch.maximum(plain_BT, clipped_BT), {"critic/clipped": (clipped_BT > plain_BT).float()}
+    # Inside the limits the two differ by rounding alone, which is no clip.
+    acts_BT = (moved_BT.abs() > value_clip) & (clipped_BT > plain_BT)
+    return 0.5 * torch.maximum(plain_BT, clipped_BT), {"critic/clipped": acts_BT.float()}
 
 
 def explained_variance(value_BT: Tensor, return_BT: Tensor, mask_BT: Tensor) -> float:

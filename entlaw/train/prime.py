@@ -74,7 +74,9 @@ def update(
         loss = outcome_loss(reward_BT, part.reward_B.to(reward_BT.dtype)).sum() / len(batch) * weight
         loss.backward()
         out["prime/loss"] += float(loss.detach())
-        hits = ((reward_BT.sum(-1) > 0) == (part.reward_B > 0.5)).sum()
+        # In float32, a model that has learned nothing says exactly one half, whatever rounding left of its reward.
+        says_right_B = torch.sigmoid(reward_BT.sum(-1).float()) > 0.5
+        hits = (says_right_B == (part.reward_B > 0.5)).sum()
         out["prime/accuracy"] += weight * float(hits) / len(batch)
     out = world.total(out)
     norm = clip_gradient(model.model, grad_clip)
