@@ -78,6 +78,8 @@ def shard_module(
     for module in root.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            # Else float32 gradients are summed by an operation that only NCCL has.
+            module.set_force_sum_reduction_for_comms(True)
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:

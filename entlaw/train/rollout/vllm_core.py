@@ -82,6 +82,9 @@ class Core:
         from vllm.platforms import current_platform
 
         extra: dict[str, Any] = {}
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # Under torchrun: an engine a rank, each in the ranks' own process group.
+            extra["distributed_executor_backend"] = "external_launcher"
         if settings.transfer:
             from vllm.config import WeightTransferConfig
 
