@@ -1,0 +1,1 @@
+"""Our losses, choices and measurements in other people's trainers: verl on Ray, TRL."""

@@ -1,0 +1,107 @@
+"""Our policy losses with the signature of verl's ``register_policy_loss``.
+
+The tokens of Clip-Cov and KL-Cov are not chosen here, where only a micro-batch is seen: the choice arrives in the signs
+of ``rollout_is_weights`` (see :mod:`entlaw.engines.whole_batch`). Aggregation is over the counts of the whole optimiser
+step, so micro-batches add up to it; verl's FSDP averages gradients over ranks, so each rank's part is times their
+number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from entlaw.engines.verl.names import TRAINER, LossName
+from entlaw.engines.whole_batch import read, weight_metrics
+from entlaw.train import losses
+
+PolicyLoss = Callable[..., tuple[Tensor, dict[str, Any]]]
+
+
+def policy_loss(name: LossName) -> PolicyLoss:
+    """The function that verl calls for one of our losses."""
+
+    def loss(
+        old_log_prob: Tensor,
+        log_prob: Tensor,
+        advantages: Tensor,
+        response_mask: Tensor,
+        loss_agg_mode: str = "token-mean",
+        config: Any = None,
+        rollout_is_weights: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        mask_BT = response_mask.to(log_prob.dtype)
+        arguments = (log_prob, old_log_prob, advantages, mask_BT)
+        loss_BT, metrics = _per_token(name.kind, arguments, config)
+        found: dict[str, Tensor] = dict(metrics)
+        if rollout_is_weights is None:
+            if name.control:
+                raise ValueError(
+                    f"policy loss {name} was given no choice of tokens: set trainer.v1.trainer_mode={TRAINER}, whose "
+                    "driver makes it over the whole optimiser step"
+                )
+        else:
+            weight_BT, chosen_BT = read(rollout_is_weights.to(log_prob.dtype))
+            loss_BT = loss_BT * weight_BT
+            found |= weight_metrics(rollout_is_weights, mask_BT)
+            if name.control == "clip_cov":
+                loss_BT = torch.where(chosen_BT, loss_BT.detach(), loss_BT)
+            elif name.control == "kl_cov":
+                pull_BT = losses.kl_penalty(old_log_prob, log_prob, name.penalty)
+                coef = float(config.policy_loss.ppo_kl_coef)
+                loss_BT = loss_BT + coef * torch.where(chosen_BT, pull_BT, torch.zeros_like(pull_BT))
+        total = aggregated(loss_BT, mask_BT, loss_agg_mode, dict(config.global_batch_info))
+        return total, {key: float(value.detach()) for key, value in found.items()}
+
+    loss.__name__ = str(name)
+    loss.__doc__ = f"{name.kind} as in entlaw.train.losses" + (
+        f", {name.control} on the tokens that the driver chose." if name.control else "."
+    )
+    return loss
+
+
+def _per_token(
+    kind: str, arguments: tuple[Tensor, Tensor, Tensor, Tensor], config: Any
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    low = config.clip_ratio if config.clip_ratio_low is None else config.clip_ratio_low
+    high = config.clip_ratio if config.clip_ratio_high is None else config.clip_ratio_high
+    if kind == "policy_gradient":
+        return losses.policy_gradient(*arguments)
+    if kind == "gspo":
+        return losses.gspo(*arguments, low, high)
+    if kind == "cispo":
+        return losses.cispo(*arguments, low, high)
+    return losses.ppo_clip(*arguments, low, high, config.clip_ratio_c or None)
+
+
+def aggregated(loss_BT: Tensor, mask_BT: Tensor, mode: str, info: Mapping[str, Any]) -> Tensor:
+    """This micro-batch's part of the optimiser step's loss, times the number of ranks.
+
+    Parameters
+    ----------
+    info : mapping
+        verl's ``global_batch_info``: ``dp_size``, ``batch_num_tokens`` and ``global_batch_size`` of the whole step,
+        ``loss_scale_factor`` as the constant length. ``global_batch_size`` counts padding responses too.
+
+    Raises
+    ------
+    ValueError
+        A constant length is needed and not given: the longest response of a micro-batch would take its place, and the
+        loss would depend on how the batch is cut.
+    """
+    if mode not in ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"):
+        raise ValueError(f"entlaw's losses have no aggregation {mode!r}")
+    length = info.get("loss_scale_factor")
+    if mode == "seq-mean-token-sum-norm" and length is None:
+        raise ValueError("seq-mean-token-sum-norm needs actor_rollout_ref.actor.loss_scale_factor, in tokens")
+    tokens, responses = info.get("batch_num_tokens"), info.get("global_batch_size")
+    part = losses.aggregate(
+        loss_BT, mask_BT, mode,  # type: ignore[arg-type]  # checked above
+        total_tokens=None if tokens is None else float(tokens),
+        total_responses=None if responses is None else float(responses),
+        norm_length=None if length is None else float(length),
+    )  # fmt: skip
+    return part * (info.get("dp_size") or 1)
