@@ -73,6 +73,8 @@ def joined(device: str) -> Iterator[World]:
     yield _world()
     # Only after a run that ended well: a rank that failed must not wait for anybody, and its end tells the others.
     gc.collect()  # what still holds on to the group must go before it
+    if not dist.is_initialized():  # vLLM, which ends last, has taken it down with its own groups
+        return
     dist.barrier()  # nobody hangs up on the others
     if (
         on_gpu

@@ -9,8 +9,11 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +39,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),
 ]
 
+ROOT = Path(__file__).parents[2]
 PROMPTS = [p.prompt for p in Arithmetic().training(0, 0, 6)]
 
 
@@ -291,3 +295,33 @@ def test_a_run_and_the_same_run_stopped_and_gone_on_with(tmp_path, folder):
             assert record["rollout/log_prob_difference"] < 1e-3
             assert record["rollout/weight_mean"] == pytest.approx(1, abs=1e-2)
     assert whole[-2]["actor/entropy"] != whole[1]["actor/entropy"]
+
+
+def test_two_ranks_sample_what_one_samples(tmp_path, folder):
+    """Under torchrun, with the weights spread over the ranks and an engine on each."""
+    script = """
+import pathlib
+from tests.vllm.test_vllm_engine import run
+run(pathlib.Path(sys.argv[1]), sys.argv[2], 2)
+"""
+    for ranks in (1, 2):
+        launcher = (
+            ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29743"]
+            if ranks == 2
+            else []
+        )
+        (tmp_path / "go.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{script}")
+        done = subprocess.run(
+            [sys.executable, *launcher, str(tmp_path / "go.py"), str(tmp_path / str(ranks)), str(folder)],
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (
+        [json.loads(line) for line in (tmp_path / str(ranks) / "metrics.jsonl").read_text().splitlines()]
+        for ranks in (1, 2)
+    )
+    assert len(one) == len(two) == 4
+    for a, b in zip(one, two, strict=True):
+        # Extremes of rounding errors are rounding errors.
+        keys = [k for k in a if not k.startswith(("time/", "perf/", "rollout/"))]
+        assert {k: b[k] for k in keys} == pytest.approx({k: a[k] for k in keys}, rel=1e-3, abs=1e-5)
