@@ -5,7 +5,9 @@
 Each recipe trains a tiny model on the CPU once in one process and once under torchrun (gloo, FSDP2), each writing what
 it logged in full precision, which tokens its controls chose and what the weights became. The table holds the largest
 relative difference of any metric, of the loss and of the gradient norm over all steps, of any weight, and how many
-chosen tokens differ. Metrics that a clock decides are left out.
+chosen tokens differ. Metrics that a clock decides are left out. There is no row for bfloat16: its products depend on
+the shape of a batch in their third digit, so now and then another token is drawn, on one rank by another rollout.batch
+as well, and from there on these are two runs.
 """
 
 from __future__ import annotations
@@ -47,7 +49,6 @@ CASES: dict[str, list[str]] = {
     "PPO": ["algorithm.name=ppo", "critic.epochs=2"],
     "PRIME": ["algorithm.name=prime"],
     "GRPO, float32": ["policy.dtype=float32", "controls.kl_cov.ratio=0.05"],
-    "GRPO, bfloat16 products": ["policy.dtype=float32", "policy.autocast=true"],
 }  # fmt: skip
 
 
