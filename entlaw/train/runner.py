@@ -31,11 +31,12 @@ from entlaw.train.distributed_model import save_policy
 from entlaw.train.evaluate import evaluate, validation_record
 from entlaw.train.failure import TrainingFailed
 from entlaw.train.folder import claim, prepare, require_shared
+from entlaw.train.footprint_advice import explain_oom
 from entlaw.train.loop import Trainer
 from entlaw.train.policy import LanguageModel, device_of
 from entlaw.train.record import MetricsFile, Position, update_run_info, write_run_info
 from entlaw.train.rollout import Sampling
-from entlaw.train.rollout.factory import engine_of
+from entlaw.train.rollout.factory import engine_findings, engine_of
 from entlaw.train.rules import check
 from entlaw.train.schema import Recipe
 from entlaw.train.signals import STOPPING, StopRequest, stop_on_signals
@@ -121,7 +122,7 @@ def _train(
             run = _Run(recipe, folder, world, resume, progress, on_record, on_finding, sinks)
             return run.go(stop)
         except BaseException as error:
-            told = world.explained(error)
+            told = explain_oom(error, recipe) or world.explained(error)
             if run is not None:
                 run.fail(told)
             if told is error:
@@ -160,6 +161,8 @@ class _Run:
             # A task that cannot be is told before a warm-up of minutes; a chat template needs the model first.
             task = None if recipe.task.chat else build_task(recipe.task, on_finding=on_finding)
             self.problems = _validation_problems(task, recipe) if task is not None else []
+            for finding in engine_findings(recipe):
+                on_finding(finding)
         newest = world.first_does(lambda: prepare(recipe, folder, resume, on_finding))
         device = own_device(world, device_of(recipe.run.device))
         base = self._base(torch.device("cpu") if world.many else device, progress)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import types
+
 import pytest
 import torch
 from scipy import stats
 
+from entlaw.errors import MissingExtra
 from entlaw.tasks.arithmetic import Arithmetic
-from entlaw.train.rollout import Sampling
+from entlaw.train.rollout import Sampling, vllm_core
+from entlaw.train.rollout.factory import engine_findings
 from entlaw.train.rollout.hf import HFEngine, draw, encode, texts
+from entlaw.train.runner import train
+from entlaw.train.schema import Recipe, Rollout
 from tests.train.common import tiny_policy
 
 PROMPTS = [p.prompt for p in Arithmetic().training(0, 0, 6)]
@@ -135,3 +142,28 @@ def test_training_mode_is_left_as_it_was(policy):
     policy.model.train()
     HFEngine(policy).generate(PROMPTS[:1], Sampling(1, 2), [0])
     assert policy.model.training
+
+
+class TestTheEngineARecipeNames:
+    def test_without_vllm_it_says_what_to_install(self, tmp_path):
+        if importlib.util.find_spec("vllm") is not None:
+            pytest.skip("vLLM is installed here")
+        recipe = Recipe(rollout=Rollout(engine="vllm"))
+        with pytest.raises(MissingExtra) as caught:
+            engine_findings(recipe)
+        assert caught.value.exit_code == 2
+        assert "entlaw[vllm]" in caught.value.hint and "rollout.engine = hf" in caught.value.hint
+        # Before a warm-up of minutes, and without leaving a run behind that would have to be resumed.
+        with pytest.raises(MissingExtra):
+            train(recipe, tmp_path / "run")
+        assert not (tmp_path / "run" / "metrics.jsonl").exists()
+        assert not (tmp_path / "run" / "base").exists()
+
+    def test_another_release_is_warned_of(self, monkeypatch):
+        """The module's version alone is what is looked at."""
+        monkeypatch.setattr(vllm_core, "import_vllm", lambda: types.SimpleNamespace(__version__="0.45.1"))
+        (finding,) = engine_findings(Recipe(rollout=Rollout(engine="vllm")))
+        assert finding.severity == "warning" and "0.45.1" in finding.what
+        monkeypatch.setattr(vllm_core, "import_vllm", lambda: types.SimpleNamespace(__version__="0.32.4"))
+        assert engine_findings(Recipe(rollout=Rollout(engine="vllm"))) == []
+        assert engine_findings(Recipe()) == []

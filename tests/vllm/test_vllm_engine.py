@@ -242,6 +242,15 @@ class TestInItsOwnProcess:
         assert torch.equal(again.response_BT, calm.response_BT)
         assert gap(policy, again) < 1e-4
 
+    def test_killed_between_rollouts_it_comes_back_at_the_next_update(self, policy, remote, restored):
+        remote.core.restarts = 0
+        os.kill(remote.core.pid, signal.SIGKILL)
+        with torch.no_grad():
+            for p in policy.model.parameters():
+                p.mul_(1.1)
+        remote.sync()
+        assert gap(policy, remote.generate(PROMPTS, Sampling(4, 8), [8])) < 1e-4
+
     def test_killed_again_and_again_it_gives_up(self, remote):
         core = remote.core
         core.restarts = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from entlaw.findings import Finding
 from entlaw.train.policy import LanguageModel
 from entlaw.train.rollout import Engine
 from entlaw.train.schema import Policy, Recipe, Rollout, Vllm
@@ -35,6 +36,24 @@ def engine_of(recipe: Recipe, policy: LanguageModel, model: str) -> Engine:
     from entlaw.train.rollout.vllm_process import own_process
 
     return own_process(policy, settings, recipe.vllm)
+
+
+def engine_findings(recipe: Recipe) -> list[Finding]:
+    """What is doubtful about the installed engine.
+
+    Raises
+    ------
+    MissingExtra
+        It is not installed.
+    """
+    if recipe.rollout.engine == "hf":
+        return []
+    from entlaw.train.rollout.vllm_core import version_warning
+
+    told = version_warning()
+    why = "the calls that replace its weights change between releases"
+    hint = "watch rollout/log_prob_difference: it must stay as small as it is at step 1"
+    return [Finding("vllm-untested", "warning", told, why, hint)] if told else []
 
 
 def core_settings(  # type: ignore[no-untyped-def]  # its class needs no vLLM, but is only wanted with it

@@ -60,32 +60,33 @@ class RemoteCore:
         TrainingFailed
             It died again and again.
         """
-        while True:
-            try:
-                return list(self.ask("generate", prompts, sampling, seeds))
-            except EngineDied as error:
-                if self.restarts >= _RESTARTS:
-                    raise TrainingFailed(
-                        f"vLLM's process died {self.restarts + 1} times while it sampled",
-                        why=str(error),
-                        hint="everything up to the last checkpoint is saved: go on with `entlaw train --resume`, with "
-                        "a lower vllm.memory_share or vllm.max_sequences if it ran out of memory",
-                    ) from error
-                self.restarts += 1
-                self._start()
-                self.on_restart()
+        return list(self._insist("generate", prompts, sampling, seeds))
 
     def load_folder(self, folder: str) -> None:
         """As :meth:`Core.load_folder`."""
-        self.ask("load_folder", folder)
-
-    def call(self, method: str, payload: Any = None) -> None:
-        """As :meth:`Core.call`."""
-        self.ask("call", method, payload)
+        self._insist("load_folder", folder)
 
     def sleep(self) -> None:
         """As :meth:`Core.sleep`."""
-        self.ask("sleep")
+        self._insist("sleep")
+
+    def call(self, method: str, payload: Any = None) -> None:
+        """As :meth:`Core.call`; half a transfer of weights cannot be asked for again, so a death in it ends the run."""
+        try:
+            self.ask("call", method, payload)
+        except EngineDied as error:
+            raise _given_up("died while it received weights", error) from error
+
+    def _insist(self, method: str, *arguments: Any) -> Any:
+        while True:
+            try:
+                return self.ask(method, *arguments)
+            except EngineDied as error:
+                if self.restarts >= _RESTARTS:
+                    raise _given_up(f"died {self.restarts + 1} times", error) from error
+                self.restarts += 1
+                self._start()
+                self.on_restart()
 
     def close(self) -> None:
         """End the process."""
@@ -130,7 +131,10 @@ class RemoteCore:
             self._process.start()
         there.close()
         self._pipe = here
-        self.ask("ready")
+        try:
+            self.ask("ready")
+        except EngineDied as error:
+            raise _given_up("died while it started", error) from error
 
 
 def _serve(pipe: Any, settings: CoreSettings) -> None:
@@ -172,6 +176,15 @@ def _environment(values: Any) -> Any:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _given_up(what: str, error: EngineDied) -> TrainingFailed:
+    return TrainingFailed(
+        f"vLLM's process {what}",
+        why=str(error),
+        hint="everything up to the last checkpoint is saved: go on with `entlaw train --resume`, with a lower "
+        "vllm.memory_share or vllm.max_sequences if it ran out of memory",
+    )
 
 
 def _how_it_ended(code: int | None) -> str:
