@@ -59,7 +59,7 @@ def ask(server, tmp_path, monkeypatch):
     """Load a model through the real client, which thinks that ``server`` is the hub."""
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "ENDPOINT", server)
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(
         time, "sleep", lambda seconds: None
@@ -67,6 +67,7 @@ def ask(server, tmp_path, monkeypatch):
 
     def load(name, endpoint=server, offline=False):
         monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
         with pytest.raises(DataError) as caught:
             policy.load(name, Policy(path=name), torch.device("cpu"))
@@ -121,7 +122,7 @@ def test_the_command_line_in_an_environment_of_its_own(server, tmp_path):
     """No monkeypatch anywhere: HF_ENDPOINT, a gated model, exit code 3, no traceback."""
     environment = os.environ | {"HF_ENDPOINT": server, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "entlaw", "train", "--set", "policy.path=o/gated", "-o", "run", "--json"],
+        [sys.executable, "-m", "entlaw.cli", "train", "--set", "policy.path=o/gated", "-o", "run", "--json"],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr

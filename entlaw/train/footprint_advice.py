@@ -165,7 +165,7 @@ def explain_oom(
     if found is not None:
         short = found if not found.fits else _pinched(found)
         turn = knobs(recipe, short)
-        hint = f"any of: {'; '.join(turn)}" if turn else "take a smaller model, or more and larger GPUs"
+        hint = f"any of: {'; '.join(turn)}" if turn else f"{hint}; or more and larger GPUs"
         where = "rollout" if found.rollout_peak > found.update_peak else "update"
         most = max(found.update_peak, found.rollout_peak)
         why += f"; the estimate is {in_gb(most)}, most of it in the {where}"
@@ -173,8 +173,8 @@ def explain_oom(
 
 
 def _pinched(f: Footprint) -> Footprint:
-    """The machine as it must have been: a little less room than the estimate, which memory ran out in."""
-    tight = 0.8 * max(f.update_peak, f.rollout_peak)
+    """A machine on which the estimate just does not fit, since memory ran out: what needs 5 % less would help."""
+    tight = max(f.update_peak, f.rollout_peak)
     machine = replace(f.machine, free=tight if f.machine.cpu else tight + 0.8 * GB)
     return replace(f, machine=machine)
 

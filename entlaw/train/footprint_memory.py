@@ -145,9 +145,8 @@ def _head(shape: Shape, tokens: int, answers: int, weight: int, compute: int, cp
     tile = _tile(shape, answers, cpu)
     width = min((CPU_TILE if cpu else DEVICE_TILE)[0], shape.vocabulary)
     tiles = tile * (16 if compute == 8 else 8 if compute == 4 else 10)
-    block = (
-        width * d * 8 if compute == 2 else 0
-    )  # of the gradient, in float32, and what the product is rounded by
+    # A block of the gradient in float32; products that are rounded, and what they lost by it.
+    block = width * d * 8 + answers * d * 4 if compute == 2 else 0
     # The last norm; the states that are predicted from, as they are, as they are multiplied, and their gradients.
     states = 2 * tokens * d * weight + answers * d * (weight + compute + 4)
     narrow, wide = shape.head * compute, shape.head * weight
