@@ -212,7 +212,8 @@ def own_process(policy: LanguageModel, settings: CoreSettings, vllm: Vllm) -> Vl
         def push() -> None:
             core.load_folder(write_weights(policy, dtype, folder))
 
-        core.on_restart = push
+        # What was pushed last, not what the policy is: of several ranks only this one restarts, and cannot gather.
+        core.on_restart = lambda: core.load_folder(str(folder)) if any(folder.iterdir()) else None
     return VllmEngine(policy, core, push, sleep=False)
 
 
@@ -249,7 +250,15 @@ class NcclSender:
             other.result()
 
     def reconnect(self) -> None:
-        """After a restart of the engine."""
+        """After a restart of the engine.
+
+        Raises
+        ------
+        TrainingFailed
+            The weights are spread over several ranks, which this one cannot gather alone.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise _given_up("died", EngineDied("its weights cannot be sent again by one rank alone"))
         self._connect()
         self.send()
 
