@@ -11,6 +11,7 @@ from entlaw._version import __version__
 from entlaw.cli import doctor, evaluate, fit, predict, train
 from entlaw.cli.data import data
 from entlaw.cli.output import show_error
+from entlaw.cli.verl import verl
 from entlaw.errors import EntlawError
 
 app = App(
@@ -27,6 +28,7 @@ app.command(predict.predict)
 app.command(train.train)
 app.command(evaluate.evaluate, name="eval")
 app.command(data)
+app.command(verl)
 
 
 def run(tokens: list[str]) -> int:

@@ -1,0 +1,181 @@
+"""A recipe as verl's settings: each of ours is translated, told about, or refused; none is dropped in silence.
+
+verl's names are those of ``verl/trainer/config/ppo_trainer.yaml`` at 0.9.1. What verl does otherwise, at a setting that
+is translated, is a finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from entlaw.engines.verl import settings_rollout, settings_update
+from entlaw.engines.verl.names import TRAINER
+from entlaw.errors import UsageError
+from entlaw.findings import Finding
+from entlaw.train.recipe import flat, show
+from entlaw.train.schema import Recipe
+from entlaw.train.settings import settings
+
+# Full names of settings that have no meaning in verl: told about where they are not at their default.
+TOLD: Mapping[str, str] = MappingProxyType({
+    "run.threads": "Ray and verl divide the processors",
+    "rollout.batch": "verl's engine batches by itself",
+    "vllm.kv_cache_gb": "on a GPU the cache takes what vllm.memory_share leaves",
+    "validation.seed": "it chooses the problems; the sampling of a validation is seeded by verl",
+    "policy.size": "a model by path has its own",
+    "policy.family": "a model by path has its own",
+    "policy.seed": "a model by path is not warmed up",
+})  # fmt: skip
+# Settings that must be at their default, and what to do instead.
+REFUSED: Mapping[str, str] = MappingProxyType({
+    "task.reward": "coin-flip rewards are a control of `entlaw train`",
+    "rollout.stop": "verl's single-turn loop ends a response at the model's own end-of-sequence token",
+    "vllm.devices": "verl places its engines itself",
+    "vllm.sync": "verl hands weights over itself",
+    "controls.entropy_target": "verl's entropy coefficient is constant; set controls.entropy_coeff",
+    "algorithm.whiten": "verl whitens PPO's advantages always",
+})  # fmt: skip
+# Settings that only matter together with one that is refused.
+UNUSED_TABLES = ("warmup.", "prime.")
+UNUSED = frozenset({"task.operations", "task.operators", "controls.entropy_step", "controls.entropy_max"})
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The GPUs that verl is given."""
+
+    nodes: int = 1
+    gpus: int = 8
+    """Of each node."""
+
+    @property
+    def total(self) -> int:
+        """All GPUs."""
+        return self.nodes * self.gpus
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run of verl.
+
+    Attributes
+    ----------
+    settings : mapping
+        verl's setting to its value; a name with a ``+`` in front is not in verl's own configuration.
+    environment : mapping
+        Variables that the run's processes are given.
+    findings : tuple of Finding
+        What verl does otherwise.
+    """
+
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+def plan(
+    recipe: Recipe, cluster: Cluster, folder: Path, data: tuple[Path, Path | None], adds_bos: bool | None
+) -> Plan:
+    """Translate a recipe.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run: checkpoints go there.
+    data : (Path, Path or None)
+        Parquet files of :func:`entlaw.engines.verl.prepare.prepare`.
+    adds_bos : bool or None
+        Whether the model's tokenizer puts a beginning-of-sequence token in front of plain text; None: not known.
+
+    Raises
+    ------
+    UsageError
+        Everything that verl cannot do, in one message.
+    """
+    refuse(recipe, cluster)
+    out: dict[str, Any] = dict(_run(recipe, cluster, folder))
+    out |= dict(settings_rollout.translate(recipe, data, adds_bos))
+    out |= dict(settings_update.translate(recipe, cluster.total))
+    found = [*told(recipe), *settings_rollout.findings(recipe, adds_bos), *settings_update.findings(recipe)]
+    environment = {"WANDB_MODE": "offline"} if recipe.log.wandb == "offline" else {}
+    if recipe.log.wandb != "off" and recipe.log.wandb_group:
+        environment["WANDB_RUN_GROUP"] = recipe.log.wandb_group
+    if recipe.log.tensorboard:
+        environment["TENSORBOARD_DIR"] = str(folder / "tensorboard")
+    if environment:
+        # The trainer is a Ray actor, maybe on another node.
+        out["+ray_kwargs.ray_init.runtime_env.env_vars"] = environment
+    return Plan(out, environment, tuple(found))
+
+
+def refuse(recipe: Recipe, cluster: Cluster) -> None:
+    """Say what verl cannot do.
+
+    Raises
+    ------
+    UsageError
+        Everything in one message.
+    """
+    problems = [
+        *refusals(recipe),
+        *settings_rollout.refusals(recipe),
+        *settings_update.refusals(recipe, cluster.total),
+    ]
+    if problems:
+        listed = "".join(f"\n  {what}" for what in problems) if len(problems) > 1 else f" {problems[0]}"
+        raise UsageError(
+            f"verl cannot run this recipe:{listed}",
+            hint="change these with --set, or run it by `entlaw train` (several GPUs: torchrun, or --ray)",
+        )
+
+
+def refusals(recipe: Recipe) -> Iterator[str]:
+    """Settings without a counterpart that are not at their default."""
+    values = flat(recipe)
+    for key, why in REFUSED.items():
+        if values[key] != _default(key) and not (
+            key == "algorithm.whiten" and recipe.algorithm.name != "ppo"
+        ):
+            yield f"{key} = {show(values[key])}: {why}"
+
+
+def told(recipe: Recipe) -> Iterator[Finding]:
+    """Settings without a meaning that are not at their default."""
+    values = flat(recipe)
+    for key, why in TOLD.items():
+        if values[key] != _default(key):
+            yield Finding("verl-not-used", "info", f"{key} = {show(values[key])} is not used: {why}")
+
+
+def _default(key: str) -> Any:
+    default = settings()[key].default
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _run(recipe: Recipe, cluster: Cluster, folder: Path) -> Iterator[tuple[str, Any]]:
+    """The trainer's frame: steps, logs, checkpoints, validation's rhythm, GPUs."""
+    run, every = recipe.run, recipe.validation.every
+    yield "trainer.v1.trainer_mode", TRAINER
+    yield "+trainer.v1.entlaw.seed", run.seed
+    yield "+trainer.v1.entlaw.shares", list(recipe.log.covariance_shares)
+    yield "trainer.project_name", recipe.log.wandb_project
+    yield "trainer.experiment_name", run.name or folder.name
+    loggers = ["console"] + ["wandb"] * (recipe.log.wandb != "off") + ["tensorboard"] * recipe.log.tensorboard
+    yield "trainer.logger", loggers
+    yield "trainer.total_training_steps", run.steps
+    # Also a limit, in passes through the data; the steps are to be the one that counts.
+    yield "trainer.total_epochs", run.steps
+    yield "trainer.nnodes", cluster.nodes
+    yield "trainer.n_gpus_per_node", cluster.gpus
+    yield "trainer.test_freq", every or -1
+    yield "trainer.val_before_train", bool(every)
+    yield "trainer.save_freq", recipe.checkpoint.every
+    yield "trainer.max_actor_ckpt_to_keep", recipe.checkpoint.keep
+    yield "trainer.default_local_dir", str(folder / "checkpoints")
+    yield "trainer.resume_mode", "auto"
+    yield "hydra.run.dir", str(folder)
+    yield "hydra.output_subdir", None
