@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entlaw.errors import UsageError
+from entlaw.errors import SourceNotFound, UsageError
 from entlaw.findings import Finding
 from entlaw.tasks import Problem, Task, manifest
 from entlaw.tasks.arithmetic import Arithmetic
@@ -44,6 +44,13 @@ def build_task(
         return Arithmetic(settings.operations, settings.operators)
     from entlaw.tasks.dataset_task import dataset_task
 
+    for key, path in (("task.data_dir", settings.data_dir), ("task.pass_rates", settings.pass_rates)):
+        if path and not Path(path).exists():
+            raise SourceNotFound(
+                f"{key} names nothing that is there",
+                where=path,
+                hint="paths in a recipe are taken from the folder that the command runs in",
+            )
     names = [n.strip() for n in f"{settings.name},{settings.validation}".split(",") if n.strip()]
     code = any(manifest.get(name).kind == "code" for name in names)
     task = dataset_task(
@@ -108,7 +115,7 @@ def with_stop(policy: LanguageModel, text: str) -> LanguageModel:
 
 
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    ids = tokenizer("a")["input_ids"]
+    ids = tokenizer("")["input_ids"]
     return bool(ids) and ids[0] == tokenizer.bos_token_id
 
 
