@@ -67,13 +67,8 @@ def driver() -> dict[str, Any]:
         Something is missing.
     """
     with quiet():
-        import verl  # noqa: F401  # loads its plug-ins, ours among them
-
-        from entlaw.engines.verl import plugin
-
-        # Not `plugin.register()`: that would put right what is being asked about. Importing the module does it too, so
-        # that verl had it before has to be asked of the entry points.
-        found = plugin.registered() | {"entry_point": entry_point()}
+        found = _ask()
+    found["entry_point"] = entry_point()
     _complain(found, "the driver")
     return found
 
@@ -87,8 +82,11 @@ def entry_point() -> bool:
     return here and allowed
 
 
-def _in_worker() -> dict[str, Any]:
-    """Runs in a Ray worker: import verl as its workers do, then ask, without registering anything ourselves."""
+def _ask() -> dict[str, Any]:
+    """Import verl as its processes do, then ask its registries, without registering anything ourselves.
+
+    Runs in Ray workers too.
+    """
     import sys
 
     import verl
@@ -132,7 +130,7 @@ def workers(address: str | None) -> list[dict[str, Any]]:
                 hint="start one with `ray start --head`, and give its address to --ray",
             ) from error
     try:
-        ask = ray.remote(num_cpus=1, max_retries=0)(_in_worker)
+        ask = ray.remote(num_cpus=1, max_retries=0)(_ask)
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
         asked = [
             ask.options(

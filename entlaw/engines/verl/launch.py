@@ -60,8 +60,8 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str], folder: Pat
         )
 
         def stop(number: int, frame: FrameType | None) -> None:
-            # Once politely: verl ends its Ray actors. The second time the whole process group goes.
-            os.killpg(process.pid, signal.SIGINT if not stopped else signal.SIGKILL)
+            # Once politely: Ray ends its actors. The second time the whole process group goes.
+            os.killpg(process.pid, signal.SIGTERM if not stopped else signal.SIGKILL)
             stopped.append(number)
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
