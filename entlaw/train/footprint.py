@@ -147,7 +147,8 @@ def working(update: Pass, resident: Resident, alone: bool) -> float:
     """
     if not alone:
         return update.peak
-    return max(update.peak, resident.gradients + update.end) - resident.gradients
+    # Towards the end nearly all gradients are there, and the first layers still at work.
+    return max(update.peak, resident.gradients + max(update.end, update.layer)) - resident.gradients
 
 
 def _engine(shape: Shape, recipe: Recipe, machine: Machine, longest: int, lengths: Lengths) -> Engine | None:

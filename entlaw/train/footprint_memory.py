@@ -111,7 +111,8 @@ def one_pass(
     # Autocast's copies of the weights; with FSDP they are what is gathered.
     casts = shape.layer_matrices * compute if autocast else 0
 
-    mask = responses * length**2  # bool, one for all layers
+    # One mask for all layers, as bool; ids, positions, log-probs and the like, about twenty numbers a token.
+    mask = responses * length**2 + 160 * tokens
     if recipe.policy.gradient_checkpointing:
         kept = shape.layers * tokens * d * weight + mask
         # Autocast holds its copies of all weights until the forward pass is over, checkpointed or not.
@@ -123,7 +124,9 @@ def one_pass(
         kept, casts_kept = kept + casts_kept, 0
         again = 0
     # Backward through a feed-forward net: three gradients of its width beside one of its outputs that is done with.
-    gradients = tokens * (2 * f * compute + 3 * d * weight)
+    # Under autocast, queries and keys are rotated in float32, forward and backward (read off measurements).
+    rotated = 4 * q * weight if autocast else 0
+    gradients = tokens * (2 * f * compute + 3 * d * weight + rotated)
 
     table = shape.head * weight  # a gradient as large as the vocabulary's matrix
     head = _head(shape, tokens, answers, weight, compute, cpu)
