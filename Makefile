@@ -4,12 +4,13 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test test-vllm vllm-cpu lint bench bench-coverage bench-rollout gpu-check runs clean help
+.PHONY: demo test test-vllm test-verl vllm-cpu lint bench bench-coverage bench-rollout gpu-check runs clean help
 
 help:
 	@echo "make demo   install, then fit the law to five real runs in runs/ and draw them into demo-out/"
 	@echo "make test   install, then lint, type check and run all tests"
 	@echo "make test-vllm  the tests of vLLM rollouts, with vLLM for CPUs in an environment of its own (4 GB)"
+	@echo "make test-verl  the tests of verl's plug-in and of \`entlaw verl\`, in an environment of its own (3 GB)"
 	@echo "make bench  time reading, fitting and start-up against peers; check the intervals' coverage"
 	@echo "make gpu-check  the benchmarks of training on a GPU, and 100 steps of SmolLM2-135M there"
 	@echo "make runs   train the runs in runs/ that are missing (says how long; about two hours for all, on 2 cores)"
@@ -50,6 +51,17 @@ vllm-cpu: $(VLLM)/.vllm
 
 test-vllm: $(VLLM)/.vllm
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -q tests/vllm
+
+# verl 0.9 and vLLM for CPUs want different versions of transformers.
+VERL = $(VENV)-verl
+$(VERL)/.verl: requirements/verl.txt pyproject.toml
+	$(PYTHON) -m venv $(VERL)
+	$(VERL)/bin/python -m pip install --quiet --upgrade pip
+	$(VERL)/bin/python -m pip install --quiet -c requirements/verl.txt -e '.[verl,math]' pytest hypothesis
+	@touch $@
+
+test-verl: $(VERL)/.verl
+	OMP_NUM_THREADS=1 $(VERL)/bin/python -m pytest -q tests/test_verl_*.py tests/oracles/test_verl.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

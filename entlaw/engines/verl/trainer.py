@@ -71,6 +71,7 @@ class WholeBatchTrainer(PPOTrainerSync):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         temperature = float(self.config.actor_rollout_ref.rollout.temperature)
+        self._nothing_to_learn = False
         if self.whole_batch.drop_uniform_groups:
             self._drop_uniform_groups(batch, metrics, temperature)
         batch = super()._compute_advantage(batch, metrics)
@@ -79,8 +80,7 @@ class WholeBatchTrainer(PPOTrainerSync):
             metrics.update(all_record(rollout, temperature))
         metrics.update(kept_record(rollout, levels, self.whole_batch.shares, temperature))
         self._rollout_now = rollout
-        self._tokens_left = bool((rollout.mask_BT > 0).any())
-        if self.whole_batch.chooses and not self._stepwise and self._tokens_left:
+        if self.whole_batch.chooses and not self._stepwise and not self._nothing_to_learn:
             carried_BT, shares = choose_steps(
                 rollout, self._steps(len(batch)), self.whole_batch.loss, self.whole_batch.controls,
                 self._generator(), first_is_on_policy=self.whole_batch.loss.epochs == 1,
@@ -90,8 +90,8 @@ class WholeBatchTrainer(PPOTrainerSync):
         return batch
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        if not self._tokens_left:
-            # No prompt had responses of more than one reward: there is nothing to learn, and a mean over no token.
+        if self._nothing_to_learn:
+            # No prompt had responses of more than one reward: a mean over the tokens that are left is one over none.
             metrics["actor/skipped"] = 1.0
             return batch
         if not self._stepwise:
@@ -113,6 +113,9 @@ class WholeBatchTrainer(PPOTrainerSync):
         metrics["train/groups_dropped_share"] = float(uniform_B.double().sum()) / max(
             float((rollout.mask_BT.sum(-1) > 0).sum()), 1.0
         )
+        self._nothing_to_learn = bool(uniform_B[rollout.mask_BT.sum(-1) > 0].all())
+        if self._nothing_to_learn:
+            return  # verl does not take a rollout without a token
         rows = [
             torch.zeros_like(row) if drop else row
             for row, drop in zip(nested_mask.unbind(), uniform_B.tolist(), strict=True)
@@ -187,10 +190,12 @@ class WholeBatchTrainer(PPOTrainerSync):
 
 
 def _put(batch: KVBatchMeta, **fields: Tensor) -> None:
-    """Fields of a batch's responses, written to verl's store."""
+    """Fields of a batch's responses, written to verl's store, and named in the batch: workers fetch what is named."""
     tq.kv_batch_put(
         keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch))
     )
+    if batch.fields is not None:
+        batch.fields = list(dict.fromkeys([*batch.fields, *fields]))
 
 
 def mean_accuracy(metrics: dict[str, Any], dataframe: Any) -> float | None:
