@@ -67,12 +67,13 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str], folder: Pat
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             assert process.stdout is not None
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                text = line.decode("utf-8", "replace")
-                sys.stderr.write(text)
-                tail.append(_COLOUR.sub("", text).rstrip())
+            with process.stdout as lines:
+                for line in lines:
+                    log.write(line)
+                    log.flush()
+                    text = line.decode("utf-8", "replace")
+                    sys.stderr.write(text)
+                    tail.append(_COLOUR.sub("", text).rstrip())
             code = process.wait()
         finally:
             for number, handler in before.items():
