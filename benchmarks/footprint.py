@@ -95,12 +95,12 @@ def step_of(model: Any, recipe: Any, prompt: int, response: int) -> Callable[[],
     import torch
 
     from entlaw.train.batch import Batch
-    from entlaw.train.policy import LanguageModel
+    from entlaw.train.policy import LanguageModel, checkpoint_activations
     from entlaw.train.update import update
 
     rows, vocabulary = recipe.rollout.prompts, model.config.vocab_size
     if recipe.policy.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     model.train()
     policy = LanguageModel(model, None, (1,), 0, recipe.policy.autocast)  # type: ignore[arg-type]  # no text here
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)

@@ -17,6 +17,7 @@ from entlaw.errors import EntlawError, OutOfMemory, UsageError  # noqa: E402
 from entlaw.train import footprint, footprint_advice, footprint_cost, footprint_machine, footprint_memory  # noqa: E402
 from entlaw.train import recipe as recipes  # noqa: E402
 from entlaw.train.footprint_shapes import from_config, known, shape_of  # noqa: E402
+from entlaw.train.policy import checkpoint_activations  # noqa: E402
 
 REPO = Path(__file__).parents[1]
 SMALL = {
@@ -133,7 +134,7 @@ def test_operations_are_those_that_torch_counts(bench):
     for checkpointed, passes in ((False, 3), (True, 4)):
         model = bench.build(**SMALL).train()
         if checkpointed:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            checkpoint_activations(model)
         # The head on one token a row; eager attention, whose products the counter sees as they are.
         model.set_attn_implementation("eager")
         tokens = torch.randint(0, 4096, (rows, length))

@@ -197,10 +197,17 @@ def load(path: str | Path, settings: PolicySettings, device: torch.device) -> La
     tokenizer = hub.load_tokenizer(where)
     model = hub.load_model(where, getattr(torch, settings.dtype))
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     _without_dropout(model)
     model.to(device)  # type: ignore[arg-type]  # transformers wraps the method without its type
     return wrap(model, tokenizer, settings.autocast, where)
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Keep the input of each layer alone and make the rest again in the backward pass."""
+    # transformers 5.23 has renamed it and warns of the old name.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _without_dropout(model: PreTrainedModel) -> None:
