@@ -34,7 +34,8 @@ class Prepared:
 
 def paths(folder: Path, recipe: Recipe) -> tuple[Path, Path | None]:
     """Where the data of a run in ``folder`` goes."""
-    return folder / "train.parquet", (folder / "validation.parquet") if recipe.validation.every else None
+    data = folder / "data"
+    return data / "train.parquet", (data / "validation.parquet") if recipe.validation.every else None
 
 
 def prepare(recipe: Recipe, folder: Path) -> Prepared:

@@ -34,9 +34,13 @@ def refusals(recipe: Recipe) -> Iterator[str]:
 
 def findings(recipe: Recipe, adds_bos: bool | None) -> Iterator[Finding]:
     """What verl does otherwise."""
+    scaled = recipe.loss.aggregation in ("seq-mean-token-sum", "seq-mean-token-sum-norm")
     yield Finding(
-        "verl-entropy", "info", "verl's actor/entropy is at the rollout temperature, over the responses it keeps",
+        "verl-entropy", "warning" if scaled else "info",
+        "verl's actor/entropy is at the rollout temperature and averaged as the loss is"
+        + (", so that with this loss.aggregation it is not in nats per token" if scaled else ""),
         "entropies of other definitions are not comparable",
+        "actor/entropy_kept, which the trainer adds, is a mean over tokens",
     )  # fmt: skip
     yield Finding(
         "verl-cut-responses", "info",
