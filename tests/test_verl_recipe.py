@@ -1,8 +1,11 @@
 """A recipe as verl's settings, its data and its rewards; the command line. Most of it needs no verl."""
 
 import json
+import os
 import re
+import signal
 import sys
+import threading
 
 import pytest
 
@@ -303,6 +306,17 @@ def test_the_console_is_kept_and_shown(tmp_path, monkeypatch, capsys, code):
     assert "step:1 - a:1.0 offline" in capsys.readouterr().err
 
 
+def test_a_signal_reaches_verl_and_is_the_exit_code(tmp_path, monkeypatch):
+    script = "import time; print('up', flush=True); time.sleep(60)"
+    monkeypatch.setattr(launch, "command", lambda arguments: [sys.executable, "-c", script])
+    before = signal.getsignal(signal.SIGTERM)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    assert launch.launch([], {}, tmp_path / "r") == 128 + signal.SIGTERM
+    timer.join()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_entlaw_fit_reads_the_console(tmp_path):
     """Lines as verl's own console logger writes them, with what our trainer adds."""
     import numpy as np
@@ -400,21 +414,34 @@ def test_without_verl_the_install_line_is_named(capsys):
 
 
 @needs_verl
-def test_every_experiment_is_accepted_by_verls_own_configuration():
+def test_every_experiment_is_accepted_by_verls_own_configuration(tmp_path, monkeypatch):
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
     from entlaw.engines.verl import checks
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     for name in ("qwen2.5-7b-grpo", "qwen2.5-7b-clip-cov", "qwen2.5-7b-kl-cov", "law-math-qwen2.5-7b-rloo",
                  "reference-kl-0.01-qwen2.5-7b", "entropy-loss-0.005-qwen2.5-7b", "law-code-qwen2.5-0.5b"):  # fmt: skip
         config = checks.configuration(command.overrides(plan(name).settings))
         assert config["trainer"]["v1"]["trainer_mode"] == "entlaw_sync", name
-    ppo = plan(
-        "qwen2.5-7b-grpo",
-        'algorithm.name="ppo"',
-        "algorithm.filter_groups=false",
-        "optimizer.eps=1e-6",
-        'log.wandb="offline"',
-        'log.wandb_group="it\'s"',
+    LlamaConfig(
+        hidden_size=8,
+        num_attention_heads=2,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        architectures=["LlamaForCausalLM"],
+    ).save_pretrained(tmp_path)
+    raw = Tokenizer(WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>"))
+    PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<eos>").save_pretrained(
+        tmp_path
     )
+    ppo = plan(
+        "qwen2.5-7b-grpo", 'algorithm.name="ppo"', "algorithm.filter_groups=false", "optimizer.eps=1e-6",
+        'log.wandb="offline"', 'log.wandb_group="it\'s"', f"policy.path={tmp_path}",
+    )  # fmt: skip
     config = checks.configuration(command.overrides(ppo.settings))
     assert config["critic"]["optim"]["override_optimizer_config"] == {"eps": 1e-6}
     template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -425,6 +452,23 @@ def test_every_experiment_is_accepted_by_verls_own_configuration():
         checks.configuration(
             [*command.overrides(plan().settings), "actor_rollout_ref.actor.ppo_mini_batch_size=1024"]
         )
+
+
+@needs_verl
+def test_verl_finds_the_reward_function():
+    from omegaconf import OmegaConf
+    from verl.trainer.ppo.reward import get_custom_reward_fn
+
+    from entlaw.engines.verl import checks
+
+    config = checks.configuration(
+        command.overrides(plan("qwen2.5-7b-grpo", "task.format_weight=0.5").settings)
+    )
+    score = get_custom_reward_fn(OmegaConf.create(config))
+    found = score(
+        data_source="gsm8k", solution_str=r"\boxed{7}", ground_truth="7", extra_info={"num_turns": 2}
+    )
+    assert found == {"score": 1.5, "acc": 1.0, "format": 1.0}
 
 
 @needs_verl

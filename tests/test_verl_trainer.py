@@ -51,7 +51,7 @@ BASE = [
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2", "algorithm.adv_estimator=entlaw_grpo",
     "actor_rollout_ref.actor.policy_loss.clip_cov_ratio=0.1", "actor_rollout_ref.actor.policy_loss.clip_cov_lb=0.01",
     "actor_rollout_ref.actor.policy_loss.kl_cov_ratio=0.1", "actor_rollout_ref.actor.policy_loss.ppo_kl_coef=0.7",
-    "actor_rollout_ref.actor.clip_ratio_c=0.0", "+trainer.v1.entlaw.seed=11",
+    "actor_rollout_ref.actor.clip_ratio_c=0.0", "critic.enable=false", "+trainer.v1.entlaw.seed=11",
 ]  # fmt: skip
 LOSS = Loss(kind="ppo_clip")
 CASES = {

@@ -75,7 +75,7 @@ def verl(
     # A model of the hub is looked up when the run is to start: to print a command must not wait for a network.
     bos = None if settings.task.chat else checks.adds_bos(settings.policy.path, not (print_command or check))
     plan = mapping.plan(settings, cluster, folder, prepare.paths(folder, settings), bos)
-    where = {"+ray_kwargs.ray_init.address": ray} if ray else {}
+    where = {"+ray_kwargs.ray_init.address": ray} if ray else _small_machine()
     arguments = as_overrides(dict(plan.settings) | where, extra)
     if print_command:
         if json:
@@ -114,6 +114,15 @@ def verl(
         )
     err.print(f"next: entlaw fit {folder / LOG}", soft_wrap=True)
     return code
+
+
+def _small_machine() -> dict[str, Any]:
+    """verl's store starts 8 actors of a processor each, and waits for ever where there are fewer processors."""
+    import os
+
+    processors = os.cpu_count() or 1
+    key = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
+    return {key: max(processors // 4, 1)} if processors < 32 else {}
 
 
 def _gpus_here() -> int:

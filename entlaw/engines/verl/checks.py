@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from entlaw.engines.verl.names import TESTED
-from entlaw.errors import EntlawError, MissingExtra, UsageError
+from entlaw.errors import EntlawError, MissingExtra, SourceNotFound, UsageError
 from entlaw.findings import Finding
 
 INSTALL = "pip install 'entlaw[verl]'"
@@ -177,6 +177,8 @@ def configuration(arguments: Sequence[str]) -> dict[str, Any]:
     ------
     UsageError
         Hydra knows no such setting, or verl's checks refuse a value.
+    SourceNotFound
+        verl wants to look at the model (a critic's), and it is not at hand.
     """
     with quiet() as told:
         from hydra import compose, initialize_config_module
@@ -203,6 +205,13 @@ def configuration(arguments: Sequence[str]) -> dict[str, Any]:
             raise
         except Exception as error:  # Hydra, OmegaConf and verl's asserts have no common ancestor
             cause = error.__cause__ or error
+            if "huggingface.co" in str(error):
+                raise SourceNotFound(
+                    "verl cannot load the model's configuration",
+                    where=next((text for text in ours if ".model.path=" in text), None),
+                    why=str(error).strip().splitlines()[-1][:300],
+                    hint="give access to the hub, or a folder: --set policy.path=FOLDER",
+                ) from error
             raise UsageError(
                 f"verl does not accept this configuration: {str(error).strip()[:600]}",
                 why=f"{type(cause).__name__}: {cause}"[:600] if cause is not error else None,

@@ -123,6 +123,7 @@ def _algorithm(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     if algorithm.name == "reinforce" and algorithm.baseline == "batch-mean":
         name += "_batch_mean"
     yield "algorithm.adv_estimator", "gae" if algorithm.name == "ppo" else name
+    yield "critic.enable", algorithm.name == "ppo"
     yield "algorithm.gamma", algorithm.gamma
     yield "algorithm.lam", algorithm.lam
     refill = algorithm.filter_groups and algorithm.max_refills > 0
