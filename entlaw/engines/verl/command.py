@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # What Hydra's grammar takes without quotes, less what it would read as something else.
-_BARE = re.compile(r"[A-Za-z_][\w./-]*$")
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*\Z")
 _WORDS = {"null", "true", "false", "inf", "nan"}
 MODULE = "verl.trainer.main_ppo"
 
