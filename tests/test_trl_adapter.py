@@ -1,7 +1,11 @@
 """TRL's real trainer with whole-step Clip-Cov and KL-Cov, and the law in its log, on a tiny model."""
 
 import math
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +145,20 @@ def test_without_controls_it_is_trls_trainer(tmp_path):
         assert "cov/mean" in b and "cov/mean" not in a
 
 
+def by_hand(rows=slice(0, 8)):
+    """Eight responses of all lengths as TRL's trainer holds them, or some of them, as wide as the longest."""
+    g = torch.Generator().manual_seed(1)
+    length = torch.tensor([7, 5, 6, 2, 4, 1, 4, 3])
+    mask = (torch.arange(7) < length[:, None]).long()
+    ids = torch.randint(2, WORDS, (8, 7), generator=g) * mask
+    prompt = torch.randint(2, WORDS, (8, 3), generator=g)
+    advantages, width = torch.randn(8, generator=g), int(length[rows].max())
+    return {
+        "prompt_ids": prompt[rows], "prompt_mask": torch.ones_like(prompt[rows]), "advantages": advantages[rows],
+        "completion_ids": ids[rows, :width], "completion_mask": mask[rows, :width], "num_items_in_batch": mask.sum(),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("controls", [CLIP, KL], ids=["clip_cov", "kl_cov"])
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "bnpo"])
 def test_the_loss_is_that_of_our_own_trainer(controls, loss_type, tmp_path):
@@ -148,15 +166,9 @@ def test_the_loss_is_that_of_our_own_trainer(controls, loss_type, tmp_path):
     t = trainer(Watched, folder=tmp_path, options={"loss_type": loss_type}, controls=controls)
     t.current_gradient_accumulation_steps = 1
     t.num_iterations, t._step = 2, 1  # the second update on a generation
-    g = torch.Generator().manual_seed(1)
-    length = torch.tensor([7, 5, 6, 2, 7, 1, 4, 7])
-    mask = (torch.arange(7) < length[:, None]).long()
-    ids = torch.randint(2, WORDS, (8, 7), generator=g) * mask
-    prompt = torch.randint(2, WORDS, (8, 3), generator=g)
-    part = {
-        "prompt_ids": prompt, "prompt_mask": torch.ones_like(prompt), "completion_ids": ids, "completion_mask": mask,
-        "advantages": torch.randn(8, generator=g), "num_items_in_batch": mask.sum(),
-    }  # fmt: skip
+    part = by_hand()
+    ids, prompt, mask = part["completion_ids"], part["prompt_ids"], part["completion_mask"]
+    g = torch.Generator().manual_seed(2)
     current = t._log_prob(part)
     part["old_per_token_logps"] = current + 0.3 * torch.randn(8, 7, generator=g)
     t.model.train()
@@ -193,6 +205,49 @@ def test_the_loss_is_that_of_our_own_trainer(controls, loss_type, tmp_path):
     )  # fmt: skip
     if controls is KL:
         assert abs(float(plain) - float(theirs.detach())) > 1e-4, "the penalty counts"
+
+
+RANK = """
+import sys, torch
+from tests.test_trl_adapter import CLIP, by_hand, trainer
+t = trainer(micro=4, folder=sys.argv[1], controls=CLIP, options={"gradient_accumulation_steps": 1})
+rank = t.accelerator.process_index
+assert t.accelerator.num_processes == 2
+t.model.train()
+part = by_hand(slice(4 * rank, 4 * rank + 4))
+t._choose([part])
+torch.save(part["entlaw_chosen"].detached_BT, f"{sys.argv[1]}/{rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_choose_what_one_chooses(tmp_path):
+    """Real processes (gloo), whose responses differ in length."""
+    (tmp_path / "rank.py").write_text(RANK)
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    env = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    done = subprocess.run(
+        [*call, str(tmp_path / "rank.py"), str(tmp_path)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    t = trainer(folder=tmp_path / "one", controls=CLIP)
+    t.model.train()
+    part = by_hand()
+    t._choose([part])
+    alone = part["entlaw_chosen"].detached_BT
+    assert 0 < int(alone.sum()) < int(part["completion_mask"].sum())
+    for rank in (0, 1):
+        mine = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.equal(mine, alone[4 * rank : 4 * rank + 4, : mine.shape[1]])
+        assert not alone[4 * rank : 4 * rank + 4, mine.shape[1] :].any()
 
 
 @pytest.mark.parametrize(

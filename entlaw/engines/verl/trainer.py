@@ -51,7 +51,8 @@ class WholeBatchTrainer(PPOTrainerSync):
         own = OmegaConf.to_container(v1.get("entlaw", OmegaConf.create({})), resolve=True)
         assert isinstance(own, dict)
         self.whole_batch = settings(config.actor_rollout_ref.actor, {str(k): v for k, v in own.items()})
-        if config.algorithm.rollout_correction.bypass_mode:
+        correction = config.algorithm.get("rollout_correction", None)
+        if correction is not None and correction.get("bypass_mode", False):
             raise UsageError(
                 "bypass mode replaces the chosen policy loss by one of verl's",
                 hint="set algorithm.rollout_correction.bypass_mode=false",
