@@ -62,3 +62,19 @@ def test_as_far_as_a_machine_without_gpus_goes(files):
         "console.log",
     ]
     assert (run / "recipe.toml").is_file() and (run / "data" / "train.parquet").is_file()
+
+
+def test_every_node_of_a_cluster_is_asked():
+    """Two Ray nodes on this machine."""
+    from ray.cluster_utils import Cluster
+
+    from entlaw.engines.verl import checks
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        found = checks.workers(cluster.address)
+    finally:
+        cluster.shutdown()
+    assert len({told["pid"] for told in found}) == 2
+    assert all(told["missing"] == [] and told["trainers"] == ["entlaw_sync"] for told in found)

@@ -472,6 +472,17 @@ def test_verl_finds_the_reward_function():
 
 
 @needs_verl
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999999", "no such host:6379"]
+)
+def test_a_cluster_that_is_not_there_is_said_at_once(address):
+    from entlaw.engines.verl import checks
+
+    with pytest.raises(EntlawError, match="no Ray cluster answers"):
+        checks.workers(address)
+
+
+@needs_verl
 def test_another_version_is_a_warning_and_a_missing_piece_an_error(monkeypatch):
     from entlaw.engines.verl import checks
     from entlaw.errors import MissingExtra

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -94,8 +95,6 @@ def _ask() -> dict[str, Any]:
 
     loaded = sys.modules.get("entlaw.engines.verl.plugin")
     if loaded is None:
-        import socket
-
         names = [n for n in core_algos.POLICY_LOSS_REGISTRY if n.startswith("entlaw_")]
         return {
             "missing": ["everything"] if not names else [], "failures": {}, "verl": verl.__version__, "losses": names,
@@ -117,6 +116,8 @@ def workers(address: str | None) -> list[dict[str, Any]]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     own = not ray.is_initialized()
+    if own and address:
+        _answers(address)
     if own:
         where: dict[str, Any] = (
             {"address": address} if address else {"num_cpus": 2, "include_dashboard": False}
@@ -154,6 +155,25 @@ def workers(address: str | None) -> list[dict[str, Any]]:
     finally:
         if own:
             ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Say within seconds that nobody is there: Ray itself tries for minutes.
+
+    Raises
+    ------
+    EntlawError
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", or something that Ray understands
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise EntlawError(
+            f"no Ray cluster answers: {getattr(error, 'strerror', None) or error}", where=address,
+            hint="start one with `ray start --head --port=6379`, and give HOST:6379 to --ray",
+        ) from error  # fmt: skip
 
 
 def _complain(found: dict[str, Any], where: str) -> None:
