@@ -253,6 +253,17 @@ def test_data_is_what_our_own_trainer_would_train_and_validate_on(tmp_path):
     )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _verifier_ends():
+    """A reward worker keeps its verifier as long as it lives; here its process is ended."""
+    yield
+    from entlaw.engines.verl import reward
+
+    if reward._math_verifier.cache_info().currsize:
+        reward._math_verifier().close()
+        reward._math_verifier.cache_clear()
+
+
 def test_rewards_are_our_verifiers():
     pytest.importorskip("math_verify", reason="needs the math extra")
     from entlaw.engines.verl.reward import compute_score
