@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test test-vllm test-verl vllm-cpu lint bench bench-coverage bench-rollout gpu-check runs clean help
+.PHONY: demo test test-vllm test-verl vllm-cpu lint bench bench-coverage bench-rollout gpu-check gpu-check-verl runs clean help
 
 help:
 	@echo "make demo   install, then fit the law to five real runs in runs/ and draw them into demo-out/"
@@ -99,6 +99,14 @@ gpu-check: $(VENV)/.dev
 	if [ "$$(nvidia-smi -L | wc -l)" -gt 1 ]; then \
 	  rm -rf gpu-run-ranks && $(BIN)/torchrun --nproc-per-node 2 -m entlaw.cli train smollm2-135m \
 	    --set rollout.engine=vllm --set run.device=cuda --set run.steps=10 -o gpu-run-ranks; fi
+	$(MAKE) gpu-check-verl
+
+# Two steps by verl itself, in an environment of its own with the vLLM that verl wants.
+gpu-check-verl:
+	$(PYTHON) -m venv $(VENV)-verl-gpu
+	$(VENV)-verl-gpu/bin/python -m pip install --quiet -e '.[verl,math]' 'verl[vllm]==0.9.1'
+	$(VENV)-verl-gpu/bin/entlaw verl law+gsm8k+qwen2.5-0.5b --set run.steps=2 --set rollout.prompts=64 \
+	  --set loss.mini_batches=2 --set rollout.max_tokens=512 --set validation.every=0 --gpus 1 -o verl-check
 
 runs: $(VENV)/.dev
 	$(BIN)/python runs/make.py
