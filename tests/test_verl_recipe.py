@@ -231,7 +231,7 @@ def test_data_is_what_our_own_trainer_would_train_and_validate_on(tmp_path):
 
     (tmp_path / "gsm8k.jsonl").write_text(rows())
     task = dataset_task("gsm8k", data_dir=tmp_path)
-    n = len(task._held_out)
+    n = len(task.held_out)
     base = recipes.load(
         None, ['task.name="gsm8k"', f'task.data_dir="{tmp_path}"', f"validation.problems={n}"]
     )

@@ -135,7 +135,7 @@ def _one(
     findings = dataset_task.findings_of(loaded)
     if member.part == "held-out":
         # The same tenth that training holds out, whatever the file's order.
-        items = tuple(i for i in items if dataset_task._is_held_out(i.question))
+        items = tuple(i for i in items if dataset_task.is_held_out(i.question))
     named = [(dataset_task.problem_id(i.question), i) for i in items]
     once = dict(reversed(named))
     if len(once) < len(named):

@@ -75,7 +75,7 @@ class DatasetTask:
         self.checker = checker
         tested = {_key(p.prompt) for part in held_out for p in part.problems}
         self._train = [p for part in train for p in part.problems if _key(p.prompt) not in tested]
-        self._held_out = [p for part in held_out for p in part.problems]
+        self.held_out = [p for part in held_out for p in part.problems]
         overlap = sum(len(part.problems) for part in train) - len(self._train)
         if overlap:
             what = f"{overlap} training problems are validation problems too, and were left out of training"
@@ -103,14 +103,14 @@ class DatasetTask:
         UsageError
             There are not so many.
         """
-        size = len(self._held_out)
+        size = len(self.held_out)
         if n > size:
             raise UsageError(
                 f"{n} validation problems were asked for, and there are {size}",
                 hint=f"validation.problems = {size} takes all, with more validation.samples for less noise",
             )
         chosen = np.sort(np.random.default_rng(seed).permutation(size)[:n])
-        return [self._held_out[i] for i in chosen]
+        return [self.held_out[i] for i in chosen]
 
     def extract(self, response: str, finished: bool) -> str | None:
         """The answer in a response, equal answers spelled alike ("1/2" and "0.5"), so that they vote together."""
@@ -212,8 +212,8 @@ def dataset_task(
         loaded = reading.load(_asked(name, template), data_dir)
         findings += findings_of(loaded)
         if not validation:
-            held_out.append(_part(loaded, wrap, lambda item: _is_held_out(item.question)))
-            loaded = _only(loaded, lambda item: not _is_held_out(item.question))
+            held_out.append(_part(loaded, wrap, lambda item: is_held_out(item.question)))
+            loaded = _only(loaded, lambda item: not is_held_out(item.question))
         if rates is not None:
             loaded, told = filtered(loaded, rates, low, high)
             findings.append(told)
@@ -270,7 +270,8 @@ def findings_of(loaded: Loaded) -> list[Finding]:
     return found
 
 
-def _is_held_out(question: str) -> bool:
+def is_held_out(question: str) -> bool:
+    """Whether a training problem is kept for validation where no other set is named: one in ten, by its hash."""
     return hashlib.blake2b(_key(question).encode(), digest_size=4).digest()[0] % _HELD_OUT == 0
 
 

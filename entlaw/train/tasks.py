@@ -16,6 +16,7 @@ from entlaw.train.schema import Task as TaskSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from entlaw.tasks.dataset_task import Checker, DatasetTask
     from entlaw.train.policy import LanguageModel
 
 Tell = Callable[[Finding], None]
@@ -42,6 +43,28 @@ def build_task(
     """
     if settings.name == "arithmetic":
         return Arithmetic(settings.operations, settings.operators)
+    names = [n.strip() for n in f"{settings.name},{settings.validation}".split(",") if n.strip()]
+    code = any(manifest.get(name).kind == "code" for name in names)
+    task = named_sets(
+        settings,
+        chat_wrap(tokenizer) if settings.chat else None,
+        code_checker(settings.workers) if code else None,
+    )
+    for finding in task.findings:
+        on_finding(finding)
+    return task
+
+
+def named_sets(
+    settings: TaskSettings, wrap: Callable[[str], str] | None = None, checker: Checker | None = None
+) -> DatasetTask:
+    """The data sets that a recipe names, asked as it says; ``wrap`` and ``checker`` as :func:`dataset_task` has them.
+
+    Raises
+    ------
+    UsageError, SourceNotFound, UnreadableSource, MissingSeries, MissingExtra
+        As :func:`entlaw.tasks.dataset_task.dataset_task`.
+    """
     from entlaw.tasks.dataset_task import dataset_task
 
     for key, path in (("task.data_dir", settings.data_dir), ("task.pass_rates", settings.pass_rates)):
@@ -51,9 +74,7 @@ def build_task(
                 where=path,
                 hint="paths in a recipe are taken from the folder that the command runs in",
             )
-    names = [n.strip() for n in f"{settings.name},{settings.validation}".split(",") if n.strip()]
-    code = any(manifest.get(name).kind == "code" for name in names)
-    task = dataset_task(
+    return dataset_task(
         settings.name,
         settings.validation,
         Path(settings.data_dir) if settings.data_dir else None,
@@ -61,13 +82,10 @@ def build_task(
         low=settings.pass_low,
         high=settings.pass_high,
         template=settings.template,
-        wrap=chat_wrap(tokenizer) if settings.chat else None,
+        wrap=wrap,
         workers=settings.workers,
-        checker=code_checker(settings.workers) if code else None,
+        checker=checker,
     )
-    for finding in task.findings:
-        on_finding(finding)
-    return task
 
 
 def chat_wrap(tokenizer: PreTrainedTokenizerBase | None) -> Callable[[str], str]:

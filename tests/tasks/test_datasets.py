@@ -296,11 +296,11 @@ def test_one_in_ten_is_held_out_where_no_set_is_named(tmp_path):
     rows = [{"question": f"What is {i} + 1?", "result": str(i + 1), "problem_type": "A"} for i in range(1000)]
     write(tmp_path, "svamp.jsonl", rows)
     task = dataset_task("svamp", data_dir=tmp_path)
-    held_out = {p.prompt for p in task._held_out}
+    held_out = {p.prompt for p in task.held_out}
     assert len(task) + len(held_out) == 1000 and 60 < len(held_out) < 140
     assert not held_out & {p.prompt for p in task._train}
     again = dataset_task("svamp", data_dir=write(tmp_path, "rev.jsonl", rows[::-1]))
-    assert {p.prompt for p in again._held_out} == held_out  # by the question, not its place
+    assert {p.prompt for p in again.held_out} == held_out  # by the question, not its place
 
 
 def test_names_levels_and_chat(tmp_path):

@@ -46,19 +46,9 @@ def prepare(recipe: Recipe, folder: Path) -> Prepared:
     UsageError, SourceNotFound, UnreadableSource, MissingSeries, MissingExtra
         As :func:`entlaw.tasks.dataset_task.dataset_task`.
     """
-    from entlaw.tasks.dataset_task import dataset_task
+    from entlaw.train.tasks import named_sets
 
-    settings = recipe.task
-    task = dataset_task(
-        settings.name,
-        settings.validation,
-        Path(settings.data_dir) if settings.data_dir else None,
-        pass_rates=Path(settings.pass_rates) if settings.pass_rates else None,
-        low=settings.pass_low,
-        high=settings.pass_high,
-        template=settings.template,
-        checker=_not_here,
-    )
+    task = named_sets(recipe.task, checker=_not_here)
     train, validation = paths(folder, recipe)
     problems = task.training(recipe.run.seed, 0, len(task))
     _write(train, problems, "train")
