@@ -101,6 +101,12 @@ class CheckpointError(EntlawError, OSError):
         self.errno = errno
 
 
+class CacheError(EntlawError, OSError):
+    """A pulled run could not be written, or another process does not let go of it. What was there is intact."""
+
+    exit_code = 2
+
+
 class OutOfMemory(EntlawError, MemoryError):
     """A device or the machine has run out of memory; the hint names settings that need less."""
 
