@@ -36,6 +36,8 @@ _SIDECARS = {
 }
 # What our trainer keeps beside metrics.jsonl: the same metrics for other tools, and weights.
 _OWN_SCHEMA = b'"entlaw.run/1"'
+# What `entlaw pull` keeps beside each Parquet file: about the file, no log.
+_PULL_NOTE = ".pull.json"
 _OWN_PARTS = re.compile(r"wandb|tensorboard|base|failure|checkpoint-\d+(-\d+)?")
 
 
@@ -53,7 +55,8 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
     if path.is_dir():
         everything = sorted(p for p in path.rglob("*") if p.is_file())
         own = {p.parent for p in everything if p.name == "run.json" and _is_own_run(p)}
-        files = without_packed_copies(p for p in everything if not _skip(p, path) and not _is_part(p, own))
+        logs = (p for p in _without_notes(everything) if not _skip(p, path) and not _is_part(p, own))
+        files = without_packed_copies(logs)
         if not files:
             raise SourceNotFound(
                 "the folder holds no log", where=text, hint="point at the file or folder the trainer wrote"
@@ -61,7 +64,7 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
         return files
     matches = sorted(Path(m) for m in glob.glob(text, recursive=True)) if glob.has_magic(text) else []
     found = [f for m in matches for f in ([m] if m.is_file() else expand(m) if m.is_dir() else [])]
-    files = without_packed_copies(found)
+    files = without_packed_copies(_without_notes(found))
     if not files:
         near = _similar_names(path)
         raise SourceNotFound(
@@ -75,6 +78,10 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
 def _skip(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return hidden or path.suffix.lower() in _NOT_LOGS or path.name in _SIDECARS or path.stat().st_size == 0
+
+
+def _without_notes(files: Iterable[Path]) -> list[Path]:
+    return [f for f in files if not f.name.endswith(_PULL_NOTE)]
 
 
 def without_packed_copies(files: Iterable[Path]) -> list[Path]:
