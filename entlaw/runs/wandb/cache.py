@@ -29,7 +29,7 @@ from entlaw.train.durable import write_whole
 
 SCHEMA = "entlaw.pull/1"
 SIDECAR = ".pull.json"  # so spelt that a folder of pulled runs is not taken for a folder of JSON logs
-_SCHEMA_KEY, _RUN_KEY = b"entlaw.schema", b"entlaw.run"
+_SCHEMA_KEY, _RUN_KEY, _CHECK_KEY = b"entlaw.schema", b"entlaw.run", b"entlaw.sha256"
 _LONGEST_SLUG = 60  # characters; with an id of 128 a name stays below the 255 bytes of file systems
 
 
@@ -97,23 +97,34 @@ class Loaded:
 
 
 def encode(entry: Entry) -> bytes:
-    """The Parquet file of an entry: zstd, checksummed pages, missing values as nulls."""
+    """The Parquet file of an entry: zstd, missing values as nulls, a checksum over all that is read back."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     about = {"identity": entry.identity.__dict__, "name": entry.name, "rows": len(entry.rows), **entry.about}
+    text = json.dumps(about).encode()
+    # Half a surrogate pair, which JSON can spell, is no text that Parquet could hold.
     columns = {
-        str(key): pa.array(entry.rows[key].to_numpy(dtype=np.float64), from_pandas=True)
+        str(key).encode(errors="replace").decode(): entry.rows[key].to_numpy(dtype=np.float64)
         for key in entry.rows.columns
     }
-    table = pa.table(columns).replace_schema_metadata(
-        {_SCHEMA_KEY: SCHEMA.encode(), _RUN_KEY: json.dumps(about, ensure_ascii=False).encode()}
+    table = pa.table({key: pa.array(values, from_pandas=True) for key, values in columns.items()})
+    table = table.replace_schema_metadata(
+        {_SCHEMA_KEY: SCHEMA.encode(), _RUN_KEY: text, _CHECK_KEY: _check(text, columns).encode()}
     )
     buffer = io.BytesIO()
     # Floats do not repeat, so a dictionary only costs; split bytes let zstd see the slowly changing ones.
-    pq.write_table(table, buffer, compression="zstd", use_dictionary=False, use_byte_stream_split=True,
-                   write_page_checksum=True)  # fmt: skip
+    pq.write_table(table, buffer, compression="zstd", use_dictionary=False, use_byte_stream_split=True)
     return buffer.getvalue()
+
+
+def _check(text: bytes, columns: Mapping[str, np.ndarray]) -> str:
+    """Checksum of what a reader gets: Parquet's own, of pages, leaves out names and metadata."""
+    digest = hashlib.sha256(text)
+    for key, values in columns.items():
+        digest.update(f"\0{key}\0".encode())
+        digest.update(np.where(np.isnan(values), np.nan, values).astype("<f8").tobytes())
+    return digest.hexdigest()
 
 
 def is_pulled(metadata: Mapping[bytes, bytes] | None) -> bool:
@@ -139,8 +150,8 @@ def decode(source: Path | io.BytesIO, where: str) -> Entry:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            metadata = file.schema_arrow.metadata or {}
+        with pq.ParquetFile(source) as file:
+            metadata = file.metadata.metadata or {}
             if not is_pulled(metadata):
                 raise UnreadableSource(
                     "not a run pulled by entlaw", where=where, hint="it may still be read as a table"
@@ -150,13 +161,12 @@ def decode(source: Path | io.BytesIO, where: str) -> Entry:
                     f"written as {metadata[_SCHEMA_KEY].decode(errors='replace')}, known is {SCHEMA}",
                     where=where, hint="update entlaw, or pull the run again into another folder",
                 )  # fmt: skip
-            about = json.loads(metadata[_RUN_KEY])
             table = file.read()
-            n_rows = int(about.pop("rows"))
-            if table.num_rows != (n_rows if table.num_columns else 0):
-                raise ValueError(f"{table.num_rows} rows, {n_rows} were written")
             data = {name: table.column(i).to_numpy() for i, name in enumerate(table.column_names)}
-            rows = pd.DataFrame(data, index=pd.RangeIndex(n_rows), dtype=np.float64)
+            if metadata.get(_CHECK_KEY) != _check(metadata[_RUN_KEY], data).encode():
+                raise ValueError("the checksum of its contents is not the one written with them")
+            about = json.loads(metadata[_RUN_KEY])
+            rows = pd.DataFrame(data, index=pd.RangeIndex(int(about.pop("rows"))), dtype=np.float64)
             return Entry(Identity(**about.pop("identity")), str(about.pop("name")), rows, about)
     except UnreadableSource:
         raise
@@ -229,8 +239,9 @@ class Cache:
         """
         data = encode(entry)
         with _told(path):
-            for stale in self.folder.glob(f".{_escape(path.name)}.*"):  # left by a kill; we hold the lock
-                stale.unlink(missing_ok=True)
+            for name in (path.name, sidecar(path).name):
+                for stale in self.folder.glob(f".{_escape(name)}.*"):  # left by a kill: we hold the lock
+                    stale.unlink(missing_ok=True)
             write_whole(path, data)
             self.save_sidecar(path, entry, hashlib.sha256(data).hexdigest())
 

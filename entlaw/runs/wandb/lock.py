@@ -13,7 +13,7 @@ from typing import Any
 
 from entlaw.errors import CacheError
 
-_POLL = 0.05, 0.5  # seconds, first and longest
+_POLL = 0.01, 0.25  # seconds, first and longest
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
