@@ -24,6 +24,8 @@ _SIDECARS = {
     "wandb-metadata.json",
     "wandb-summary.json",
     "requirements.txt",
+    "debug-core.log",  # what W&B's service says of itself, as JSON with numbers
+    "debug-internal.log",
     # A model's folder beside the log.
     "tokenizer.json",
     "tokenizer_config.json",
