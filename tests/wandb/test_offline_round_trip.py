@@ -1,0 +1,121 @@
+"""A run logged offline by the installed SDK, killed hard, resumed: read complete up to the kill, and stitched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entlaw.cli.__main__ import main
+from entlaw.runs import reader
+from tests.conftest import law_records, write_jsonl
+
+RECORDS = law_records(n=61)
+CHECKPOINT, KILLED_AT = 20, 44  # steps
+
+pytestmark = pytest.mark.slow
+
+TRAINER = textwrap.dedent(
+    """
+    import json, sys, warnings
+    warnings.simplefilter("ignore")
+    import wandb
+    records = json.loads(sys.stdin.readline())
+    wandb.init(mode="offline", dir=sys.argv[1], project="rl", entity="team", id="killed1", name="killed run",
+               resume="allow", config={"algorithm": {"lr": 1e-6}})
+    # As wide as a trainer's rows are: what the SDK has not yet written when it dies is a few steps, not all.
+    wide = {f"timing_s/part_{i}": i / 7.0 for i in range(60)}
+    for record in records:
+        wandb.log(record | wide)
+    if sys.argv[2] == "wait":
+        print("logged", flush=True)
+        sys.stdin.readline()  # never comes
+    wandb.finish()
+    """
+)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """No account, no telemetry, nothing written outside the test's folder."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    return env | {
+        "WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "HOME": str(folder),
+        "WANDB_CACHE_DIR": str(folder / "cache"), "WANDB_CONFIG_DIR": str(folder / "config"),
+    }  # fmt: skip
+
+
+def train(folder: Path, records: list[dict], then: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", TRAINER, str(folder), then], env=environment(folder), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(records) + "\n")
+    process.stdin.flush()
+    return process
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder ``wandb/`` of a run that was killed at one step and resumed from the checkpoint of an earlier one."""
+    folder = tmp_path_factory.mktemp("offline")
+    first = train(folder, RECORDS[: KILLED_AT + 1], "wait")
+    assert first.stdout is not None and first.stdin is not None
+    try:
+        assert first.stdout.readline() == "logged\n", first.stderr.read() if first.stderr else ""
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)  # with the SDK's own service, which would write the rest
+        first.communicate()
+    (alone,) = folder.glob("wandb/offline-run-*/run-killed1.wandb")
+    before = alone.read_bytes()
+    second = train(folder, RECORDS[CHECKPOINT + 1 :], "end")
+    _, told = second.communicate(timeout=120)
+    assert second.returncode == 0, told[-2000:]
+    assert alone.read_bytes() == before
+    return folder / "wandb"
+
+
+def steps_in(path: Path) -> np.ndarray:
+    (raw,) = reader.read_raw(path)
+    return raw.rows["step"].to_numpy()
+
+
+def test_the_part_that_was_killed_is_an_exact_prefix(killed):
+    first, second = sorted(killed.glob("offline-run-*/run-killed1.wandb"))
+    if len(steps_in(first)) == len(RECORDS) - CHECKPOINT - 1:
+        first, second = second, first  # started within one second of each other
+    (raw,) = reader.read_raw(first)
+    n = len(raw.rows)
+    assert CHECKPOINT < n <= KILLED_AT + 1  # the SDK keeps up to a block of 32 KiB to itself
+    for key in ("step", "actor/entropy", "reward/mean", "val/accuracy"):
+        expected = [record.get(key, np.nan) for record in RECORDS[:n]]
+        np.testing.assert_array_equal(raw.rows[key].to_numpy(), expected)
+    assert {"crashed-or-running"} <= {f.code for f in raw.findings}
+    (rest,) = reader.read_raw(second)
+    assert rest.rows["_step"].iloc[0] == 0  # the SDK counts anew offline; the trainer's own step does not
+    np.testing.assert_array_equal(rest.rows["step"], np.arange(CHECKPOINT + 1, 62))
+
+
+def test_two_folders_are_one_run_with_the_law_of_the_whole(killed, tmp_path):
+    (run,) = reader.read(killed)
+    (whole,) = reader.read(write_jsonl(tmp_path / "whole.jsonl", RECORDS))
+    assert run.name == "killed run"
+    assert {"parts-joined", "resumed"} <= {f.code for f in run.findings}
+    for column in ("step", "entropy", "performance"):
+        np.testing.assert_array_equal(run.points[column], whole.points[column])
+
+
+def test_entlaw_fit_of_the_folder(killed, tmp_path, capsys):
+    def fitted(source: Path) -> dict:
+        assert main(["fit", str(source), "--json"]) == 0
+        (one,) = json.loads(capsys.readouterr().out)["runs"]
+        return one["fit"]
+
+    assert fitted(killed) == fitted(write_jsonl(tmp_path / "whole.jsonl", RECORDS))
