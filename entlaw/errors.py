@@ -102,9 +102,19 @@ class CheckpointError(EntlawError, OSError):
 
 
 class CacheError(EntlawError, OSError):
-    """A pulled run could not be written, or another process does not let go of it. What was there is intact."""
+    """A pulled run could not be written, or another process does not let go of it. What was there is intact.
+
+    Attributes
+    ----------
+    errno : int or None
+        The system's error number, where it was the system that refused.
+    """
 
     exit_code = 2
+
+    def __init__(self, what: str, *, errno: int | None = None, **kw: Any) -> None:
+        super().__init__(what, **kw)
+        self.errno = errno
 
 
 class OutOfMemory(EntlawError, MemoryError):

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 
 from entlaw.errors import CacheError, UnreadableSource
 from entlaw.runs.files import expand
-from entlaw.runs.wandb.cache import SIDECAR, Cache, Entry, Identity, decode, encode, sidecar
+from entlaw.runs.wandb.cache import SIDECAR, Cache, sidecar
 from entlaw.runs.wandb.lock import exclusive
+from entlaw.runs.wandb.stored import Entry, Identity, decode, encode
 
 ME = Identity("http://127.0.0.1:1", "team", "project", "abc123")
 

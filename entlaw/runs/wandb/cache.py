@@ -1,9 +1,7 @@
-"""The cache: one Parquet file a run that says all about itself, and a small JSON file beside it.
+"""The cache: a folder of pulled runs, one Parquet file each (:mod:`.stored`) and a small JSON file beside it.
 
-The Parquet file alone is enough to read the run without the server: its key-value metadata hold what the server
-said (``entlaw.run``, JSON) beside the rows. The sidecar is for people and scripts, and tells by its checksum
-whether the two belong together; it is written last, so a kill between the two leaves a mismatch that the next
-pull mends.
+The sidecar is for people and scripts, and tells by its checksum whether the two belong together; it is written
+last, so a kill between the two leaves a mismatch that the next pull mends.
 """
 
 from __future__ import annotations
@@ -12,66 +10,21 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from entlaw._version import __version__
 from entlaw.errors import CacheError, UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.wandb.lock import exclusive
+from entlaw.runs.wandb.stored import SCHEMA, Entry, Identity, decode, encode, is_pulled
 from entlaw.train.durable import write_whole
 
-SCHEMA = "entlaw.pull/1"
 SIDECAR = ".pull.json"  # so spelt that a folder of pulled runs is not taken for a folder of JSON logs
-_SCHEMA_KEY, _RUN_KEY, _CHECK_KEY = b"entlaw.schema", b"entlaw.run", b"entlaw.sha256"
 _LONGEST_SLUG = 60  # characters; with an id of 128 a name stays below the 255 bytes of file systems
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What makes a run on a server one and the same, whatever it is called today.
-
-    Attributes
-    ----------
-    host : str
-        Base URL of the server.
-    entity, project, run_id : str
-    """
-
-    host: str
-    entity: str
-    project: str
-    run_id: str
-
-    def __str__(self) -> str:
-        return f"{self.entity}/{self.project}/{self.run_id}"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One run as it lies in the cache.
-
-    Attributes
-    ----------
-    identity : Identity
-    name : str
-        As shown on the server; two runs may share it.
-    rows : pandas.DataFrame
-        As fetched: one row per ``log`` call in logged order, float64 columns, index 0..n-1.
-    about : mapping
-        What else the server and the fetch said, as JSON can hold it: see :mod:`entlaw.runs.wandb.pull`.
-    """
-
-    identity: Identity
-    name: str
-    rows: pd.DataFrame
-    about: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -94,90 +47,6 @@ class Loaded:
     entry: Entry | None
     findings: tuple[Finding, ...] = ()
     complete: bool = True
-
-
-def encode(entry: Entry) -> bytes:
-    """The Parquet file of an entry: zstd, missing values as nulls, a checksum over all that is read back."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    about = {"identity": entry.identity.__dict__, "name": entry.name, "rows": len(entry.rows), **entry.about}
-    text = json.dumps(about).encode()
-    # Half a surrogate pair, which JSON can spell, is no text that Parquet could hold.
-    columns = {
-        str(key).encode(errors="replace").decode(): entry.rows[key].to_numpy(dtype=np.float64)
-        for key in entry.rows.columns
-    }
-    table = pa.table({key: pa.array(values, from_pandas=True) for key, values in columns.items()})
-    table = table.replace_schema_metadata(
-        {_SCHEMA_KEY: SCHEMA.encode(), _RUN_KEY: text, _CHECK_KEY: _check(text, columns).encode()}
-    )
-    buffer = io.BytesIO()
-    # Floats do not repeat, so a dictionary only costs; split bytes let zstd see the slowly changing ones.
-    pq.write_table(table, buffer, compression="zstd", use_dictionary=False, use_byte_stream_split=True)
-    return buffer.getvalue()
-
-
-def _check(text: bytes, columns: Mapping[str, np.ndarray]) -> str:
-    """Checksum of what a reader gets: Parquet's own, of pages, leaves out names and metadata."""
-    digest = hashlib.sha256(text)
-    for key, values in columns.items():
-        digest.update(f"\0{key}\0".encode())
-        digest.update(np.where(np.isnan(values), np.nan, values).astype("<f8").tobytes())
-    return digest.hexdigest()
-
-
-def is_pulled(metadata: Mapping[bytes, bytes] | None) -> bool:
-    """Whether a Parquet file's key-value metadata are those of a pulled run, of whatever version."""
-    return (metadata or {}).get(_SCHEMA_KEY, b"").startswith(b"entlaw.pull/")
-
-
-def decode(source: Path | io.BytesIO, where: str) -> Entry:
-    """Read a Parquet file of :func:`encode`.
-
-    Parameters
-    ----------
-    source : pathlib.Path or io.BytesIO
-    where : str
-        Its path, for messages.
-
-    Raises
-    ------
-    UnreadableSource
-        Damaged, not a pulled run, or written by a later version.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(source) as file:
-            metadata = file.metadata.metadata or {}
-            if not is_pulled(metadata):
-                raise UnreadableSource(
-                    "not a run pulled by entlaw", where=where, hint="it may still be read as a table"
-                )
-            if metadata[_SCHEMA_KEY] != SCHEMA.encode():
-                raise UnreadableSource(
-                    f"written as {metadata[_SCHEMA_KEY].decode(errors='replace')}, known is {SCHEMA}",
-                    where=where, hint="update entlaw, or pull the run again into another folder",
-                )  # fmt: skip
-            table = file.read()
-            data = {name: table.column(i).to_numpy() for i, name in enumerate(table.column_names)}
-            if metadata.get(_CHECK_KEY) != _check(metadata[_RUN_KEY], data).encode():
-                raise ValueError("the checksum of its contents is not the one written with them")
-            about = json.loads(metadata[_RUN_KEY])
-            rows = pd.DataFrame(data, index=pd.RangeIndex(int(about.pop("rows"))), dtype=np.float64)
-            return Entry(Identity(**about.pop("identity")), str(about.pop("name")), rows, about)
-    except UnreadableSource:
-        raise
-    # pyarrow raises its own errors and, on damaged pages and footers, plain OSError, ValueError or KeyError.
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        raise UnreadableSource(
-            "damaged file of a pulled run",
-            where=where,
-            why=f"{type(error).__name__}: {error}"[:300],
-            hint="`entlaw pull` it again; a damaged file is noticed and replaced",
-        ) from error
 
 
 class Cache:
@@ -289,7 +158,10 @@ class Cache:
             return Loaded(path, None, (_damage(path, "its Parquet file is gone"),), False)
         except OSError as error:
             raise CacheError(
-                f"cannot read: {error.strerror}", where=str(path), hint="check the permissions of the folder"
+                f"cannot read: {error.strerror}",
+                errno=error.errno,
+                where=str(path),
+                hint="check the permissions of the folder",
             ) from error
         except UnreadableSource as error:
             if source != identity.__dict__ and not (source is None and ours_by_name and _is_wreck(data)):
@@ -367,6 +239,7 @@ def _told(where: Path) -> Iterator[None]:
     except OSError as error:
         raise CacheError(
             f"cannot write: {error.strerror or error}",
+            errno=error.errno,
             where=str(where),
             why="what was there before is unchanged",
             hint="make room, or choose another folder with -o",

@@ -69,8 +69,8 @@ def _acquire(path: Path, patience: float, fcntl: Any) -> int | None:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise CacheError(
-                f"cannot write: {error.strerror}", where=str(path.parent), why="what was there before is unchanged",
-                hint="make room, or choose another folder with -o",
+                f"cannot write: {error.strerror}", errno=error.errno, where=str(path.parent),
+                why="what was there before is unchanged", hint="make room, or choose another folder with -o",
             ) from error  # fmt: skip
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +88,10 @@ def _acquire(path: Path, patience: float, fcntl: Any) -> int | None:
                 path.unlink(missing_ok=True)
                 return None
             raise CacheError(
-                f"cannot lock: {error.strerror}", where=str(path), hint="choose another folder with -o"
+                f"cannot lock: {error.strerror}",
+                errno=error.errno,
+                where=str(path),
+                hint="choose another folder with -o",
             ) from error
         if time.monotonic() >= deadline:
             raise CacheError(
