@@ -1,4 +1,4 @@
-"""Parquet tables, batch by batch."""
+"""Parquet tables, batch by batch, and runs pulled from W&B, which say all about themselves."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from entlaw.runs.sources.columns import ColumnTable, repeated_names
 from entlaw.runs.sources.delimited import unique_names
 from entlaw.runs.sources.text import no_records
 from entlaw.runs.table import parse_number
+from entlaw.runs.wandb.stored import decode, is_pulled
 
 _BATCH_ROWS = 1 << 14
 
@@ -31,6 +32,8 @@ def read_parquet(path: Path, name: str) -> list[RawRun]:
     findings: tuple[Finding, ...] = ()
     try:
         with pq.ParquetFile(path) as file:
+            if is_pulled(file.metadata.metadata):
+                return [_pulled(path)]
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 flat = _flattened(pa.Table.from_batches([batch]))
                 if table is None:
@@ -52,6 +55,22 @@ def read_parquet(path: Path, name: str) -> list[RawRun]:
     if not runs:
         raise no_records(path, "the table holds no row with a number", "point at the table of metrics")
     return runs
+
+
+def _pulled(path: Path) -> RawRun:
+    """A run that `entlaw pull` wrote, as the server would give it."""
+    from entlaw.runs.wandb.pull import stored_run
+
+    entry = decode(path, str(path))
+    try:
+        return stored_run(entry)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableSource(
+            "a pulled run whose description is not as entlaw writes it",
+            where=str(path),
+            why=f"{type(error).__name__}: {error}"[:300],
+            hint="pull the run again",
+        ) from error
 
 
 def _flattened(table: pa.Table) -> pa.Table:
