@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag
+from entlaw.cli.options import JsonFlag, ReadFlags
 from entlaw.cli.output import console, print_findings, print_json, show_error
 from entlaw.errors import EntlawError, UsageError
 
@@ -28,13 +28,16 @@ class QueryFlags:
     """Which runs of a project."""
 
     filter: Annotated[
-        list[str] | None,
-        Parameter(help="Condition on the runs, e.g. 'config.lr=1e-6' or 'state=finished'; repeat for more."),
-    ] = None
-    group: Annotated[str | None, Parameter(help="Only the runs of this group.")] = None
-    tag: Annotated[list[str] | None, Parameter(help="Only runs with this tag; repeat for more.")] = None
-    sweep: Annotated[str | None, Parameter(help="Only the runs of this sweep.")] = None
-    limit: Annotated[int | None, Parameter(help="At most this many runs, oldest first.")] = None
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Conditions on a project's runs, e.g. 'state=finished, config.lr<=1e-6, name~^grpo'; or JSON.",
+        ),
+    ] = ()
+    group: Annotated[str | None, Parameter(help="Only runs of this group.")] = None
+    tag: Annotated[tuple[str, ...], Parameter(negative="", help="Only runs with this tag.")] = ()
+    sweep: Annotated[str | None, Parameter(help="Only runs of this sweep.")] = None
+    limit: Annotated[int | None, Parameter(help="At most so many runs, oldest first.")] = None
     yes: Annotated[bool, Parameter(negative="", help="Do not ask before many runs are pulled.")] = False
 
     def query(self) -> Query:
@@ -44,15 +47,7 @@ class QueryFlags:
         ------
         UsageError
         """
-        from entlaw.runs.wandb.filters import parse
-        from entlaw.runs.wandb.listing import Query
-
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit {self.limit} is no number of runs")
-        return Query(
-            filters=parse(self.filter) if self.filter else None, group=self.group, tags=tuple(self.tag or ()),
-            sweep=self.sweep, limit=self.limit, confirm=(lambda count: True) if self.yes else _ask,
-        )  # fmt: skip
+        return ReadFlags(**self.__dict__).query()
 
 
 def pull(
@@ -70,9 +65,9 @@ def pull(
     ],
     which: QueryFlags = QueryFlags(),
     keys: Annotated[
-        list[str] | None,
-        Parameter(help="Only keys that match this glob (steps come with them); repeat for more."),
-    ] = None,
+        tuple[str, ...],
+        Parameter(negative="", help="Only keys that match this glob; repeat for more. Steps come with them."),
+    ] = (),
     refresh: Annotated[
         bool, Parameter(negative="", help="Fetch everything anew, also what is there and unchanged.")
     ] = False,
@@ -94,7 +89,7 @@ def pull(
     for host, addresses in _by_host(source).items():
         client = Client(host)
         refs = _refs(client, addresses, query)
-        pulled += _watched(pull_all(client, refs, output, keys=keys, refresh=refresh), len(refs))
+        pulled += _watched(pull_all(client, refs, output, keys=keys or None, refresh=refresh), len(refs))
         requests += client.requests
     if json:
         print_json({"schema": SCHEMA, "folder": str(output), "requests": requests,
@@ -131,15 +126,6 @@ def _refs(client: Client, addresses: list[Any], query: Query) -> list[RunRef]:
     for address in addresses:
         found |= {ref.path: ref for ref in find(client, address, query) if ref.path not in found}
     return list(found.values())
-
-
-def _ask(count: int) -> bool:
-    """Ask on a terminal; where nobody can answer, no."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    sys.stderr.write(f"{count:,} runs. Pull them all? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _watched(pulled: Iterator[Pulled], total: int) -> Iterator[Pulled]:
