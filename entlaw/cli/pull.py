@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag, ReadFlags
 from entlaw.cli.output import console, print_findings, print_json, show_error
-from entlaw.errors import EntlawError, UsageError
+from entlaw.errors import DataError, EntlawError, UsageError
 
 if TYPE_CHECKING:
     from entlaw.runs.wandb.client import Client
@@ -85,20 +85,22 @@ def pull(
         raise UsageError("this is no folder", where=str(output), hint="-o takes the folder to pull into")
     query = which.query()
     pulled: list[Pulled] = []
+    missed: list[EntlawError] = []
     requests = 0
     for host, addresses in _by_host(source).items():
         client = Client(host)
-        refs = _refs(client, addresses, query)
+        refs, errors = _refs(client, addresses, query, alone=len(source) == 1)
+        missed += errors
         pulled += _watched(pull_all(client, refs, output, keys=keys or None, refresh=refresh), len(refs))
         requests += client.requests
     if json:
         print_json({"schema": SCHEMA, "folder": str(output), "requests": requests,
-                    "runs": [as_dict(one) for one in pulled]})  # fmt: skip
+                    "runs": [as_dict(one) for one in pulled], "errors": [e.as_dict() for e in missed]})  # fmt: skip
     else:
-        show(pulled)
-    failed = [one.error for one in pulled if one.error is not None]
-    if not json:
-        _tell(pulled, requests, output)
+        if pulled:
+            show(pulled)
+        _tell(pulled, missed, requests, output)
+    failed = [*missed, *(one.error for one in pulled if one.error is not None)]
     return failed[0].exit_code if failed else 0
 
 
@@ -118,14 +120,22 @@ def _by_host(source: list[str]) -> dict[str | None, list[Any]]:
     return found
 
 
-def _refs(client: Client, addresses: list[Any], query: Query) -> list[RunRef]:
-    """The runs that are meant, each once."""
+def _refs(
+    client: Client, addresses: list[Any], query: Query, alone: bool
+) -> tuple[list[RunRef], list[EntlawError]]:
+    """The runs that are meant, each once; of several sources, one that is not there does not cost the others."""
     from entlaw.runs.wandb.listing import find
 
     found: dict[str, RunRef] = {}
+    missed: list[EntlawError] = []
     for address in addresses:
-        found |= {ref.path: ref for ref in find(client, address, query) if ref.path not in found}
-    return list(found.values())
+        try:
+            found |= {ref.path: ref for ref in find(client, address, query) if ref.path not in found}
+        except DataError as error:
+            if alone:
+                raise
+            missed.append(error)
+    return list(found.values()), missed
 
 
 def _watched(pulled: Iterator[Pulled], total: int) -> Iterator[Pulled]:
@@ -161,7 +171,7 @@ def show(pulled: list[Pulled]) -> None:
     console().print(out)
 
 
-def _tell(pulled: list[Pulled], requests: int, folder: Path) -> None:
+def _tell(pulled: list[Pulled], missed: list[EntlawError], requests: int, folder: Path) -> None:
     """On stderr: what needs attention, and the sum."""
     err = console(stderr=True)
     for one in pulled:
@@ -171,9 +181,12 @@ def _tell(pulled: list[Pulled], requests: int, folder: Path) -> None:
             print_findings(told, stderr=True)
         if one.error is not None:
             show_error(one.error)
+    for error in missed:
+        show_error(error)
     good = [one for one in pulled if one.error is None]
     new = sum(one.rows_new for one in good)
-    failed = f", {len(pulled) - len(good)} not pulled" if len(good) < len(pulled) else ""
+    bad = len(pulled) - len(good) + len(missed)
+    failed = f", {bad} not pulled" if bad else ""
     err.print(f"{len(good)} runs in {folder} ({new:,} new rows, {requests} requests){failed}", style="dim")
 
 

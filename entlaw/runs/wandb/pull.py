@@ -171,7 +171,8 @@ def _fetch(client: Client, ref: RunRef, now: Facts, old: Entry | None, globs: li
     out = _Fetched(rows, list(got.findings), got.requests)
     before = old.about["short"]
     short = {key: n for key, n in _short(rows, now, globs).items() if n > before.get(key, 0)}
-    if not short:
+    fewer = globs is None and now.lines is not None and len(rows) < now.lines
+    if not short and not (fewer and now.state in FINAL):
         return out
     if now.state in FINAL:  # complete or not is decided once, by everything
         whole = _whole(client, ref, now, globs)
