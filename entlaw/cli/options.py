@@ -10,6 +10,18 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from entlaw.runs.prepare import Selection
+    from entlaw.runs.wandb.listing import Query
+
+
+def ask(count: int) -> bool:
+    """Ask on a terminal whether so many runs are meant; without one: no."""
+    import sys
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write(f"entlaw: {count:,} runs; pull them all? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 PAPER_STEP = 36.0  # as entlaw.law.fit.PAPER_WINDOW, whose import would slow --help down
@@ -40,6 +52,18 @@ class ReadFlags:
     join: Annotated[
         bool, Parameter(negative="", help="Join the runs of a source by step (trainer + orchestrator).")
     ] = False
+    filter: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="W&B: conditions on a project's runs, e.g. 'state=finished, config.lr<=1e-6, name~^grpo'; or JSON.",
+        ),
+    ] = ()
+    group: Annotated[str | None, Parameter(help="W&B: only runs of this group.")] = None
+    tag: Annotated[tuple[str, ...], Parameter(negative="", help="W&B: only runs with this tag.")] = ()
+    sweep: Annotated[str | None, Parameter(help="W&B: only runs of this sweep.")] = None
+    limit: Annotated[int | None, Parameter(help="W&B: at most so many runs, oldest first.")] = None
+    yes: Annotated[bool, Parameter(negative="", help="W&B: do not ask before many runs are pulled.")] = False
 
     def selection(self) -> Selection:
         """The same as the reader wants it.
@@ -58,8 +82,28 @@ class ReadFlags:
                 hint="give one of them",
             )
         return Selection(
-            self.on, self.align, self.scale, self.step_key, self.entropy_key, self.performance_key, self.join
-        )
+            self.on, self.align, self.scale, self.step_key, self.entropy_key, self.performance_key, self.join,
+            self.query(),
+        )  # fmt: skip
+
+    def query(self) -> Query:
+        """Which runs of a W&B project.
+
+        Raises
+        ------
+        UsageError
+            A condition that cannot be read, or a limit below one.
+        """
+        from entlaw.errors import UsageError
+        from entlaw.runs.wandb.filters import parse
+        from entlaw.runs.wandb.listing import Query
+
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit {self.limit} is not a positive number")
+        return Query(
+            parse(self.filter), self.group, self.tag, self.sweep, self.limit,
+            confirm=(lambda count: True) if self.yes else ask,
+        )  # fmt: skip
 
 
 @Parameter(name="*")

@@ -9,8 +9,12 @@ import os
 import re
 from collections.abc import Iterable, Set
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from entlaw.errors import SourceNotFound
+
+if TYPE_CHECKING:
+    from entlaw.runs.wandb.address import Address
 
 # In a folder these are never logs; everything else is tried by content.
 _NOT_LOGS = {
@@ -75,6 +79,32 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
             hint=f"nearest: {near}" if near else "check the path; globs may need quotes",
         )
     return files
+
+
+def on_server(source: str | os.PathLike[str]) -> Address | None:
+    """The W&B address that a source is, None when it is, or was meant to be, a path.
+
+    What exists here is a path, whatever it looks like; so is a text whose first part is a folder here: then the
+    rest was misspelt. Text in front (``wandb:``, ``https://``) says plainly what is meant.
+
+    Raises
+    ------
+    UsageError
+        ``wandb:`` or a URL without a project behind it.
+    """
+    if not isinstance(source, str):
+        return None
+    from entlaw.runs.wandb.address import parse
+
+    try:
+        if Path(source).expanduser().exists():
+            return None
+        address = parse(source)
+        if address is None or (address.bare and Path(source.split("/")[0]).exists()):
+            return None
+    except (OSError, RuntimeError):  # a name too long for a path; a home folder that is not known
+        return parse(source)
+    return address
 
 
 def _skip(path: Path, root: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ from entlaw.runs.choose import choose_entropy, choose_score, nearest
 from entlaw.runs.keys import canonical
 from entlaw.runs.run import Align, Choice, RawRun, Run
 from entlaw.runs.units import performance_scale
+
+if TYPE_CHECKING:
+    from entlaw.runs.wandb.listing import Query
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,10 @@ class Selection:
         Factor from the logged score to a fraction; None decides from the numbers.
     step_key, entropy_key, performance_key : str or None
     join : bool
-        Join all runs of the source into one by step (a trainer and an orchestrator that log apart).
+        Join all runs of the source into one by step (a trainer and an orchestrator that log apart); on a W&B
+        server those of one group.
+    query : entlaw.runs.wandb.listing.Query or None
+        Which runs of a W&B project.
     """
 
     on: str | None = None
@@ -42,6 +49,7 @@ class Selection:
     entropy_key: str | None = None
     performance_key: str | None = None
     join: bool = False
+    query: Query | None = None
 
 
 def to_run(raw: RawRun, selection: Selection | None = None) -> Run:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from entlaw.errors import DataError, SourceNotFound, UnreadableSource, UsageError
+from entlaw.errors import DataError, EntlawError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
 from entlaw.runs.assemble import assemble, split_runs
-from entlaw.runs.files import expand
+from entlaw.runs.files import expand, on_server
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
 from entlaw.runs.sources import HEAD_BYTES, Head, ReadOptions, sources
@@ -25,7 +25,7 @@ class Reading:
     path: str
     raw: RawRun | None
     run: Run | None
-    error: DataError | None
+    error: EntlawError | None
 
     @property
     def name(self) -> str:
@@ -77,13 +77,18 @@ def scan(
 
     Files in a folder that are not logs are passed over; a file named by the user that cannot be read is an error.
 
+    A source that is no path here may be one or many runs of a W&B server: ``entity/project/run``, a URL
+    (:func:`entlaw.runs.wandb.address.parse`). A path that exists is always a path.
+
     Raises
     ------
     SourceNotFound
         The only source given does not exist, or is a folder without any file that could be a log.
-    UnreadableSource
-        The only source given is a folder or glob without any log. Of several sources such a one is a
-        :class:`Reading` with that error, so that it does not cost the others their answer.
+    UnreadableSource, ServerError
+        The only source given is a folder or glob without any log, or the server does not give it. Of several
+        sources such a one is a :class:`Reading` with that error, so that it does not cost the others their answer.
+    UsageError
+        Conditions on W&B runs for a source that is a path, or as :func:`entlaw.runs.wandb.listing.find` says.
     """
     selection = selection or Selection()
     options = ReadOptions(selection.step_key, selection.entropy_key, selection.performance_key)
@@ -91,7 +96,7 @@ def scan(
     for one in listed:
         try:
             yield from _scan_one(one, selection, options)
-        except (SourceNotFound, UnreadableSource) as error:
+        except DataError as error:
             if len(listed) == 1:
                 raise
             yield Reading(os.fspath(one), None, None, error)
@@ -99,6 +104,17 @@ def scan(
 
 def _scan_one(one: str | os.PathLike[str], selection: Selection, options: ReadOptions) -> Iterator[Reading]:
     """The readings of one source."""
+    address = on_server(one)
+    if address is not None:
+        from entlaw.runs.wandb.online import readings
+
+        yield from readings(address, selection)
+        return
+    if selection.query is not None and selection.query.narrows:
+        raise UsageError(
+            "--filter, --group, --tag and --sweep choose among the runs of a W&B project", where=os.fspath(one),
+            hint="this source is a path; name the files themselves",
+        )  # fmt: skip
     files = expand(one)
     several = not Path(os.fspath(one)).expanduser().is_file()
     found: list[tuple[Path, RawRun]] = []
@@ -172,21 +188,26 @@ def _glue_parts(found: list[tuple[Path, RawRun]]) -> list[tuple[Path, RawRun]]:
 
 
 def _join(found: list[tuple[Path, RawRun]], where: str, selection: Selection) -> tuple[Path, RawRun]:
+    """The runs of all files as one."""
+    return found[0][0], join_runs([raw for _, raw in found], where, selection)
+
+
+def join_runs(runs: Sequence[RawRun], where: str, selection: Selection) -> RawRun:
     """One logical run logged as several: outer join by step; a key logged twice keeps the first run's."""
-    parts = [assemble(raw.rows, selection.step_key) for _, raw in found]
+    parts = [assemble(raw.rows, selection.step_key) for raw in runs]
     metrics = parts[0].metrics
     for part in parts[1:]:
         metrics = metrics.combine_first(part.metrics)
     rows = metrics.reset_index()
-    names = " + ".join(raw.name for _, raw in found)
+    names = " + ".join(raw.name for raw in runs)
     findings = (
-        Finding("joined", "info", f"{len(found)} runs joined by step: {names}"),
-        *(f for _, raw in found for f in raw.findings),
+        Finding("joined", "info", f"{len(runs)} runs joined by step: {names}"),
+        *(f for raw in runs for f in raw.findings),
         *(f for part in parts for f in part.findings),
     )
-    config = {k: v for _, raw in reversed(found) for k, v in raw.config.items()}
-    provenance = Provenance(where, found[0][1].provenance.format, found[0][1].provenance.framework)
-    return found[0][0], RawRun(names, rows, config, provenance, findings)
+    config = {k: v for raw in reversed(runs) for k, v in raw.config.items()}
+    provenance = Provenance(where, runs[0].provenance.format, runs[0].provenance.framework)
+    return RawRun(names, rows, config, provenance, findings)
 
 
 def _reading(path: Path, raw: RawRun, selection: Selection) -> Reading:
@@ -204,7 +225,7 @@ def read(
 
     Parameters
     ----------
-    source : path, glob, folder, or a list of them
+    source : path, glob, folder, W&B address or URL, or a list of them
     selection : Selection, optional
 
     Returns
@@ -216,7 +237,7 @@ def read(
     ------
     SourceNotFound
         A source does not exist.
-    UnreadableSource, MissingSeries
+    UnreadableSource, MissingSeries, ServerError
         When not a single run is usable: the first error found.
     UsageError
         An empty list of sources.

@@ -327,7 +327,7 @@ def _findings(
     if media and wanted is None:
         shown = ", ".join(media[:8]) + (f" ... ({len(media)} in all)" if len(media) > 8 else "")
         out.append(Finding(
-            "media-left-out", "info", f"{len(media)} keys hold no numbers (text, histograms, tables, media): {shown}",
+            "media-left-out", "info", f"no numbers (text, histograms, tables, media) under {len(media)} keys: {shown}",
             value=float(len(media)),
         ))  # fmt: skip
     return tuple(out)

@@ -29,6 +29,10 @@ class ServerError(DataError, ConnectionError):
         self.status, self.transient, self.cut_off = status, transient, cut_off
 
 
+class NoKey(UsageError):
+    """No API key for a server that wants one."""
+
+
 _STATUS = re.compile(r"\b(?:error|status|HTTP|code|response:?)[ :=(]*([45]\d\d)\b", re.IGNORECASE)
 _NO_KEY = re.compile(
     r"no (api key|authentication) configured|not logged in|api[ _]key (is )?not", re.IGNORECASE
@@ -77,7 +81,7 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
     status = _status(error, said)
     short = _short(said)
     if _NO_KEY.search(said):
-        return UsageError(
+        return NoKey(
             "no W&B API key", where=host, why="every request to a W&B server needs one",
             hint=f"`wandb login{'' if 'api.wandb.ai' in host else f' --host {host}'}`, or set WANDB_API_KEY",
         )  # fmt: skip
@@ -121,7 +125,7 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
         )  # fmt: skip
     if _CUT.search(said):
         return ServerError(
-            "the W&B server ended its answer early", cut_off=True, where=where, why=f"{what} at {host}: {short}",
+            "the W&B server ended its answer early", cut_off="giving up after" not in said, where=where, why=f"{what} at {host}: {short}",
             hint="repeat; if it comes back, a proxy in between may cut long answers",
         )  # fmt: skip
     if _SLOW.search(said):

@@ -1,0 +1,181 @@
+"""Readings of runs on a W&B server: found, pulled through the user's cache, and read like any other log."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entlaw.errors import CacheError, DataError, EntlawError, MissingSeries, SourceNotFound
+from entlaw.findings import Finding
+from entlaw.runs.prepare import Selection
+from entlaw.runs.run import RawRun
+from entlaw.runs.wandb.address import Address
+from entlaw.runs.wandb.client import Client
+from entlaw.runs.wandb.history import fetch
+from entlaw.runs.wandb.listing import Query, RunRef, find
+from entlaw.runs.wandb.source import facts, raw_run
+from entlaw.runs.wandb.trouble import NoKey
+
+if TYPE_CHECKING:
+    from entlaw.runs.reader import Reading
+
+
+def cache_folder() -> Path:
+    """Where pulled runs are kept between calls: ``ENTLAW_CACHE_DIR``, else the user's cache folder."""
+    told = os.environ.get("ENTLAW_CACHE_DIR")
+    if told:
+        return Path(told).expanduser() / "wandb"
+    root = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(root) / "entlaw" / "wandb"
+
+
+def resolve(client: Client, address: Address, query: Query | None = None) -> list[RunRef]:
+    """As :func:`entlaw.runs.wandb.listing.find`; of a source that may also be a path, errors speak of both.
+
+    Raises
+    ------
+    SourceNotFound, UsageError, ServerError
+    """
+    try:
+        return find(client, address, query)
+    except EntlawError as error:
+        if not address.bare:
+            raise
+        raise _both(error, address) from error
+
+
+def _both(error: EntlawError, address: Address) -> EntlawError:
+    """The server's error, with a word on the path that may have been meant."""
+    reason = error.what if not error.why else f"{error.what}; {error.why}"
+    if isinstance(error, SourceNotFound):
+        return SourceNotFound(
+            "no such file or folder, and not found on the W&B server either",
+            where=str(address),
+            why=reason,
+            hint=f"{error.hint}; or check the path" if error.hint else "check the path",
+        )
+    if isinstance(error, NoKey):
+        return SourceNotFound(
+            "no such file or folder",
+            where=str(address),
+            why=f"it could be a run on the W&B server {error.where}, but there is no API key to look for it",
+            hint=f"check the path; or {error.hint}",
+        )
+    error.why = (
+        f"there is no such file or folder, so it was taken for a run on a W&B server; {error.why or ''}"
+    )
+    error.hint = f"if a path was meant, check its spelling; if a run: {error.hint}"
+    return error
+
+
+def readings(address: Address, selection: Selection) -> Iterator[Reading]:
+    """The runs of an address, in the order of the listing, each as soon as it is pulled.
+
+    Raises
+    ------
+    SourceNotFound, UsageError, ServerError
+        Nothing can be listed. What is wrong with one run alone is in its :class:`Reading`.
+    """
+    from entlaw.runs.reader import Reading, join_runs
+
+    client = Client(address.host)
+    refs = resolve(client, address, selection.query)
+    if selection.join:
+        refs = _with_group(client, address, refs)
+    shown = Counter(ref.name for ref in refs)
+    got: list[tuple[RunRef, RawRun]] = []
+    for ref, raw, error in _pulled(client, refs):
+        if raw is None:
+            yield Reading(ref.url or ref.path, None, None, error)
+            continue
+        if shown[ref.name] > 1:  # names on a server are not unique, and a table must tell its rows apart
+            raw = replace(raw, name=f"{raw.name} ({ref.id})")
+        if selection.join and len(refs) > 1:
+            got.append((ref, raw))
+        else:
+            yield _reading(client, ref, raw, selection)
+    groups: dict[str, list[tuple[RunRef, RawRun]]] = {}
+    for ref, raw in got:
+        groups.setdefault(ref.group or f"#{ref.id}", []).append((ref, raw))
+    for members in groups.values():
+        ref, raw = members[0]
+        if len(members) > 1:
+            raw = join_runs([one for _, one in members], raw.provenance.path, selection)
+        yield _reading(client, ref, raw, selection)
+
+
+def _with_group(client: Client, address: Address, refs: list[RunRef]) -> list[RunRef]:
+    """One run to be joined: with the others of its group."""
+    if len(refs) != 1 or refs[0].group is None:
+        return refs
+    only = refs[0]
+    whole = Address("project", only.project, entity=only.entity, host=address.host, group=only.group)
+    return [only, *(ref for ref in find(client, whole) if ref.id != only.id)]
+
+
+def _pulled(client: Client, refs: list[RunRef]) -> Iterator[tuple[RunRef, RawRun | None, EntlawError | None]]:
+    """Every run with its rows, from the cache as far as it is there."""
+    from entlaw.runs.wandb.pull import pull
+
+    done = 0
+    try:
+        for ref, one in zip(refs, pull(client, refs, cache_folder()), strict=True):
+            if one.error is not None or one.path is None:
+                yield ref, None, one.error
+            else:
+                yield ref, _read(one.path, one.findings), None
+            done += 1
+        return
+    except CacheError as error:
+        trouble = Finding(
+            "cache-not-written", "warning", f"the run could not be kept: {error.where}: {error.what}",
+            "the next call fetches everything again",
+            "make room, or set ENTLAW_CACHE_DIR to another folder",
+        )  # fmt: skip
+    for ref in refs[done:]:  # an answer does not have to wait for room on a disk
+        try:
+            known = facts(client, ref)
+            history = fetch(client, ref, known=known)
+            yield ref, raw_run(ref, known, history.rows, (trouble, *history.findings)), None
+        except EntlawError as error:
+            yield ref, None, error
+
+
+def _read(path: Path, findings: tuple[Finding, ...]) -> RawRun:
+    from entlaw.runs.reader import read_raw
+
+    raw = read_raw(path)[0]
+    return replace(raw, findings=tuple(dict.fromkeys((*findings, *raw.findings))))
+
+
+def _reading(client: Client, ref: RunRef, raw: RawRun, selection: Selection) -> Reading:
+    from entlaw.runs.prepare import to_run
+    from entlaw.runs.reader import Reading
+
+    path = ref.url or ref.path
+    try:
+        return Reading(path, raw, to_run(raw, selection), None)
+    except DataError as error:
+        error.where = error.where or f"{ref.path} [{raw.name}]"
+        if isinstance(error, MissingSeries) and ref.group and not selection.join:
+            others = _others(client, ref)
+            if others:
+                names = ", ".join(other.name for other in others[:3])
+                error.hint = (
+                    f"its group {ref.group!r} has more runs ({names}): if one is the trainer and another the "
+                    f"orchestrator of the same training, add --join; {error.hint}"
+                )
+        return Reading(path, raw, None, error)
+
+
+def _others(client: Client, ref: RunRef) -> list[RunRef]:
+    """The other runs of a run's group, as far as a listing of one page tells."""
+    whole = Address("project", ref.project, entity=ref.entity, group=ref.group)
+    try:
+        return [one for one in find(client, whole, Query(limit=20)) if one.id != ref.id]
+    except EntlawError:
+        return []
