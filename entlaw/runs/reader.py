@@ -162,11 +162,12 @@ def _glue_parts(found: list[tuple[Path, RawRun]]) -> list[tuple[Path, RawRun]]:
     """Put the parts of one run together again: those that carry the same run id in ``details["run_id"]``.
 
     Only an id written by the logger counts (a resumed W&B run, the event files of one TensorBoard run):
-    files that merely lie in one folder stay apart.
+    files that merely lie in one folder stay apart. A run pulled from a server is whole, and its id is unique in
+    its project only.
     """
     groups: dict[tuple[str, str], list[tuple[Path, RawRun]]] = {}
     for i, (path, raw) in enumerate(found):
-        identity = raw.provenance.details.get("run_id")
+        identity = None if raw.provenance.format == "wandb" else raw.provenance.details.get("run_id")
         groups.setdefault((raw.provenance.format, str(identity) if identity else f"#{i}"), []).append(
             (path, raw)
         )

@@ -111,9 +111,11 @@ def pull_run(
         else:
             got = _fetch(client, ref, now, old, globs)
             requests += got.requests
+            # That a history was rewritten is news of this pull, not a property of the run.
+            kept = [f.as_dict() for f in got.findings if f.code != "history-rewritten"]
             about = {
                 "facts": dataclasses.asdict(now), "ref": dataclasses.asdict(ref), "globs": globs,
-                "short": _short(got.rows, now, globs), "findings": [f.as_dict() for f in got.findings],
+                "short": _short(got.rows, now, globs), "findings": kept,
                 "state": now.state, "last_step": now.last_step, "url": now.details.get("url"),
                 "wandb": str(client.sdk.__version__),
                 "pulled_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -121,7 +123,7 @@ def pull_run(
             entry, told = Entry(identity, now.name, got.rows, about), (*loaded.findings, *got.findings)
         if entry is not old or not loaded.complete:
             cache.save(loaded.path, entry)
-    known = 0 if old is None else len(old.rows)
+    known = 0 if loaded.entry is None else len(loaded.entry.rows)
     return Pulled(
         now.name, loaded.path, now.state, last_step(entry.rows), max(0, len(entry.rows) - known), len(entry.rows),
         requests, time.monotonic() - started, tuple(told),
