@@ -20,6 +20,8 @@ _LOG_SUFFIX = re.compile(
     r"pt|html?|md|tfevents\S*)$",
     re.IGNORECASE,
 )
+HOSTED = "https://api.wandb.ai"
+_HOSTED = ("wandb.ai", "app.wandb.ai", "api.wandb.ai", "forge.coreweave.com", "api.forge.coreweave.com")
 _PAGES = {"runs": "run", "sweeps": "sweep", "reports": "report", "groups": "group"}
 
 
@@ -36,7 +38,7 @@ class Address:
     entity : str or None
         User or team; None: the client's default.
     host : str or None
-        Base URL of a self-hosted server; None: as the client is configured.
+        Base URL of the server that a URL names; None: as the client is configured.
     group : str or None
         Only the runs of this group (from a URL ``.../groups/NAME``).
     either : bool
@@ -129,12 +131,11 @@ def _from_url(text: str) -> Address:
     except ValueError as error:
         raise UsageError("not a URL", where=text, why=str(error), hint="copy it from the browser") from error
     parts = [unquote(part) for part in url.path.split("/") if part]
-    base = None
-    if host.removeprefix("www.") not in ("wandb.ai", "app.wandb.ai", "api.wandb.ai"):
-        base = f"{url.scheme}://{host}" + (f":{port}" if port else "")
-        # Where the hosted service lies beside other products, its pages are below /wandb.
-        if host.split(".")[0] in ("forge",) and parts[:1] == ["wandb"]:
-            base, parts = None, parts[1:]
+    base = f"{url.scheme}://{host}" + (f":{port}" if port else "")
+    if host.removeprefix("www.") in _HOSTED:
+        base = HOSTED
+        if host == "forge.coreweave.com":  # there the service lies beside other products
+            parts = parts[1:] if parts[:1] == ["wandb"] else parts
     if len(parts) < 2 or not host:
         raise UsageError(
             "the URL names no project",

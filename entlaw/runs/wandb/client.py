@@ -7,14 +7,17 @@ gives up earlier, so that the server's own answer (429, 500, no such host) is wh
 
 from __future__ import annotations
 
+import netrc
 import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from entlaw.errors import EntlawError, MissingExtra, UsageError
-from entlaw.runs.wandb.trouble import ServerError, explain
+from entlaw.runs.wandb.trouble import LOGIN, ServerError, explain, no_key
 
 T = TypeVar("T")
 
@@ -53,9 +56,10 @@ class Client:
     @property
     def host(self) -> str:
         """Base URL of the server that is asked."""
-        if self._host is not None:
-            return self._host
-        return str(os.environ.get("WANDB_BASE_URL") or self.sdk.setup().settings.base_url).rstrip("/")
+        configured = str(os.environ.get("WANDB_BASE_URL") or self.sdk.setup().settings.base_url).rstrip("/")
+        if self._host is None or (_hosted(self._host) and _hosted(configured)):
+            return configured
+        return self._host
 
     @property
     def sdk(self) -> Any:
@@ -94,6 +98,7 @@ class Client:
     def _construct(self) -> Any:
         wandb, host = self.sdk, self.host
         overrides = {"base_url": host}
+        key = self._key_of_other_host(host)
         settings = wandb.setup().settings
         patience = {
             "x_graphql_retry_max": RETRIES, "x_graphql_retry_wait_min_seconds": _WAIT[0],
@@ -111,11 +116,31 @@ class Client:
                 for name, value in patience.items():
                     setattr(settings, name, value)
                 wandb.termsetup(settings, None)
-                return self._try("logging in", host, lambda: wandb.Api(overrides, timeout=self._limit()))
+                return self._try(LOGIN, host, lambda: wandb.Api(overrides, self._limit(), key))
             finally:
                 for name, value in before.items():
                     setattr(settings, name, value)
                 wandb.termsetup(settings, None)
+
+    def _key_of_other_host(self, host: str) -> str | None:
+        """The key for a server that a URL names and the SDK is not configured for; None where it is.
+
+        The SDK would send WANDB_API_KEY, which is of the configured server, to any host that a URL names.
+        """
+        if self._host is None or host != self._host:
+            return None
+        if host == Client(timeout=self.timeout).host:
+            return None
+        path = Path(os.environ.get("NETRC") or Path.home() / ("_netrc" if os.name == "nt" else ".netrc"))
+        try:
+            hosts = netrc.netrc(path).hosts
+        except (OSError, netrc.NetrcParseError):
+            hosts = {}
+        url = urlsplit(host)
+        entry = hosts.get(url.netloc) or hosts.get(url.hostname or "")
+        if entry is None or not entry[2]:
+            raise no_key(host, "WANDB_API_KEY is of the server in WANDB_BASE_URL and is not shown to others")
+        return entry[2]
 
     def _limit(self) -> int:
         """Seconds after which a request is given up, with all its repetitions."""
@@ -266,6 +291,12 @@ class Client:
         except SourceNotFound:
             return False
         return True
+
+
+def _hosted(url: str) -> bool:
+    """Whether a URL is of the service that W&B runs itself, under one of its names."""
+    name = urlsplit(url).hostname or ""
+    return name in ("wandb.ai", "api.wandb.ai", "forge.coreweave.com", "api.forge.coreweave.com")
 
 
 def _number(text: str | None) -> float | None:

@@ -29,6 +29,9 @@ class ServerError(DataError, ConnectionError):
         self.status, self.transient, self.cut_off = status, transient, cut_off
 
 
+LOGIN = "logging in"
+
+
 class NoKey(UsageError):
     """No API key for a server that wants one."""
 
@@ -81,10 +84,7 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
     status = _status(error, said)
     short = _short(said)
     if _NO_KEY.search(said):
-        return NoKey(
-            "no W&B API key", where=host, why="every request to a W&B server needs one",
-            hint=f"`wandb login{'' if 'api.wandb.ai' in host else f' --host {host}'}`, or set WANDB_API_KEY",
-        )  # fmt: skip
+        return no_key(host, "every request to a W&B server needs one")
     if status == 401 or _BAD_KEY.search(said):
         return UsageError(
             "the server rejects the W&B API key", where=host, why=short,
@@ -95,6 +95,8 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
             "no access", status=403, transient=False, where=where, why=short,
             hint="the project is private or of another team: ask its owner, or log in as a member of the team",
         )  # fmt: skip
+    if what == LOGIN and (status == 404 or _NOT_JSON.search(said)):
+        return _no_server(host, short)
     if status == 404 or (status in (None, 200) and _MISSING.search(said) and not _UNREACHED.search(said)):
         return SourceNotFound(
             "not found on the W&B server", where=where, why=f"{what} at {host}: {short}",
@@ -112,11 +114,7 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
             hint="repeat later; https://status.wandb.com tells about the hosted service",
         )  # fmt: skip
     if _NOT_JSON.search(said):
-        return ServerError(
-            "the answer is not that of a W&B server", transient=False, where=host, why=short,
-            hint="check WANDB_BASE_URL: it is the server's root, such as https://wandb.example.org; a proxy or a "
-            "login page may answer in its place",
-        )  # fmt: skip
+        return _no_server(host, short)
     if _UNREACHED.search(said):
         return ServerError(
             "the W&B server cannot be reached", where=host, why=short,
@@ -124,8 +122,9 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
             "without it",
         )  # fmt: skip
     if _CUT.search(said):
+        at_once = "giving up after" not in said
         return ServerError(
-            "the W&B server ended its answer early", cut_off="giving up after" not in said, where=where, why=f"{what} at {host}: {short}",
+            "the W&B server ended its answer early", cut_off=at_once, where=where, why=f"{what} at {host}: {short}",
             hint="repeat; if it comes back, a proxy in between may cut long answers",
         )  # fmt: skip
     if _SLOW.search(said):
@@ -136,6 +135,22 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
     return ServerError(
         f"{what} failed", status=status, where=where, why=short or type(error).__name__,
         hint=f"check the server {host} and repeat",
+    )  # fmt: skip
+
+
+def no_key(host: str, why: str) -> NoKey:
+    """The error about a key that is not there."""
+    login = "`wandb login`" if "api.wandb.ai" in host else f"`wandb login --host {host}`"
+    return NoKey(
+        "no W&B API key", where=host, why=why, hint=f"{login}, or set WANDB_API_KEY and WANDB_BASE_URL"
+    )
+
+
+def _no_server(host: str, short: str) -> ServerError:
+    return ServerError(
+        "the answer is not that of a W&B server", transient=False, where=host, why=short,
+        hint="check WANDB_BASE_URL: it is the server's root, such as https://wandb.example.org; a proxy or a "
+        "login page may answer in its place",
     )  # fmt: skip
 
 
