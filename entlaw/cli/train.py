@@ -17,7 +17,10 @@ from entlaw.errors import EntlawError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from entlaw.findings import Finding
+    from entlaw.train.runner import Outcome
     from entlaw.train.schema import Recipe
+
+STOPPED_BY_RULE = 5
 
 
 def train(
@@ -142,6 +145,13 @@ def _quietly(settings: Recipe, folder: Path, resume: bool) -> int:
         outcome = run(settings, folder, resume=resume)
     except EntlawError as error:
         return error.exit_code
+    return _exit_code(outcome)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    """5 where an observer's rule stopped the run, as of any program where a signal did."""
+    if outcome.reason:
+        return STOPPED_BY_RULE
     return 128 + outcome.signal_number if outcome.signal_number else 0
 
 
@@ -173,7 +183,16 @@ def _run(
                 on_record=display.record,
                 on_finding=lambda finding: _tell(finding),
             )
-    if outcome.status == "stopped":
+    if outcome.reason:
+        err.print(
+            f"stopped after step {outcome.step} of {settings.run.steps} by the rule {outcome.reason}",
+            soft_wrap=True,
+        )
+        err.print(
+            f"to go on without the rule: entlaw train --resume {folder} --set watch.stop_when=",
+            soft_wrap=True,
+        )
+    elif outcome.status == "stopped":
         err.print(
             f"stopped after step {outcome.step}; go on with: entlaw train --resume {folder}", soft_wrap=True
         )
@@ -183,6 +202,7 @@ def _run(
                 "schema": "entlaw.train/1",
                 "folder": str(folder),
                 "status": outcome.status,
+                "reason": outcome.reason or None,
                 "step": outcome.step,
                 "seconds": outcome.seconds,
                 "last": outcome.last,
@@ -193,7 +213,7 @@ def _run(
         console().print(shown + summary(outcome.last), soft_wrap=True)
         if outcome.status == "finished":
             err.print(f"next: entlaw fit {folder}", soft_wrap=True)
-    return 128 + outcome.signal_number if outcome.signal_number else 0
+    return _exit_code(outcome)
 
 
 def summary(record: dict[str, float]) -> str:

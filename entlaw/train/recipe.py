@@ -26,7 +26,7 @@ MAY_CHANGE = frozenset(
     key
     for key in settings()
     if key in ("run.name", "run.steps", "run.device", "run.threads")
-    or key.startswith(("checkpoint.", "log."))
+    or key.startswith(("checkpoint.", "log.", "watch."))
 )
 """Settings that may differ when a run goes on from a checkpoint."""
 

@@ -17,6 +17,7 @@ from entlaw.train import rules_update
 from entlaw.train.recipe import changes, from_dict, to_dict
 from entlaw.train.rules_update import mini_batches
 from entlaw.train.schema import Recipe
+from entlaw.train.watching import what_is_wrong_with
 
 Rule = Callable[[Recipe], Iterator[Finding]]
 
@@ -254,6 +255,21 @@ def validation(r: Recipe) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def watch(r: Recipe) -> Iterator[Finding]:
+    """The law's watch on the run."""
+    rule = r.watch.stop_when
+    if not rule:
+        return
+    if not r.watch.on:
+        yield Finding(
+            "stop-rule-unwatched", "error", f"watch.stop_when = {rule!r} without watch.on",
+            "nothing would look whether the rule holds, and the run would go on to its last step",
+            "set watch.on = true, or take the rule out",
+        )  # fmt: skip
+    elif wrong := what_is_wrong_with(rule):
+        yield Finding("bad-stop-rule", "error", f"watch.stop_when = {rule!r}", wrong[0], wrong[1])
+
+
 def evaluations(until: int, every: int, steps: int) -> int:
     """Validations up to a step: before the first, every so many steps, and after the last."""
     return 1 + until // every + (until == steps and steps % every > 0)
@@ -299,6 +315,7 @@ _USED: tuple[tuple[str, tuple[str, ...], Callable[[Recipe], bool], str], ...] = 
      "controls.kl_cov.ratio is 0: KL-Cov is off"),
     ("validation-unused", ("validation.",), lambda r: r.validation.every > 0, "validation.every is 0"),
     ("wandb-unused", ("log.wandb_",), lambda r: r.log.wandb != "off", "log.wandb is off"),
+    ("watch-unused", ("watch.",), lambda r: r.watch.on, "watch.on is false"),
 )  # fmt: skip
 """Code, settings (names or beginnings of names), when they are used, and what to say when they are not."""
 
@@ -315,5 +332,5 @@ def unused(r: Recipe) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    groups, sampling, *rules_update.RULES, precision, never_reached, task, data, validation, unused,
+    groups, sampling, *rules_update.RULES, precision, never_reached, task, data, validation, watch, unused,
 )  # fmt: skip

@@ -33,6 +33,7 @@ from entlaw.train.failure import TrainingFailed
 from entlaw.train.folder import claim, prepare, require_shared
 from entlaw.train.footprint_advice import explain_oom
 from entlaw.train.loop import Trainer
+from entlaw.train.observers import Observer, Observers
 from entlaw.train.policy import LanguageModel, device_of
 from entlaw.train.record import MetricsFile, Position, update_run_info, write_run_info
 from entlaw.train.rollout import Sampling
@@ -58,6 +59,8 @@ class Outcome:
     last: dict[str, float]
     """Last value of every metric."""
     signal_number: int | None = None
+    reason: str = ""
+    """Why an observer had it stopped; empty if none did."""
 
 
 def train(
@@ -69,6 +72,7 @@ def train(
     on_record: Callable[[int, dict[str, float]], None] = lambda step, record: None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
     sinks: Sequence[Sink] = (),
+    observers: Sequence[Observer] = (),
 ) -> Outcome:
     """Train as the recipe says, into ``folder``.
 
@@ -84,6 +88,8 @@ def train(
         Called with each warning about the recipe or the folder.
     sinks : sequence of Sink
         Take the metrics too, beside those that the recipe names (W&B, TensorBoard).
+    observers : sequence of Observer
+        Look at each record, add to it and may stop the run, beside the one of the recipe's table ``watch``.
 
     Raises
     ------
@@ -96,8 +102,8 @@ def train(
     """
     with joined(recipe.run.device) as world:
         if not world.first:
-            progress, on_record, on_finding, sinks = silent, _unheard, _unheard, ()
-        return _train(recipe, folder, world, resume, progress, on_record, on_finding, sinks)
+            progress, on_record, on_finding, sinks, observers = silent, _unheard, _unheard, (), ()
+        return _train(recipe, folder, world, resume, progress, on_record, on_finding, sinks, observers)
 
 
 def _train(
@@ -109,6 +115,7 @@ def _train(
     on_record: Callable[[int, dict[str, float]], None],
     on_finding: Callable[[Finding], None],
     sinks: Sequence[Sink],
+    observers: Sequence[Observer],
 ) -> Outcome:
     for finding in check(recipe):
         on_finding(finding)
@@ -119,7 +126,7 @@ def _train(
         with world.together():
             require_shared(folder, token)
         try:
-            run = _Run(recipe, folder, world, resume, progress, on_record, on_finding, sinks)
+            run = _Run(recipe, folder, world, resume, progress, on_record, on_finding, sinks, observers)
             return run.go(stop)
         except BaseException as error:
             told = explain_oom(error, recipe) or world.explained(error)
@@ -150,14 +157,18 @@ class _Run:
         on_record: Callable[[int, dict[str, float]], None],
         on_finding: Callable[[Finding], None],
         sinks: Sequence[Sink],
+        observers: Sequence[Observer],
     ) -> None:
         self.recipe, self.folder, self.world, self.on_record = recipe, folder, world, on_record
         self.start, self.spent = time.perf_counter(), 0.0
         self.done = 0
         self.last: dict[str, float] = {}
         self.metrics: MetricsFile | None = None
+        self.reason = ""
         with world.together():
             self.sinks = (*sinks, *sinks_of(recipe, folder)) if world.first else ()
+            watching = (*observers, *_watch(recipe, folder)) if world.first else ()
+            self.observers = Observers(watching, on_finding)
             # A task that cannot be is told before a warm-up of minutes; a chat template needs the model first.
             task = None if recipe.task.chat else build_task(recipe.task, on_finding=on_finding)
             self.problems = _validation_problems(task, recipe) if task is not None else []
@@ -195,6 +206,7 @@ class _Run:
         with self.world.together():
             if self.world.first and position is not None:
                 self.metrics = MetricsFile.resume(path, position)
+                self.observers.replay(path)
             elif self.world.first:
                 path.unlink(missing_ok=True)  # at most what came before the first checkpoint
                 self.metrics = MetricsFile.create(path)
@@ -211,7 +223,7 @@ class _Run:
             if every:
                 self.write(0, self.validate())
             self.save()
-        stopping = self.asked_to(stop)
+        stopping = self.asked_to(stop)  # a rule that had fired has fired still
         while self.done < steps and not stopping:
             t = self.done + 1
             record = self.trainer.step(t)
@@ -225,14 +237,18 @@ class _Run:
         status = "finished" if self.done >= steps else "stopped"
         if status == "finished":
             self.close_measurement()
-        self.conclude(status)
+        reason = self.reason if status == "stopped" else ""
+        self.conclude(status, reason)
         self.finish(status)
-        return Outcome(self.folder, status, self.done, self.seconds, self.last, stop.signal_number)
+        return Outcome(self.folder, status, self.done, self.seconds, self.last, stop.signal_number, reason)
 
     def asked_to(self, stop: StopRequest) -> bool:
-        """Whether any rank was asked to stop, as all ranks see it at the same point of the run."""
-        stop.signal_number = self.world.largest(stop.signal_number or 0) or None
-        return bool(stop)
+        """Whether any rank was asked to stop, or the first rank's observers say so, at the same point everywhere."""
+        why = self.observers.stop or ""
+        everyone = self.world.each((stop.signal_number or 0, why))
+        stop.signal_number = max(number for number, _ in everyone) or None
+        self.reason = everyone[0][1]
+        return bool(stop) or bool(self.reason)
 
     def validate(self) -> dict[str, float]:
         """The policy on the held-out problems."""
@@ -250,9 +266,10 @@ class _Run:
         self.write(self.done + 1, self.trainer.look(self.done + 1))
 
     def write(self, step: int, record: dict[str, float]) -> None:
-        """One line, durable before anything else happens."""
-        self.last |= record
+        """One line, durable before anything else happens, with what the observers add."""
         with self.world.together():
+            record = record | self.observers.observe(step, record)
+            self.last |= record
             if self.metrics is not None:
                 self.metrics.write({"step": step, **record})
             for sink in self.sinks:
@@ -283,10 +300,11 @@ class _Run:
                     entropy_meaning=entropy_meaning(),
                 )
 
-    def conclude(self, status: str) -> None:
+    def conclude(self, status: str, reason: str = "") -> None:
         """``run.json`` at the end."""
         if self.world.first:
-            update_run_info(self.folder, status=status, step=self.done, wall_s=round(self.seconds, 1))
+            told = {"reason": reason} if reason else {}
+            update_run_info(self.folder, status=status, step=self.done, wall_s=round(self.seconds, 1), **told)
 
     def finish(self, status: str) -> None:
         if self.metrics is not None:
@@ -315,6 +333,18 @@ def _validation_problems(task: Task, recipe: Recipe) -> list[Problem]:
         return list(task.validation(v.problems, v.seed)) if v.every else []
     except ValueError as error:
         raise UsageError(str(error), where="recipe", hint="lower validation.problems") from error
+
+
+def _watch(recipe: Recipe, folder: Path) -> tuple[Observer, ...]:
+    """The observer of the recipe's table ``watch``."""
+    if not recipe.watch.on:
+        return ()
+    from entlaw.train.watching import (
+        LawObserver,
+    )  # a run that is not watched needs neither pandas nor the law
+
+    config = {"framework": "entlaw", "entropy_meaning": entropy_meaning(), "recipe": recipes.to_dict(recipe)}
+    return (LawObserver(recipe.watch, recipe.run.steps, recipe.run.name or folder.name, config),)
 
 
 def entropy_meaning() -> dict[str, str]:

@@ -325,6 +325,24 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """The law, fitted to the run so far after each validation and logged as entlaw/*; it may end the run."""
+
+    on: bool = False
+    """Off, so that the log holds what it always held; a look takes some tens of milliseconds."""
+    every: int = 1
+    """Fit at every so many validations."""
+    target: float = 0.0
+    """Performance that is wanted; the verdict says whether the ceiling lies below it. 0: none."""
+    stop_when: str = ""
+    """Rule that ends the run, as in P(gain > 1%) < 0.05; empty: none."""
+    level: float = 0.95
+    """Of the intervals."""
+    performance: str = ""
+    """Key that is taken for the performance; empty: as `entlaw fit` chooses."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole run."""
 
@@ -343,3 +361,4 @@ class Recipe:
     validation: Validation = field(default_factory=Validation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     log: Log = field(default_factory=Log)
+    watch: Watch = field(default_factory=Watch)

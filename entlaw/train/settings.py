@@ -54,6 +54,7 @@ RANGES: Mapping[str, str] = MappingProxyType({
     "validation.temperature": "[0, inf)", "validation.top_p": "(0, 1]", "validation.seed": "[0, 2**63)",
     "checkpoint.every": "[1, inf)", "checkpoint.keep": "[1, inf)",
     "log.covariance_shares": "(0, 1]",
+    "watch.every": "[1, inf)", "watch.target": "[0, 1]", "watch.level": "(0, 1)",
 })  # fmt: skip
 
 _NAME = r"[A-Za-z0-9_.\-]+"

@@ -151,11 +151,11 @@ def test_what_is_compared_is_flat_and_plain():
 
 def test_what_may_change_on_resuming():
     tables_of = {key.partition(".")[0] for key in recipes.MAY_CHANGE}
-    assert tables_of == {"run", "checkpoint", "log"}
+    assert tables_of == {"run", "checkpoint", "log", "watch"}
     assert {k for k in recipes.MAY_CHANGE if k.startswith("run.")} == {
         "run.steps", "run.threads", "run.device", "run.name"
     }  # fmt: skip
-    assert {k for k in settings() if k.startswith(("log.", "checkpoint."))} < recipes.MAY_CHANGE
+    assert {k for k in settings() if k.startswith(("log.", "checkpoint.", "watch."))} < recipes.MAY_CHANGE
     assert "run.seed" not in recipes.MAY_CHANGE
 
 
@@ -322,6 +322,8 @@ LIMITS = [
     ("validation.every", 0, -1), ("validation.problems", 1, 0), ("validation.samples", 1, 0),
     ("validation.temperature", 0.0, -0.1), ("validation.top_p", 1.0, 0.0), ("validation.seed", 0, -1),
     ("checkpoint.every", 1, 0), ("checkpoint.keep", 1, 0), ("log.covariance_shares", [1.0], [0.5, 0.0]),
+    ("watch.every", 1, 0), ("watch.target", 1.0, 1.01), ("watch.target", 0.0, -0.1), ("watch.level", 0.5, 1.0),
+    ("watch.level", 0.01, 0.0),
 ]  # fmt: skip
 
 

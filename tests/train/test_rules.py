@@ -30,6 +30,8 @@ def made(overrides):
 
 
 # Code, severity, overrides with which it is found, and without which (or instead) it is not.
+RULE = "watch.stop_when=P(gain > 1%) < 0.05"
+
 CASES = [
     ("filter-groups-of-one", "error", ["rollout.group_size=1"], ["rollout.group_size=1", NO_FILTER]),
     ("filter-groups-of-one", "error", ["rollout.group_size=1", "algorithm.name=ppo"], ["rollout.group_size=2"]),
@@ -172,6 +174,9 @@ CASES = [
     ("kl-cov-unused", "warning", ["controls.kl_cov.coef=0.5"], ["controls.kl_cov.coef=0.5", KL]),
     ("validation-unused", "warning", ["validation.every=0", "validation.problems=9"], ["validation.problems=9"]),
     ("wandb-unused", "warning", ["log.wandb_group=a"], ["log.wandb_group=a", "log.wandb=offline"]),
+    ("watch-unused", "warning", ["watch.target=0.5"], ["watch.target=0.5", "watch.on=true"]),
+    ("stop-rule-unwatched", "error", [RULE], [RULE, "watch.on=true"]),
+    ("bad-stop-rule", "error", ["watch.stop_when=never", "watch.on=true"], [RULE, "watch.on=true"]),
 ]  # fmt: skip
 
 

@@ -1,0 +1,101 @@
+"""A recipe's table ``watch`` as an observer: :class:`entlaw.watch.watcher.Watcher` inside a run.
+
+The one place of the trainer that knows of the law, and imports it when it is asked for: a run that is not watched never
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from entlaw.errors import EntlawError
+from entlaw.train.schema import Watch
+
+if TYPE_CHECKING:
+    from entlaw.watch.report import Report, Stop
+    from entlaw.watch.watcher import Watcher
+
+
+class LawObserver:
+    """Fits the law after each validation and logs it as ``entlaw/*``; see :class:`entlaw.train.observers.Observer`.
+
+    Parameters
+    ----------
+    settings : Watch
+    total_steps : int or None
+        Steps of the whole run.
+    name : str
+        Of the run.
+    config : mapping, optional
+        The run's configuration, nested or flat: what the law is to know of entropy controls.
+
+    Raises
+    ------
+    UsageError
+        A rule that cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: Watch,
+        total_steps: int | None,
+        name: str = "run",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.watcher = watcher_of(settings, total_steps, name, config)
+
+    @property
+    def report(self) -> Report | None:
+        """The last one."""
+        return self.watcher.report
+
+    def observe(self, step: int, record: Mapping[str, float]) -> dict[str, float]:
+        """The law's numbers where a point is complete; none elsewhere."""
+        report = self.watcher.observe(step, record)
+        return {} if report is None else report.metrics()
+
+    @property
+    def stop(self) -> str | None:
+        """The rule, where it has fired."""
+        return None if self.watcher.stopped is None else told(self.watcher.stopped)
+
+
+def told(stop: Stop) -> str:
+    """A rule that fired, in one sentence."""
+    return f"{stop.rule} held at {stop.in_a_row} validations in a row" + (f": {stop.why}" if stop.why else "")
+
+
+def watcher_of(
+    settings: Watch, total_steps: int | None, name: str = "run", config: Mapping[str, Any] | None = None
+) -> Watcher:
+    """The watcher that a table asks for.
+
+    Raises
+    ------
+    UsageError
+        A rule that cannot be read.
+    """
+    from entlaw.runs.prepare import Selection
+    from entlaw.runs.table import flatten
+    from entlaw.watch.watcher import Watcher
+
+    return Watcher(
+        total_steps,
+        name=name,
+        target=settings.target or None,
+        stop_when=settings.stop_when or None,
+        every=settings.every,
+        level=settings.level,
+        selection=Selection(performance_key=settings.performance or None),
+        config=dict(flatten(config or {})),
+    )
+
+
+def what_is_wrong_with(rule: str) -> tuple[str, str] | None:
+    """Why a stop rule cannot be read, and what would help; None if it can."""
+    try:
+        watcher_of(Watch(on=True, stop_when=rule), None)
+    except EntlawError as error:
+        return error.what, error.hint or ""
+    return None
