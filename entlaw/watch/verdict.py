@@ -1,0 +1,61 @@
+"""One of four words about a run, and why: cannot tell, keep going, saturating, the law does not apply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from entlaw.findings import Finding
+from entlaw.watch.outlook import Outlook
+from entlaw.watch.report import Verdict
+
+# A point of accuracy: less is lost in the noise of most tests.
+MEANINGFUL_GAIN = 0.01
+# Odds of four to one either way before a word is said; between them it cannot be told.
+LIKELY = 0.8
+# As many points as the diagnostics want before they stop warning of few.
+FEWEST = 8
+# A verdict is told when it has held at so many points in a row: one score gone astray changes none.
+CONFIRM = 2
+
+# Errors that no further point of the same kind will mend: this is not the process that the law describes.
+OUT_OF_SCOPE = frozenset({
+    "entropy-not-per-token", "entropy-impossible", "entropy-negative", "entropy-exploded", "entropy-rising",
+    "entropy-turned-up", "entropy-not-falling", "entropy-constant", "resumed-after-collapse", "slope-not-positive",
+    "performance-constant", "performance-mixed-units", "performance-not-a-score",
+})  # fmt: skip
+
+
+def judge(points: int, outlook: Outlook | None, findings: Sequence[Finding]) -> tuple[Verdict, str]:
+    """The verdict on a run so far, and its reason in one sentence.
+
+    Parameters
+    ----------
+    points : int
+        Pairs of entropy and performance so far.
+    outlook : Outlook or None
+        None where nothing can be fitted.
+    findings : sequence of Finding
+        Of the fit, worst first.
+
+    Returns
+    -------
+    verdict : {"cannot-tell", "keep-going", "saturating", "does-not-apply"}
+    why : str
+    """
+    if points < FEWEST:
+        return "cannot-tell", f"{points} of the {FEWEST} points that a forecast wants"
+    error = next((f for f in findings if f.severity == "error" and f.code in OUT_OF_SCOPE), None)
+    if error is not None:
+        return "does-not-apply", error.what
+    error = next((f for f in findings if f.severity == "error"), None)
+    if error is not None or outlook is None:
+        return "cannot-tell", error.what if error is not None else "nothing can be fitted yet"
+    p = outlook.probability("gain", MEANINGFUL_GAIN)
+    if p is None:
+        return "cannot-tell", "what is left to gain is not known"
+    told = f"more than {100 * MEANINGFUL_GAIN:g} point to gain with probability {p:.2f}"
+    if p >= LIKELY:
+        return "keep-going", told
+    if p <= 1.0 - LIKELY:
+        return "saturating", told
+    return "cannot-tell", told

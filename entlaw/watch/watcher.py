@@ -1,0 +1,387 @@
+"""The watcher: one report for each new point of a run, the same from inside the trainer and from outside.
+
+Its state is a function of the points in their order alone. A watcher that starts late, or anew, goes through the points
+before in the same way as one that was there, so all say the same at the same step; and a report uses nothing that was
+logged after its point was complete (with validations that is the next logged entropy, see :mod:`entlaw.runs.align`).
+The choice of series and of units is that of the whole log so far; where it changes, reports are made anew.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+import pandas as pd
+
+from entlaw.errors import DataError, FitRefused, UsageError
+from entlaw.findings import Finding
+from entlaw.law.fit import fit as fit_run
+from entlaw.law.results import Fit
+from entlaw.runs.keys import ENTROPY_RULES, NOT_SCORE, SCORE_RULES, STEP_NAMES, canonical
+from entlaw.runs.prepare import Selection, to_run
+from entlaw.runs.run import Provenance, RawRun, Run
+from entlaw.watch.alarms import alarms, new_alarms
+from entlaw.watch.outlook import Outlook, outlook
+from entlaw.watch.report import Report, Stop, Verdict
+from entlaw.watch.rule import Rule, parse
+from entlaw.watch.verdict import CONFIRM, FEWEST, judge
+
+# Validations in a row at which a stop rule has to hold: at a nominal 5 % a single one would fire by chance too often.
+PATIENCE = 3
+_OWN = "entlaw/"
+
+_Point = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a report passes on to the next."""
+
+    verdict: Verdict = "cannot-tell"
+    since: float = math.nan
+    candidate: Verdict = "cannot-tell"
+    candidate_since: float = math.nan
+    candidate_count: int = 0
+    in_a_row: int = 0
+    alarms: tuple[str, ...] = ()
+
+
+class Watcher:
+    """Watch one run.
+
+    Parameters
+    ----------
+    total_steps : float, optional
+        Where the run will end; without, what is left to gain is reckoned to the ceiling.
+    name : str
+    target : float, optional
+        Performance it is meant to reach (fraction).
+    stop_when : str, optional
+        A rule (:mod:`entlaw.watch.rule`), e.g. ``P(gain > 1%) < 0.05``.
+    every : int
+        Report at every so many points.
+    level : float
+        Of the intervals.
+    until_step : float, optional
+        Fit on points up to here only; all so far without.
+    selection : Selection, optional
+        Which series to read.
+    config : mapping, optional
+        The run's flat configuration, for :meth:`observe`.
+    patience : int
+        Validations in a row at which the rule must hold before it fires.
+    least_points : int
+        Points before it can fire.
+
+    Attributes
+    ----------
+    report : Report or None
+        The last one.
+    stopped : Stop or None
+        The rule, from the report on at which it fired.
+
+    Raises
+    ------
+    UsageError
+        A rule that cannot be read, or numbers that make no sense.
+    """
+
+    def __init__(
+        self,
+        total_steps: float | None = None,
+        *,
+        name: str = "run",
+        target: float | None = None,
+        stop_when: str | None = None,
+        every: int = 1,
+        level: float = 0.95,
+        until_step: float | None = None,
+        selection: Selection | None = None,
+        config: Mapping[str, Any] | None = None,
+        patience: int = PATIENCE,
+        least_points: int = FEWEST,
+    ) -> None:
+        _check(total_steps, target, every, level, patience, least_points)
+        self.total_steps, self.name, self.target = total_steps, name, target
+        self.every, self.level, self.until_step = every, level, until_step
+        self.patience, self.least_points = patience, least_points
+        self.rule: Rule | None = parse(stop_when, target) if stop_when is not None else None
+        self._selection, self._config = selection or Selection(), dict(config or {})
+        self._rows: list[dict[str, float]] = []
+        self._kinds: dict[str, str] = {}
+        self._pending = False
+        self._points: list[_Point] = []
+        self._states: list[_State] = []
+        self._reports: list[Report | None] = []
+
+    @property
+    def report(self) -> Report | None:
+        """The last report."""
+        return next((r for r in reversed(self._reports) if r is not None), None)
+
+    @property
+    def reports(self) -> list[Report]:
+        """All of them."""
+        return [r for r in self._reports if r is not None]
+
+    @property
+    def stopped(self) -> Stop | None:
+        """The stop rule, once it has fired."""
+        return next(
+            (r.stop for r in self._reports if r is not None and r.stop is not None and r.stop.fired), None
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers of the last report (``entlaw/*``); none before the first."""
+        report = self.report
+        return {} if report is None else report.metrics()
+
+    def observe(self, step: float, metrics: Mapping[str, Any]) -> Report | None:
+        """Take one logged record, from inside a trainer.
+
+        Parameters
+        ----------
+        step : float
+            Training step of the record.
+        metrics : mapping
+            What was logged; only numbers that can be an entropy or a performance are kept.
+
+        Returns
+        -------
+        Report or None
+            A report where this record completed a point.
+        """
+        numbers = ((str(k), _number(v)) for k, v in metrics.items() if self._kind(str(k)))
+        row = {k: v for k, v in numbers if v is not None}
+        if not row:
+            return None
+        self._rows.append({**row, "step": float(step)})
+        kinds = {self._kind(k) for k in row}
+        self._pending = self._pending or "score" in kinds
+        if not self._pending or not kinds & {"entropy", "score"}:
+            return None
+        raw = RawRun(
+            self.name, pd.DataFrame(self._rows, dtype=float), self._config, Provenance(self.name, "observed")
+        )
+        before = len(self._points)
+        report = self.look(raw)
+        grown = len(self._points) != before
+        if grown and "score" not in kinds:
+            self._pending = False
+        return report if grown else None
+
+    def look(self, run: Run | RawRun) -> Report | None:
+        """Take a run as read so far, from outside.
+
+        Parameters
+        ----------
+        run : Run or RawRun
+
+        Returns
+        -------
+        Report or None
+            The last report; None while there is no point.
+
+        Raises
+        ------
+        UsageError
+            A series that was named is not what it was said to be.
+        """
+        read = self._read(run)
+        if read is None:
+            return self.report
+        points = _points(read)
+        same = 0
+        for old, new in zip(self._points, points, strict=False):
+            if old != new:
+                break
+            same += 1
+        # A resumed run has other points from some step on: reports from there are made anew.
+        del self._points[same:], self._states[same:], self._reports[same:]
+        for i in range(same, len(points)):
+            self._advance(read, points, i)
+        return self.report
+
+    def replay(self, run: Run | RawRun) -> list[Report]:
+        """All reports of a run, as they would have been told at the time; the watcher starts anew.
+
+        Returns
+        -------
+        list of Report
+        """
+        del self._points[:], self._states[:], self._reports[:]
+        self.look(run)
+        return self.reports
+
+    def _read(self, run: Run | RawRun) -> Run | None:
+        if isinstance(run, Run):
+            return run
+        try:
+            return to_run(run, self._selection)
+        except DataError:
+            return None  # no entropy or no score yet
+
+    def _kind(self, key: str) -> str:
+        """``entropy``, ``score``, ``other`` (needed to choose or align), or nothing."""
+        if key not in self._kinds:
+            self._kinds[key] = _kind_of(key, self._selection)
+        return self._kinds[key]
+
+    def _advance(self, run: Run, points: list[_Point], i: int) -> None:
+        """Point ``i``: its state always, its report where one is due."""
+        before = self._states[i - 1] if i else _State()
+        if (i + 1) % self.every:
+            state, report = before, None
+        else:
+            state, report = self._report(_until(run, points, i), before)
+        self._points.append(points[i])
+        self._states.append(state)
+        self._reports.append(report)
+
+    def _report(self, run: Run, before: _State) -> tuple[_State, Report]:
+        n = len(run.points)
+        last = run.points.iloc[-1]
+        step = float(max(last["step"], last["entropy_step"]))
+        fitted, findings = self._fit(run)
+        ahead = (
+            outlook(fitted, run.entropy_series(), self.total_steps, self.level)
+            if fitted is not None
+            else None
+        )
+        verdict, why = judge(n, ahead, findings)
+        state = _confirmed(before, verdict, step)
+        stop = self._stop(n, ahead, state.verdict, before.in_a_row, last)
+        if state.verdict != verdict:
+            why = f"{why} (not yet confirmed)"
+        now = alarms(step, n, fitted, self.target, stop, findings)
+        state = replace(
+            state, in_a_row=stop.in_a_row if stop is not None else 0, alarms=tuple(a.code for a in now)
+        )
+        report = Report(
+            name=self.name if self.name != "run" else run.name, step=step, points=n, entropy=float(last["entropy"]),
+            performance=float(last["performance"]), fit=fitted,
+            ceiling=fitted.ceiling_interval if fitted is not None else None,
+            final=ahead.final if ahead is not None else None, verdict=state.verdict, why=why, since=state.since,
+            stop=stop, alerts=new_alarms(now, before.alarms), findings=findings,
+        )  # fmt: skip
+        return state, report
+
+    def _fit(self, run: Run) -> tuple[Fit | None, tuple[Finding, ...]]:
+        try:
+            fitted = fit_run(run, until_step=self.until_step, level=self.level, force=True)
+        except FitRefused as refused:
+            return None, tuple(refused.findings)
+        return fitted, fitted.findings
+
+    def _stop(
+        self, n: int, ahead: Outlook | None, verdict: Verdict, in_a_row: int, last: pd.Series
+    ) -> Stop | None:
+        if self.rule is None:
+            return None
+        known = {k: float(last[k]) for k in ("entropy", "performance", "step")}
+        usable = ahead is not None and verdict != "does-not-apply"
+
+        def ask(quantity: str, value: float) -> float | None:
+            return ahead.probability(quantity, value) if usable and ahead is not None else None
+
+        answer = self.rule.ask(ask, known)
+        if answer.holds is None:
+            why = (
+                "the law does not apply" if verdict == "does-not-apply" else "what it asks cannot be told yet"
+            )
+            return Stop(self.rule.text, answer.probability, False, 0, why)
+        count = in_a_row + 1 if answer.holds else 0
+        if n < self.least_points:
+            return Stop(
+                self.rule.text, answer.probability, False, 0, f"{n} of at least {self.least_points} points"
+            )
+        return Stop(self.rule.text, answer.probability, count >= self.patience, count)
+
+
+def _confirmed(before: _State, verdict: Verdict, step: float) -> _State:
+    """The verdict that is told: a new one only when it has held at :data:`CONFIRM` reports in a row."""
+    if math.isnan(before.since):
+        return replace(
+            before, verdict=verdict, since=step, candidate=verdict, candidate_since=step, candidate_count=1
+        )
+    if verdict == before.candidate:
+        state = replace(before, candidate_count=before.candidate_count + 1)
+    else:
+        state = replace(before, candidate=verdict, candidate_since=step, candidate_count=1)
+    if state.candidate != state.verdict and state.candidate_count >= CONFIRM:
+        state = replace(state, verdict=state.candidate, since=state.candidate_since)
+    return state
+
+
+def _points(run: Run) -> list[_Point]:
+    columns = ("step", "entropy", "performance", "entropy_step")
+    p = run.points.sort_values("step", kind="stable")
+    return [tuple(map(float, row)) for row in p[list(columns)].itertuples(index=False)]  # type: ignore[misc]
+
+
+def _until(run: Run, points: list[_Point], i: int) -> Run:
+    """The run as it was when its point ``i`` was complete."""
+    head = pd.DataFrame(points[: i + 1], columns=["step", "entropy", "performance", "entropy_step"])
+    end = max(max(points[i][0], points[i][3]), float(head["entropy_step"].max()))
+    return replace(run, points=head, metrics=run.metrics.loc[:end])
+
+
+def _number(value: Any) -> float | None:
+    """A number, NumPy's and torch's scalars too; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Real) or getattr(value, "ndim", None) == 0:
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    return None
+
+
+def _kind_of(key: str, selection: Selection) -> str:
+    if key.startswith(_OWN):
+        return ""
+    if key == selection.entropy_key:
+        return "entropy"
+    if key in (selection.performance_key, selection.on):
+        return "score"
+    name = canonical(key)
+    if "entropy" in name:
+        return "entropy"
+    if any(
+        rule.pattern.fullmatch(name) and not (rule.by_name_only and NOT_SCORE.search(name))
+        for rule in SCORE_RULES
+    ):
+        return "score"
+    named = [
+        text for text in (selection.on, selection.performance_key) if text and any(c in text for c in "*?[")
+    ]
+    if any(fnmatch.fnmatchcase(key, pattern) for pattern in named):
+        return "score"
+    if any(rule.beside is not None and rule.beside.fullmatch(name) for rule in ENTROPY_RULES):
+        return "other"
+    needed = name in STEP_NAMES or name in ("val_problems", "val_samples") or key == selection.step_key
+    return "other" if needed else ""
+
+
+def _check(
+    total_steps: float | None,
+    target: float | None,
+    every: int,
+    level: float,
+    patience: int,
+    least_points: int,
+) -> None:
+    if total_steps is not None and not (math.isfinite(total_steps) and total_steps > 0):
+        raise UsageError(f"total_steps {total_steps:g} is no number of steps", hint="e.g. 500")
+    if target is not None and not math.isfinite(target):
+        raise UsageError("the target must be a number", hint="a fraction, e.g. 0.6")
+    for name, value in (("every", every), ("patience", patience), ("least_points", least_points)):
+        if value < 1:
+            raise UsageError(f"{name} {value} must be at least 1")
+    if not 0 < level < 1:
+        raise UsageError(f"level {level:g} is not between 0 and 1", hint="0.95 is usual")
