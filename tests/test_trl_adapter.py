@@ -1,13 +1,11 @@
-"""TRL's real trainer with whole-step Clip-Cov and KL-Cov, and the law in its log, on a tiny model."""
+"""TRL's real trainer with whole-step Clip-Cov and KL-Cov, on a tiny model."""
 
-import math
 import os
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra (torch)")
@@ -20,8 +18,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
-from entlaw.engines.law_callback import law_of  # noqa: E402
-from entlaw.engines.trl import CovGRPOTrainer, EntropyLawCallback  # noqa: E402
+from entlaw.engines.trl import CovGRPOTrainer  # noqa: E402
 from entlaw.errors import UsageError  # noqa: E402
 from entlaw.train.choice import Choice, choose  # noqa: E402
 from entlaw.train.policy import Scores  # noqa: E402
@@ -263,63 +260,3 @@ def test_what_cannot_be_is_said(controls, options, says, tmp_path):
     with pytest.raises(UsageError) as caught:
         trainer(micro=4, folder=tmp_path, controls=controls, options=options)
     assert says in str(caught.value)
-
-
-def history(n, a=0.1, b=0.9):
-    """A run on the law, as TRL logs it."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for step in range(1, n + 1):
-        entropy = 1.6 * math.exp(-step / 12) + 0.05
-        score = b - a * math.exp(entropy) + 0.004 * rng.standard_normal()
-        rows.append({"step": step, "entropy": entropy, "reward": score, "loss": 0.0, "epoch": step / 100})
-    return rows
-
-
-def test_the_law_of_a_history_is_that_of_entlaw_fit(tmp_path):
-    from entlaw.law.fit import fit
-    from entlaw.runs.reader import read
-
-    rows = history(30)
-    got = law_of(rows)
-    assert got["law/points"] == 30 and abs(got["law/ceiling"] - 0.8) < 0.02
-    assert got["law/ceiling_low"] < got["law/ceiling"] < got["law/ceiling_high"]
-    import json
-
-    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": rows}))
-    (run,) = read(tmp_path / "trainer_state.json")
-    again = fit(run, until_step=None, force=True)
-    assert got["law/a"] == pytest.approx(again.a) and got["law/ceiling"] == pytest.approx(again.ceiling)
-    assert law_of(rows[:7]) == {}
-    assert law_of([row | got for row in rows]) == got, "its own numbers are no series"
-
-
-class Sink(EntropyLawCallback):
-    """A reporter: what it is given."""
-
-    def __init__(self):
-        self.seen = []
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        self.seen.append(dict(logs or {}))
-
-
-def test_the_callback_writes_into_trls_log_and_never_stops_it(tmp_path, monkeypatch):
-    sink = Sink()
-    t = trainer(GRPOTrainer, steps=6, folder=tmp_path, callbacks=[sink])
-    callback = EntropyLawCallback(least_points=4).add_to(t)
-    t.train()
-    with_law = [row for row in t.state.log_history if "law/a" in row]
-    assert [row["step"] for row in with_law] == [4, 5, 6] and callback.failed == ""
-    assert [row["law/points"] for row in with_law] == [4, 5, 6]
-    assert sum("law/ceiling" in row for row in sink.seen) == 3, "reporters see them"
-
-    def broken(*args, **kwargs):
-        raise RuntimeError("the fit broke")
-
-    monkeypatch.setattr("entlaw.engines.law_callback.law_of", broken)
-    t = trainer(GRPOTrainer, steps=2, folder=tmp_path / "b")
-    callback = EntropyLawCallback().add_to(t)
-    with pytest.warns(UserWarning, match="goes on without: RuntimeError"):
-        t.train()
-    assert t.state.global_step == 2 and "the fit broke" in callback.failed

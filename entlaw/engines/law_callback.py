@@ -1,135 +1,187 @@
-"""A callback for the Hugging Face trainers: the law's fit on the steps so far, beside the trainer's own numbers."""
+"""The watcher as a callback of the Hugging Face trainers: the law in the trainer's own log, and a rule that ends it."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import TrainerCallback
 
-from entlaw.errors import EntlawError
+from entlaw.errors import UsageError
+from entlaw.train.observers import PREFIX
+from entlaw.train.schema import Watch
+from entlaw.train.settings import Problem, read, settings
+from entlaw.train.watching import LawObserver, what_is_wrong_with
+from entlaw.watch.report import Report
 
-_FEWEST = 8  # below, the diagnostics warn of every fit
-_KEYS = ("law/a", "law/b", "law/ceiling", "law/ceiling_low", "law/ceiling_high", "law/points", "law/errors")
 
+class EntlawCallback(TrainerCallback):
+    """Log R = b - a exp(H) as fitted to the steps so far, and end the training where a rule says so.
 
-class EntropyLawCallback(TrainerCallback):
-    """Log R = b - a exp(H) as fitted to the steps so far, with the ceiling b - a and its interval.
-
-    Keys: ``law/a``, ``law/b``, ``law/ceiling``, ``law/ceiling_low``, ``law/ceiling_high`` (fractions), ``law/points``,
-    and ``law/errors``: how many of the diagnostics would refuse this fit (`entlaw fit` says which). Series are chosen
-    as `entlaw fit` chooses them from ``trainer_state.json``: a validation if there is one, else the training reward.
-    Whatever goes wrong here is a warning: training goes on.
+    Logged beside the trainer's own keys, numbers only: ``entlaw/ceiling``, ``entlaw/ceiling_lo``,
+    ``entlaw/ceiling_hi``, ``entlaw/final`` (with ``_lo``, ``_hi``), ``entlaw/p_gain``, ``entlaw/verdict``
+    (:meth:`entlaw.watch.report.Report.metrics`). Series are chosen as `entlaw fit` chooses them from
+    ``trainer_state.json``: a validation if there is one, else the training reward. Whatever goes wrong here is a
+    warning: training goes on.
 
     Parameters
     ----------
+    stop_when : str, optional
+        Rule that ends the training, as in ``P(gain > 1%) < 0.05``. Without one, training is never ended from here.
+    target : float, optional
+        Performance that is wanted, as a fraction.
     every : int
-        Fit at every so many logs that hold an entropy.
-    least_points : int
-        First fit at so many points.
+        Fit at every so many points.
     level : float
-        Of the ceiling's interval.
+        Of the intervals.
     performance : str, optional
         Key to take as performance.
-    until_step : float, optional
-        Use steps up to this one; all without.
+    total_steps : int, optional
+        Steps of the whole run; the trainer's ``max_steps`` without.
+
+    Raises
+    ------
+    UsageError
+        A rule that cannot be read; a value out of its range.
 
     Notes
     -----
     Reporters (W&B, TensorBoard) that come before this callback have read the numbers already when it adds its own:
-    :meth:`add_to` puts it in front of them.
+    :meth:`add_to` puts it in front of them. A training that goes on from a checkpoint is shown the ``log_history`` that
+    the checkpoint holds, so nothing of the callback's own is saved. With several processes the first one decides, and
+    all stop together one step later.
     """
 
     def __init__(
         self,
+        stop_when: str | None = None,
+        *,
+        target: float | None = None,
         every: int = 1,
-        least_points: int = _FEWEST,
         level: float = 0.95,
         performance: str | None = None,
-        until_step: float | None = None,
+        total_steps: int | None = None,
     ) -> None:
-        self.every, self.least_points, self.level = every, least_points, level
-        self.performance, self.until_step = performance, until_step
+        self.settings = _checked(
+            Watch(True, every, float(target or 0.0), stop_when or "", level, performance or "")
+        )
+        self.total_steps = total_steps
         self.failed = ""
-        """Why the last fit was not made; empty if it was."""
-        self._logs = 0
+        """What went wrong last; empty if nothing did."""
+        self.stopped = ""
+        """Why the rule ended the training; empty if it did not."""
+        self._law: LawObserver | None = None
 
-    def add_to(self, trainer: Any) -> EntropyLawCallback:
+    def add_to(self, trainer: Any) -> EntlawCallback:
         """Put the callback in front of a trainer's others, so that its reporters see the law's numbers."""
         trainer.callback_handler.callbacks.insert(0, self)
         return self
 
+    @property
+    def report(self) -> Report | None:
+        """The last one, with the fit, the verdict and its reason."""
+        return None if self._law is None else self._law.report
+
+    # What the trainer calls ----------------------------------------------------------------------
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A new watcher, shown what a training that goes on has logged already."""
+        self._law, self.stopped = None, ""
+        if state.is_world_process_zero:
+            self._try(lambda: self._begin(args, state))
+
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        """Called by the trainer with what it has just logged."""
-        if not logs or not state.is_world_process_zero or not any("entropy" in key for key in logs):
+        """Add the law's numbers to what the trainer has just logged."""
+        law = self._law
+        if not logs or law is None or not state.is_world_process_zero:
             return
-        self._logs += 1
-        if self._logs % self.every:
-            return
-        try:
-            numbers = law_of(
-                state.log_history, self.least_points, self.level, self.performance, self.until_step
-            )
-            self.failed = ""
-        except EntlawError as error:
-            self.failed = (
-                error.what
-            )  # too few points, no performance yet: said in the log's absence of numbers
-            return
-        except Exception as error:
-            self.failed = f"{type(error).__name__}: {error}"
-            warnings.warn(f"entlaw could not fit the law and goes on without: {self.failed}", stacklevel=2)
-            return
+        numbers = self._try(lambda: law.observe(state.global_step, _numbers(logs))) or {}
+        numbers = {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
         logs.update(numbers)
         if state.log_history:
             state.log_history[-1].update(numbers)
+        self.stopped = self._try(lambda: law.stop) or ""
+        if self.stopped and _processes() == 1:
+            self._end(args, state, control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Several processes: all hear here, at the same step, what the first one found at the last log."""
+        if self.settings.stop_when and _processes() > 1 and _of_first(bool(self.stopped), args.device):
+            self._end(args, state, control)
+
+    # What is done there --------------------------------------------------------------------------
+
+    def _begin(self, args: Any, state: Any) -> None:
+        law = LawObserver(
+            self.settings, self.total_steps or state.max_steps or None, "trainer", args.to_dict()
+        )
+        for row in state.log_history:
+            if "step" in row:
+                law.observe(int(row["step"]), _numbers(row))
+        self._law, self.stopped = law, law.stop or ""
+
+    def _end(self, args: Any, state: Any, control: Any) -> None:
+        if state.is_world_process_zero and not control.should_training_stop:
+            warnings.warn(
+                f"entlaw ends the training at step {state.global_step} of {state.max_steps}: {self.stopped}",
+                stacklevel=2,
+            )
+        control.should_training_stop = True
+        if str(getattr(args.save_strategy, "value", args.save_strategy)) != "no":
+            control.should_save = True  # or what was done since the last checkpoint would be lost
+
+    def _try(self, work: Callable[[], Any]) -> Any:
+        """The result, or None and a warning: a fit that breaks must not end days of training."""
+        try:
+            return work()
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            if told != self.failed:
+                warnings.warn(f"entlaw failed at a step and training goes on: {told}", stacklevel=3)
+            self.failed = told
+            return None
 
 
-def law_of(
-    history: Sequence[Mapping[str, Any]],
-    least_points: int = _FEWEST,
-    level: float = 0.95,
-    performance: str | None = None,
-    until_step: float | None = None,
-) -> dict[str, float]:
-    """The law's numbers from a trainer's log history; none while there are fewer points than ``least_points``.
+def _checked(wanted: Watch) -> Watch:
+    """The settings, in their ranges and with a rule that can be read.
 
     Raises
     ------
-    EntlawError
-        No entropy or no performance in it, or nothing can be fitted.
+    UsageError
     """
-    import pandas as pd
+    for name in ("every", "target", "level"):
+        value = read(settings()[f"watch.{name}"], getattr(wanted, name))
+        if isinstance(value, Problem):
+            raise UsageError(value.what.removeprefix("watch."), where="EntlawCallback")
+    if wrong := what_is_wrong_with(wanted):
+        raise UsageError(f"stop_when = {wanted.stop_when!r}: {wrong[0]}", hint=wrong[1] or None)
+    return wanted
 
-    from entlaw.law.fit import fit
-    from entlaw.runs.prepare import Selection, to_run
-    from entlaw.runs.run import Provenance, RawRun
 
-    rows = [
-        {
-            key: float(value)
-            for key, value in record.items()
-            if isinstance(value, (int, float)) and key not in _KEYS
-        }
-        for record in history
-    ]
-    frame = pd.DataFrame(rows, dtype=float)
-    raw = RawRun("trainer", frame, {}, Provenance("log_history", "trainer-state", "TRL"))
-    run = to_run(raw, Selection(performance_key=performance))
-    if len(run.points) < least_points:
-        return {}
-    fitted = fit(run, until_step=until_step, level=level, force=True)
-    found = {
-        "law/a": fitted.a,
-        "law/b": fitted.b,
-        "law/ceiling": fitted.ceiling,
-        "law/ceiling_low": fitted.ceiling_interval.lo,
-        "law/ceiling_high": fitted.ceiling_interval.hi,
-        "law/points": float(fitted.n),
-        "law/errors": float(sum(f.severity == "error" for f in fitted.findings)),
+def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    """A record's numbers, without those added here."""
+    return {
+        str(key): float(value)
+        for key, value in record.items()
+        if isinstance(value, (int, float)) and key != "step" and not str(key).startswith(PREFIX)
     }
-    return {key: float(value) for key, value in found.items() if math.isfinite(value)}
+
+
+def _processes() -> int:
+    import torch.distributed as dist
+
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _of_first(flag: bool, device: Any) -> bool:
+    """The first process's flag, in all of them."""
+    import torch
+    import torch.distributed as dist
+
+    sent = torch.tensor([int(flag)], device=device)
+    dist.broadcast(sent, src=0)
+    return bool(sent.item())

@@ -24,7 +24,7 @@ except ImportError as _error:
     raise MissingExtra("TRL is not installed", hint="pip install 'trl>=1.16,<2'") from _error
 
 from entlaw.dynamics.covariance import token_covariance, top_share_means
-from entlaw.engines.law_callback import EntropyLawCallback
+from entlaw.engines.law_callback import EntlawCallback
 from entlaw.train import losses
 from entlaw.train.batch import Batch
 from entlaw.train.choice import Choice, choose
@@ -32,7 +32,7 @@ from entlaw.train.measure import token_mean
 from entlaw.train.randomness import torch_generator
 from entlaw.train.schema import Controls, Log, Loss
 
-__all__ = ["CovGRPOTrainer", "EntropyLawCallback"]
+__all__ = ["CovGRPOTrainer", "EntlawCallback"]
 
 _CHOSEN = "entlaw_chosen"
 _LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")

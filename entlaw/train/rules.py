@@ -266,7 +266,7 @@ def watch(r: Recipe) -> Iterator[Finding]:
             "nothing would look whether the rule holds, and the run would go on to its last step",
             "set watch.on = true, or take the rule out",
         )  # fmt: skip
-    elif wrong := what_is_wrong_with(rule):
+    elif wrong := what_is_wrong_with(r.watch):
         yield Finding("bad-stop-rule", "error", f"watch.stop_when = {rule!r}", wrong[0], wrong[1])
 
 

@@ -52,8 +52,9 @@ class LawObserver:
 
     def observe(self, step: int, record: Mapping[str, float]) -> dict[str, float]:
         """The law's numbers where a point is complete; none elsewhere."""
+        before = self.watcher.report
         report = self.watcher.observe(step, record)
-        return {} if report is None else report.metrics()
+        return {} if report is None or report is before else report.metrics()
 
     @property
     def stop(self) -> str | None:
@@ -92,10 +93,14 @@ def watcher_of(
     )
 
 
-def what_is_wrong_with(rule: str) -> tuple[str, str] | None:
-    """Why a stop rule cannot be read, and what would help; None if it can."""
+def what_is_wrong_with(settings: Watch) -> tuple[str, str] | None:
+    """Why the stop rule cannot be read, and what would help; None if it can, or if there is none."""
+    if not settings.stop_when:
+        return None
+    from entlaw.watch.rule import parse
+
     try:
-        watcher_of(Watch(on=True, stop_when=rule), None)
+        parse(settings.stop_when, settings.target or None)
     except EntlawError as error:
         return error.what, error.hint or ""
     return None
