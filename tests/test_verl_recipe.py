@@ -95,7 +95,7 @@ CHANGED = {
     "optimizer.weight_decay": "0.1", "optimizer.grad_clip": "0.5", "optimizer.warmup_steps": "16",
     "validation.every": "8", "validation.samples": "3", "validation.temperature": "0.6", "validation.top_p": "0.9",
     "checkpoint.every": "3", "checkpoint.keep": "2", "log.wandb": '"online"', "log.wandb_project": '"other"',
-    "log.tensorboard": "true", "log.covariance_shares": "[0.5]",
+    "log.tensorboard": "true", "log.covariance_shares": "[0.5]", "watch.on": "true",
 }  # fmt: skip
 # Together with another setting, without which it means nothing.
 WITH = {
@@ -112,6 +112,11 @@ WITH = {
     "controls.kl_cov.coef": (["controls.clip_cov.ratio=0.0", "controls.kl_cov.ratio=1e-3"], "0.5"),
     "controls.kl_cov.penalty": (["controls.clip_cov.ratio=0.0", "controls.kl_cov.ratio=1e-3"], '"k2"'),
     "log.wandb_group": (['log.wandb="online"'], '"g"'),
+    "watch.every": (["watch.on=true"], "2"),
+    "watch.target": (["watch.on=true"], "0.7"),
+    "watch.stop_when": (["watch.on=true"], '"P(gain > 1%) < 0.05"'),
+    "watch.level": (["watch.on=true"], "0.9"),
+    "watch.performance": (["watch.on=true"], '"val-core/math/acc/mean@1"'),
 }
 IN_THE_DATA = {
     "task.name", "task.validation", "task.template", "task.data_dir", "task.pass_rates", "task.pass_low",

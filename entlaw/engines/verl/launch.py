@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from entlaw.engines.verl.command import command
+from entlaw.engines.verl.watching import ENDED
 from entlaw.errors import EntlawError, OutOfMemory, UsageError
 
 LOG = "console.log"
@@ -33,7 +34,7 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str], folder: Pat
     Returns
     -------
     int
-        0, or 128 + the signal that stopped it.
+        0, 5 if a stop rule ended it before its last step, or 128 + the signal that stopped it.
 
     Raises
     ------
@@ -50,6 +51,7 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str], folder: Pat
     tail: deque[str] = deque(maxlen=_TAIL)
     env = {"HYDRA_FULL_ERROR": "1", **os.environ, **environment, "PYTHONUNBUFFERED": "1"}
     stopped: list[int] = []
+    ended = False
     with log:
         process = subprocess.Popen(
             command(arguments),
@@ -74,6 +76,7 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str], folder: Pat
                     text = line.decode("utf-8", "replace")
                     sys.stderr.write(text)
                     tail.append(_COLOUR.sub("", text).rstrip())
+                    ended = ended or ENDED.search(text) is not None
             code = process.wait()
         finally:
             for number, handler in before.items():
@@ -82,7 +85,7 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str], folder: Pat
         return 128 + stopped[0]
     if code:
         raise explained(list(tail), code, folder / LOG)
-    return 0
+    return 5 if ended else 0
 
 
 def explained(tail: Sequence[str], code: int, log: Path) -> EntlawError:

@@ -7,7 +7,7 @@ is translated, is a finding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -162,6 +162,9 @@ def _run(recipe: Recipe, cluster: Cluster, folder: Path) -> Iterator[tuple[str, 
     yield "trainer.v1.trainer_mode", TRAINER
     yield "+trainer.v1.entlaw.seed", run.seed
     yield "+trainer.v1.entlaw.shares", list(recipe.log.covariance_shares)
+    if recipe.watch.on:
+        for f in fields(recipe.watch):
+            yield f"+trainer.v1.entlaw.watch.{f.name}", getattr(recipe.watch, f.name)
     yield "trainer.project_name", recipe.log.wandb_project
     yield "trainer.experiment_name", run.name or folder.name
     loggers = ["console"] + ["wandb"] * (recipe.log.wandb != "off") + ["tensorboard"] * recipe.log.tensorboard

@@ -30,6 +30,7 @@ from entlaw.engines.verl.rollout_batch import (
     to_batch,
     uniform_rows,
 )  # fmt: skip
+from entlaw.engines.verl.watching import Watched, watch_of
 from entlaw.engines.whole_batch import choose_steps, step_rows
 from entlaw.errors import UsageError
 from entlaw.train.batch import Batch
@@ -43,13 +44,15 @@ _FIELDS = [
 
 
 @register_trainer(TRAINER)
-class WholeBatchTrainer(PPOTrainerSync):
-    """See the module. Settings of its own are entries of ``trainer.v1.entlaw`` (see :class:`WholeBatch`)."""
+class WholeBatchTrainer(Watched, PPOTrainerSync):
+    """See the module. Settings of its own are entries of ``trainer.v1.entlaw`` (see :class:`WholeBatch`); its ``watch``
+    is the table of that name of a recipe (:mod:`entlaw.engines.verl.watching`)."""
 
     def __init__(self, config: DictConfig) -> None:
         v1 = config.trainer.v1
         own = OmegaConf.to_container(v1.get("entlaw", OmegaConf.create({})), resolve=True)
         assert isinstance(own, dict)
+        self.watch = watch_of(own.pop("watch", None) or {})
         self.whole_batch = settings(config.actor_rollout_ref.actor, {str(k): v for k, v in own.items()})
         correction = config.algorithm.get("rollout_correction", None)
         if correction is not None and correction.get("bypass_mode", False):
