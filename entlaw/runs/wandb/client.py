@@ -22,9 +22,13 @@ from entlaw.runs.wandb.trouble import LOGIN, ServerError, explain, no_key
 T = TypeVar("T")
 
 TIMEOUT = 20.0  # seconds for one answer; a page of a long history takes 1 to 3
-RETRIES = 3  # by the service, per request, with 0.5 to 4 s between
-_WAIT = (0.5, 4.0)
+RETRIES = 3  # by the service, for each request
+WAIT = (
+    1.0,
+    4.0,
+)  # seconds between them, doubled each time; whole ones, and none: it takes 0 for its own default
 AGAIN = 2  # by us, for what the service does not repeat: an answer cut off half-way
+PAUSE = 0.5  # seconds before that, doubled each time
 _CONSTRUCTION = threading.Lock()
 
 
@@ -50,6 +54,7 @@ class Client:
         self._made: Any = None
         self._lock = threading.Lock()
         self._runs: dict[tuple[str, str, str], Any] = {}
+        self._listed: set[tuple[str, str]] = set()
         self._entity: str | None = None
         self.requests = 0
 
@@ -101,10 +106,10 @@ class Client:
         key = self._key_of_other_host(host)
         settings = wandb.setup().settings
         patience = {
-            "x_graphql_retry_max": RETRIES, "x_graphql_retry_wait_min_seconds": _WAIT[0],
-            "x_graphql_retry_wait_max_seconds": _WAIT[1], "x_graphql_timeout_seconds": self.timeout,
-            "x_file_transfer_retry_max": RETRIES, "x_file_transfer_retry_wait_min_seconds": _WAIT[0],
-            "x_file_transfer_retry_wait_max_seconds": _WAIT[1], "x_file_transfer_timeout_seconds": 10 * self.timeout,
+            "x_graphql_retry_max": RETRIES, "x_graphql_retry_wait_min_seconds": WAIT[0],
+            "x_graphql_retry_wait_max_seconds": WAIT[1], "x_graphql_timeout_seconds": self.timeout,
+            "x_file_transfer_retry_max": RETRIES, "x_file_transfer_retry_wait_min_seconds": WAIT[0],
+            "x_file_transfer_retry_wait_max_seconds": WAIT[1], "x_file_transfer_timeout_seconds": 10 * self.timeout,
             # Nothing is asked on a terminal: a program that reads logs must not wait for a key to be typed.
             "silent": True,
         }  # fmt: skip
@@ -144,7 +149,7 @@ class Client:
 
     def _limit(self) -> int:
         """Seconds after which a request is given up, with all its repetitions."""
-        return int(self.timeout * (RETRIES + 1) + _WAIT[1] * RETRIES + 1)
+        return int(self.timeout * (RETRIES + 1) + WAIT[1] * RETRIES + 1)
 
     def call(self, what: str, where: str, function: Callable[[], T], requests: int = 1) -> T:
         """Run something that asks the server; its errors become ours.
@@ -177,7 +182,7 @@ class Client:
                 told = explain(error, what, where, self.host)
                 if attempt == AGAIN or not (isinstance(told, ServerError) and told.cut_off):
                     raise told from error
-                time.sleep(0.5 * 2**attempt)
+                time.sleep(PAUSE * 2**attempt)
         raise AssertionError("unreachable")
 
     def default_entity(self) -> str:
@@ -248,7 +253,11 @@ class Client:
         api, path = self.api, f"{entity}/{project}"
 
         def ask() -> tuple[Any, int]:
-            api.flush()  # a listing that was asked for before would be given again, without new runs
+            # The SDK keeps listings, page size and all. They are dropped when one is asked for again, and only then,
+            # because runs that other threads are about to get would be dropped with them.
+            if (path, str(filters)) in self._listed:
+                api.flush()
+            self._listed.add((path, str(filters)))
             runs = api.runs(path, filters=filters or None, order="+created_at", per_page=per_page, lazy=True)
             return runs, len(runs)
 

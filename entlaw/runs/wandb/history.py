@@ -323,7 +323,10 @@ def _findings(
             "stray-rows", "info", f"{table.strays} rows without a step, or outside the range asked for, were left out",
             value=float(table.strays),
         ))  # fmt: skip
-    media = [k for k in dict.fromkeys((*table.media, *known.media)) if k not in table.present]
+    parents = {key[:dot] for key in table.present for dot, sign in enumerate(key) if sign == "."}
+    media = [
+        k for k in dict.fromkeys((*table.media, *known.media)) if k not in table.present and k not in parents
+    ]
     if media and wanted is None:
         shown = ", ".join(media[:8]) + (f" ... ({len(media)} in all)" if len(media) > 8 else "")
         out.append(Finding(
