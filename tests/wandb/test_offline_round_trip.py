@@ -1,9 +1,13 @@
-"""A run logged offline by the installed SDK, killed hard, resumed: read complete up to the kill, and stitched."""
+"""A run logged offline by the installed SDK, killed hard, resumed: read complete up to the kill, and stitched.
+
+Then synced to a server by the SDK and pulled from there: the server holds what the files hold.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +15,16 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from entlaw.cli.__main__ import main
 from entlaw.runs import reader
+from entlaw.runs.wandb.client import Client
+from entlaw.runs.wandb.listing import RunRef
+from entlaw.runs.wandb.pull import pull_run
 from tests.conftest import law_records, write_jsonl
+from tests.wandb.write_server import WriteServer
 
 RECORDS = law_records(n=61)
 CHECKPOINT, KILLED_AT = 20, 44  # steps
@@ -119,3 +128,72 @@ def test_entlaw_fit_of_the_folder(killed, tmp_path, capsys):
         return one["fit"]
 
     assert fitted(killed) == fitted(write_jsonl(tmp_path / "whole.jsonl", RECORDS))
+
+
+def sync(folder: Path, server: WriteServer, home: Path) -> str:
+    """``wandb sync`` of one run's folder; what it says."""
+    env = environment(home) | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40}
+    del env["WANDB_MODE"], env["WANDB_SILENT"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "wandb", "sync", str(folder)],
+        env=env, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stderr
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    made = WriteServer()
+    for name, value in (
+        environment(tmp_path) | {"WANDB_BASE_URL": made.url, "WANDB_API_KEY": "a" * 40}
+    ).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WANDB_MODE")
+    yield made
+    made.close()
+
+
+def assert_same_numbers(
+    server_rows: pd.DataFrame, file_rows: pd.DataFrame, but: tuple[str, ...] = ()
+) -> None:
+    """Every number of the file is on the server, in the same row."""
+    columns = [c for c in file_rows.columns if c not in but]
+    assert set(columns) <= set(server_rows.columns)
+    for column in columns:
+        np.testing.assert_array_equal(
+            server_rows[column].to_numpy(), file_rows[column].to_numpy(), err_msg=column
+        )
+
+
+def test_synced_to_a_server_and_pulled_it_is_the_run_of_the_files(killed, tmp_path, server):
+    files = sorted(
+        killed.glob("offline-run-*/*.wandb"), key=lambda p: reader.read_raw(p)[0].rows["step"].min()
+    )
+    home = tmp_path / "home"
+    shutil.copytree(killed, tmp_path / "wandb")
+    first, second = (tmp_path / "wandb" / p.parent.name for p in files)
+    parts = [reader.read_raw(p)[0].rows for p in files]
+    client, ref = Client(), RunRef("team", "rl", "killed1")
+
+    sync(first, server, home)  # what is whole; a record cut in two the SDK leaves out, as we do
+    pulled = pull_run(client, ref, tmp_path / "pulled")
+    assert pulled.rows == len(parts[0])
+    (raw,) = reader.read_raw(pulled.path)
+    assert raw.config["algorithm.lr"] == 1e-6 and raw.name == "killed run"
+    assert_same_numbers(raw.rows, parts[0])
+
+    sync(second, server, home)
+    pulled = pull_run(client, ref, tmp_path / "pulled")
+    assert (pulled.rows_new, pulled.state) == (len(parts[1]), "finished")
+    (raw,) = reader.read_raw(pulled.path)
+    # On the way the SDK lets the second part count on from the first; so does the clock.
+    assert raw.rows["_step"].tolist() == list(range(pulled.rows))
+    behind = raw.rows.iloc[len(parts[0]) :].reset_index(drop=True)
+    assert_same_numbers(behind, parts[1], but=("_step", "_runtime"))
+
+    (run,) = reader.read(tmp_path / "pulled")
+    (whole,) = reader.read(write_jsonl(tmp_path / "whole.jsonl", RECORDS))
+    for column in ("step", "entropy", "performance"):
+        np.testing.assert_array_equal(run.points[column], whole.points[column])
+    assert "resumed" in {f.code for f in run.findings}
