@@ -57,7 +57,8 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
     text = os.fspath(source)
     path = Path(text).expanduser()
     if path.is_file():
-        return [path]
+        beside = path.with_name(path.name.removesuffix(_PULL_NOTE) + ".parquet")
+        return [beside if path.name.endswith(_PULL_NOTE) and beside.is_file() else path]
     if path.is_dir():
         everything = sorted(p for p in path.rglob("*") if p.is_file())
         own = {p.parent for p in everything if p.name == "run.json" and _is_own_run(p)}

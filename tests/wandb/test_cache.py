@@ -154,6 +154,9 @@ def test_the_sidecar_says_what_is_there(tmp_path):
     assert note["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert note["schema"] == "entlaw.pull/1" and note["source"] == ME.__dict__ and note["rows"] == 20
     assert note["keys"] == ["_step", "actor/entropy"] and note["state"] == "finished"
+    assert (
+        expand(sidecar(path)) == expand(tmp_path / "*") == expand(tmp_path) == [path]
+    )  # the note means its file
     assert (note["last_step"], note["wandb"]) == (19, "0.31.0") and note["entlaw"] and note["pulled_at"]
 
 

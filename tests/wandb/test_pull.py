@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from entlaw.cli.__main__ import main
+from entlaw.errors import UnreadableSource
 from entlaw.runs import reader
 from entlaw.runs.prepare import to_run
-from entlaw.runs.wandb.cache import sidecar
+from entlaw.runs.wandb.cache import Cache, sidecar
 from entlaw.runs.wandb.history import fetch
 from entlaw.runs.wandb.listing import RunRef
 from entlaw.runs.wandb.pull import Pulled, pull, pull_run
@@ -249,3 +250,35 @@ def test_two_threads_that_pull_one_run_fetch_it_once(server, client, tmp_path):
     assert sorted(one.rows_new for one in done) == [0, 0, 0, 42]
     assert len(server.first_steps(asked)) == 1
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_files_of_other_versions_are_read_as_far_as_they_tell_and_pulled_anew_where_they_do_not(
+    server, client, tmp_path
+):
+    server.add("r1", RECORDS)
+    path = pull_run(client, ref(), tmp_path).path
+    entry = decode(path, "")
+
+    def rewrite(about: dict) -> None:
+        cache = Cache(tmp_path)
+        cache.save(path, Entry(entry.identity, entry.name, entry.rows, about))
+
+    later = {**entry.about, "facts": {**entry.about["facts"], "unheard_of": 1}, "more": [1]}
+    rewrite(later)
+    (run,) = reader.read(path)
+    assert len(run.metrics) == len(RECORDS)
+    rewrite({"state": "finished"})
+    (reading,) = reader.scan(path)
+    assert isinstance(reading.error, UnreadableSource) and reading.error.exit_code == 3
+    assert pull_run(client, ref(), tmp_path).rows == len(RECORDS)
+    assert len(reader.read(path)) == 1
+
+
+def test_a_damaged_pulled_file_is_an_error_offline_never_other_numbers(server, client, tmp_path):
+    server.add("r1", RECORDS)
+    path = pull_run(client, ref(), tmp_path).path
+    data = bytearray(path.read_bytes())
+    data[100:300] = bytes(200)  # in the first pages; of single bytes, some say nothing that is read
+    path.write_bytes(data)
+    (reading,) = reader.scan(path)
+    assert isinstance(reading.error, UnreadableSource) and "pull" in str(reading.error.hint)

@@ -104,7 +104,7 @@ def pull_run(
     with cache.locked(identity):
         now = facts(client, ref)
         loaded = cache.load(identity, now.name)
-        old, requests = None if refresh else loaded.entry, 1
+        old, requests = None if refresh or not _usable(loaded.entry) else loaded.entry, 1
         globs = _globs(old, keys)
         if old is not None and _unchanged(old, now, globs):
             entry, told = old, loaded.findings
@@ -128,6 +128,11 @@ def pull_run(
         now.name, loaded.path, now.state, last_step(entry.rows), max(0, len(entry.rows) - known), len(entry.rows),
         requests, time.monotonic() - started, tuple(told),
     )  # fmt: skip
+
+
+def _usable(entry: Entry | None) -> bool:
+    """Whether an entry says what is needed to go on from it."""
+    return entry is not None and {"facts", "globs", "short", "findings"} <= entry.about.keys()
 
 
 def _globs(old: Entry | None, keys: Sequence[str] | None) -> list[str] | None:
@@ -224,6 +229,12 @@ def _short(rows: pd.DataFrame, now: Facts, globs: list[str] | None) -> dict[str,
     return out
 
 
+def _fields(kind: type[Any], told: dict[str, Any]) -> dict[str, Any]:
+    """The fields that this version knows, lists as the tuples they were."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in told.items() if k in known}
+
+
 def stored_run(entry: Entry) -> RawRun:
     """A run from the cache as the server would give it.
 
@@ -233,9 +244,8 @@ def stored_run(entry: Entry) -> RawRun:
         Metadata that :func:`pull_run` did not write.
     """
     about = entry.about
-    told = dict(about["facts"])
-    known = Facts(**{**told, "media": tuple(told["media"])})
-    ref = RunRef(**{**about["ref"], "tags": tuple(about["ref"]["tags"])})
+    known = Facts(**_fields(Facts, about["facts"]))
+    ref = RunRef(**_fields(RunRef, about["ref"]))
     return raw_run(ref, known, entry.rows, [Finding(**f) for f in about["findings"]])
 
 
