@@ -110,7 +110,9 @@ def test_the_law_goes_with_verls_metrics_to_all_its_loggers(tmp_path, monkeypatc
     printed = capsys.readouterr().out
     assert f"entlaw/ceiling:{last['entlaw/ceiling']}" in re.sub(r"np\.float64\(([^)]*)\)", r"\1", printed)
     # The same as a watcher that is handed the logged rows.
-    alone = Watcher(40, name="alone", config=dict(entlaw_flat(t.config)))
+    alone = Watcher(
+        40, name="alone", config=dict(entlaw_flat(t.config)), selection=entlaw.Selection(on="val")
+    )
     for row in log:
         report = alone.observe(row["step"], {k: v for k, v in row.items() if k != "step"})
         said = {} if report is None else report.metrics()

@@ -116,9 +116,12 @@ class EntlawCallback(TrainerCallback):
     # What is done there --------------------------------------------------------------------------
 
     def _begin(self, args: Any, state: Any) -> None:
+        # TRL's trainers log a reward of each evaluation; others may log a loss alone, and are not waited for.
+        validated = hasattr(args, "num_generations") and _plain(args.eval_strategy) != "no"
         law = LawObserver(
-            self.settings, self.total_steps or state.max_steps or None, "trainer", args.to_dict()
-        )
+            self.settings, self.total_steps or state.max_steps or None, "trainer", args.to_dict(),
+            validated=validated,
+        )  # fmt: skip
         for row in state.log_history:
             if "step" in row:
                 law.observe(int(row["step"]), _numbers(row))
@@ -131,7 +134,7 @@ class EntlawCallback(TrainerCallback):
                 stacklevel=2,
             )
         control.should_training_stop = True
-        if str(getattr(args.save_strategy, "value", args.save_strategy)) != "no":
+        if _plain(args.save_strategy) != "no":
             control.should_save = True  # or what was done since the last checkpoint would be lost
 
     def _try(self, work: Callable[[], Any]) -> Any:
@@ -169,6 +172,11 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
         for key, value in record.items()
         if isinstance(value, (int, float)) and key != "step" and not str(key).startswith(PREFIX)
     }
+
+
+def _plain(choice: Any) -> str:
+    """A strategy of the trainer's as text."""
+    return str(getattr(choice, "value", choice))
 
 
 def _processes() -> int:

@@ -344,7 +344,15 @@ def _watch(recipe: Recipe, folder: Path) -> tuple[Observer, ...]:
     )  # a run that is not watched needs neither pandas nor the law
 
     config = {"framework": "entlaw", "entropy_meaning": entropy_meaning(), "recipe": recipes.to_dict(recipe)}
-    return (LawObserver(recipe.watch, recipe.run.steps, recipe.run.name or folder.name, config),)
+    return (
+        LawObserver(
+            recipe.watch,
+            recipe.run.steps,
+            recipe.run.name or folder.name,
+            config,
+            validated=recipe.validation.every > 0,
+        ),
+    )
 
 
 def entropy_meaning() -> dict[str, str]:

@@ -29,6 +29,9 @@ class LawObserver:
         Of the run.
     config : mapping, optional
         The run's configuration, nested or flat: what the law is to know of entropy controls.
+    validated : bool
+        There will be validations. They are waited for, then; else the first points would be of the training reward, and
+        the series would change under the log as soon as there are enough validations to prefer.
 
     Raises
     ------
@@ -42,8 +45,10 @@ class LawObserver:
         total_steps: int | None,
         name: str = "run",
         config: Mapping[str, Any] | None = None,
+        *,
+        validated: bool = False,
     ) -> None:
-        self.watcher = watcher_of(settings, total_steps, name, config)
+        self.watcher = _watcher(settings, total_steps, name, config, validated)
 
     @property
     def report(self) -> Report | None:
@@ -67,20 +72,16 @@ def told(stop: Stop) -> str:
     return f"{stop.rule} held at {stop.in_a_row} validations in a row" + (f": {stop.why}" if stop.why else "")
 
 
-def watcher_of(
-    settings: Watch, total_steps: int | None, name: str = "run", config: Mapping[str, Any] | None = None
+def _watcher(
+    settings: Watch, total_steps: int | None, name: str, config: Mapping[str, Any] | None, validated: bool
 ) -> Watcher:
-    """The watcher that a table asks for.
-
-    Raises
-    ------
-    UsageError
-        A rule that cannot be read.
-    """
     from entlaw.runs.prepare import Selection
     from entlaw.runs.table import flatten
     from entlaw.watch.watcher import Watcher
 
+    series = Selection(performance_key=settings.performance) if settings.performance else None
+    if series is None and validated:
+        series = Selection(on="val")
     return Watcher(
         total_steps,
         name=name,
@@ -88,7 +89,7 @@ def watcher_of(
         stop_when=settings.stop_when or None,
         every=settings.every,
         level=settings.level,
-        selection=Selection(performance_key=settings.performance or None),
+        selection=series,
         config=dict(flatten(config or {})),
     )
 

@@ -68,6 +68,8 @@ class WatchedLog:
         verl's configuration.
     folder : Path
         Of its checkpoints.
+    validated : bool
+        There will be validations.
     on_stop : callable
         Called after a step has been logged at which the rule has fired.
     """
@@ -81,10 +83,11 @@ class WatchedLog:
         done: int,
         config: Mapping[str, Any],
         folder: Path,
+        validated: bool,
         on_stop: Callable[[str], None],
     ) -> None:
         self._tracking, self._on_stop = tracking, on_stop
-        law = LawObserver(watch, total_steps, folder.parent.name or "verl", config)
+        law = LawObserver(watch, total_steps, folder.parent.name or "verl", config, validated=validated)
         self._observers = Observers([law], _warn, numbers)
         self._journal: Path | None = folder / JOURNAL
         try:
@@ -166,6 +169,7 @@ class Watched:
             done=int(self.global_steps),
             config={str(key): value for key, value in plain.items()},
             folder=Path(str(self.config.trainer.default_local_dir)),
+            validated=int(self.config.trainer.test_freq) > 0,
             on_stop=self._end_after_the_next,
         )
 
