@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -221,6 +222,32 @@ def test_of_several_sources_one_that_fails_does_not_cost_the_others(wb):
     wb.add("me/proj/r1", RECORDS)
     good, bad = reader.scan(["wandb:me/proj/r1", "wandb:me/proj/gone"])
     assert good.run is not None and isinstance(bad.error, SourceNotFound)
+
+
+def test_a_client_that_crashes_costs_one_run(wb, monkeypatch):
+    """wandb-core 0.31.0 aborts on an export with a column of large strings that it has to read itself."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def with_large_strings(rows):
+        table = pa.Table.from_pylist(rows)
+        out = io.BytesIO()
+        pq.write_table(table.append_column("text", pa.array(["x"] * len(rows), pa.large_string())), out)
+        return out.getvalue()
+
+    monkeypatch.setattr("tests.wandb.source_server.parquet", with_large_strings)
+    wb.add("me/proj/r1", RECORDS, exported=20)
+    wb.add("me/proj/r2", RECORDS)
+    done = subprocess.run(  # the dead process would leave its warnings in ours
+        [sys.executable, "-m", "entlaw.cli", "doctor", "wandb:me/proj/r1", "wandb:me/proj/r2", "--json"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    first, second = json.loads(done.stdout)["runs"]
+    assert done.returncode in (0, 3) and "error" not in second
+    if "error" in first:  # a later client reads it
+        assert "client crashed" in first["error"]["what"] and "pip install -U wandb" in first["error"]["hint"]
+    else:
+        assert first["records"] == len(RECORDS)
 
 
 def test_the_client_keeps_its_own_patience_for_training(wb):

@@ -7,6 +7,7 @@ gives up earlier, so that the server's own answer (429, 500, no such host) is wh
 
 from __future__ import annotations
 
+import contextlib
 import netrc
 import os
 import threading
@@ -17,7 +18,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from entlaw.errors import EntlawError, MissingExtra, UsageError
-from entlaw.runs.wandb.trouble import LOGIN, ServerError, explain, no_key
+from entlaw.runs.wandb.quiet import settings_for_now
+from entlaw.runs.wandb.trouble import LOGIN, ClientCrashed, ServerError, explain, no_key
 
 T = TypeVar("T")
 
@@ -29,7 +31,6 @@ WAIT = (
 )  # seconds between them, doubled each time; whole ones, and none: it takes 0 for its own default
 AGAIN = 2  # by us, for what the service does not repeat: an answer cut off half-way
 PAUSE = 0.5  # seconds before that, doubled each time
-_CONSTRUCTION = threading.Lock()
 
 
 class Client:
@@ -104,28 +105,15 @@ class Client:
         wandb, host = self.sdk, self.host
         overrides = {"base_url": host}
         key = self._key_of_other_host(host)
-        settings = wandb.setup().settings
+        # The Api copies the process-wide settings once, while it is made.
         patience = {
             "x_graphql_retry_max": RETRIES, "x_graphql_retry_wait_min_seconds": WAIT[0],
             "x_graphql_retry_wait_max_seconds": WAIT[1], "x_graphql_timeout_seconds": self.timeout,
             "x_file_transfer_retry_max": RETRIES, "x_file_transfer_retry_wait_min_seconds": WAIT[0],
             "x_file_transfer_retry_wait_max_seconds": WAIT[1], "x_file_transfer_timeout_seconds": 10 * self.timeout,
-            # Nothing is asked on a terminal: a program that reads logs must not wait for a key to be typed.
-            "silent": True,
         }  # fmt: skip
-        # The Api copies the process-wide settings once, while it is made. They are put back, because a trainer in
-        # this process must keep its own patience with an outage.
-        with _CONSTRUCTION:
-            before = {name: getattr(settings, name) for name in patience}
-            try:
-                for name, value in patience.items():
-                    setattr(settings, name, value)
-                wandb.termsetup(settings, None)
-                return self._try(LOGIN, host, lambda: wandb.Api(overrides, self._limit(), key))
-            finally:
-                for name, value in before.items():
-                    setattr(settings, name, value)
-                wandb.termsetup(settings, None)
+        with settings_for_now(wandb, patience):
+            return self._try(LOGIN, host, lambda: wandb.Api(overrides, self._limit(), key))
 
     def _key_of_other_host(self, host: str) -> str | None:
         """The key for a server that a URL names and the SDK is not configured for; None where it is.
@@ -173,6 +161,7 @@ class Client:
         return self._try(what, where, function)
 
     def _try(self, what: str, where: str, function: Callable[[], T]) -> T:
+        used = self._made
         for attempt in range(AGAIN + 1):
             try:
                 return function()
@@ -180,10 +169,22 @@ class Client:
                 raise
             except Exception as error:  # the SDK raises its own errors, requests', ValueError and OSError
                 told = explain(error, what, where, self.host)
+                if isinstance(told, ClientCrashed):
+                    self._forget(used)
                 if attempt == AGAIN or not (isinstance(told, ServerError) and told.cut_off):
                     raise told from error
                 time.sleep(PAUSE * 2**attempt)
         raise AssertionError("unreachable")
+
+    def _forget(self, used: Any) -> None:
+        """Let go of a service process that has died, so that the next request starts another one."""
+        if (
+            self._made is not used or used is None
+        ):  # another thread was here first, and the process is a new one
+            return
+        self._made, self._runs = None, {}
+        with contextlib.suppress(Exception):  # what it says about its own death is no news
+            self.sdk.teardown()
 
     def default_entity(self) -> str:
         """The user or team that a path without one belongs to.

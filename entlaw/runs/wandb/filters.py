@@ -19,7 +19,9 @@ _FIELDS = {
 _SECTIONS = {"config.": "config.", "summary.": "summary_metrics.", "summary_metrics.": "summary_metrics."}
 _OPERATORS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt", "~": "$regex", "=": ""}
 _CONDITION = re.compile(r"\s*([\w.][\w./ -]*?)\s*(!=|>=|<=|==|=|>|<|~)\s*(.*?)\s*", re.DOTALL)
-_EXAMPLE = "e.g. --filter 'state=finished, config.lr<=1e-6, name~^grpo', or JSON: '{\"config.seed\": {\"$in\": [1, 2]}}'"
+_EXAMPLE = (
+    "--filter 'state=finished, config.lr<=1e-6, name~^grpo', or JSON: '{\"config.seed\": {\"$in\": [1, 2]}}'"
+)
 
 
 def parse(texts: Sequence[str]) -> dict[str, Any] | None:

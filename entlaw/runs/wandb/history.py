@@ -4,7 +4,9 @@ How it is fetched, and why:
 
 * A run that is over is downloaded as the Parquet files that the server keeps of it, when they hold everything.
 * Otherwise all keys are scanned at once. A scan of several named keys gives only the rows that have all of them,
-  so with names it takes one scan a key and an outer join by us; that pays only for few keys out of very many.
+  so with names it takes one scan a key and an outer join by us. Measured on a loopback server with 0.1 s latency,
+  10,000 rows: 13 requests and 2 s for all of 2 keys at once, 49 and 8 s for a scan each (they bring the step and the
+  time along); with 1,000 rows of 300 keys the two are equal (3.4 s). So it is done for few keys out of very many.
 * The SDK's own cache is never used: its files carry no version, so an export that was downloaded while the run
   still grew would leave a hole. What was pulled before is kept by :mod:`entlaw.runs.wandb.cache`.
 * A page is a range of steps, not a number of rows. Where steps lie far apart (``_step`` set to a number of tokens),
@@ -34,12 +36,13 @@ from entlaw.runs.keys import STEP_NAMES, canonical
 from entlaw.runs.table import RowBuilder
 from entlaw.runs.wandb.client import Client
 from entlaw.runs.wandb.listing import RunRef
+from entlaw.runs.wandb.quiet import quiet
 from entlaw.runs.wandb.source import Facts, facts
 from entlaw.runs.wandb.trouble import ServerError
 
 STEP, TIME = "_step", "_timestamp"
 PAGE = 1000  # rows; larger ones the server thins out
-KEYED_SHARE = 1 / 25  # scans of single keys pay below this share of all keys
+KEYED_SHARE = 1 / 100  # scans of single keys pay below this share of all keys
 TRIES, WAIT = 3, 0.5  # of a fetch that misses something; seconds, doubled each time
 _OWN = ("_wandb", "graph_")
 
@@ -219,7 +222,7 @@ def _fetch_once(
     sparse = (last + 1) / known.lines if known.lines else 1.0
     page = PAGE if again and last / PAGE < 500 else PAGE * max(1, round(sparse))
     alone = [] if wanted is None else sorted(wanted & known.counts.keys())
-    if wanted is None or len(alone) > max(1, KEYED_SHARE * len(known.counts)):
+    if wanted is None or len(alone) > max(1, KEYED_SHARE * (len(known.counts) + len(known.media))):
         table = _Table()
         _scan(client, run, ref, table, None, first, last, page)
         return table
@@ -263,7 +266,8 @@ def _exported(client: Client, run: Any, ref: RunRef, last: int) -> _Table | None
 
         def download() -> Any:
             try:
-                return run.download_history_exports(folder, require_complete_history=True)
+                with quiet(client.sdk):  # it draws progress bars
+                    return run.download_history_exports(folder, require_complete_history=True)
             except Exception as error:
                 if type(error).__name__ == "IncompleteRunHistoryError":
                     return None

@@ -29,6 +29,10 @@ class ServerError(DataError, ConnectionError):
         self.status, self.transient, self.cut_off = status, transient, cut_off
 
 
+class ClientCrashed(ServerError):
+    """The SDK's service process has died."""
+
+
 LOGIN = "logging in"
 
 
@@ -58,6 +62,7 @@ _NOT_JSON = re.compile(r"invalid character|looking for beginning of value|Expect
 _SLOW = re.compile(
     r"timed? ?out|deadline exceeded|did not respond in time|service process is busy|canceled", re.IGNORECASE
 )
+_CRASHED = re.compile(r"service process is not running", re.IGNORECASE)
 _MISSING = re.compile(r"could not find|not found|does not exist|no such (run|project)", re.IGNORECASE)
 _DENIED = re.compile(r"permission denied|forbidden|access denied|not authorized", re.IGNORECASE)
 
@@ -83,6 +88,12 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
     said = " | ".join(dict.fromkeys(_texts(error)))[:2000]
     status = _status(error, said)
     short = _short(said)
+    if _CRASHED.search(said):
+        return ClientCrashed(
+            "the W&B client crashed", transient=False, where=where, why=f"{what} at {host}: {short}",
+            hint="`pip install -U wandb`; the run can also be read from its folder on the machine that logged it "
+            "(wandb/run-*/run-*.wandb)",
+        )  # fmt: skip
     if _NO_KEY.search(said):
         return no_key(host, "every request to a W&B server needs one")
     if status == 401 or _BAD_KEY.search(said):
