@@ -252,7 +252,7 @@ def _stems(results: Sequence[Result]) -> list[str]:
     stems = []
     for one in results:
         base = re.sub(r"[^A-Za-z0-9_.-]+", "-", one.name).strip("-.")[:60] or "run"
-        if one.identity is not None:
+        if one.identity is not None and one.identity.run_id not in base:
             base = f"{base}-{one.identity.run_id}"
         stem, number = base, 2
         while stem.lower() in taken:

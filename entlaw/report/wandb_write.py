@@ -6,8 +6,11 @@ on stderr. So nothing is taken as written before the server gives it back.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +30,8 @@ from entlaw.report.wandb_push import (
     Analysis,
     stale,
 )
-from entlaw.runs.wandb.client import RETRIES, Client
+from entlaw.runs.wandb import client as patience
+from entlaw.runs.wandb.client import Client
 from entlaw.runs.wandb.stored import Identity
 from entlaw.runs.wandb.trouble import ServerError, explain
 
@@ -207,7 +211,7 @@ def _log(client: Client, made: Analysis, folder: Path, done: list[str]) -> None:
         run = wandb.init(
             entity=made.entity, project=made.project, id=made.run_id, name=made.name, job_type=JOB_TYPE,
             config=json.loads(json.dumps(made.config)), resume="allow", reinit="create_new", dir=str(folder),
-            mode="online", allow_val_change=True, settings=_settings(wandb, made.host, client.timeout),
+            mode="online", allow_val_change=True, settings=_settings(client, made.host),
         )  # fmt: skip
     except Exception as error:  # the SDK raises its own errors, requests' and OSError
         raise explained(error, "making the analysis run") from error
@@ -226,7 +230,6 @@ def _log(client: Client, made: Analysis, folder: Path, done: list[str]) -> None:
                     out.write(data)
             run.log_artifact(artifact).wait(timeout=WAIT)
             done.append("artifact")
-            run.summary[DIGEST_KEY] = made.digest
     except Exception as error:
         failed = error
     try:
@@ -258,45 +261,78 @@ def _logged(wandb: Any, made: Analysis, folder: Path) -> dict[str, Any]:
     return logged
 
 
-def _settings(wandb: Any, host: str, timeout: float) -> Any:
+def _settings(client: Client, host: str) -> Any:
     """A quiet run that looks at nothing of this machine and gives up after some tries."""
+    timeout = client.timeout
     retries = {
         f"x_{what}_{name}": value
         for what in ("graphql", "file_stream", "file_transfer")
         for name, value in (
-            ("retry_max", RETRIES), ("retry_wait_min_seconds", 0.5), ("retry_wait_max_seconds", 4.0),
+            ("retry_max", patience.RETRIES), ("retry_wait_min_seconds", patience.WAIT[0]),
+            ("retry_wait_max_seconds", patience.WAIT[1]),
             ("timeout_seconds", 10 * timeout if what == "file_transfer" else timeout),
         )
     }  # fmt: skip
-    return wandb.Settings(
-        base_url=host, silent=True, console="off", disable_git=True, save_code=False, disable_code=True,
+    # The key that the client chose for this server: the SDK alone would send that of the configured one.
+    return client.sdk.Settings(
+        base_url=host, api_key=client.api.api_key, silent=True, console="off", disable_git=True, save_code=False,
+        disable_code=True,
         x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False,
         init_timeout=4 * timeout + 20, **retries,
     )  # fmt: skip
 
 
 def _confirm(client: Client, made: Analysis, done: list[str]) -> None:
-    """Read the run and its artifact back.
+    """Read the run, its files and its artifact back; then mark it as complete.
 
     Raises
     ------
     ServerError
         Something that was sent is not there.
     """
-    run = client.run(made.entity, made.project, made.run_id)
-    digest = _summary(run).get(DIGEST_KEY)
-    if digest != made.digest:
+    where = made.path
+    missing = ["?"]
+    for wait in (0.0, 1.0, 3.0):  # a server may list an upload a moment after it took it
+        time.sleep(wait)
+        run = client.run(made.entity, made.project, made.run_id)
+        missing = client.call("reading the run's files back", where, lambda run=run: _missing(run, made))  # type: ignore[misc]
+        if not missing:
+            break
+    else:
         raise ServerError(
-            "the analysis run is not complete on the server", where=made.path,
-            why=f"its {DIGEST_KEY}, which is written last, is {digest!r}", hint="push again: it goes on where it was",
+            f"the analysis run misses {', '.join(missing[:4])}", where=where,
+            why="the upload of some files failed", hint="push again: it goes on with the same run",
         )  # fmt: skip
     name = f"{made.entity}/{made.project}/{made.artifact}:latest"
     artifact = client.call(
         "reading the artifact back", name, lambda: client.api.artifact(name, ARTIFACT_TYPE)
     )
-    missing = sorted(set(made.files) - set(artifact.manifest.entries))
-    if missing:
-        raise ServerError(
-            f"the artifact misses {', '.join(missing[:4])}", where=name, hint="push again",
-        )  # fmt: skip
+    entries = client.call("reading the artifact back", name, lambda: artifact.manifest.entries)
+    lost = sorted(
+        file for file, data in made.files.items() if file not in entries or entries[file].digest != _md5(data)
+    )
+    if lost:
+        raise ServerError(f"the artifact misses {', '.join(lost[:4])}", where=name, hint="push again")
+    run._summary = None
+    client.call("marking the run as complete", where, lambda: run.summary.update({DIGEST_KEY: made.digest}))
     done.append("read back")
+
+
+def _missing(run: Any, made: Analysis) -> list[str]:
+    """What of the table and the figures is not among the run's files and summary."""
+    names = [file.name for file in run.files()]
+    missing = [] if TABLE_KEY in _summary(run) else ["the table"]
+    # The SDK names a picture after its contents, so one of an earlier push is not taken for that of this one.
+    lost = [
+        stem for stem, data in made.figures.items() if not any(_sha256(data)[:20] in name for name in names)
+    ]
+    return missing + [f"the figure of {stem}" for stem in lost]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _md5(data: bytes) -> str:
+    """A file's digest as the manifests of artifacts have it."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
