@@ -37,6 +37,9 @@ class KeptRun:
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     exported: bool = False
+    withheld: frozenset[int] = (
+        frozenset()
+    )  # steps that are counted and not given, as while a history is archived
 
     def node(self) -> dict[str, Any]:
         """The run as GraphQL shows it."""

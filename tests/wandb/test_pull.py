@@ -143,6 +143,17 @@ def test_values_that_appear_behind_what_was_known_are_fetched(server, client, tm
     assert_equal(stored(done), stored(pull_run(client, ref(), tmp_path / "b")))
 
 
+@pytest.mark.parametrize("state", ["finished", "running"])
+def test_what_the_server_withheld_is_told_and_fetched_when_it_is_there(server, client, tmp_path, state):
+    run = server.add("r1", RECORDS, state=state, withheld=frozenset(range(10, 20)))
+    done = pull_run(client, ref(), tmp_path)
+    assert [f.code for f in done.findings] == ["history-incomplete"] and done.rows == 32
+    run.withheld = frozenset()
+    mended = pull_run(client, ref(), tmp_path)  # nothing that the server says of the run has changed
+    assert (mended.rows_new, mended.findings) == (10, ())
+    assert_holds(stored(mended), RECORDS)
+
+
 def test_keys_asked_for_are_kept_and_widened_never_lost(server, client, tmp_path):
     run = server.add("r1", RECORDS[:20], state="running")
 
