@@ -3,28 +3,28 @@
 Its state is a function of the points in their order alone. A watcher that starts late, or anew, goes through the points
 before in the same way as one that was there, so all say the same at the same step; and a report uses nothing that was
 logged after its point was complete (with validations that is the next logged entropy, see :mod:`entlaw.runs.align`).
-The choice of series and of units is that of the whole log so far; where it changes, reports are made anew.
+The choice of series and of units is that of the whole log so far; where it changes, reports are made anew. A validation
+is preferred as soon as there is one.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any
 
 import pandas as pd
 
-from entlaw.errors import DataError, FitRefused, UsageError
+from entlaw.errors import DataError, FitRefused, MissingSeries, UsageError
 from entlaw.findings import Finding
 from entlaw.law.fit import fit as fit_run
 from entlaw.law.results import Fit
-from entlaw.runs.keys import ENTROPY_RULES, NOT_SCORE, SCORE_RULES, STEP_NAMES, canonical
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
 from entlaw.watch.alarms import alarms, new_alarms
+from entlaw.watch.observed import Record
 from entlaw.watch.outlook import Outlook, outlook
 from entlaw.watch.report import Report, Stop, Verdict
 from entlaw.watch.rule import Rule, parse
@@ -32,7 +32,6 @@ from entlaw.watch.verdict import CONFIRM, FEWEST, judge
 
 # Validations in a row at which a stop rule has to hold: at a nominal 5 % a single one would fire by chance too often.
 PATIENCE = 3
-_OWN = "entlaw/"
 
 _Point = tuple[float, float, float, float]
 
@@ -111,9 +110,7 @@ class Watcher:
         self.patience, self.least_points = patience, least_points
         self.rule: Rule | None = parse(stop_when, target) if stop_when is not None else None
         self._selection, self._config = selection or Selection(), dict(config or {})
-        self._rows: list[dict[str, float]] = []
-        self._kinds: dict[str, str] = {}
-        self._pending = False
+        self._record = Record(self._selection)
         self._points: list[_Point] = []
         self._states: list[_State] = []
         self._reports: list[Report | None] = []
@@ -155,24 +152,12 @@ class Watcher:
         Report or None
             A report where this record completed a point.
         """
-        numbers = ((str(k), _number(v)) for k, v in metrics.items() if self._kind(str(k)))
-        row = {k: v for k, v in numbers if v is not None}
-        if not row:
+        if not self._record.take(step, metrics):
             return None
-        self._rows.append({**row, "step": float(step)})
-        kinds = {self._kind(k) for k in row}
-        self._pending = self._pending or "score" in kinds
-        if not self._pending or not kinds & {"entropy", "score"}:
-            return None
-        raw = RawRun(
-            self.name, pd.DataFrame(self._rows, dtype=float), self._config, Provenance(self.name, "observed")
-        )
+        raw = RawRun(self.name, self._record.frame(), self._config, Provenance(self.name, "observed"))
         before = len(self._points)
         report = self.look(raw)
-        grown = len(self._points) != before
-        if grown and "score" not in kinds:
-            self._pending = False
-        return report if grown else None
+        return report if len(self._points) != before else None
 
     def look(self, run: Run | RawRun) -> Report | None:
         """Take a run as read so far, from outside.
@@ -180,6 +165,7 @@ class Watcher:
         Parameters
         ----------
         run : Run or RawRun
+            Of a raw one the series are chosen as :meth:`observe` does.
 
         Returns
         -------
@@ -220,16 +206,16 @@ class Watcher:
     def _read(self, run: Run | RawRun) -> Run | None:
         if isinstance(run, Run):
             return run
+        chosen = self._selection
+        if chosen.on is None and chosen.performance_key is None:
+            # A reader of a finished log takes the training score while validations are few; a watcher would then tell
+            # of one score first and later of another.
+            with contextlib.suppress(MissingSeries):
+                return to_run(run, replace(chosen, on="val"))
         try:
-            return to_run(run, self._selection)
+            return to_run(run, chosen)
         except DataError:
             return None  # no entropy or no score yet
-
-    def _kind(self, key: str) -> str:
-        """``entropy``, ``score``, ``other`` (needed to choose or align), or nothing."""
-        if key not in self._kinds:
-            self._kinds[key] = _kind_of(key, self._selection)
-        return self._kinds[key]
 
     def _advance(self, run: Run, points: list[_Point], i: int) -> None:
         """Point ``i``: its state always, its report where one is due."""
@@ -328,44 +314,6 @@ def _until(run: Run, points: list[_Point], i: int) -> Run:
     head = pd.DataFrame(points[: i + 1], columns=["step", "entropy", "performance", "entropy_step"])
     end = max(max(points[i][0], points[i][3]), float(head["entropy_step"].max()))
     return replace(run, points=head, metrics=run.metrics.loc[:end])
-
-
-def _number(value: Any) -> float | None:
-    """A number, NumPy's and torch's scalars too; None for anything else."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, Real) or getattr(value, "ndim", None) == 0:
-        try:
-            return float(value)
-        except (TypeError, ValueError, RuntimeError):
-            return None
-    return None
-
-
-def _kind_of(key: str, selection: Selection) -> str:
-    if key.startswith(_OWN):
-        return ""
-    if key == selection.entropy_key:
-        return "entropy"
-    if key in (selection.performance_key, selection.on):
-        return "score"
-    name = canonical(key)
-    if "entropy" in name:
-        return "entropy"
-    if any(
-        rule.pattern.fullmatch(name) and not (rule.by_name_only and NOT_SCORE.search(name))
-        for rule in SCORE_RULES
-    ):
-        return "score"
-    named = [
-        text for text in (selection.on, selection.performance_key) if text and any(c in text for c in "*?[")
-    ]
-    if any(fnmatch.fnmatchcase(key, pattern) for pattern in named):
-        return "score"
-    if any(rule.beside is not None and rule.beside.fullmatch(name) for rule in ENTROPY_RULES):
-        return "other"
-    needed = name in STEP_NAMES or name in ("val_problems", "val_samples") or key == selection.step_key
-    return "other" if needed else ""
 
 
 def _check(

@@ -1,0 +1,90 @@
+"""What a trainer logs, as far as a watcher needs it: entropies, scores, and what helps to choose among them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import pandas as pd
+
+from entlaw.runs.keys import ENTROPY_RULES, NOT_SCORE, SCORE_RULES, STEP_NAMES, canonical
+from entlaw.runs.prepare import Selection
+
+_OWN = "entlaw/"
+
+
+class Record:
+    """Rows in the order in which they were logged.
+
+    Parameters
+    ----------
+    selection : Selection
+        Keys that the user named are kept whatever they are called.
+    """
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+        self._rows: list[dict[str, float]] = []
+        self._kinds: dict[str, str] = {}
+        self._scored = False
+
+    def take(self, step: float, metrics: Mapping[str, Any]) -> bool:
+        """Take what was logged at a step; whether a point may be complete now."""
+        numbers = ((str(k), _number(v)) for k, v in metrics.items() if self._kind(str(k)))
+        row = {k: v for k, v in numbers if v is not None}
+        if not row:
+            return False
+        self._rows.append({**row, "step": float(step)})
+        kinds = {self._kind(k) for k in row}
+        self._scored = self._scored or "score" in kinds
+        return self._scored and bool(kinds & {"entropy", "score"})
+
+    def frame(self) -> pd.DataFrame:
+        """One row a record, NaN where a key was not logged."""
+        return pd.DataFrame(self._rows, dtype=float)
+
+    def _kind(self, key: str) -> str:
+        """``entropy``, ``score``, ``other`` (needed to choose or align), or nothing."""
+        if key not in self._kinds:
+            self._kinds[key] = _kind_of(key, self._selection)
+        return self._kinds[key]
+
+
+def _number(value: Any) -> float | None:
+    """A number, NumPy's and torch's scalars too; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Real) or getattr(value, "ndim", None) == 0:
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    return None
+
+
+def _kind_of(key: str, selection: Selection) -> str:
+    if key.startswith(_OWN):
+        return ""
+    if key == selection.entropy_key:
+        return "entropy"
+    if key in (selection.performance_key, selection.on):
+        return "score"
+    name = canonical(key)
+    if "entropy" in name:
+        return "entropy"
+    if any(
+        rule.pattern.fullmatch(name) and not (rule.by_name_only and NOT_SCORE.search(name))
+        for rule in SCORE_RULES
+    ):
+        return "score"
+    named = [
+        text for text in (selection.on, selection.performance_key) if text and any(c in text for c in "*?[")
+    ]
+    if any(fnmatch.fnmatchcase(key, pattern) for pattern in named):
+        return "score"
+    if any(rule.beside is not None and rule.beside.fullmatch(name) for rule in ENTROPY_RULES):
+        return "other"
+    needed = name in STEP_NAMES or name in ("val_problems", "val_samples") or key == selection.step_key
+    return "other" if needed else ""

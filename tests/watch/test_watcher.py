@@ -1,0 +1,261 @@
+"""The watcher: the same from inside and from outside, blind to what comes later, and right about what is left."""
+
+import gzip
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import entlaw
+from entlaw.errors import UsageError
+from entlaw.runs.run import Provenance, RawRun
+from entlaw.watch.report import VERDICT_CODES
+from entlaw.watch.watcher import Watcher
+from tests.conftest import REPO, law_records, write_jsonl
+
+RULE = "P(gain > 1%) < 0.05"
+SHIPPED = ["grpo-m-rl0", "kl-cov-m-rl0", "entropy-bonus-0.1-m-rl0", "prime-m-rl0"]
+
+
+def shipped(name):
+    folder = REPO / "runs" / name
+    path = next(folder.glob("metrics.jsonl*"))
+    data = path.read_bytes()
+    text = gzip.decompress(data) if path.suffix == ".gz" else data
+    records = [json.loads(line) for line in text.splitlines()]
+    (run,) = entlaw.read(folder, entlaw.Selection(on="val"))
+    return run, records
+
+
+def as_text(report):
+    """All of a report but the findings of the reader, which knows the file."""
+    told = report.as_dict()
+    told.pop("findings")
+    return json.dumps(told)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_inside_and_outside_say_the_same(name):
+    run, records = shipped(name)
+    total = float(run.points["step"].max())
+    outside = Watcher(total, name=name, stop_when=RULE)
+    outside.replay(run)
+    inside = Watcher(total, name=name, stop_when=RULE, config=run.config)
+    told = [r for r in (inside.observe(rec["step"], rec) for rec in records) if r is not None]
+    assert [as_text(r) for r in inside.reports] == [as_text(r) for r in outside.reports]
+    assert [r.points for r in told] == list(range(1, len(run.points) + 1))  # each is told when it is complete
+
+
+@pytest.mark.parametrize("cut", [9, 30, 77])
+def test_a_report_uses_nothing_later(cut):
+    run, records = shipped("grpo-m-rl0")
+    whole = Watcher(240, name="x").replay(run)
+    early = Watcher(240, name="x", config=run.config)
+    for record in records[: cut + 1]:
+        early.observe(record["step"], record)
+    assert early.reports
+    assert [as_text(r) for r in early.reports] == [as_text(r) for r in whole[: len(early.reports)]]
+    assert early.reports[-1].step >= records[cut]["step"] - 8
+
+
+def test_starting_late_or_looking_often_makes_no_difference(tmp_path):
+    records = law_records(n=81, noise=0.004)
+    often = Watcher(80, name="x", stop_when=RULE)
+    for n in range(3, len(records) + 1, 5):
+        for run in entlaw.read(write_jsonl(tmp_path / "a.jsonl", records[:n])) if n > 8 else []:
+            often.look(run)
+    (run,) = entlaw.read(write_jsonl(tmp_path / "a.jsonl", records))
+    often.look(run)
+    late = Watcher(80, name="x", stop_when=RULE)
+    late.look(run)
+    assert [as_text(r) for r in often.reports] == [as_text(r) for r in late.reports]
+
+
+def test_a_resumed_run_is_judged_by_its_later_pass():
+    """Steps 41 to 60 are done again with other numbers: what was said of them is said anew."""
+    first = law_records(n=61, seed=0)
+    again = [r for r in law_records(n=81, seed=5) if r["step"] > 40]
+    watcher = Watcher(80, name="x")
+    for record in first + again:
+        watcher.observe(record["step"], record)
+    alone = Watcher(80, name="x")
+    for record in [r for r in first if r["step"] <= 40] + again:
+        alone.observe(record["step"], record)
+    assert [as_text(r) for r in watcher.reports] == [as_text(r) for r in alone.reports]
+
+
+def test_every_reports_less_often_and_the_same():
+    run, _ = shipped("grpo-m-rl0")
+    each, third = Watcher(240).replay(run), Watcher(240, every=3).replay(run)
+    assert [r.points for r in third] == [r.points for r in each][2::3]
+    ceilings = [r.fit.ceiling if r.fit else None for r in each]
+    assert [r.fit.ceiling for r in third] == ceilings[2::3]
+
+
+def test_its_numbers_are_those_of_the_fit():
+    run, _ = shipped("rloo-m-rl1")
+    watcher = Watcher(240)
+    report = watcher.look(run)
+    alone = entlaw.fit(run, until_step=None, force=True)
+    numbers = watcher.metrics()
+    assert numbers["entlaw/ceiling"] == alone.ceiling == report.fit.ceiling
+    assert numbers["entlaw/ceiling_lo"] == alone.ceiling_interval.lo
+    assert numbers["entlaw/verdict"] == VERDICT_CODES[report.verdict]
+    assert all(isinstance(v, float) for v in numbers.values())
+
+
+def test_own_numbers_in_the_log_change_nothing(tmp_path):
+    records = law_records(n=61)
+    plain = Watcher(80, name="x")
+    with_own = Watcher(80, name="x")
+    for record in records:
+        plain.observe(record["step"], record)
+        with_own.observe(
+            record["step"], {**record, "entlaw/ceiling": 0.9, "entlaw/verdict": 1.0, "entlaw/final": 0.3}
+        )
+    assert [as_text(r) for r in plain.reports] == [as_text(r) for r in with_own.reports]
+    logged = [{**r, "entlaw/ceiling": 0.9, "entlaw/entropy": 3.0, "entlaw/verdict": 1.0} for r in records]
+    (one,), (two,) = (
+        entlaw.read(write_jsonl(tmp_path / f"{i}.jsonl", rows)) for i, rows in enumerate((records, logged))
+    )
+    assert one.entropy.key == two.entropy.key and one.performance_key == two.performance_key
+    assert one.points.equals(two.points)
+
+
+def simulated(seed, total, tau, n=13, noise=0.004):
+    """A run on the law, n points by step 12 (n - 1) / 3, and what it will have gained after them by ``total``."""
+    rng = np.random.default_rng(seed)
+    floor, first, a = 0.1, 1.0, 0.3
+    step = 4.0 * np.arange(n)
+    h = floor + (first - floor) * np.exp(-step / tau)
+    gain = a * (np.exp(h[-1]) - np.exp(floor + (first - floor) * np.exp(-total / tau)))
+    logged = h + 0.01 * rng.standard_normal(n)
+    rows = [
+        {"step": s, "actor/entropy": e, "val/accuracy": 0.9 - a * np.exp(t) + noise * rng.standard_normal()}
+        for s, e, t in zip(step, logged, h, strict=True)
+    ]
+    return rows, float(gain)
+
+
+def observed(rows, **how):
+    import pandas as pd
+
+    watcher = Watcher(**how, selection=entlaw.Selection(align="same"))
+    watcher.look(RawRun("sim", pd.DataFrame(rows, dtype=float), {}, Provenance("sim", "test")))
+    return watcher
+
+
+def test_the_rule_is_seldom_wrong_where_its_assumptions_hold():
+    """Of runs on the law that have more than a point to gain, no more are stopped than the rule's 5 % and some luck."""
+    stopped = {"more": [], "nothing": []}
+    for seed in range(40):
+        tau, n = ((18.0, 13), (30.0, 13), (60.0, 13), (6.0, 27))[seed % 4]
+        rows, gain = simulated(seed, total=240.0, tau=tau, n=n)
+        watcher = observed(rows, total_steps=240.0, stop_when=RULE)
+        stopped["more" if gain > 0.01 else "nothing"].append(watcher.stopped is not None)
+    assert len(stopped["more"]) == 30 and len(stopped["nothing"]) == 10
+    assert sum(stopped["more"]) <= 4  # P(more than 4 of 30 at 5 %) is 0.02
+    assert sum(stopped["nothing"]) >= 5  # and it is not silent where nothing is left
+
+
+def test_verdicts_of_runs_whose_future_is_plain():
+    early = observed(simulated(3, 1000.0, tau=200.0, n=20, noise=0.002)[0], total_steps=1000.0).report
+    assert early.verdict == "keep-going" and early.final.target == 1000.0
+    rows = law_records(n=201, tau=12.0, noise=0.003)
+    late = Watcher(220)
+    for record in rows:
+        late.observe(record["step"], record)
+    assert late.report.verdict == "saturating" and late.report.since < 200
+    flat = law_records(n=81, entropy=np.full(83, 0.4) + 0.001 * np.sin(np.arange(83)))
+    stuck = Watcher(200)
+    for record in flat:
+        stuck.observe(record["step"], record)
+    assert stuck.report.verdict == "does-not-apply"
+    assert stuck.reports[3].verdict == "cannot-tell"
+
+
+def test_accuracy_that_grows_at_constant_entropy_is_not_saturated():
+    """The law alone would say that nothing is left; the scores say otherwise and are heard."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(40):
+        t = 4 * i
+        h = 0.1 + 0.9 * np.exp(-t / 12)
+        score = 0.8 - 0.2 * np.exp(h) + 0.0012 * t + 0.004 * rng.standard_normal()
+        rows.append({"step": t, "actor/entropy": h, "val/accuracy": score})
+    watcher = observed(rows, total_steps=320.0, stop_when=RULE)
+    assert watcher.stopped is None
+    assert watcher.report.stop.probability > 0.5
+
+
+def test_alerts_are_raised_once():
+    h = np.concatenate([np.linspace(1.0, 0.02, 60), np.full(40, 0.02)])
+    watcher = Watcher(100, target=0.95)
+    for record in law_records(n=98, entropy=h, noise=0.002):
+        watcher.observe(record["step"], record)
+    codes = [a.code for r in watcher.reports for a in r.alerts]
+    assert codes.count("entropy-collapsed") == 1
+    assert codes.count("ceiling-below-target") == 1  # b - a = 0.6
+    first = next(r for r in watcher.reports if any(a.code == "entropy-collapsed" for a in r.alerts))
+    assert first.entropy < 0.05
+
+
+def test_nothing_to_say_before_there_is_a_point():
+    watcher = Watcher(10)
+    assert watcher.report is None and watcher.metrics() == {} and watcher.stopped is None
+    assert watcher.observe(1, {"loss": 0.3, "note": "text"}) is None
+    assert watcher.observe(1, {"actor/entropy": 0.9}) is None
+    assert watcher.observe(2, {"actor/entropy": float("nan"), "val/accuracy": None}) is None
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    torch = pytest.importorskip("torch")
+    plain, strange = Watcher(80, name="x"), Watcher(80, name="x")
+    for record in law_records(n=41):
+        plain.observe(record["step"], record)
+        odd = {
+            k: torch.tensor(v, dtype=torch.float64) if k == "actor/entropy" else np.float64(v)
+            for k, v in record.items()
+        }
+        strange.observe(record["step"], odd)
+    assert [as_text(r) for r in plain.reports] == [as_text(r) for r in strange.reports]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"total_steps": 0},
+        {"total_steps": np.nan},
+        {"every": 0},
+        {"level": 1.0},
+        {"patience": 0},
+        {"target": np.inf},
+    ],
+)
+def test_options_that_cannot_be(bad):
+    with pytest.raises(UsageError):
+        Watcher(**bad)
+
+
+def test_the_rule_needs_patience_and_points():
+    records = law_records(n=101, tau=12.0, noise=0.003)
+
+    def fired_at(**how):
+        watcher = Watcher(220, stop_when="step > 1", **how)
+        for record in records:
+            watcher.observe(record["step"], record)
+        return next(r.points for r in watcher.reports if r.stop.fired)
+
+    assert fired_at(patience=1, least_points=1) == 2  # the first point is that of step 0
+    assert fired_at(patience=3, least_points=1) == 4
+    assert fired_at(patience=1, least_points=20) == 20
+    assert fired_at(patience=3, least_points=20) == 22
+
+
+def test_frozen():
+    run, _ = shipped("grpo-m-rl0")
+    report = Watcher(240).look(run)
+    with pytest.raises(AttributeError):
+        report.verdict = "saturating"
+    assert replace(report, name="other").name == "other"
