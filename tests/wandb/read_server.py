@@ -158,9 +158,9 @@ class ReadServer:
             urls = [f"{self.url}/export/{run.project}/{run.name}.parquet"] if run.exported else []
             return {"parquetHistory": {"parquetUrls": urls, "liveData": []}}
         if operation == "HistoryPage":
-            return {
-                "history": [json.dumps(row) for row in rows if v["minStep"] <= row["_step"] < v["maxStep"]]
-            }
+            first, end = v["minStep"], v["maxStep"]
+            page = [row for row in rows if first <= row["_step"] < end and row["_step"] not in run.withheld]
+            return {"history": [json.dumps(row) for row in page]}
         if operation == "SampledHistoryPage":
             spec = v["spec"] if isinstance(v["spec"], dict) else json.loads(v["spec"])
             first, last = spec["minStep"], spec["maxStep"]
