@@ -10,9 +10,9 @@ from cyclopts import App, CycloptsError
 from entlaw._version import __version__
 from entlaw.cli import doctor, evaluate, fit, predict, pull, push, train
 from entlaw.cli.data import data
-from entlaw.cli.output import show_error
+from entlaw.cli.output import print_json, show_error
 from entlaw.cli.verl import verl
-from entlaw.errors import EntlawError
+from entlaw.errors import EntlawError, UsageError
 
 app = App(
     name="entlaw",
@@ -45,6 +45,9 @@ def run(tokens: list[str]) -> int:
     try:
         result: Any = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
+        if as_json:
+            told = UsageError(str(error), hint="see `entlaw --help` or `entlaw COMMAND --help`")
+            print_json({"schema": "entlaw.error/1", **told.as_dict()})
         sys.stderr.write(f"entlaw: {error}\n")
         sys.stderr.write("Try `entlaw --help` or `entlaw COMMAND --help`.\n")
         return 2

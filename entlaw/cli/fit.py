@@ -106,7 +106,20 @@ def scan_sources(source: list[str], read: ReadFlags) -> Any:
     """Readings of all sources; imported late so that ``--help`` stays quick."""
     from entlaw.runs.reader import scan
 
-    return scan(source, read.selection())
+    kept = without_given_copies(source)
+    for left in [one for one in source if one not in kept]:
+        console(stderr=True).print(
+            f"entlaw: {left} is passed over: the packed copy of {left.removesuffix('.gz')}, which is given too"
+        )
+    return scan(kept, read.selection())
+
+
+def without_given_copies(source: list[str]) -> list[str]:
+    """The sources without each ``x.gz`` whose ``x`` is given as well: one log must not count twice."""
+    files = {Path(one).resolve() for one in source if Path(one).is_file()}
+    return [
+        one for one in source if not (one.endswith(".gz") and Path(one).resolve().with_suffix("") in files)
+    ]
 
 
 def check_targets(plot: Path | None, output: Path | None) -> None:

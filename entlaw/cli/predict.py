@@ -15,6 +15,9 @@ from entlaw.errors import UsageError
 if TYPE_CHECKING:
     from entlaw.law.results import Fit, Forecast
 
+MOST_STEPS = 1e9  # a step a second for thirty years
+FAR = 20.0  # times the log: beyond, the forecast says what form was assumed, not what the run does
+
 
 def predict(
     source: Annotated[list[str], Parameter(help="Files, folders or quoted globs.")],
@@ -43,8 +46,12 @@ def predict(
     for value in step or []:
         if not (math.isfinite(value) and value >= 0):
             raise UsageError(f"--step {value:g} is no step of a run", hint="e.g. --step 500")
+        if value > MOST_STEPS:
+            raise UsageError(f"--step {value:g}: no run has that many steps", hint="e.g. --step 500")
     outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "predicting")]
     answers = [(o, forecasts(o, entropy or [], step or [], how.level)) for o in outcomes]
+    for o in outcomes:
+        _warn_far(o, step or [])
     if json:
         print_json({"schema": "entlaw.predict/1", "runs": [_as_dict(o, f) for o, f in answers]})
     else:
@@ -53,6 +60,20 @@ def predict(
     if any(o.error is None for o in outcomes):
         return 0
     return next((o.error.exit_code for o in outcomes if o.error is not None), 3)
+
+
+def _warn_far(o: Outcome, steps: list[float]) -> None:
+    """Say on stderr which steps are so far out that the forecast is about the curve's form, not the run."""
+    if o.error is not None or o.reading.run is None:
+        return
+    last = float(o.reading.run.metrics.index.max())
+    far = [t for t in steps if t > FAR * max(last, 1.0)]
+    if far:
+        shown = ", ".join(f"{t:g}" for t in far)
+        console(stderr=True).print(
+            f"entlaw: {o.reading.name}: step {shown} is more than {FAR:g} times the last logged one ({last:g}): "
+            "this is extrapolation, and nothing in the log supports it"
+        )
 
 
 def forecasts(o: Outcome, entropies: list[float], steps: list[float], level: float) -> list[Forecast]:
