@@ -26,7 +26,7 @@ def history(gaps: list[tuple[int, dict[str, float]]]) -> list[dict[str, float]]:
     return [{"_step": float(s), **row} for s, (_, row) in zip(steps, gaps, strict=True)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(histories, st.data())
 def test_any_schedule_gives_what_one_pull_gives(gaps, data):
     rows = history(gaps)

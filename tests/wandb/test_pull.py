@@ -68,7 +68,7 @@ histories = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(gaps=histories, data=st.data())
 def test_pulled_at_any_moments_equals_one_pull_at_the_end(server, client, tmp_path_factory, gaps, data):
     steps = np.cumsum([gap for gap, _ in gaps]).tolist()

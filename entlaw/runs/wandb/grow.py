@@ -57,7 +57,8 @@ def ordered(rows: pd.DataFrame) -> pd.DataFrame:
 
     Servers send the keys of a row in any order, and a run pulled in parts must give what one pull gives.
     """
-    filled = np.vstack([rows.notna().to_numpy(), np.ones(rows.shape[1], dtype=bool)])  # never: behind the last row
+    never = np.ones(rows.shape[1], dtype=bool)  # a column without a value comes behind the last row
+    filled = np.vstack([rows.notna().to_numpy(), never])
     first = filled.argmax(axis=0)
     rank = sorted(zip(first.tolist(), map(str, rows.columns), strict=True), key=lambda r: (r[1] != STEP, *r))
     return rows[[name for _, name in rank]].reset_index(drop=True).astype(np.float64)
