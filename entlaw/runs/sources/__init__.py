@@ -72,6 +72,7 @@ _ORDER = (
     "wandb_file",
     "tensorboard",
     "trackio",
+    "mlflow",  # by its place in the folder of a run
     "tabular",  # Parquet by magic, CSV/TSV by its header
     "notebook",
     "trl_state",  # trainer_state.json and plain JSON lists of records
