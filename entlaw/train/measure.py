@@ -121,3 +121,16 @@ def mean_over_updates(records: Sequence[Record]) -> Record:
     """Each metric's mean over the optimiser steps that logged it."""
     keys = dict.fromkeys(key for record in records for key in record)
     return {key: sum(r[key] for r in records if key in r) / sum(key in r for r in records) for key in keys}
+
+
+def entropy_meaning() -> dict[str, str]:
+    """What ``actor/entropy`` of this trainer is (the fields of :class:`entlaw.EntropyMeaning`)."""
+    return {
+        "key": "actor/entropy",
+        "estimator": "exact",
+        "unit": "nats/token",
+        "averaging": "token-mean",
+        "temperature": "1",
+        "when": "before-update",
+        "note": "full vocabulary, on all sampled responses of the step, before the all-right/all-wrong filter",
+    }

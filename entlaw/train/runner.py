@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,6 +32,7 @@ from entlaw.train.failure import TrainingFailed
 from entlaw.train.folder import claim, prepare, require_shared
 from entlaw.train.footprint_advice import explain_oom
 from entlaw.train.loop import Trainer
+from entlaw.train.measure import entropy_meaning
 from entlaw.train.observers import Observer, Observers
 from entlaw.train.policy import LanguageModel, device_of
 from entlaw.train.record import MetricsFile, Position, update_run_info, write_run_info
@@ -43,6 +43,7 @@ from entlaw.train.schema import Recipe
 from entlaw.train.signals import STOPPING, StopRequest, stop_on_signals
 from entlaw.train.sinks import Sink, sinks_of
 from entlaw.train.tasks import build_task
+from entlaw.train.watching import observers_of
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class _Run:
         self.reason = ""
         with world.together():
             self.sinks = (*sinks, *sinks_of(recipe, folder)) if world.first else ()
-            watching = (*observers, *_watch(recipe, folder)) if world.first else ()
+            watching = (*observers, *observers_of(recipe, folder)) if world.first else ()
             self.observers = Observers(watching, on_finding)
             # A task that cannot be is told before a warm-up of minutes; a chat template needs the model first.
             task = None if recipe.task.chat else build_task(recipe.task, on_finding=on_finding)
@@ -335,39 +336,6 @@ def _validation_problems(task: Task, recipe: Recipe) -> list[Problem]:
         raise UsageError(str(error), where="recipe", hint="lower validation.problems") from error
 
 
-def _watch(recipe: Recipe, folder: Path) -> tuple[Observer, ...]:
-    """The observer of the recipe's table ``watch``."""
-    if not recipe.watch.on:
-        return ()
-    from entlaw.train.watching import (
-        LawObserver,
-    )  # a run that is not watched needs neither pandas nor the law
-
-    config = {"framework": "entlaw", "entropy_meaning": entropy_meaning(), "recipe": recipes.to_dict(recipe)}
-    return (
-        LawObserver(
-            recipe.watch,
-            recipe.run.steps,
-            recipe.run.name or folder.name,
-            config,
-            validated=recipe.validation.every > 0,
-        ),
-    )
-
-
-def entropy_meaning() -> dict[str, str]:
-    """What ``actor/entropy`` of this trainer is (the fields of :class:`entlaw.EntropyMeaning`)."""
-    return {
-        "key": "actor/entropy",
-        "estimator": "exact",
-        "unit": "nats/token",
-        "averaging": "token-mean",
-        "temperature": "1",
-        "when": "before-update",
-        "note": "full vocabulary, on all sampled responses of the step, before the all-right/all-wrong filter",
-    }
-
-
 @contextlib.contextmanager
 def _threads(wanted: int) -> Iterator[None]:
     """torch's threads for the time of a run, and only kernels that give the same bits every time."""
@@ -380,11 +348,3 @@ def _threads(wanted: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
-
-
-def describe(record: dict[str, Any]) -> str:
-    """A step's metrics in one line."""
-    parts = [f"H {record['actor/entropy']:.3f}"] if "actor/entropy" in record else []
-    parts += [f"reward {record['reward/mean']:.3f}"] if "reward/mean" in record else []
-    parts += [f"val {record['val/accuracy']:.3f}"] if "val/accuracy" in record else []
-    return "  ".join(parts)

@@ -7,10 +7,11 @@ does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entlaw.errors import EntlawError
-from entlaw.train.schema import Watch
+from entlaw.train.schema import Recipe, Watch
 
 if TYPE_CHECKING:
     from entlaw.watch.report import Report, Stop
@@ -65,6 +66,19 @@ class LawObserver:
     def stop(self) -> str | None:
         """The rule, where it has fired."""
         return None if self.watcher.stopped is None else told(self.watcher.stopped)
+
+
+def observers_of(recipe: Recipe, folder: Path) -> tuple[LawObserver, ...]:
+    """The observers that a recipe asks for (its table ``watch``)."""
+    if not recipe.watch.on:
+        return ()
+    from entlaw.train.measure import entropy_meaning
+    from entlaw.train.recipe import to_dict
+
+    # As run.json has it, which is what a reader of the run's folder knows.
+    config = {"framework": "entlaw", "entropy_meaning": entropy_meaning(), "recipe": to_dict(recipe)}
+    name = recipe.run.name or folder.name
+    return (LawObserver(recipe.watch, recipe.run.steps, name, config, validated=recipe.validation.every > 0),)
 
 
 def told(stop: Stop) -> str:
