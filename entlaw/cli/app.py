@@ -12,6 +12,7 @@ from entlaw.cli import doctor, evaluate, fit, predict, pull, push, train
 from entlaw.cli.data import data
 from entlaw.cli.output import print_json, show_error
 from entlaw.cli.verl import verl
+from entlaw.cli.watch import watch
 from entlaw.errors import EntlawError, UsageError
 
 app = App(
@@ -25,6 +26,7 @@ app = App(
 app.command(doctor.doctor)
 app.command(fit.fit)
 app.command(predict.predict)
+app.command(watch)
 app.command(pull.pull)
 app.command(push.push)
 app.command(train.train)

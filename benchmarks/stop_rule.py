@@ -1,0 +1,181 @@
+"""Would the stop rule have been right? Rolling origin over real runs: false stops and steps saved.
+
+Each run is gone through as it happened. Where the rule fires, the run would have been stopped; the stop is *false* when
+the run went on to gain more than the rule's amount: its final level (mean of the last quarter of the points after the
+stop, at least three) above the level at the stop (mean of the last three points up to it) by more than the amount.
+Beside it, on the same runs, the rules people use:
+
+  no gain in k          the best score is not better than that k validations ago
+  entropy below x       nothing is left to spend
+
+Runs are grouped by source; rates have Wilson intervals. Nothing here was tuned on these runs: the thresholds of
+``entlaw.watch`` are stated with their reasons in its modules.
+
+Run: python benchmarks/stop_rule.py [--rule "P(gain > 1%) < 0.05"] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+
+import entlaw
+from entlaw.errors import EntlawError
+from entlaw.watch.watcher import Watcher
+
+REPO = Path(__file__).parents[1]
+PATIENCE = (5, 10)
+ENTROPIES = (0.1, 0.05)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What a rule did to a run."""
+
+    source: str
+    run: str
+    rule: str
+    points: int
+    steps: float
+    at: float | None
+    """Step at which it stopped the run; None if it did not."""
+    gain: float | None
+    """What the run gained afterwards (fraction)."""
+    error: float | None
+    """Standard error of that."""
+    flicker: int
+    """Changes of the verdict."""
+
+
+def sources() -> dict[str, list[Path]]:
+    """Runs by who made them."""
+    found: dict[str, list[Path]] = {"entlaw ladder": [], "entlaw SmolLM2": []}
+    for folder in sorted((REPO / "runs").iterdir()):
+        if (folder / "run.json").exists():
+            found["entlaw ladder"].append(folder)
+        elif folder.name == "smollm2":
+            found["entlaw SmolLM2"] += sorted(p.parent for p in folder.glob("*/run.json"))
+    shared = REPO.parent / "shared" / "data" / "runs"
+    if shared.is_dir():
+        for folder in sorted(shared.iterdir()):
+            files = sorted(folder.glob("run*.csv"))
+            if files:
+                found[folder.name] = files
+    return found
+
+
+def gained(step: np.ndarray, score: np.ndarray, at: int) -> tuple[float, float] | None:
+    """Final level above the level at point ``at``, and its standard error; None when nothing came after."""
+    before, after = score[max(0, at - 2) : at + 1], score[at + 1 :]
+    if len(after) < 3:
+        return None
+    tail = after[-max(3, len(after) // 4) :]
+    noise = np.std(np.diff(score), ddof=1) / np.sqrt(2)
+    return float(tail.mean() - before.mean()), float(noise * np.sqrt(1 / len(before) + 1 / len(tail)))
+
+
+def through(run: entlaw.Run, source: str, rule: str) -> list[Stopped]:
+    """All rules on one run."""
+    points = run.points.sort_values("step")
+    step, score, entropy = (points[k].to_numpy(float) for k in ("step", "performance", "entropy"))
+    n, end = len(step), float(step[-1])
+    watcher = Watcher(end, stop_when=rule, every=max(1, n // 150))
+    reports = watcher.replay(run)
+    flicker = sum(a.verdict != b.verdict for a, b in zip(reports, reports[1:], strict=False))
+    fired = next((r.points - 1 for r in reports if r.stop is not None and r.stop.fired), None)
+    found = {rule: fired}
+    for k in PATIENCE:
+        best = np.maximum.accumulate(score)
+        flat = [i for i in range(max(k, 7), n) if best[i] <= best[i - k]]
+        found[f"no gain in {k}"] = flat[0] if flat else None
+    for x in ENTROPIES:
+        low = [i for i in range(7, n) if np.median(entropy[max(0, i - 2) : i + 1]) < x]
+        found[f"entropy < {x:g}"] = low[0] if low else None
+    out = []
+    for name, at in found.items():
+        after = gained(step, score, at) if at is not None else None
+        if after is None:
+            out.append(Stopped(source, run.name, name, n, end, None, None, None, flicker))
+        else:
+            out.append(Stopped(source, run.name, name, n, end, float(step[at]), after[0], after[1], flicker))
+    return out
+
+
+def wilson(k: int, n: int) -> str:
+    """A share with its 95 % interval."""
+    if n == 0:
+        return "-"
+    p, z = k / n, 1.96
+    centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return f"{k}/{n} = {p:.0%} [{(centre - half) / (1 + z * z / n):.0%}, {(centre + half) / (1 + z * z / n):.0%}]"
+
+
+def row(name: str, some: list[Stopped], amount: float) -> str:
+    """One line of the table."""
+    stopped = [s for s in some if s.at is not None]
+    false = sum(s.gain > amount for s in stopped)
+    clear = sum(s.gain > amount + 2 * s.error for s in stopped)
+    saved = np.mean([1 - s.at / s.steps if s.at is not None else 0.0 for s in some]) if some else 0.0
+    lost = np.mean([max(s.gain, 0.0) for s in stopped]) if stopped else 0.0
+    return f"| {name} | {wilson(len(stopped), len(some))} | {wilson(false, len(stopped))} | {clear} | {saved:.0%} | {100 * lost:.1f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rule", default="P(gain > 1%) < 0.05")
+    parser.add_argument("--amount", type=float, default=0.01, help="what counts as a gain (fraction)")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    results: list[Stopped] = []
+    start, reports = time.perf_counter(), 0
+    for source, paths in sources().items():
+        for path in paths:
+            try:
+                (run,) = entlaw.read(path)
+            except (EntlawError, ValueError) as error:
+                print(f"left out: {path.name}: {error}")
+                continue
+            if len(run.points) < 12:
+                print(f"left out: {source} {run.name}: {len(run.points)} points")
+                continue
+            results += through(run, source, args.rule)
+            reports += min(len(run.points), 150)
+    seconds = time.perf_counter() - start
+    head = (
+        "| {} | stopped | false stops: gained more than {:g} point later | beyond twice the noise | steps saved | "
+        "points lost by a stop |\n|---|---|---|---|---|---|"
+    )
+    by_rule, by_source = defaultdict(list), defaultdict(list)
+    for s in results:
+        by_rule[s.rule].append(s)
+        if s.rule == args.rule:
+            by_source[s.source].append(s)
+    print(f"\nAll runs ({len(by_rule[args.rule])}), {1000 * seconds / max(reports, 1):.0f} ms a report\n")
+    print(head.format("rule", 100 * args.amount))
+    for name, some in by_rule.items():
+        print(row(name, some, args.amount))
+    print(f"\n{args.rule} by source\n")
+    print(head.format("source", 100 * args.amount))
+    for name, some in by_source.items():
+        print(row(name, some, args.amount))
+    own = by_rule[args.rule]
+    print(f"\nchanges of the verdict in a run: median {np.median([s.flicker for s in own]):g}, "
+          f"at most {max(s.flicker for s in own)}")  # fmt: skip
+    if args.json:
+        args.json.write_text(json.dumps([asdict(s) for s in results], indent=1))
+
+
+if __name__ == "__main__":
+    main()

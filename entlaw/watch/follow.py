@@ -1,0 +1,212 @@
+"""Following sources that are still written: what is there now, and whether anything changed since the last look.
+
+Local files are compared by inode, size and time of change, never with our own clock: a log on another machine's disk
+may be hours ahead. Runs on a server are asked at every look.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from entlaw.errors import DataError, SourceNotFound, UnreadableSource
+from entlaw.runs.files import expand
+from entlaw.runs.prepare import Selection
+from entlaw.runs.reader import Reading, on_server, scan
+
+# States of a run on a server, and of our own trainer's run.json, in which nothing more will be logged.
+OVER = frozenset({"finished", "crashed", "failed", "killed", "stopped"})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One run as it is now.
+
+    Attributes
+    ----------
+    key : str
+        The same at every look.
+    reading : Reading
+    state : str
+        running, finished, crashed, ...; empty when nothing tells.
+    total_steps : float or None
+        Where it will end, as far as its configuration tells.
+    """
+
+    key: str
+    reading: Reading
+    state: str
+    total_steps: float | None
+
+    @property
+    def over(self) -> bool:
+        """Whether the run says that nothing more will come."""
+        return self.state in OVER
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found.
+
+    Attributes
+    ----------
+    changed : bool
+        Whether anything is different from the look before; if not, ``seen`` is empty.
+    seen : tuple of Seen
+    waiting : tuple of str
+        Sources that are not there yet, or empty, each with why.
+    troubles : tuple of str
+        What went wrong and may pass: a server that does not answer, a file that cannot be read just now.
+    """
+
+    changed: bool
+    seen: tuple[Seen, ...] = ()
+    waiting: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
+
+
+class Follower:
+    """Look at sources again and again.
+
+    Parameters
+    ----------
+    sources : sequence of str
+    selection : Selection, optional
+    """
+
+    def __init__(self, sources: Sequence[str], selection: Selection | None = None) -> None:
+        self._sources, self._selection = list(sources), selection or Selection()
+        self._signature: dict[str, object] = {}
+        self._found: set[str] = set()
+
+    def look(self) -> Look:
+        """Read what has changed.
+
+        Returns
+        -------
+        Look
+
+        Raises
+        ------
+        EntlawError
+            A source that can never be watched: an address that is wrong, a log without the key that was named.
+        """
+        changed = False
+        seen: list[Seen] = []
+        waiting: list[str] = []
+        troubles: list[str] = []
+        for source in self._sources:
+            remote = on_server(source) is not None
+            try:
+                signature: object = None if remote else _signature(source)
+            except SourceNotFound as error:
+                signature = ("missing", error.what)
+            if not remote and self._signature.get(source) == signature:
+                if source not in self._found:
+                    waiting.append(_waiting(source, signature))
+                continue
+            changed = True
+            try:
+                new = [_seen(reading, remote) for reading in scan([source], self._selection)]
+            except SourceNotFound as error:
+                if remote and source not in self._found:
+                    raise
+                self._signature[source] = signature
+                (troubles if source in self._found else waiting).append(
+                    _waiting(source, ("missing", error.what))
+                )
+                continue
+            except UnreadableSource as error:  # empty, or its first line half written
+                self._signature[source] = signature
+                waiting.append(f"{source}: {error.what}")
+                continue
+            except DataError as error:
+                if remote and source not in self._found and not getattr(error, "transient", False):
+                    raise
+                troubles.append(f"{source}: {error.what}")
+                continue
+            self._signature[source] = signature
+            usable = [s for s in new if s.reading.raw is not None]
+            for s in new:
+                if s.reading.raw is None and s.reading.error is not None:
+                    place = troubles if usable or source in self._found else waiting
+                    place.append(f"{s.key}: {s.reading.error.what}")
+            if usable:
+                self._found.add(source)
+            seen += usable
+        return Look(
+            changed and bool(seen or troubles or waiting), tuple(seen), tuple(waiting), tuple(troubles)
+        )
+
+
+def _waiting(source: str, signature: object) -> str:
+    why = (
+        signature[1]
+        if isinstance(signature, tuple) and signature and signature[0] == "missing"
+        else "nothing logged"
+    )
+    return f"{source}: {why}"
+
+
+def _signature(source: str) -> tuple[tuple[str, int, int, int], ...]:
+    """What tells that a file is not what it was; the state file beside our own logs counts with it."""
+    found = []
+    for path in expand(source):
+        for one in (path, path.parent / "run.json"):
+            try:
+                stat = one.stat()
+            except OSError:
+                continue
+            found.append((str(one), stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
+
+
+def _seen(reading: Reading, remote: bool) -> Seen:
+    raw = reading.raw
+    if raw is None:
+        return Seen(reading.path, reading, "", None)
+    details = raw.provenance.details
+    key = str(details.get("run_id") or f"{reading.path}#{raw.name}")
+    state = str(details.get("state") or "") if remote else _own_state(Path(reading.path))
+    return Seen(key, reading, state, planned_steps(raw.config))
+
+
+def _own_state(path: Path) -> str:
+    """Status of a run of our own trainer, from the ``run.json`` beside its metrics."""
+    try:
+        info = json.loads((path.parent / "run.json").read_text())
+    except (OSError, ValueError):
+        return ""
+    return str(info.get("status") or "") if isinstance(info, dict) else ""
+
+
+# In order; the first that is there and positive counts.
+_TOTALS = (
+    "recipe.run.steps", "trainer.total_training_steps", "actor_rollout_ref.actor.optim.total_training_steps",
+    "max_steps", "args.max_steps", "total_steps", "num_steps", "n_steps", "train.total_steps", "total_training_steps",
+)  # fmt: skip
+
+
+def planned_steps(config: object) -> float | None:
+    """Steps a run is to take, as far as its flat configuration tells.
+
+    Parameters
+    ----------
+    config : mapping
+
+    Returns
+    -------
+    float or None
+    """
+    if not hasattr(config, "get"):
+        return None
+    for key in _TOTALS:
+        try:
+            value = float(config.get(key))
+        except (TypeError, ValueError):
+            continue
+        if 1 <= value < 1e9:
+            return value
+    return None
