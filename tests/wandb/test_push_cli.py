@@ -237,11 +237,13 @@ def test_faults_while_a_summary_is_written(server, capsys, fault, code):
     assert [w["status"] for w in told(capsys)["writes"]] == ["written", "written"]
 
 
-@pytest.mark.parametrize("op, fault", [
-    ("UpsertBucket", 403), ("CreateArtifact", 403), ("CreateArtifact", 500), ("CommitArtifact", 429), ("PUT", 500),
-    ("PUT", "drop"), ("file_stream", 500),
-])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "op, fault", [("UpsertBucket", 403), ("CommitArtifact", 429), ("PUT", "drop"), ("file_stream", 500)]
+)
 def test_faults_while_an_analysis_is_uploaded(server, capsys, op, fault):
+    import wandb
+
     server.add("r1", ROWS, summary=dict(OTHER))
     server.fault = lambda asked, v: fault if asked == op else None
     assert entlaw(["push", "team/proj/r1", "--yes", "--json"]) == 3
@@ -251,6 +253,7 @@ def test_faults_while_an_analysis_is_uploaded(server, capsys, op, fault):
     made = [r for r in server.runs.values() if r.job_type == "analysis"]
     assert all("entlaw/digest" not in r.summary for r in made)
     server.fault = None
+    wandb.teardown()  # as the end of the process would: its service keeps the id of a run that failed
     assert entlaw(["push", "team/proj/r1", "--yes", "--json"]) == 0
     (write,) = told(capsys)["writes"]
     assert write["status"] == "written"
