@@ -70,7 +70,7 @@ def test_designs_are_all_combinations_that_can_be_fitted():
     assert {d.every for d in made} == {4}  # every 40 steps leaves one validation by step 36
     assert [d.answers for d in made] == sorted(d.answers for d in made) and len(made) == 4
     with pytest.raises(UsageError, match="four validations"):
-        designs([100], [1], [12])
+        designs([100], [1], [13])
     with pytest.raises(UsageError, match="problems"):
         designs([0], [1], [4])
 
