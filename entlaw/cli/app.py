@@ -9,8 +9,11 @@ from cyclopts import App, CycloptsError
 
 from entlaw._version import __version__
 from entlaw.cli import doctor, evaluate, fit, predict, train
+from entlaw.cli.compare import compare
 from entlaw.cli.data import data
 from entlaw.cli.output import show_error
+from entlaw.cli.plan import plan
+from entlaw.cli.sizes import sizes
 from entlaw.cli.verl import verl
 from entlaw.errors import EntlawError
 
@@ -25,6 +28,9 @@ app = App(
 app.command(doctor.doctor)
 app.command(fit.fit)
 app.command(predict.predict)
+app.command(sizes)
+app.command(compare)
+app.command(plan)
 app.command(train.train)
 app.command(evaluate.evaluate, name="eval")
 app.command(data)
