@@ -33,7 +33,7 @@ def compare(
 ) -> int:
     """Compare the final performance, the ceiling, and the entropy's cost of two runs or two groups of seeds.
 
-    Final is the mean over the last quarter of the steps; ceilings are of fits as of `entlaw fit` (--all uses all points),
+    Final is the mean over the last quarter of the steps; ceilings are as of `entlaw fit` (--all for all points),
     refused ones with --force only. One run against one: the noise of these two; groups of seeds: the run is the unit.
     """
     from entlaw.law.compare import compare as compare_tracks
