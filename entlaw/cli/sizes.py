@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from entlaw.cli.output import console, print_findings, print_json, track, write_
 from entlaw.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from entlaw.law.pooling import Equality
     from entlaw.law.sizes import SizedFit, SizeForecast, Sizes
 
 
@@ -52,6 +55,7 @@ def sizes(
     used, left = sized_fits(outcomes, told)
     if not used:
         raise _nothing(outcomes, left)
+    agreement = algorithms_agree(outcomes, used)
     found = fit_sizes(used, entropies=entropy or [], level=how.level)
     forecasts = [forecast_size(found, n, how.level) for n in wanted]
     if plot:
@@ -60,9 +64,9 @@ def sizes(
         write_bytes(plot, sizes_figure(found, plot.suffix.lower().lstrip("."), wanted, how.level))
         write_text(plot.with_suffix(".csv"), sizes_csv(found))
     if json:
-        print_json(_as_dict(found, forecasts, used, left, how.level))
+        print_json(_as_dict(found, forecasts, used, left, how.level, agreement))
     else:
-        _show(found, forecasts, left, how.level)
+        _show(found, forecasts, left, how.level, agreement)
     return 0
 
 
@@ -96,6 +100,37 @@ def sized_fits(
     return used, left
 
 
+def algorithms_agree(outcomes: list[Outcome], used: list[SizedFit]) -> Equality | None:
+    """Whether runs of different algorithms share a and b within each size; None with a single algorithm."""
+    from entlaw.law.pooling import equal_coefficients
+
+    label = {
+        o.reading.name: algorithm_of(o.reading.run.config, o.reading.name) for o in outcomes if o.reading.run
+    }
+    groups = [label[f.name] for f in used]
+    if len(set(groups)) < 2:
+        return None
+    return equal_coefficients(groups, [f.a for f in used], [f.b for f in used], [f.parameters for f in used])
+
+
+def algorithm_of(config: Mapping[str, Any], name: str) -> str:
+    """What a run was trained with, as its configuration says: our recipe's algorithm and what it changed, verl's
+    estimator and loss; without either, its name up to the model's size and the seed.
+    """
+    changed = sorted(
+        f"{k.removeprefix('changes.')}={v}" for k, v in config.items()
+        if k.startswith(("changes.algorithm", "changes.controls", "changes.loss", "changes.task"))
+    )  # fmt: skip
+    if "recipe.algorithm.name" in config:
+        return " ".join([str(config["recipe.algorithm.name"]), *changed])
+    if "algorithm.adv_estimator" in config:
+        loss = config.get("actor_rollout_ref.actor.policy_loss.loss_mode", "")
+        return f"{config['algorithm.adv_estimator']} {loss}".strip()
+    return re.sub(
+        r"[-_]?(seed|s|rl|run)?[-_]?\d+$", "", re.sub(r"[-_]?\d+(\.\d+)?[bBmM](?![A-Za-z0-9])", "", name)
+    )
+
+
 def _nothing(outcomes: list[Outcome], left: dict[str, str]) -> Exception:
     if not outcomes:
         return UsageError("no source was given")
@@ -125,12 +160,18 @@ def _told_sizes(given: list[str]) -> list[tuple[str, float]]:
 
 
 def _as_dict(
-    found: Sizes, forecasts: list[SizeForecast], used: list[SizedFit], left: dict[str, str], level: float
+    found: Sizes,
+    forecasts: list[SizeForecast],
+    used: list[SizedFit],
+    left: dict[str, str],
+    level: float,
+    agreement: Equality | None,
 ) -> dict[str, Any]:
     return {
         "schema": "entlaw.sizes/1", "level": level,
         "runs": [{"name": f.name, "parameters": f.parameters, "a": f.a, "b": f.b} for f in used],
         "left_out_runs": left,
+        "algorithms": None if agreement is None else {**agreement.__dict__, "testable": agreement.testable},
         "lines": {
             name: {
                 "slope": line.slope, "slope_interval": line.slope_interval(level).__dict__,
@@ -155,7 +196,13 @@ def _as_dict(
     }  # fmt: skip
 
 
-def _show(found: Sizes, forecasts: list[SizeForecast], left: dict[str, str], level: float) -> None:
+def _show(
+    found: Sizes,
+    forecasts: list[SizeForecast],
+    left: dict[str, str],
+    level: float,
+    agreement: Equality | None,
+) -> None:
     from rich.table import Table
 
     out = console()
@@ -173,6 +220,8 @@ def _show(found: Sizes, forecasts: list[SizeForecast], left: dict[str, str], lev
     table.add_row("per unit of ln N", "", *slopes, style="bold")
     table.add_row("between sizes, sd", "", *(f"{line.fit.tau2**0.5:.3f}" for line in found.lines.values()))
     out.print(table)
+    if agreement is not None:
+        out.print(f"  {_agreement(agreement)}")
     for e in found.left_out:
         mark = "inside" if e.inside else "MISSED"
         out.print(
@@ -192,3 +241,14 @@ def _show(found: Sizes, forecasts: list[SizeForecast], left: dict[str, str], lev
         print_findings(found.findings)
     for name, why in left.items():
         console(stderr=True).print(f"left out: {name}: {why}", style="dim")
+
+
+def _agreement(found: Equality) -> str:
+    """Whether pooling the algorithms is in order."""
+    names = f"{len(found.groups)} algorithms or settings"
+    if not found.testable:
+        return f"{names} pooled; whether they share a and b cannot be told without several runs of each"
+    p = f"p = {found.p_value:.3f} that runs of one (a, b) differ as much"
+    if found.p_value < 0.05:
+        return f"{names} DO NOT share a and b ({p}): fit them apart"
+    return f"{names} pooled: nothing says that they differ in a and b ({p})"

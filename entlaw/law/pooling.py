@@ -50,7 +50,12 @@ class Equality:
         return bool(np.isfinite(self.p_value))
 
 
-def equal_coefficients(group: Sequence[str], a: Sequence[float], b: Sequence[float]) -> Equality:
+def equal_coefficients(
+    group: Sequence[str],
+    a: Sequence[float],
+    b: Sequence[float],
+    within: Sequence[object] | None = None,
+) -> Equality:
     """Test whether groups of runs share one (a, b).
 
     Parameters
@@ -58,36 +63,45 @@ def equal_coefficients(group: Sequence[str], a: Sequence[float], b: Sequence[flo
     group : sequence of str, length n
     a, b : sequence of float, length n
         Each run's coefficients.
+    within : sequence of hashable, length n, optional
+        Compare groups only among runs equal in this, e.g. of one model size; each such set has a level of its own.
 
     Returns
     -------
     Equality
-        ``p_value`` is NaN with one group, or with fewer than two runs more than groups (two responses need two
-        degrees of freedom within).
+        ``means`` are over all runs of a group. ``p_value`` is NaN where no set holds two groups, or with fewer than
+        two runs more than groups in sets (two responses need two degrees of freedom within).
     """
     y = np.column_stack([np.asarray(a, dtype=float), np.asarray(b, dtype=float)])
+    sets = [0] * len(y) if within is None else list(within)
     names = tuple(dict.fromkeys(group))
-    labels = np.array([names.index(g) for g in group])
-    members = [y[labels == i] for i in range(len(names))]
-    means = np.array([m.mean(axis=0) for m in members])
-    within = np.zeros((2, 2))
-    for m, mean in zip(members, means, strict=True):
-        within += (m - mean).T @ (m - mean)
-    n, g = len(y), len(names)
-    inside = n - g
-    spread = np.sqrt(np.diag(within) / inside) if inside > 0 else np.full(2, np.nan)
+    members = [y[[g == name for g in group]] for name in names]
+    cells = list(zip(sets, group, strict=True))
+    inner, outer = _scatter(y, cells), _scatter(y, sets)
+    inside, between = len(y) - len(set(cells)), len(set(cells)) - len(set(sets))
+    spread = np.sqrt(np.diag(inner) / inside) if inside > 0 else np.full(2, np.nan)
     sizes = tuple(len(m) for m in members)
+    means = np.array([m.mean(axis=0) for m in members])
     nan = float("nan")
-    if g < 2 or inside < 2:
+    if between < 1 or inside < 2:
         return Equality(names, sizes, means, nan, nan, (nan, nan), nan, spread)
-    total = (y - y.mean(axis=0)).T @ (y - y.mean(axis=0))
-    wilks = _determinant_ratio(within, total)
-    df = (2.0 * (g - 1), 2.0 * (inside - 1))
+    wilks = _determinant_ratio(inner, outer)
+    df = (2.0 * between, 2.0 * (inside - 1))
     root = np.sqrt(wilks)
     f = float("inf") if root == 0 else float((1 - root) / root * df[1] / df[0])
     from scipy.special import fdtrc
 
     return Equality(names, sizes, means, wilks, f, df, float(fdtrc(df[0], df[1], f)), spread)
+
+
+def _scatter(y: np.ndarray, label: Sequence[object]) -> np.ndarray:
+    """Sum of squares and products about the means of equal labels, shape (2, 2)."""
+    total = np.zeros((2, 2))
+    for value in dict.fromkeys(label):
+        part = y[[other == value for other in label]]
+        centred = part - part.mean(axis=0)
+        total += centred.T @ centred
+    return total
 
 
 def _determinant_ratio(within: np.ndarray, total: np.ndarray) -> float:

@@ -185,3 +185,19 @@ def test_equality_is_wrong_as_seldom_as_it_says():
 def test_equality_says_when_it_cannot_tell():
     assert not equal_coefficients(["a", "b", "c"], [1, 2, 3], [1, 2, 3]).testable
     assert not equal_coefficients(["a", "a"], [1, 2], [1, 2]).testable
+
+
+def test_equality_within_sizes_takes_the_sizes_out():
+    """Statsmodels' two-way table: algorithm in size, against size alone."""
+    rng = np.random.default_rng(2)
+    size = np.repeat(["s", "m"], 6)
+    group = ["grpo", "grpo", "grpo", "rloo", "rloo", "rloo"] * 2
+    y = rng.multivariate_normal([0, 0], [[1, 0.8], [0.8, 1]], 12) + 50.0 * (size == "m")[:, None]
+    ours = equal_coefficients(group, y[:, 0], y[:, 1], within=size.tolist())
+    cell = np.array([f"{s}{g}" for s, g in zip(size, group, strict=True)])
+    x = np.column_stack([cell == c for c in ("sgrpo", "srloo", "mgrpo", "mrloo")]).astype(float)
+    contrast = np.array([[1.0, -1, 0, 0], [0, 0, 1, -1]])
+    wilks = MANOVA(y, x).mv_test([("algorithm", contrast)]).results["algorithm"]["stat"].loc["Wilks' lambda"]
+    assert ours.wilks == pytest.approx(float(wilks["Value"]), rel=1e-8)
+    assert ours.p_value == pytest.approx(float(wilks["Pr > F"]), rel=1e-6)
+    assert equal_coefficients(group, y[:, 0], y[:, 1]).wilks != pytest.approx(ours.wilks)
