@@ -9,8 +9,11 @@ from cyclopts import App, CycloptsError
 
 from entlaw._version import __version__
 from entlaw.cli import doctor, evaluate, fit, predict, pull, push, train
+from entlaw.cli.compare import compare
 from entlaw.cli.data import data
 from entlaw.cli.output import print_json, show_error
+from entlaw.cli.plan import plan
+from entlaw.cli.sizes import sizes
 from entlaw.cli.verl import verl
 from entlaw.cli.watch import watch
 from entlaw.errors import EntlawError, UsageError
@@ -29,6 +32,9 @@ app.command(predict.predict)
 app.command(watch)
 app.command(pull.pull)
 app.command(push.push)
+app.command(sizes)
+app.command(compare)
+app.command(plan)
 app.command(train.train)
 app.command(evaluate.evaluate, name="eval")
 app.command(data)

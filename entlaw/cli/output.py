@@ -124,7 +124,7 @@ def print_findings(findings: Iterable[Finding], verbose: bool = True, stderr: bo
                 out.print(Text(f"            next: {f.hint}"))
 
 
-def track(items: Iterable[T], description: str) -> Iterator[T]:
+def track(items: Iterable[T], description: str, what: str = "runs") -> Iterator[T]:
     """Iterate with a progress display on stderr, shown only on a terminal and only while it runs."""
     if not sys.stderr.isatty():
         yield from items
@@ -134,7 +134,7 @@ def track(items: Iterable[T], description: str) -> Iterator[T]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        TextColumn("{task.completed} runs"),
+        TextColumn(f"{{task.completed}} {what}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:

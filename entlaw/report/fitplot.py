@@ -16,7 +16,7 @@ from entlaw.runs.run import Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_METADATA: dict[str, dict[str, Any]] = {
+METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Creator": "entlaw", "Producer": None},
     "svg": {"Date": None, "Creator": "entlaw"},
     "png": {"Software": None},
@@ -57,7 +57,7 @@ def fit_figure(fit: Fit, run: Run, format: str = "pdf", level: float = 0.95) -> 
                            borderaxespad=0, columnspacing=1.2)  # fmt: skip
         _draw_steps(axes["R"], axes["H"], fit, run)
         out = io.BytesIO()
-        figure.savefig(out, format=format, metadata=_METADATA[format])
+        figure.savefig(out, format=format, metadata=METADATA[format])
     return out.getvalue()
 
 

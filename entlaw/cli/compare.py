@@ -1,0 +1,134 @@
+"""``entlaw compare A B``: better, or noise?"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from entlaw.cli.fit import Outcome, one, scan_sources
+from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
+from entlaw.cli.output import console, print_findings, print_json
+from entlaw.errors import UsageError
+
+if TYPE_CHECKING:
+    from entlaw.law.compare import Comparison, Difference, Track
+
+_SEED_KEY = re.compile(r"(^|[._/])(seed|data_seed|random_seed)$", re.I)
+_SEED_NAME = re.compile(r"(?:seed|_s|-s|rl|run)[_-]?(\d+)$", re.I)
+
+
+def compare(
+    a: Annotated[str, Parameter(help="The runs of one side: a file, a folder, or a quoted glob.")],
+    b: Annotated[str, Parameter(help="The runs of the other side.")],
+    /,
+    *,
+    paired: Annotated[
+        bool, Parameter(help="Pair runs of equal seed, where every run has its partner.")
+    ] = True,
+    read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
+    how: FitFlags = FitFlags(),  # noqa: B008
+    json: JsonFlag = False,
+) -> int:
+    """Compare the final performance, the ceiling, and the entropy's cost of two runs or two groups of seeds.
+
+    Final is the mean over the last quarter of the steps; ceilings are as of `entlaw fit` (--all for all points),
+    refused ones with --force only. One run against one: the noise of these two; groups of seeds: the run is the unit.
+    """
+    from entlaw.law.compare import compare as compare_tracks
+
+    how.check()
+    sides = [tracks([one(r, how) for r in scan_sources([source], read)], source, paired) for source in (a, b)]
+    found = compare_tracks(sides[0], sides[1], how.level)
+    if json:
+        print_json(_as_dict(found, sides, how.level))
+    else:
+        _show(found, sides, how.level)
+    return 0
+
+
+def tracks(outcomes: list[Outcome], source: str, paired: bool) -> list[Track]:
+    """The usable runs of one side.
+
+    Raises
+    ------
+    EntlawError
+        The first run's error when none is usable.
+    """
+    from entlaw.law.compare import Track
+
+    found = []
+    for o in outcomes:
+        run = o.reading.run
+        if run is None:
+            console(stderr=True).print(
+                f"left out: {o.reading.name}: {o.error.what if o.error else ''}", style="dim"
+            )
+            continue
+        if o.error is not None:
+            console(stderr=True).print(
+                f"no ceiling of {o.reading.name}: {o.error.what} (--force)", style="dim"
+            )
+        points = run.points.sort_values("step")
+        found.append(
+            Track(
+                o.reading.name, seed_of(run.config, o.reading.name) if paired else None,
+                points["step"].to_numpy(float), points["entropy"].to_numpy(float),
+                points["performance"].to_numpy(float), o.fit if o.error is None else None,
+            )
+        )  # fmt: skip
+    if not found:
+        error = next((o.error for o in outcomes if o.error is not None), None)
+        raise error or UsageError("no run", where=source)
+    return found
+
+
+def seed_of(config: Any, name: str) -> str | None:
+    """The seed that pairs a run: from its configuration where all seeds in it agree, else from the end of its name."""
+    seeds = {str(v) for k, v in config.items() if _SEED_KEY.search(k) and isinstance(v, (int, str))}
+    if "seed" in config:
+        return str(config["seed"])
+    if len(seeds) == 1:
+        return seeds.pop()
+    match = _SEED_NAME.search(name)
+    return match.group(1) if match else None
+
+
+def _as_dict(found: Comparison, sides: list[list[Track]], level: float) -> dict[str, Any]:
+    return {
+        "schema": "entlaw.compare/1",
+        "level": level,
+        "a": [t.name for t in sides[0]],
+        "b": [t.name for t in sides[1]],
+        "differences": [
+            {**d.__dict__, "interval": d.interval.__dict__ if d.interval else None, "verdict": d.verdict}
+            for d in found.differences
+        ],
+        "findings": [f.as_dict() for f in found.findings],
+    }
+
+
+def _show(found: Comparison, sides: list[list[Track]], level: float) -> None:
+    from rich.table import Table
+
+    out = console()
+    for label, side in zip("AB", sides, strict=True):
+        names = ", ".join(t.name for t in side[:4]) + (f" and {len(side) - 4} more" if len(side) > 4 else "")
+        out.print(f"{label}: {names}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ("", "A", "B", "B - A", f"{level:.0%} interval", "p", "B is", "counted")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("", "B is", "counted") else "right")
+    for d in found.differences:
+        table.add_row(*_row(d))
+    out.print(table)
+    print_findings(found.findings)
+
+
+def _row(d: Difference) -> list[str]:
+    interval = f"[{d.interval.lo:+.4f}, {d.interval.hi:+.4f}]" if d.interval else "-"
+    return [
+        d.quantity, f"{d.a:.4f}", f"{d.b:.4f}", f"{d.difference:+.4f}", interval,
+        f"{d.p_value:.3f}" if d.p_value == d.p_value else "-", d.verdict, f"{d.n} {d.unit}",
+    ]  # fmt: skip

@@ -1,0 +1,254 @@
+"""``entlaw sizes``: a, b and the ceiling over model sizes, and a forecast for a size that was not trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from entlaw.cli.fit import Outcome, check_targets, one, scan_sources
+from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
+from entlaw.cli.output import console, print_findings, print_json, track, write_bytes, write_text
+from entlaw.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from entlaw.law.pooling import Equality
+    from entlaw.law.sizes import SizedFit, SizeForecast, Sizes
+
+
+def sizes(
+    source: Annotated[
+        list[str], Parameter(help="Runs of several model sizes: files, folders or quoted globs.")
+    ],
+    /,
+    *,
+    at: Annotated[list[str] | None, Parameter(help="Forecast for this size, e.g. 70B or 7e10.")] = None,
+    size: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Size of runs whose log does not tell: PATTERN=SIZE (a glob of run names), e.g. '*-7b-*=7B'."
+        ),
+    ] = None,
+    entropy: Annotated[list[float] | None, Parameter(help="Also R at this entropy, over sizes.")] = None,
+    read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
+    how: FitFlags = FitFlags(),  # noqa: B008
+    plot: Annotated[Path | None, Parameter(help="Write the figure (.pdf, .svg or .png) and its CSV.")] = None,
+    json: JsonFlag = False,
+) -> int:
+    """Fit each run, then a, b and the ceiling as lines in ln N, with leave-largest-out and a forecast for other sizes.
+
+    The size is the unit: runs of one size are averaged first. Refused fits are left out unless --force.
+    """
+    from entlaw.law.sizes import fit_sizes, forecast_size
+
+    how.check()
+    check_targets(plot, None)
+    for value in entropy or []:
+        if value < 0:
+            raise UsageError(f"--entropy {value:g} is negative")
+    wanted = [_size_of(text, "--at") for text in at or []]
+    told = _told_sizes(size or [])
+    outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "fitting")]
+    used, left = sized_fits(outcomes, told)
+    if not used:
+        raise _nothing(outcomes, left)
+    agreement = algorithms_agree(outcomes, used)
+    found = fit_sizes(used, entropies=entropy or [], level=how.level)
+    forecasts = [forecast_size(found, n, how.level) for n in wanted]
+    if plot:
+        from entlaw.report.sizeplot import sizes_csv, sizes_figure
+
+        write_bytes(plot, sizes_figure(found, plot.suffix.lower().lstrip("."), wanted, how.level))
+        write_text(plot.with_suffix(".csv"), sizes_csv(found))
+    if json:
+        print_json(_as_dict(found, forecasts, used, left, how.level, agreement))
+    else:
+        _show(found, forecasts, left, how.level, agreement)
+    return 0
+
+
+def sized_fits(
+    outcomes: list[Outcome], told: list[tuple[str, float]]
+) -> tuple[list[SizedFit], dict[str, str]]:
+    """The usable fits with their sizes; and why each other run is left out, by name."""
+    import fnmatch
+
+    import numpy as np
+
+    from entlaw.law.sizes import SizedFit
+    from entlaw.runs.model_size import model_size
+
+    used: list[SizedFit] = []
+    left: dict[str, str] = {}
+    for o in outcomes:
+        name, run = o.reading.name, o.reading.run
+        if o.error is not None or o.fit is None or run is None:
+            left[name] = o.error.what if o.error is not None else "no fit"
+            continue
+        given = [n for pattern, n in told if fnmatch.fnmatch(name, pattern)]
+        known = model_size(run.config, name) if not given else None
+        parameters = given[-1] if given else known[0] if known else None
+        if parameters is None:
+            left[name] = f"its log does not tell the model's size (--size '{name}=7B')"
+        elif not np.isfinite(o.fit.covariance).all():
+            left[name] = "two points: a line without an error"
+        else:
+            used.append(SizedFit(name, parameters, o.fit.a, o.fit.b, o.fit.covariance))
+    return used, left
+
+
+def algorithms_agree(outcomes: list[Outcome], used: list[SizedFit]) -> Equality | None:
+    """Whether runs of different algorithms share a and b within each size; None with a single algorithm."""
+    from entlaw.law.pooling import equal_coefficients
+
+    label = {
+        o.reading.name: algorithm_of(o.reading.run.config, o.reading.name) for o in outcomes if o.reading.run
+    }
+    groups = [label[f.name] for f in used]
+    if len(set(groups)) < 2:
+        return None
+    return equal_coefficients(groups, [f.a for f in used], [f.b for f in used], [f.parameters for f in used])
+
+
+def algorithm_of(config: Mapping[str, Any], name: str) -> str:
+    """What a run was trained with, as its configuration says: our recipe's algorithm and what it changed, verl's
+    estimator and loss; without either, its name up to the model's size and the seed.
+    """
+    changed = sorted(
+        f"{k.removeprefix('changes.')}={v}" for k, v in config.items()
+        if k.startswith(("changes.algorithm", "changes.controls", "changes.loss", "changes.task"))
+    )  # fmt: skip
+    if "recipe.algorithm.name" in config:
+        return " ".join([str(config["recipe.algorithm.name"]), *changed])
+    if "algorithm.adv_estimator" in config:
+        loss = config.get("actor_rollout_ref.actor.policy_loss.loss_mode", "")
+        return f"{config['algorithm.adv_estimator']} {loss}".strip()
+    return re.sub(
+        r"[-_]?(seed|s|rl|run)?[-_]?\d+$", "", re.sub(r"[-_]?\d+(\.\d+)?[bBmM](?![A-Za-z0-9])", "", name)
+    )
+
+
+def _nothing(outcomes: list[Outcome], left: dict[str, str]) -> Exception:
+    if not outcomes:
+        return UsageError("no source was given")
+    name, why = next(iter(left.items()))
+    return DataError(
+        f"none of {len(outcomes)} runs can be used", why=f"{name}: {why}", hint="see `entlaw fit` on them"
+    )
+
+
+def _size_of(text: str, option: str) -> float:
+    from entlaw.runs.model_size import parse_size
+
+    found = parse_size(text)
+    if found is None:
+        raise UsageError(f"{option} {text} is no model size", hint="e.g. 7B, 135M or 7e9")
+    return found
+
+
+def _told_sizes(given: list[str]) -> list[tuple[str, float]]:
+    told = []
+    for text in given:
+        pattern, equals, value = text.rpartition("=")
+        if not equals or not pattern:
+            raise UsageError(f"--size {text} is not PATTERN=SIZE", hint="e.g. --size '*-7b-*=7B'")
+        told.append((pattern, _size_of(value, "--size")))
+    return told
+
+
+def _as_dict(
+    found: Sizes,
+    forecasts: list[SizeForecast],
+    used: list[SizedFit],
+    left: dict[str, str],
+    level: float,
+    agreement: Equality | None,
+) -> dict[str, Any]:
+    return {
+        "schema": "entlaw.sizes/1", "level": level,
+        "runs": [{"name": f.name, "parameters": f.parameters, "a": f.a, "b": f.b} for f in used],
+        "left_out_runs": left,
+        "algorithms": None if agreement is None else {**agreement.__dict__, "testable": agreement.testable},
+        "lines": {
+            name: {
+                "slope": line.slope, "slope_interval": line.slope_interval(level).__dict__,
+                "intercept": line.intercept, "tau": line.fit.tau2**0.5, "df": line.fit.df,
+                "between_runs_sd": line.between_runs**0.5, "parameters": line.parameters, "value": line.value,
+                "sd": line.variance**0.5, "runs": line.runs,
+            }
+            for name, line in found.lines.items()
+        },
+        "leave_largest_out": [
+            {**e.__dict__, "interval": e.interval.__dict__, "inside": e.inside} for e in found.left_out
+        ],
+        "forecasts": [
+            {
+                "parameters": f.parameters, "trust": f.trust,
+                "values": {k: {"value": v, "interval": i.__dict__} for k, (v, i) in f.values.items()},
+                "findings": [x.as_dict() for x in f.findings],
+            }
+            for f in forecasts
+        ],
+        "findings": [f.as_dict() for f in found.findings],
+    }  # fmt: skip
+
+
+def _show(
+    found: Sizes,
+    forecasts: list[SizeForecast],
+    left: dict[str, str],
+    level: float,
+    agreement: Equality | None,
+) -> None:
+    from rich.table import Table
+
+    out = console()
+    a = found.lines["a"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("parameters", "runs", *found.lines):
+        table.add_column(column, justify="right")
+    for i, n in enumerate(a.parameters):
+        cells = [f"{line.value[i]:.3f} ± {line.variance[i] ** 0.5:.3f}" for line in found.lines.values()]
+        table.add_row(f"{n:.3g}", str(a.runs[i]), *cells)
+    slopes = []
+    for line in found.lines.values():
+        interval = line.slope_interval(level)
+        slopes.append(f"{line.slope:+.3f} [{interval.lo:+.3f}, {interval.hi:+.3f}]")
+    table.add_row("per unit of ln N", "", *slopes, style="bold")
+    table.add_row("between sizes, sd", "", *(f"{line.fit.tau2**0.5:.3f}" for line in found.lines.values()))
+    out.print(table)
+    if agreement is not None:
+        out.print(f"  {_agreement(agreement)}")
+    for e in found.left_out:
+        mark = "inside" if e.inside else "MISSED"
+        out.print(
+            f"  largest size left out: {e.quantity} forecast {e.forecast:.3f} [{e.interval.lo:.3f}, "
+            f"{e.interval.hi:.3f}], found {e.found:.3f}: {mark}"
+        )
+    for f in forecasts:
+        out.print(
+            f"at {f.parameters:.3g} parameters ({level:.0%} interval of many runs' mean):", style="bold"
+        )
+        for name, (value, interval) in f.values.items():
+            out.print(f"  {name:<9} {value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]")
+        out.print("  nothing speaks against it" if f.trust else "  DO NOT TRUST IT:")
+        if not f.trust:
+            print_findings(f.findings)
+    if not forecasts:
+        print_findings(found.findings)
+    for name, why in left.items():
+        console(stderr=True).print(f"left out: {name}: {why}", style="dim")
+
+
+def _agreement(found: Equality) -> str:
+    """Whether pooling the algorithms is in order."""
+    names = f"{len(found.groups)} algorithms or settings"
+    if not found.testable:
+        return f"{names} pooled; whether they share a and b cannot be told without several runs of each"
+    p = f"p = {found.p_value:.3f} that runs of one (a, b) differ as much"
+    if found.p_value < 0.05:
+        return f"{names} DO NOT share a and b ({p}): fit them apart"
+    return f"{names} pooled: nothing says that they differ in a and b ({p})"
