@@ -28,7 +28,7 @@ LAST_K = 5
 # Longer histories are averaged in time to this many points: a forecast's cost stays bounded.
 MAX_POINTS = 100
 # A policy's entropy per token is below this; an exponential of more carries no fit.
-_MAX_ENTROPY = 12.0
+MAX_ENTROPY = 12.0
 # Quantile nodes over which an uncertain entropy is averaged.
 _NODES = (np.arange(9) + 0.5) / 9
 
@@ -114,9 +114,9 @@ class EntropyLaw:
     columns: Callable[[np.ndarray], np.ndarray]
 
     def forecast(self, history: History, step: float, entropy: float | None = None) -> Predictive:
-        keep = history.entropy <= _MAX_ENTROPY
+        keep = history.entropy <= MAX_ENTROPY
         h, r = history.entropy[keep], history.performance[keep]
-        nodes = entropy_nodes(history, step) if entropy is None else np.array([min(entropy, _MAX_ENTROPY)])
+        nodes = entropy_nodes(history, step) if entropy is None else np.array([min(entropy, MAX_ENTROPY)])
         return regress(self.columns(h), r, self.columns(nodes), history)
 
 
@@ -157,13 +157,13 @@ def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, history: History)
 
 def entropy_nodes(history: History, step: float) -> np.ndarray:
     """Equally likely entropies at a step, from the entropy log; nats/token, shape (m,)."""
-    t, h = history.log_step, np.minimum(history.log_entropy, _MAX_ENTROPY)
+    t, h = history.log_step, np.minimum(history.log_entropy, MAX_ENTROPY)
     if len(t) < MIN_POINTS or np.ptp(t) == 0:
         return np.array([float(h[-1]) if len(h) else float(history.entropy[-1])])
     weight, mean, scale, df = entropy_curve(t, h, step)
     ones = np.ones(len(_NODES))
     q = mixture_quantile(_NODES, weight, np.outer(mean, ones), np.outer(scale, ones), df)
-    return np.clip(q, 0.0, _MAX_ENTROPY)
+    return np.clip(q, 0.0, MAX_ENTROPY)
 
 
 def variogram(t: np.ndarray, r: np.ndarray) -> tuple[float, float]:
