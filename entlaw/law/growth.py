@@ -9,12 +9,13 @@ With c = 0 and w = 0 this is the paper's law; what the law leaves out, that accu
 falls, is c g and w. Given the shape of g and the size of w the model is linear with Gaussian priors: closed forms, one
 eigen-decomposition, no iteration, no random numbers. Shapes and sizes are averaged over by their marginal likelihood.
 
-The same model with the entropy spent in place of time answers what R is at a given entropy.
+What R is at a given entropy is asked of the same model at the step where the entropy is forecast to be that low.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,8 +39,8 @@ class Prior:
         Grid of the random walk's variance per unit of log time, in units of the noise of one score.
     knee : float
         Log time is log(t/now + knee): before that share of the history time is nearly linear.
-    level, growth, law, spent_law : tuple of (mean, sd)
-        Of m, c, a in time, and a in entropy.
+    level, growth, law : tuple of (mean, sd)
+        Of m, c and a.
     noise : (sd, weight)
         Guess of the noise of one score, and how many scores it counts for.
     known_weight : float
@@ -56,7 +57,6 @@ class Prior:
     level: tuple[float, float] = (0.7, 1.0)
     growth: tuple[float, float] = (0.15, 0.4)
     law: tuple[float, float] = (0.0, 0.1)
-    spent_law: tuple[float, float] = (0.2, 0.4)
     noise: tuple[float, float] = (0.03, 1.0)
     known_weight: float = 20.0
     surprise: tuple[float, float] = (0.05, 4.0)
@@ -65,12 +65,15 @@ class Prior:
 PRIOR = Prior()
 # Averaged to this many points: more say nothing about three coefficients, and the cost grows with the cube.
 MAX_POINTS = 40
+# An entropy that is not reached within this many times the history is taken as reached then.
+LONGEST = 4.0
+_LOOKS = 13
 # The law's column is cut here: exp of more would make one point the whole fit.
 _CUT = min(MAX_ENTROPY, 5.0)
 # A reward that is no share is scaled so that its range so far is as wide as a usual score's.
 _USUAL_RANGE = 0.6
 # Components that together weigh less than this are dropped.
-_NEGLIGIBLE = 0.005
+_NEGLIGIBLE = 0.02
 # End points outside what a share can be make a shape unlikely by this factor (in logs); not impossible: a share near 1.
 _BEYOND = -6.0
 
@@ -135,7 +138,7 @@ def in_time(
     steps: np.ndarray,
     *,
     prior: Prior = PRIOR,
-    entropy: np.ndarray | None = None,
+    entropy: Sequence[np.ndarray] | None = None,
     measured: bool = True,
 ) -> list[Predictive]:
     """Distributions of the score at later steps.
@@ -147,8 +150,8 @@ def in_time(
     steps : ndarray, shape (m,)
         Later than the history.
     prior : Prior
-    entropy : ndarray, shape (m,), optional
-        The entropy at those steps, nats/token, where it is given; by default it is forecast from the log.
+    entropy : sequence of m ndarrays, optional
+        Equally likely entropies at each of those steps, nats/token; by default they are forecast from the log.
     measured : bool
         Of one measured score; otherwise of the level behind it.
 
@@ -171,7 +174,7 @@ def in_time(
     posterior = _condition(data, design, walk, (prior.level, prior.growth, prior.law), prior, 1.0 - g_now[:, 0])
     out = []
     for j, step in enumerate(steps):
-        nodes = entropy_nodes(history, step) if entropy is None else np.array([entropy[j]])
+        nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy[j], dtype=float)
         off = here - np.exp(np.minimum(nodes, _CUT))
         at = np.empty((len(g), len(off), 3))
         at[..., 0], at[..., 1], at[..., 2] = 1.0, (g_at[:, j] - g_now[:, 0])[:, None], off
@@ -179,37 +182,45 @@ def in_time(
     return out
 
 
-def in_entropy(
-    history: History, entropies: np.ndarray, *, prior: Prior = PRIOR, measured: bool = True
-) -> list[Predictive]:
-    """Distributions of the score at given entropies, whenever they are reached.
+def at_entropy(
+    history: History, entropy: float, *, prior: Prior = PRIOR, measured: bool = True
+) -> tuple[Predictive, float]:
+    """Distribution of the score when the entropy will be at a given value, and about when that is.
 
-    The walk is in the share of the entropy that is spent, so the law's intercept may have moved by the time, and more so the further
-    the entropy still has to fall.
+    The score depends on when the entropy gets there, because accuracy goes on growing while entropy hardly falls. The step is the first at which
+    the median forecast of the entropy is that low, at most :data:`LONGEST` times the history; half and twice that time are taken as
+    equally likely.
 
     Parameters
     ----------
     history : History
-    entropies : ndarray, shape (m,)
+    entropy : float
         nats/token; 0 is the ceiling.
     prior : Prior
     measured : bool
 
     Returns
     -------
-    list of Predictive, length m
+    Predictive
+    step : float
     """
-    data = _data(history)
-    top = max(float(data.entropy.max()), 1e-9)
-    h = np.minimum(np.asarray(entropies, dtype=float), _CUT)
-    x, x_at = np.exp(data.entropy), np.exp(h)
-    walk, walk_at = (np.maximum(1.0 - value / top, 0.0) for value in (data.entropy, h))
-    design = np.stack([np.ones_like(x), 1.0 - x], axis=-1)[None]
-    posterior = _condition(data, design, walk, (prior.level, prior.spent_law), prior, None)
-    return [
-        posterior.at(np.array([[[1.0, 1.0 - value]]]), np.minimum(walk, v), float(v), measured=measured)
-        for value, v in zip(x_at, walk_at, strict=True)
-    ]
+    start = min(float(history.step[0]), 0.0)
+    now = float(history.step[-1]) - start
+    times = now * np.geomspace(1.0, LONGEST, _LOOKS)
+    when = float(times[-1])
+    for time in times:
+        if np.median(entropy_nodes(history, start + time)) <= entropy:
+            when = float(time)
+            break
+    guesses = start + np.maximum(when * np.array([0.5, 1.0, 2.0]), now * (1.0 + 1e-6))
+    parts = in_time(history, guesses, prior=prior, entropy=[np.array([entropy])] * 3, measured=measured)
+    first = parts[0]
+    return replace(
+        first,
+        weight=np.concatenate([p.weight for p in parts]) / len(parts),
+        mean=np.concatenate([p.mean for p in parts]),
+        scale=np.concatenate([p.scale for p in parts]),
+    ), start + when
 
 
 def _data(history: History) -> _Data:
@@ -239,7 +250,7 @@ def _condition(
     V = sigma^2 (1/count + ratio K), sigma^2 with an inverse gamma prior; coefficients have the prior sds of ``beliefs``, taken
     in units of a first guess of sigma, which keeps all of it conjugate.
     """
-    n, k = len(data.z), design.shape[-1]
+    n = len(data.z)
     known = data.noise[0] > 0
     guess0, weight0 = (data.noise[0], prior.known_weight) if known else (prior.noise[0] ** 2, prior.noise[1])
     root = np.sqrt(data.count)
@@ -271,7 +282,6 @@ def _condition(
         log_weight = log_weight + np.where((end < 0.0) | (end > 0.5 * np.pi), _BEYOND, 0.0)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
-    assert k == len(beliefs)
     return _Posterior(
         prior, data, to_eigen, w, columns, beta, inverse, residual, variance, weight, float(df)
     )  # fmt: skip

@@ -38,7 +38,9 @@ class Rival(Protocol):
 
     name: str
 
-    def forecast(self, history: History, step: float, entropy: float | None = None) -> Predictive:
+    def forecast(
+        self, history: History, step: float, entropy: np.ndarray | None = None
+    ) -> Predictive:
         """Distribution of the score measured at ``step``.
 
         Parameters
@@ -47,8 +49,9 @@ class Rival(Protocol):
             What is known; at least :data:`MIN_POINTS` points.
         step : float
             Later than the history.
-        entropy : float, optional
-            The entropy at that step, where it is given (nats/token); otherwise rivals in the entropy forecast it.
+        entropy : ndarray, shape (m,), optional
+            Equally likely entropies at that step, nats/token; one where it is given. By default rivals in the entropy forecast it
+            (:func:`entropy_nodes`).
 
         Returns
         -------
@@ -64,7 +67,9 @@ class Stay:
     name: str
     k: int = 1
 
-    def forecast(self, history: History, step: float, entropy: float | None = None) -> Predictive:
+    def forecast(
+        self, history: History, step: float, entropy: np.ndarray | None = None
+    ) -> Predictive:
         t, r = history.step, history.performance
         k = min(self.k, len(r))
         white, drift = variogram(t, r)
@@ -79,7 +84,9 @@ class Isotonic:
 
     name: str = "isotonic"
 
-    def forecast(self, history: History, step: float, entropy: float | None = None) -> Predictive:
+    def forecast(
+        self, history: History, step: float, entropy: np.ndarray | None = None
+    ) -> Predictive:
         t, r = history.step, history.performance
         level, size = last_level(r)
         white, drift = variogram(t, r)
@@ -99,7 +106,9 @@ class Curve:
     name: str
     basis: Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
-    def forecast(self, history: History, step: float, entropy: float | None = None) -> Predictive:
+    def forecast(
+        self, history: History, step: float, entropy: np.ndarray | None = None
+    ) -> Predictive:
         t, r = _shortened(history.step, history.performance)
         span = float(np.ptp(t)) or 1.0
         g, at, limit = self.basis((t - t[0]) / span, (step - t[0]) / span)
@@ -113,11 +122,13 @@ class EntropyLaw:
     name: str
     columns: Callable[[np.ndarray], np.ndarray]
 
-    def forecast(self, history: History, step: float, entropy: float | None = None) -> Predictive:
+    def forecast(
+        self, history: History, step: float, entropy: np.ndarray | None = None
+    ) -> Predictive:
         keep = history.entropy <= MAX_ENTROPY
         h, r = history.entropy[keep], history.performance[keep]
-        nodes = entropy_nodes(history, step) if entropy is None else np.array([min(entropy, MAX_ENTROPY)])
-        return regress(self.columns(h), r, self.columns(nodes), history)
+        nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy, dtype=float)
+        return regress(self.columns(h), r, self.columns(np.minimum(nodes, MAX_ENTROPY)), history)
 
 
 def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, history: History) -> Predictive:
