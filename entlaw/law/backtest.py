@@ -1,7 +1,9 @@
 """Rolling origins: what would have been forecast at earlier steps of finished runs, and how wrong it was.
 
-At each origin a forecaster sees the run up to that step and says how a later score will be distributed; the measured score, its own noise
-included, is the truth. Scores are averaged over the forecasts of a run, then over the runs of a source, then over sources, so that sixty runs of one ladder count as much
+At each origin a forecaster sees the run up to that step and says how a later score will be distributed; the
+measured score, its own noise
+included, is the truth. Scores are averaged over the forecasts of a run, then over the runs of a source, then
+over sources, so that sixty runs of one ladder count as much
 as one run of somebody else.
 """
 
@@ -34,7 +36,8 @@ _LEAST_LEFT = 0.1
 NOMINAL = (0.5, 0.8, 0.95)
 
 COLUMNS = (
-    "source", "run", "origin", "step", "n", "target", "horizon", "ratio", "regime", "fell", "answered", "codes",
+    "source", "run", "origin", "step", "n", "target", "horizon", "ratio", "regime", "fell", "answered",
+    "codes",
     "forecaster", "measured", "median", "crps", "in50", "in80", "in95", "width50", "width80", "width95",
 )  # fmt: skip
 
@@ -58,7 +61,8 @@ class Plan:
     rivals: bool = True
 
 
-def backtest(histories: Sequence[History], plan: Plan = Plan(), *, workers: int = 1) -> pd.DataFrame:  # noqa: B008
+def backtest(histories: Sequence[History], plan: Plan = Plan(), *, workers: int = 1) -> pd.DataFrame:  # noqa:
+B008
     """Forecast finished runs from their past.
 
     Parameters
@@ -72,9 +76,12 @@ def backtest(histories: Sequence[History], plan: Plan = Plan(), *, workers: int 
     Returns
     -------
     pandas.DataFrame
-        One row per run, origin, horizon and forecaster, columns :data:`COLUMNS`. ``origin`` is the share of the run seen, ``ratio`` target
-        over origin in steps from the start; ``fell`` whether the run's entropy fell, judged from all of it; ``answered``
-        whether :class:`entlaw.law.outlook.Outlook` would have answered (scores are there either way); ``median`` and below are
+        One row per run, origin, horizon and forecaster, columns :data:`COLUMNS`. ``origin`` is the share of
+        the run seen, ``ratio`` target
+        over origin in steps from the start; ``fell`` whether the run's entropy fell, judged from all of it;
+        ``answered``
+        whether :class:`entlaw.law.outlook.Outlook` would have answered (scores are there either way);
+        ``median`` and below are
         NaN where fewer than two points were seen.
     """
     if workers > 1 and len(histories) > 1:
@@ -86,7 +93,8 @@ def backtest(histories: Sequence[History], plan: Plan = Plan(), *, workers: int 
 
 
 def origins_of(history: History, plan: Plan) -> list[float]:
-    """Steps from which a run is looked at: those of the plan that see something new and leave something to forecast."""
+    """Steps from which a run is looked at: those of the plan that see something new and leave something to
+    forecast."""
     if history.n < 2:
         return []
     first, last = float(history.step[0]), float(history.step[-1])
@@ -119,7 +127,8 @@ def _one(history: History, plan: Plan) -> list[tuple[object, ...]]:
             truth = float(history.performance[i])
             ratio = (float(history.step[i]) - start) / max(now - start, 1e-9)
             place = (
-                history.source, history.name, (now - first) / (last - first), now, past.n, float(history.step[i]), name,
+                history.source, history.name, (now - first) / (last - first), now, past.n,
+                float(history.step[i]), name,
                 ratio, outlook.regime, fell, answered, codes,
             )  # fmt: skip
             rows += [(*place, forecaster, truth, *_score(p, truth)) for forecaster, p in forecasts[i].items()]
@@ -150,7 +159,12 @@ def _score(forecast: Predictive | None, truth: float) -> tuple[float, ...]:
     q = forecast.quantile(np.concatenate([LEVELS, ends.ravel(), [0.5]]))
     lo, hi = q[len(LEVELS) : -1].reshape(-1, 2).T
     inside = ((lo <= truth) & (truth <= hi)).astype(float)
-    return (float(q[-1]), float(crps_of_quantiles(q[: len(LEVELS)], truth)), *inside.tolist(), *(hi - lo).tolist())
+    return (
+        float(q[-1]),
+        float(crps_of_quantiles(q[: len(LEVELS)], truth)),
+        *inside.tolist(),
+        *(hi - lo).tolist(),
+    )
 
 
 def _nearest(step: np.ndarray, wanted: float) -> int:
@@ -183,7 +197,8 @@ def table(rows: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Index forecaster (and ``by``); columns forecasts, sources, rmse, median_error (median absolute error), crps, skill (1 - CRPS over that of the last value,
+        Index forecaster (and ``by``); columns forecasts, sources, rmse, median_error (median absolute error),
+        crps, skill (1 - CRPS over that of the last value,
         sources' ratios averaged geometrically), cover50 .. width95.
     """
     rows = rows[rows["crps"].notna()].copy()
@@ -196,7 +211,11 @@ def table(rows: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
     per_run = rows.groupby([*keys, *source, "run"], observed=True)[values].mean()
     per_source = per_run.groupby([*keys, *source], observed=True).mean()
     medians = rows.groupby([*keys, *source], observed=True)["error"].median()
-    last = per_source["crps"].xs(LAST_VALUE, level="forecaster") if LAST_VALUE in set(rows["forecaster"]) else None
+    last = (
+        per_source["crps"].xs(LAST_VALUE, level="forecaster")
+        if LAST_VALUE in set(rows["forecaster"])
+        else None
+    )
     out = per_source.groupby(keys, observed=True).mean()
     out.insert(0, "forecasts", rows.groupby(keys, observed=True).size())
     out.insert(1, "sources", rows.groupby(keys, observed=True)["source"].nunique())
@@ -204,7 +223,11 @@ def table(rows: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
     out.insert(3, "median_error", medians.groupby(keys, observed=True).mean())
     if last is not None:
         shared = per_source["crps"].reset_index()
-        shared = shared.merge(last.rename("last").reset_index(), on=[*by, *source] or None) if by or source else shared
+        shared = (
+            shared.merge(last.rename("last").reset_index(), on=[*by, *source] or None)
+            if by or source
+            else shared
+        )
         ratio = np.log(shared["crps"].clip(lower=1e-9) / shared["last"].clip(lower=1e-9))
         skill = 1.0 - np.exp(ratio.groupby([shared[k] for k in keys], observed=True).mean())
         out.insert(5, "skill", skill)

@@ -1,15 +1,20 @@
 """How a run's score goes on: the law with a wandering intercept, and growth that saturates in the step.
 
-In z = asin(sqrt(R)) (where the noise of a share does not depend on the share; rewards of another kind are only scaled),
+In z = asin(sqrt(R)) (where the noise of a share does not depend on the share; rewards of another kind are
+only scaled),
 
     z(t) = m + c g(t) - a (exp(H(t)) - exp(H now)) + w(t) + noise,
 
 g a Hill curve 1/(1 + (t_mid/t)^B), ScaleRL's (arXiv 2510.13786, Eq. 1), w a random walk in logarithmic time.
-With c = 0 and w = 0 this is the paper's law; what the law leaves out, that accuracy goes on growing while entropy hardly
-falls, is c g and w. Given the shape of g and the size of w the model is linear with Gaussian priors: closed forms, one
-eigen-decomposition, no iteration, no random numbers. Shapes and sizes are averaged over by their marginal likelihood.
+With c = 0 and w = 0 this is the paper's law; what the law leaves out, that accuracy goes on growing while
+entropy hardly
+falls, is c g and w. Given the shape of g and the size of w the model is linear with Gaussian priors: closed
+forms, one
+eigen-decomposition, no iteration, no random numbers. Shapes and sizes are averaged over by their marginal
+likelihood.
 
-What R is at a given entropy is asked of the same model at the step where the entropy is forecast to be that low.
+What R is at a given entropy is asked of the same model at the step where the entropy is forecast to be that
+low.
 """
 
 from __future__ import annotations
@@ -29,7 +34,9 @@ from entlaw.law.smooth import block_means
 class Prior:
     """What is believed before a run is seen; z has units of arcsine, a share from 0 to 1 being 1.57 wide.
 
-    Set from what scores and runs can be and left alone; docs/backtest.md shows what halving or doubling each does.
+    Set from what scores and runs can be, that of the law from the coefficients of the paper (0.04 to 0.24),
+    and left alone: choosing
+    them by back-test on other sources' runs made forecasts worse (docs/backtest.md).
 
     Attributes
     ----------
@@ -46,7 +53,8 @@ class Prior:
     known_weight : float
         How many scores the binomial noise counts for where the number of answers is known.
     surprise : (probability, factor)
-        The future is unlike the past with this probability, and all spreads are then larger by this factor: what no run's
+        The future is unlike the past with this probability, and all spreads are then larger by this factor:
+        what no run's
         own past can say.
     """
 
@@ -56,7 +64,7 @@ class Prior:
     knee: float = 0.1
     level: tuple[float, float] = (0.7, 1.0)
     growth: tuple[float, float] = (0.15, 0.4)
-    law: tuple[float, float] = (0.0, 0.1)
+    law: tuple[float, float] = (0.1, 0.2)
     noise: tuple[float, float] = (0.03, 1.0)
     known_weight: float = 20.0
     surprise: tuple[float, float] = (0.05, 4.0)
@@ -74,7 +82,8 @@ _CUT = min(MAX_ENTROPY, 5.0)
 _USUAL_RANGE = 0.6
 # Components that together weigh less than this are dropped.
 _NEGLIGIBLE = 0.02
-# End points outside what a share can be make a shape unlikely by this factor (in logs); not impossible: a share near 1.
+# End points outside what a share can be make a shape unlikely by this factor (in logs); not impossible: a
+# share near 1.
 _BEYOND = -6.0
 
 
@@ -108,11 +117,15 @@ class _Posterior:
     df: float
 
     def at(self, design: np.ndarray, walk: np.ndarray, own: float, *, measured: bool) -> Predictive:
-        """Distribution where the columns are ``design`` (s, nodes, k) and the walk has these covariances (n,), own ()."""
+        """Distribution where the columns are ``design`` (s, nodes, k) and the walk has these covariances
+        (n,), own ()."""
         ratio = np.asarray(self.prior.wander)
         k = self.to_eigen @ walk
         gain = self.w * ratio[:, None] * k  # (r, n)
-        mean = np.einsum("sqi,rsi->rsq", design, self.beta) + np.einsum("rn,rsn->rs", gain, self.residual)[..., None]
+        mean = (
+            np.einsum("sqi,rsi->rsq", design, self.beta)
+            + np.einsum("rn,rsn->rs", gain, self.residual)[..., None]
+        )
         left = design[None] - np.einsum("rn,sni->rsi", gain, self.design)[:, :, None, :]
         walked = np.maximum(ratio * own - (gain * k) @ np.ones(len(k)) * ratio, 0.0)
         spread = np.einsum("rsqi,rsqi->rsq", np.einsum("rsqi,rsij->rsqj", left, self.inverse), left)
@@ -125,8 +138,9 @@ class _Posterior:
         order = order[: int(np.searchsorted(np.cumsum(weight[order]), 1.0 - _NEGLIGIBLE)) + 1]
         weight, centre, scale = weight[order] / weight[order].sum(), centre[order], np.sqrt(total[order])
         p, factor = self.prior.surprise
-        weight = np.concatenate([(1.0 - p) * weight, p * weight])
-        centre, scale = np.concatenate([centre, centre]), np.concatenate([scale, factor * scale])
+        if p > 0:
+            weight = np.concatenate([(1.0 - p) * weight, p * weight])
+            centre, scale = np.concatenate([centre, centre]), np.concatenate([scale, factor * scale])
         unit = self.data.unit
         if self.data.shares:
             return Predictive(weight, centre, scale, self.df, 0.0, 1.0, arcsine=True)
@@ -151,7 +165,8 @@ def in_time(
         Later than the history.
     prior : Prior
     entropy : sequence of m ndarrays, optional
-        Equally likely entropies at each of those steps, nats/token; by default they are forecast from the log.
+        Equally likely entropies at each of those steps, nats/token; by default they are forecast from the
+        log.
     measured : bool
         Of one measured score; otherwise of the level behind it.
 
@@ -165,13 +180,17 @@ def in_time(
     now = max(float(history.step[-1]) - start, 1e-9)
     u, u_at = (np.maximum((t - start) / now, 1e-4) for t in (data.step, steps))
     middle, power = (a.ravel()[:, None] for a in np.meshgrid(prior.middles, prior.powers))
-    g, g_at, g_now = (1.0 / (1.0 + (middle / t) ** power) for t in (u, u_at, np.ones(1)))  # (s, n), (s, m), (s, 1)
+    g, g_at, g_now = (
+        1.0 / (1.0 + (middle / t) ** power) for t in (u, u_at, np.ones(1))
+    )  # (s, n), (s, m), (s, 1)
     x = np.exp(data.entropy)
     here = float(x[-max(1, len(x) // 5) :].mean())
     walk, walk_at = (np.log(t + prior.knee) - np.log(prior.knee) for t in (u, u_at))
     ones = np.ones_like(g)
     design = np.stack([ones, g - g_now, np.broadcast_to(here - x, g.shape)], axis=-1)
-    posterior = _condition(data, design, walk, (prior.level, prior.growth, prior.law), prior, 1.0 - g_now[:, 0])
+    posterior = _condition(
+        data, design, walk, (prior.level, prior.growth, prior.law), prior, 1.0 - g_now[:, 0]
+    )
     out = []
     for j, step in enumerate(steps):
         nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy[j], dtype=float)
@@ -187,8 +206,10 @@ def at_entropy(
 ) -> tuple[Predictive, float]:
     """Distribution of the score when the entropy will be at a given value, and about when that is.
 
-    The score depends on when the entropy gets there, because accuracy goes on growing while entropy hardly falls. The step is the first at which
-    the median forecast of the entropy is that low, at most :data:`LONGEST` times the history; half and twice that time are taken as
+    The score depends on when the entropy gets there, because accuracy goes on growing while entropy hardly
+    falls. The step is the first at which
+    the median forecast of the entropy is that low, at most :data:`LONGEST` times the history; half and twice
+    that time are taken as
     equally likely.
 
     Parameters
@@ -247,7 +268,8 @@ def _condition(
 ) -> _Posterior:
     """Condition the linear model on the data for every shape (s) and size of the walk (r).
 
-    V = sigma^2 (1/count + ratio K), sigma^2 with an inverse gamma prior; coefficients have the prior sds of ``beliefs``, taken
+    V = sigma^2 (1/count + ratio K), sigma^2 with an inverse gamma prior; coefficients have the prior sds of
+    ``beliefs``, taken
     in units of a first guess of sigma, which keeps all of it conjugate.
     """
     n = len(data.z)
@@ -261,7 +283,9 @@ def _condition(
     ratio = np.asarray(prior.wander)
     w = 1.0 / (1.0 + ratio[:, None] * np.maximum(eigen, 0.0))
     # 0.4549 is the median of chi-squared with one degree of freedom: a trend or a jump does not inflate this.
-    rough = 0.5 * float(np.median(np.diff(data.z) ** 2)) / 0.4549 * float(data.count.mean()) if n > 2 else guess0
+    rough = (
+        0.5 * float(np.median(np.diff(data.z) ** 2)) / 0.4549 * float(data.count.mean()) if n > 2 else guess0
+    )
     guess = max((n * rough + weight0 * guess0) / (n + weight0), 1e-8)
     mean, sd = np.array(beliefs).T
     precision = np.diag(guess / sd**2)
@@ -276,7 +300,9 @@ def _condition(
     rss = np.einsum("rn,rsn->rs", w, residual**2) + np.einsum("rsi,ij,rsj->rs", off, precision, off)
     df = weight0 + n
     variance = (rss + weight0 * guess0) / df
-    log_weight = 0.5 * np.log(w).sum(axis=1)[:, None] - 0.5 * np.linalg.slogdet(gram)[1] - 0.5 * df * np.log(variance)
+    log_weight = (
+        0.5 * np.log(w).sum(axis=1)[:, None] - 0.5 * np.linalg.slogdet(gram)[1] - 0.5 * df * np.log(variance)
+    )
     if to_end is not None and data.shares:
         end = beta[..., 0] + beta[..., 1] * to_end
         log_weight = log_weight + np.where((end < 0.0) | (end > 0.5 * np.pi), _BEYOND, 0.0)

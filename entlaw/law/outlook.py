@@ -1,7 +1,9 @@
 """What can be said about a run's future, and whether anything can.
 
-One object for all who ask: ``Outlook.of(run, until_step=36).at_step(240)``. It looks first whether the run so far is of a kind whose future
-follows from its past; where it is not, it refuses by code, with the reason and what would change the answer. Otherwise it gives
+One object for all who ask: ``Outlook.of(run, until_step=36).at_step(240)``. It looks first whether the run so
+far is of a kind whose future
+follows from its past; where it is not, it refuses by code, with the reason and what would change the answer.
+Otherwise it gives
 distributions from :mod:`entlaw.law.growth`.
 """
 
@@ -28,7 +30,8 @@ Regime = Literal["falling", "turned-up", "not-falling", "rising", "exploded", "s
 
 # Beyond this many times the history a forecast is mostly the prior's.
 FAR = 10.0
-# A ceiling, or a score at a step, whose 80 % interval is as wide as this share of all possible scores excludes little.
+# A ceiling, or a score at a step, whose 80 % interval is as wide as this share of all possible scores
+# excludes little.
 WIDE = 0.5
 
 _CHECKS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
@@ -121,7 +124,8 @@ class Outlook:
         return in_time(self.history, np.array([float(step)]), prior=self.prior)[0]
 
     def at_steps(self, steps: np.ndarray, entropies: list[np.ndarray] | None = None) -> list[Predictive]:
-        """As :meth:`at_step`, for many steps at the cost of few; ``entropies`` as in :func:`entlaw.law.growth.in_time`."""
+        """As :meth:`at_step`, for many steps at the cost of few; ``entropies`` as in
+        :func:`entlaw.law.growth.in_time`."""
         self._check()
         return in_time(self.history, np.asarray(steps, dtype=float), prior=self.prior, entropy=entropies)
 
@@ -141,7 +145,8 @@ class Outlook:
         return at_entropy(self.history, float(entropy), prior=self.prior)[0]
 
     def ceiling(self) -> Predictive:
-        """Distribution of the level behind the score when the entropy is spent (H = 0): b - a of the law, as far as it holds.
+        """Distribution of the level behind the score when the entropy is spent (H = 0): b - a of the law, as
+        far as it holds.
 
         Raises
         ------
@@ -164,13 +169,15 @@ class Outlook:
         if times > FAR:
             found.append(Finding(
                 "forecast-far", "warning", f"step {step:g} is {times:.0f} times as far as what was seen",
-                "so far ahead the forecast is mostly what runs do in general", "ask again when more was seen", times,
+                "so far ahead the forecast is mostly what runs do in general", "ask again when more was seen",
+                times,
             ))  # fmt: skip
         width = forecast.interval(0.8).width
         if self.history.shares and width > WIDE:
             found.append(Finding(
                 "forecast-wide", "warning", f"the 80 % interval is {width:.2g} wide",
-                "that is half of all possible scores", "wait for more points, or evaluate on more problems", width,
+                "that is half of all possible scores", "wait for more points, or evaluate on more problems",
+                width,
             ))  # fmt: skip
         return tuple(found)
 

@@ -1,8 +1,11 @@
 """Other ways to forecast a run, all under one interface, so that the law has somebody to beat.
 
-Every rival sees the same history and answers with a distribution of the score that will be measured at a later step.
-Three kinds: *stay* (last value, mean of the last values, isotonic), whose spread is the run's own variogram; *curves in the step*
-(logarithm, power law, exponential, ScaleRL's sigmoid), least squares with their shape averaged over a grid; *laws in the
+Every rival sees the same history and answers with a distribution of the score that will be measured at a
+later step.
+Three kinds: *stay* (last value, mean of the last values, isotonic), whose spread is the run's own variogram;
+*curves in the step*
+(logarithm, power law, exponential, ScaleRL's sigmoid), least squares with their shape averaged over a grid;
+*laws in the
 entropy* (linear, quadratic in exp(H), logarithm, and the paper's), least squares with the entropy forecast by
 :func:`entlaw.law.forecast.entropy_curve`, or given, as the paper does.
 """
@@ -36,11 +39,12 @@ _NODES = (np.arange(9) + 0.5) / 9
 class Rival(Protocol):
     """A forecaster."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
 
-    def forecast(
-        self, history: History, step: float, entropy: np.ndarray | None = None
-    ) -> Predictive:
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
         """Distribution of the score measured at ``step``.
 
         Parameters
@@ -50,7 +54,8 @@ class Rival(Protocol):
         step : float
             Later than the history.
         entropy : ndarray, shape (m,), optional
-            Equally likely entropies at that step, nats/token; one where it is given. By default rivals in the entropy forecast it
+            Equally likely entropies at that step, nats/token; one where it is given. By default rivals in the
+            entropy forecast it
             (:func:`entropy_nodes`).
 
         Returns
@@ -62,14 +67,13 @@ class Rival(Protocol):
 
 @dataclass(frozen=True)
 class Stay:
-    """The mean of the last ``k`` scores stays; the spread is that of changes over as long a time, seen so far."""
+    """The mean of the last ``k`` scores stays; the spread is that of changes over as long a time, seen so
+    far."""
 
     name: str
     k: int = 1
 
-    def forecast(
-        self, history: History, step: float, entropy: np.ndarray | None = None
-    ) -> Predictive:
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
         t, r = history.step, history.performance
         k = min(self.k, len(r))
         white, drift = variogram(t, r)
@@ -84,9 +88,7 @@ class Isotonic:
 
     name: str = "isotonic"
 
-    def forecast(
-        self, history: History, step: float, entropy: np.ndarray | None = None
-    ) -> Predictive:
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
         t, r = history.step, history.performance
         level, size = last_level(r)
         white, drift = variogram(t, r)
@@ -98,17 +100,17 @@ class Isotonic:
 class Curve:
     """R = m + c g(step; shape) by least squares; shapes are averaged by their restricted likelihood.
 
-    ``basis(u, u_at)`` maps steps, in units of the history's span and counted from its first step, to the values
-    of g at the points, shape (k, n), and at the target, shape (k,). ``limit``, shape (k,), is where g goes in the end, and
+    ``basis(u, u_at)`` maps steps, in units of the history's span and counted from its first step, to the
+    values
+    of g at the points, shape (k, n), and at the target, shape (k,). ``limit``, shape (k,), is where g goes in
+    the end, and
     NaN where it goes nowhere: shapes whose end lies outside [0, 1] are dropped for shares.
     """
 
     name: str
     basis: Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
-    def forecast(
-        self, history: History, step: float, entropy: np.ndarray | None = None
-    ) -> Predictive:
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
         t, r = _shortened(history.step, history.performance)
         span = float(np.ptp(t)) or 1.0
         g, at, limit = self.basis((t - t[0]) / span, (step - t[0]) / span)
@@ -122,9 +124,7 @@ class EntropyLaw:
     name: str
     columns: Callable[[np.ndarray], np.ndarray]
 
-    def forecast(
-        self, history: History, step: float, entropy: np.ndarray | None = None
-    ) -> Predictive:
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
         keep = history.entropy <= MAX_ENTROPY
         h, r = history.entropy[keep], history.performance[keep]
         nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy, dtype=float)
@@ -180,7 +180,8 @@ def entropy_nodes(history: History, step: float) -> np.ndarray:
 def variogram(t: np.ndarray, r: np.ndarray) -> tuple[float, float]:
     """Noise of one score and variance gained per step, from squared differences at one and several lags.
 
-    E (r_j - r_i)^2 = 2 white + drift (t_j - t_i), least squares over lags up to half of the points, both kept at or
+    E (r_j - r_i)^2 = 2 white + drift (t_j - t_i), least squares over lags up to half of the points, both kept
+    at or
     above zero.
 
     Returns
@@ -206,7 +207,8 @@ def variogram(t: np.ndarray, r: np.ndarray) -> tuple[float, float]:
 
 
 def last_level(r: np.ndarray) -> tuple[float, int]:
-    """Last level of the increasing least-squares fit (pool adjacent violators), and how many scores it averages."""
+    """Last level of the increasing least-squares fit (pool adjacent violators), and how many scores it
+    averages."""
     sums: list[float] = []
     sizes: list[int] = []
     for value in r:
@@ -218,7 +220,9 @@ def last_level(r: np.ndarray) -> tuple[float, int]:
     return sums[-1] / sizes[-1], sizes[-1]
 
 
-def _regressed(g: np.ndarray, at: np.ndarray, limit: np.ndarray, r: np.ndarray, history: History) -> Predictive:
+def _regressed(
+    g: np.ndarray, at: np.ndarray, limit: np.ndarray, r: np.ndarray, history: History
+) -> Predictive:
     n = len(r)
     g_mean, y = g.mean(axis=1), r - r.mean()
     gc = g - g_mean[:, None]
@@ -253,13 +257,15 @@ def _power(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _exponential(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    tau = np.geomspace(0.03, 10.0, 20)[:, None]
+    tau = np.geomspace(0.03, 10.0, 40)[:, None]
     return np.exp(-u[None] / tau), np.exp(-at / tau[:, 0]), np.zeros(len(tau))
 
 
 def _sigmoid(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """R_0 + (A - R_0) / (1 + (C_mid/C)^B), ScaleRL (arXiv 2510.13786) Eq. 1, compute taken as steps."""
-    middle, b = (a.reshape(-1, 1) for a in np.meshgrid(np.geomspace(0.03, 10.0, 12), [0.5, 1.0, 1.5, 2.0, 3.0]))
+    middle, b = (
+        a.reshape(-1, 1) for a in np.meshgrid(np.geomspace(0.03, 10.0, 30), [0.5, 0.75, 1.0, 1.5, 2.0, 3.0])
+    )
     with np.errstate(divide="ignore"):
         g = 1.0 / (1.0 + (middle / u[None]) ** b)
     return g, 1.0 / (1.0 + (middle[:, 0] / at) ** b[:, 0]), np.ones(len(b))
