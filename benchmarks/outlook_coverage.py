@@ -71,10 +71,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     for told in (True, False):
-        print(
-            f"\nSize of the test {'told' if told else 'not told'}; coverage of 50, 80, 95 % and width of 80
-            %\n"
-        )
+        told_or_not = "told" if told else "not told"
+        print(f"\nSize of the test {told_or_not}; coverage of 50, 80, 95 % and width of 80 %\n")
         print("| scenario | answered | " + " | ".join(QUESTIONS) + " |")
         print("|---" * (len(QUESTIONS) + 2) + "|")
         for block in (SCENARIOS, STRESS):

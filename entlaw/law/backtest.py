@@ -61,8 +61,12 @@ class Plan:
     rivals: bool = True
 
 
-def backtest(histories: Sequence[History], plan: Plan = Plan(), *, workers: int = 1) -> pd.DataFrame:  # noqa:
-B008
+def backtest(
+    histories: Sequence[History],
+    plan: Plan = Plan(),
+    *,
+    workers: int = 1,
+) -> pd.DataFrame:
     """Forecast finished runs from their past.
 
     Parameters
