@@ -8,7 +8,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from entlaw._version import __version__
-from entlaw.cli import doctor, evaluate, fit, predict, train
+from entlaw.cli import backtest, doctor, evaluate, fit, predict, train
 from entlaw.cli.data import data
 from entlaw.cli.output import show_error
 from entlaw.cli.verl import verl
@@ -25,6 +25,7 @@ app = App(
 app.command(doctor.doctor)
 app.command(fit.fit)
 app.command(predict.predict)
+app.command(backtest.backtest)
 app.command(train.train)
 app.command(evaluate.evaluate, name="eval")
 app.command(data)

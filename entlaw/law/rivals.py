@@ -257,14 +257,14 @@ def _power(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _exponential(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    tau = np.geomspace(0.03, 10.0, 40)[:, None]
+    tau = np.geomspace(0.03, 10.0, 20)[:, None]
     return np.exp(-u[None] / tau), np.exp(-at / tau[:, 0]), np.zeros(len(tau))
 
 
 def _sigmoid(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """R_0 + (A - R_0) / (1 + (C_mid/C)^B), ScaleRL (arXiv 2510.13786) Eq. 1, compute taken as steps."""
     middle, b = (
-        a.reshape(-1, 1) for a in np.meshgrid(np.geomspace(0.03, 10.0, 30), [0.5, 0.75, 1.0, 1.5, 2.0, 3.0])
+        a.reshape(-1, 1) for a in np.meshgrid(np.geomspace(0.03, 10.0, 12), [0.5, 1.0, 1.5, 2.0, 3.0])
     )
     with np.errstate(divide="ignore"):
         g = 1.0 / (1.0 + (middle / u[None]) ** b)
