@@ -140,9 +140,9 @@ def test_curves_in_the_step_continue_their_own_kind(name, of):
     t = np.arange(0.0, 61.0, 2.0)
     h = np.linspace(1, 0.3, len(t))
     forecast = BY_NAME[name].forecast(history_of(t, h, of(t)), 180.0)
-    # Shapes are a grid: off by a quarter of what is still to come at most, where staying is off by all of it.
+    # Shapes are a grid: off by two fifths of what is still to come at most, where staying is off by all of it.
     to_come = abs(float(of(180.0)) - float(of(60.0)))
-    assert abs(forecast.median - float(of(180.0))) < max(0.25 * to_come, 0.004)
+    assert abs(forecast.median - float(of(180.0))) < max(0.4 * to_come, 0.004)
 
 
 def test_the_forecast_entropy_is_between_zero_and_what_it_was():
