@@ -8,7 +8,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from entlaw._version import __version__
-from entlaw.cli import doctor, evaluate, fit, predict, pull, push, train
+from entlaw.cli import backtest, doctor, evaluate, fit, predict, pull, push, train
 from entlaw.cli.compare import compare
 from entlaw.cli.data import data
 from entlaw.cli.output import print_json, show_error
@@ -35,6 +35,7 @@ app.command(push.push)
 app.command(sizes)
 app.command(compare)
 app.command(plan)
+app.command(backtest.backtest)
 app.command(train.train)
 app.command(evaluate.evaluate, name="eval")
 app.command(data)

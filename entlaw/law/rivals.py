@@ -1,0 +1,313 @@
+"""Other ways to forecast a run, all under one interface, so that the law has somebody to beat.
+
+Every rival sees the same history and answers with a distribution of the score that will be measured at a
+later step.
+Three kinds: *stay* (last value, mean of the last values, isotonic), whose spread is the run's own variogram;
+*curves in the step*
+(logarithm, power law, exponential, ScaleRL's sigmoid), least squares with their shape averaged over a grid;
+*laws in the
+entropy* (linear, quadratic in exp(H), logarithm, and the paper's), least squares with the entropy forecast by
+:func:`entlaw.law.forecast.entropy_curve`, or given, as the paper does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from entlaw.law.forecast import entropy_curve
+from entlaw.law.history import History
+from entlaw.law.intervals import mixture_quantile
+from entlaw.law.predictive import Predictive
+from entlaw.law.smooth import block_means
+
+# Fewer points than this leave a curve of three parameters nothing to be judged by.
+MIN_POINTS = 4
+# Scores averaged by "mean of the last".
+LAST_K = 5
+# Longer histories are averaged in time to this many points: a forecast's cost stays bounded.
+MAX_POINTS = 100
+# A policy's entropy per token is below this; an exponential of more carries no fit.
+MAX_ENTROPY = 12.0
+# Quantile nodes over which an uncertain entropy is averaged.
+_NODES = (np.arange(9) + 0.5) / 9
+
+
+class Rival(Protocol):
+    """A forecaster."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
+
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        """Distribution of the score measured at ``step``.
+
+        Parameters
+        ----------
+        history : History
+            What is known; at least :data:`MIN_POINTS` points.
+        step : float
+            Later than the history.
+        entropy : ndarray, shape (m,), optional
+            Equally likely entropies at that step, nats/token; one where it is given. By default rivals in the
+            entropy forecast it
+            (:func:`entropy_nodes`).
+
+        Returns
+        -------
+        Predictive
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Stay:
+    """The mean of the last ``k`` scores stays; the spread is that of changes over as long a time, seen so
+    far."""
+
+    name: str
+    k: int = 1
+
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        t, r = history.step, history.performance
+        k = min(self.k, len(r))
+        white, drift = variogram(t, r)
+        ahead = step - float(t[-k:].mean())
+        variance = white * (1.0 + 1.0 / k) + drift * ahead
+        return _single(float(r[-k:].mean()), variance, len(r) - 1, history)
+
+
+@dataclass(frozen=True)
+class Isotonic:
+    """The best increasing step function; its last level stays."""
+
+    name: str = "isotonic"
+
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        t, r = history.step, history.performance
+        level, size = last_level(r)
+        white, drift = variogram(t, r)
+        ahead = step - float(t[-size:].mean())
+        return _single(level, white * (1.0 + 1.0 / size) + drift * ahead, len(r) - 1, history)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """R = m + c g(step; shape) by least squares; shapes are averaged by their restricted likelihood.
+
+    ``basis(u, u_at)`` maps steps, in units of the history's span and counted from its first step, to the
+    values
+    of g at the points, shape (k, n), and at the target, shape (k,). ``limit``, shape (k,), is where g goes in
+    the end, and
+    NaN where it goes nowhere: shapes whose end lies outside [0, 1] are dropped for shares.
+    """
+
+    name: str
+    basis: Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        t, r = _shortened(history.step, history.performance)
+        span = float(np.ptp(t)) or 1.0
+        g, at, limit = self.basis((t - t[0]) / span, (step - t[0]) / span)
+        return _regressed(g, at, limit, r, history)
+
+
+@dataclass(frozen=True)
+class EntropyLaw:
+    """R linear in one or two functions of H, by unweighted least squares."""
+
+    name: str
+    columns: Callable[[np.ndarray], np.ndarray]
+
+    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        keep = history.entropy <= MAX_ENTROPY
+        h, r = history.entropy[keep], history.performance[keep]
+        nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy, dtype=float)
+        return regress(self.columns(h), r, self.columns(np.minimum(nodes, MAX_ENTROPY)), history)
+
+
+def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, history: History) -> Predictive:
+    """Least squares with Student t prediction, averaged over equally likely places of the target.
+
+    Parameters
+    ----------
+    design : ndarray, shape (n, p)
+        Without the constant.
+    r : ndarray, shape (n,)
+    at : ndarray, shape (m, p)
+    history : History
+
+    Returns
+    -------
+    Predictive
+    """
+    n, p = design.shape
+    if n < p + 2:
+        return Stay("last value").forecast(history, float(history.step[-1]))
+    centre = design.mean(axis=0)
+    size = np.maximum(np.ptp(design, axis=0), 1e-12)
+    x, x_at = (design - centre) / size, (at - centre) / size
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    keep = s > 1e-10 * max(float(s[0]), 1e-300)
+    u, s, vt = u[:, keep], s[keep], vt[keep]
+    y = r - r.mean()
+    beta = vt.T @ ((u.T @ y) / s)
+    residual = y - x @ beta
+    df = max(n - 1 - len(s), 1)
+    variance = float(residual @ residual) / df
+    lever = 1.0 + 1.0 / n + np.sum(((x_at @ vt.T) / s) ** 2, axis=1)
+    mean = r.mean() + x_at @ beta
+    low, high = _bounds(history)
+    return Predictive(np.full(len(at), 1.0 / len(at)), mean, np.sqrt(variance * lever), float(df), low, high)
+
+
+def entropy_nodes(history: History, step: float) -> np.ndarray:
+    """Equally likely entropies at a step, from the entropy log; nats/token, shape (m,)."""
+    t, h = history.log_step, np.minimum(history.log_entropy, MAX_ENTROPY)
+    if len(t) < MIN_POINTS or np.ptp(t) == 0:
+        return np.array([float(h[-1]) if len(h) else float(history.entropy[-1])])
+    weight, mean, scale, df = entropy_curve(t, h, step)
+    ones = np.ones(len(_NODES))
+    q = mixture_quantile(_NODES, weight, np.outer(mean, ones), np.outer(scale, ones), df)
+    return np.clip(q, 0.0, MAX_ENTROPY)
+
+
+def variogram(t: np.ndarray, r: np.ndarray) -> tuple[float, float]:
+    """Noise of one score and variance gained per step, from squared differences at one and several lags.
+
+    E (r_j - r_i)^2 = 2 white + drift (t_j - t_i), least squares over lags up to half of the points, both kept
+    at or
+    above zero.
+
+    Returns
+    -------
+    white, drift : float
+    """
+    n = len(r)
+    lags = np.arange(1, max(2, min(n // 2 + 1, 25)))
+    lags = lags[lags < n]
+    if not len(lags):
+        return 0.0, 0.0
+    gap = np.array([float(np.mean(t[k:] - t[:-k])) for k in lags])
+    square = np.array([float(np.mean((r[k:] - r[:-k]) ** 2)) for k in lags])
+    count = (n - lags).astype(float)
+    drift = 0.0
+    if len(lags) > 1:
+        g = gap - np.average(gap, weights=count)
+        drift = max(float(np.sum(count * g * square) / max(np.sum(count * g**2), 1e-300)), 0.0)
+    white = 0.5 * float(np.average(square - drift * gap, weights=count))
+    if white < 0.0:
+        white, drift = 0.0, float(np.sum(count * gap * square) / np.sum(count * gap**2))
+    return white, drift
+
+
+def last_level(r: np.ndarray) -> tuple[float, int]:
+    """Last level of the increasing least-squares fit (pool adjacent violators), and how many scores it
+    averages."""
+    sums: list[float] = []
+    sizes: list[int] = []
+    for value in r:
+        total, size = float(value), 1
+        while sums and sums[-1] / sizes[-1] >= total / size:
+            total, size = total + sums.pop(), size + sizes.pop()
+        sums.append(total)
+        sizes.append(size)
+    return sums[-1] / sizes[-1], sizes[-1]
+
+
+def _regressed(
+    g: np.ndarray, at: np.ndarray, limit: np.ndarray, r: np.ndarray, history: History
+) -> Predictive:
+    n = len(r)
+    g_mean, y = g.mean(axis=1), r - r.mean()
+    gc = g - g_mean[:, None]
+    s_gg = np.maximum(np.sum(gc**2, axis=1), 1e-300)
+    slope = gc @ y / s_gg
+    residual = y - slope[:, None] * gc
+    rss = np.sum(residual**2, axis=1) + 1e-12 * max(float(y @ y), 1e-12)
+    df = float(max(n - 2, 1))
+    log_weight = -0.5 * df * np.log(rss) - 0.5 * np.log(s_gg) + np.log(np.ptp(g, axis=1) + 1e-300)
+    if history.shares:
+        end = r.mean() + slope * (limit - g_mean)
+        possible = ~((end < 0.0) | (end > 1.0))
+        if possible.any():
+            log_weight = np.where(possible, log_weight, -np.inf)
+    weight = np.exp(log_weight - log_weight.max())
+    keep = weight > 1e-6 * weight.sum()
+    weight = weight[keep] / weight[keep].sum()
+    lever = 1.0 + 1.0 / n + (at - g_mean)[keep] ** 2 / s_gg[keep]
+    mean = r.mean() + slope[keep] * (at - g_mean)[keep]
+    low, high = _bounds(history)
+    return Predictive(weight, mean, np.sqrt(rss[keep] / df * lever), df, low, high)
+
+
+def _logarithm(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    c = np.array([0.003, 0.01, 0.03, 0.1, 0.3])[:, None]
+    return np.log(u[None] + c), np.log(at + c[:, 0]), np.full(len(c), np.nan)
+
+
+def _power(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    c, p = (a.reshape(-1, 1) for a in np.meshgrid([0.01, 0.03, 0.1, 0.3, 1.0], [0.25, 0.5, 1.0, 2.0]))
+    return (u[None] / c + 1.0) ** -p, (at / c[:, 0] + 1.0) ** -p[:, 0], np.zeros(len(c))
+
+
+def _exponential(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    tau = np.geomspace(0.03, 10.0, 20)[:, None]
+    return np.exp(-u[None] / tau), np.exp(-at / tau[:, 0]), np.zeros(len(tau))
+
+
+def _sigmoid(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """R_0 + (A - R_0) / (1 + (C_mid/C)^B), ScaleRL (arXiv 2510.13786) Eq. 1, compute taken as steps."""
+    middle, b = (
+        a.reshape(-1, 1) for a in np.meshgrid(np.geomspace(0.03, 10.0, 12), [0.5, 1.0, 1.5, 2.0, 3.0])
+    )
+    with np.errstate(divide="ignore"):
+        g = 1.0 / (1.0 + (middle / u[None]) ** b)
+    return g, 1.0 / (1.0 + (middle[:, 0] / at) ** b[:, 0]), np.ones(len(b))
+
+
+def _bounds(history: History) -> tuple[float, float]:
+    return (0.0, 1.0) if history.shares else (-np.inf, np.inf)
+
+
+def _single(mean: float, variance: float, df: float, history: History) -> Predictive:
+    low, high = _bounds(history)
+    scale = np.array([np.sqrt(max(variance, 0.0))])
+    return Predictive(np.ones(1), np.array([mean]), scale, float(max(df, 1)), low, high)
+
+
+def _shortened(t: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(t) <= MAX_POINTS:
+        return t, r
+    _, (t, r) = block_means(t, MAX_POINTS, t, r)
+    return t, r
+
+
+def _exp(h: np.ndarray) -> np.ndarray:
+    return np.exp(h)[:, None]
+
+
+def _exp_and_square(h: np.ndarray) -> np.ndarray:
+    return np.stack([np.exp(h), np.exp(2.0 * h)], axis=1)
+
+
+LAST_VALUE = Stay("last value")
+PAPER = EntropyLaw("paper's law", _exp)
+RIVALS: tuple[Rival, ...] = (
+    LAST_VALUE,
+    Stay(f"mean of last {LAST_K}", LAST_K),
+    Isotonic(),
+    EntropyLaw("linear in H", lambda h: h[:, None]),
+    EntropyLaw("quadratic in exp(H)", _exp_and_square),
+    EntropyLaw("log H", lambda h: np.log(np.maximum(h, 1e-3))[:, None]),
+    Curve("log of step", _logarithm),
+    Curve("power law in step", _power),
+    Curve("exponential in step", _exponential),
+    Curve("sigmoid in step (ScaleRL)", _sigmoid),
+    PAPER,
+)

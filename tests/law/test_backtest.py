@@ -1,0 +1,124 @@
+"""Back-tests: nothing is seen early, sources count alike, and the arithmetic is what it says."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from entlaw.law.backtest import (
+    COLUMNS,
+    LAST_VALUE,
+    OUTLOOK,
+    PAPER_GIVEN,
+    Plan,
+    answered_only,
+    backtest,
+    origins_of,
+    shares_answered,
+    table,
+)
+from entlaw.law.history import History, history_of
+from entlaw.law.rivals import RIVALS, Stay
+
+from .common import law_arrays
+
+
+def made(seed=0, n=25, source="a", **more) -> History:
+    t, h, r = law_arrays(n=n, seed=seed, **more)
+    return history_of(t, h, r, name=f"run{seed}", source=source)
+
+
+def test_every_forecaster_is_scored_at_every_origin_and_horizon():
+    rows = backtest([made(0), made(1)])
+    assert list(rows.columns) == list(COLUMNS)
+    names = {OUTLOOK, PAPER_GIVEN, *(r.name for r in RIVALS)}
+    assert set(rows["forecaster"]) == names
+    scored = rows[rows["crps"].notna()]
+    count = scored.groupby(["run", "step", "horizon"])["forecaster"].nunique()
+    assert (count == len(names)).all() and set(scored["horizon"]) == {"halfway", "end"}
+    assert (scored["target"] > scored["step"]).all() and (scored["ratio"] > 1).all()
+
+
+def test_a_forecast_does_not_depend_on_what_came_later():
+    whole = made(3)
+    step = whole.step
+    late = step > 40
+    other = history_of(
+        step,
+        np.where(late, 0.9, whole.entropy),
+        np.where(late, 0.1, whole.performance),
+        name="run3",
+        source="a",
+    )
+    plan = Plan(origins=(), origin_steps=(40.0,))
+    a, b = (backtest([h], plan).query("forecaster != @PAPER_GIVEN") for h in (whole, other))
+    assert a["median"].tolist() == b["median"].tolist()
+    assert a["answered"].tolist() == b["answered"].tolist()
+    assert a["fell"].all() and not b["fell"].any()  # judged in hindsight, and only that
+
+
+def test_the_row_of_the_last_value_can_be_worked_out_by_hand():
+    h = made(5)
+    rows = backtest([h], Plan(origins=(0.5,), origin_steps=()))
+    row = rows[(rows["forecaster"] == LAST_VALUE) & (rows["horizon"] == "end")].iloc[0]
+    past = h.until(h.step[0] + 0.5 * (h.step[-1] - h.step[0]))
+    forecast = Stay("last value").forecast(past, h.step[-1])
+    truth = h.performance[-1]
+    assert row["measured"] == truth and row["median"] == pytest.approx(past.performance[-1])
+    assert row["crps"] == pytest.approx(forecast.crps(truth))
+    i = forecast.interval(0.8)
+    assert row["in80"] == float(i.lo <= truth <= i.hi) and row["width80"] == pytest.approx(i.width)
+
+
+def test_few_points_are_refusals_not_scores():
+    rows = backtest([made(0, n=25)], Plan(origins=(0.05,), origin_steps=()))
+    assert set(rows["forecaster"]) == {OUTLOOK} and rows["crps"].isna().all()
+    assert not rows["answered"].any() and "too-few-evaluations" in rows["codes"].iloc[0]
+    assert shares_answered(rows).tolist() == [0.0]
+
+
+def test_origins_see_something_new_and_leave_something_over():
+    h = made(0, n=10)  # steps 0, 4, ... 36
+    found = origins_of(h, Plan(origins=(0.1, 0.11, 0.5, 0.95, 1.0), origin_steps=(36.0,)))
+    assert found == pytest.approx(
+        [3.6, 18.0]
+    )  # 3.96 sees no other points than 3.6; after 32.4 little is left
+    assert origins_of(history_of([1.0], [0.5], [0.5]), Plan()) == []
+
+
+def test_sources_count_alike_however_many_runs_they_have():
+    rows = []
+    for source, run, crps in [("a", "1", 0.1), ("a", "2", 0.3), ("b", "1", 0.6)]:
+        for who, factor in [(OUTLOOK, 1.0), (LAST_VALUE, 2.0)]:
+            rows.append({"source": source, "run": run, "forecaster": who, "crps": factor * crps, "measured":
+            0.5,
+                         "median": 0.5 + crps, "answered": True} | {f"in{p}": 1.0 for p in (50, 80, 95)}
+                        | {f"width{p}": 0.1 for p in (50, 80, 95)})  # fmt: skip
+    rows += [rows[0]] * 10  # forecasts of one run do not add up either
+    result = table(pd.DataFrame(rows))
+    assert result.loc[OUTLOOK, "crps"] == pytest.approx((0.2 + 0.6) / 2)
+    assert result.loc[OUTLOOK, "skill"] == pytest.approx(0.5)
+    assert result.loc[LAST_VALUE, "skill"] == pytest.approx(0.0)
+    assert result.loc[OUTLOOK, "rmse"] == pytest.approx(np.sqrt(((0.01 + 0.09) / 2 + 0.36) / 2))
+
+
+def test_tables_break_down():
+    rows = backtest([made(0), made(1, source="b")])
+    by = table(answered_only(rows), ["horizon"])
+    assert set(by.index.get_level_values("horizon")) == {"halfway", "end"}
+    assert (by["sources"] == 2).all()
+    assert set(table(rows, ["source"]).index.get_level_values("source")) == {"a", "b"}
+
+
+def test_two_processes_say_what_one_says():
+    histories = [made(i) for i in range(3)]
+    plan = Plan(origins=(0.4,), origin_steps=())
+    pd.testing.assert_frame_equal(backtest(histories, plan), backtest(histories, plan, workers=2))
+
+
+def test_on_runs_that_obey_the_law_the_outlook_beats_staying():
+    rows = backtest(
+        [made(i, n=40, noise=0.01) for i in range(12)], Plan(origins=(0.15, 0.3), origin_steps=())
+    )
+    result = table(answered_only(rows))
+    assert result.loc[OUTLOOK, "skill"] > 0.3
+    assert result.loc[OUTLOOK, "cover95"] > 0.85
