@@ -174,31 +174,113 @@ def in_time(
     -------
     list of Predictive, length m
     """
+    grown = _grown(history, prior)
+    out = []
+    for j, step in enumerate(np.asarray(steps, dtype=float)):
+        nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy[j], dtype=float)
+        at, walk_at = grown.columns(float(step), nodes)
+        out.append(grown.posterior.at(at, np.minimum(grown.walk, walk_at), walk_at, measured=measured))
+    return out
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the level behind the scores will gain from the last point on.
+
+    Attributes
+    ----------
+    now : float
+        The level at the last point: median, in units of performance.
+    change : Predictive
+        Distribution of the change, of the arcsine for shares. What is not known of the level itself cancels in it.
+    shares : bool
+    """
+
+    now: float
+    change: Predictive
+    shares: bool
+
+    def above(self, amount: float) -> float:
+        """P(gain > amount), amount in units of performance."""
+        least = amount
+        if self.shares:
+            if self.now + amount >= 1.0:
+                return 0.0
+            ends = to_arcsine(np.array([self.now, max(self.now + amount, 0.0)]))
+            least = float(ends[1] - ends[0])
+        return 1.0 - float(self.change.cdf(least))
+
+
+def gain_until(history: History, step: float, *, prior: Prior = PRIOR) -> Gain:
+    """Distribution of the gain from the last point of a history to a later step.
+
+    Parameters
+    ----------
+    history : History
+        At least 2 points.
+    step : float
+        Later than the history.
+    prior : Prior
+
+    Returns
+    -------
+    Gain
+    """
+    grown = _grown(history, prior)
+    last = float(history.step[-1])
+    here, walk_now = grown.columns(last, np.array([grown.entropy_now]))
+    there, walk_then = grown.columns(step, entropy_nodes(history, step))
+    present = grown.posterior.at(here, np.minimum(grown.walk, walk_now), walk_now, measured=False)
+    # What the walk has done so far is in both levels: its steps to come know nothing of the scores seen.
+    change = grown.posterior.at(
+        there - here, np.zeros(len(grown.walk)), max(walk_then - walk_now, 0.0), measured=False
+    )
+    plain = Predictive(change.weight, change.mean, change.scale, change.df)
+    return Gain(present.median, plain, grown.posterior.data.shares)
+
+
+@dataclass(frozen=True)
+class _Grown:
+    """The model conditioned on a history, and how to ask it about a step."""
+
+    posterior: _Posterior
+    middle: np.ndarray  # (s, 1)
+    power: np.ndarray  # (s, 1)
+    walk: np.ndarray  # (n,)
+    start: float
+    length: float
+    knee: float
+    here: float  # exp(H) now
+    entropy_now: float
+
+    def columns(self, step: float, entropy: np.ndarray) -> tuple[np.ndarray, float]:
+        """Columns of the design at a step, shape (s, nodes, 3), and its place in log time."""
+        u = np.maximum((step - self.start) / self.length, 1e-4)
+        g, g_now = _hill(u, self.middle, self.power)[:, 0], _hill(1.0, self.middle, self.power)[:, 0]
+        at = np.empty((len(g), len(entropy), 3))
+        at[..., 0], at[..., 1] = 1.0, (g - g_now)[:, None]
+        at[..., 2] = self.here - np.exp(np.minimum(entropy, _CUT))
+        return at, float(np.log(u + self.knee) - np.log(self.knee))
+
+
+def _hill(u: np.ndarray | float, middle: np.ndarray, power: np.ndarray) -> np.ndarray:
+    return np.asarray(1.0 / (1.0 + (middle / u) ** power))
+
+
+def _grown(history: History, prior: Prior) -> _Grown:
     data = _data(history)
-    steps = np.asarray(steps, dtype=float)
     start = min(float(history.step[0]), 0.0)
-    now = max(float(history.step[-1]) - start, 1e-9)
-    u, u_at = (np.maximum((t - start) / now, 1e-4) for t in (data.step, steps))
+    length = max(float(history.step[-1]) - start, 1e-9)
+    u = np.maximum((data.step - start) / length, 1e-4)
     middle, power = (a.ravel()[:, None] for a in np.meshgrid(prior.middles, prior.powers))
-    g, g_at, g_now = (
-        1.0 / (1.0 + (middle / t) ** power) for t in (u, u_at, np.ones(1))
-    )  # (s, n), (s, m), (s, 1)
+    g, g_now = _hill(u, middle, power), _hill(1.0, middle, power)  # (s, n), (s, 1)
     x = np.exp(data.entropy)
     here = float(x[-max(1, len(x) // 5) :].mean())
-    walk, walk_at = (np.log(t + prior.knee) - np.log(prior.knee) for t in (u, u_at))
-    ones = np.ones_like(g)
-    design = np.stack([ones, g - g_now, np.broadcast_to(here - x, g.shape)], axis=-1)
-    posterior = _condition(
-        data, design, walk, (prior.level, prior.growth, prior.law), prior, 1.0 - g_now[:, 0]
-    )
-    out = []
-    for j, step in enumerate(steps):
-        nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy[j], dtype=float)
-        off = here - np.exp(np.minimum(nodes, _CUT))
-        at = np.empty((len(g), len(off), 3))
-        at[..., 0], at[..., 1], at[..., 2] = 1.0, (g_at[:, j] - g_now[:, 0])[:, None], off
-        out.append(posterior.at(at, np.minimum(walk, walk_at[j]), float(walk_at[j]), measured=measured))
-    return out
+    walk = np.log(u + prior.knee) - np.log(prior.knee)
+    design = np.stack([np.ones_like(g), g - g_now, np.broadcast_to(here - x, g.shape)], axis=-1)
+    beliefs = (prior.level, prior.growth, prior.law)
+    posterior = _condition(data, design, walk, beliefs, prior, 1.0 - g_now[:, 0])
+    return _Grown(posterior, middle, power, walk, start, length, prior.knee, here, float(np.log(here)))
 
 
 def at_entropy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from entlaw.findings import Finding
-from entlaw.watch.outlook import Outlook
+from entlaw.watch.outlook import Ahead
 from entlaw.watch.report import Verdict
 
 # A point of accuracy: less is lost in the noise of most tests.
@@ -25,15 +25,14 @@ OUT_OF_SCOPE = frozenset({
 })  # fmt: skip
 
 
-def judge(points: int, outlook: Outlook | None, findings: Sequence[Finding]) -> tuple[Verdict, str]:
+def judge(points: int, ahead: Ahead, findings: Sequence[Finding]) -> tuple[Verdict, str]:
     """The verdict on a run so far, and its reason in one sentence.
 
     Parameters
     ----------
     points : int
         Pairs of entropy and performance so far.
-    outlook : Outlook or None
-        None where nothing can be fitted.
+    ahead : Ahead
     findings : sequence of Finding
         Of the fit, worst first.
 
@@ -44,16 +43,14 @@ def judge(points: int, outlook: Outlook | None, findings: Sequence[Finding]) -> 
     """
     if points < FEWEST:
         return "cannot-tell", f"{points} of the {FEWEST} points that a forecast wants"
-    error = next((f for f in findings if f.severity == "error" and f.code in OUT_OF_SCOPE), None)
+    errors = [*(f for f in findings if f.severity == "error"), *ahead.refused]
+    error = next((f for f in errors if f.code in OUT_OF_SCOPE), None)
     if error is not None:
         return "does-not-apply", error.what
-    error = next((f for f in findings if f.severity == "error"), None)
-    if error is not None or outlook is None:
-        return "cannot-tell", error.what if error is not None else "nothing can be fitted yet"
-    p = outlook.probability("gain", MEANINGFUL_GAIN)
+    p = ahead.probability("gain", MEANINGFUL_GAIN)
     if p is None:
-        return "cannot-tell", "what is left to gain is not known"
-    told = f"more than {100 * MEANINGFUL_GAIN:g} point to gain with probability {p:.2f}"
+        return "cannot-tell", errors[0].what if errors else "what is left to gain is not known"
+    told = f"P(gain > {100 * MEANINGFUL_GAIN:g} point) = {p:.2f}"
     if p >= LIKELY:
         return "keep-going", told
     if p <= 1.0 - LIKELY:

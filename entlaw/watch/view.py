@@ -183,7 +183,7 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
     y_range = (low - room, high + room)
     beside = width >= _SIDE_BY_SIDE
     wide = (width - 2) // 2 if beside else width
-    titles = ("entropy (nats/token)", "performance: points, fit, ceiling, forecast")
+    titles = ("entropy (nats/token)", "performance, fit, ceiling, forecast")
     if beside:
         left = draw(entropy, wide, height, title=titles[0], x_range=x_range, braille=braille)
         right = draw(score, wide, height, title=titles[1], x_range=x_range, y_range=y_range, braille=braille)

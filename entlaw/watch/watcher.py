@@ -25,7 +25,7 @@ from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
 from entlaw.watch.alarms import alarms, new_alarms
 from entlaw.watch.observed import Record
-from entlaw.watch.outlook import Outlook, outlook
+from entlaw.watch.outlook import Ahead, look_ahead
 from entlaw.watch.report import Report, Stop, Verdict
 from entlaw.watch.rule import Rule, parse
 from entlaw.watch.verdict import CONFIRM, FEWEST, judge
@@ -155,9 +155,9 @@ class Watcher:
         if not self._record.take(step, metrics):
             return None
         raw = RawRun(self.name, self._record.frame(), self._config, Provenance(self.name, "observed"))
-        before = len(self._points)
+        before = self.report
         report = self.look(raw)
-        return report if len(self._points) != before else None
+        return report if report is not before else None
 
     def look(self, run: Run | RawRun) -> Report | None:
         """Take a run as read so far, from outside.
@@ -233,11 +233,7 @@ class Watcher:
         last = run.points.iloc[-1]
         step = float(max(last["step"], last["entropy_step"]))
         fitted, findings = self._fit(run)
-        ahead = (
-            outlook(fitted, run.entropy_series(), self.total_steps, self.level)
-            if fitted is not None
-            else None
-        )
+        ahead = look_ahead(run, self.total_steps, self.level)
         verdict, why = judge(n, ahead, findings)
         state = _confirmed(before, verdict, step)
         stop = self._stop(n, ahead, state.verdict, before.in_a_row, last)
@@ -251,7 +247,7 @@ class Watcher:
             name=self.name if self.name != "run" else run.name, step=step, points=n, entropy=float(last["entropy"]),
             performance=float(last["performance"]), fit=fitted,
             ceiling=fitted.ceiling_interval if fitted is not None else None,
-            final=ahead.final if ahead is not None else None, verdict=state.verdict, why=why, since=state.since,
+            final=ahead.final, verdict=state.verdict, why=why, since=state.since,
             stop=stop, alerts=new_alarms(now, before.alarms), findings=findings,
         )  # fmt: skip
         return state, report
@@ -263,16 +259,14 @@ class Watcher:
             return None, tuple(refused.findings)
         return fitted, fitted.findings
 
-    def _stop(
-        self, n: int, ahead: Outlook | None, verdict: Verdict, in_a_row: int, last: pd.Series
-    ) -> Stop | None:
+    def _stop(self, n: int, ahead: Ahead, verdict: Verdict, in_a_row: int, last: pd.Series) -> Stop | None:
         if self.rule is None:
             return None
         known = {k: float(last[k]) for k in ("entropy", "performance", "step")}
-        usable = ahead is not None and verdict != "does-not-apply"
+        usable = verdict != "does-not-apply"
 
         def ask(quantity: str, value: float) -> float | None:
-            return ahead.probability(quantity, value) if usable and ahead is not None else None
+            return ahead.probability(quantity, value) if usable else None
 
         answer = self.rule.ask(ask, known)
         if answer.holds is None:

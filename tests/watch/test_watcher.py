@@ -156,7 +156,7 @@ def test_the_rule_is_seldom_wrong_where_its_assumptions_hold():
         stopped["more" if gain > 0.01 else "nothing"].append(watcher.stopped is not None)
     assert len(stopped["more"]) == 30 and len(stopped["nothing"]) == 10
     assert sum(stopped["more"]) <= 4  # P(more than 4 of 30 at 5 %) is 0.02
-    assert sum(stopped["nothing"]) >= 5  # and it is not silent where nothing is left
+    assert sum(stopped["nothing"]) >= 2  # careful, but not silent where nothing is left
 
 
 def test_verdicts_of_runs_whose_future_is_plain():
