@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from entlaw.law.fit import fit as fit
     from entlaw.law.forecast import forecast_at_step as forecast_at_step
     from entlaw.law.forecast import predict_at_entropy as predict_at_entropy
+    from entlaw.law.outlook import Outlook as Outlook
     from entlaw.law.results import Fit as Fit
     from entlaw.law.results import Forecast as Forecast
     from entlaw.law.results import Interval as Interval
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from entlaw.runs.reader import scan as scan
     from entlaw.runs.run import EntropyMeaning as EntropyMeaning
     from entlaw.runs.run import Run as Run
+    from entlaw.watch.watcher import Watcher as Watcher
 
 _WHERE = {
     "read": "entlaw.runs.reader",
@@ -40,6 +42,8 @@ _WHERE = {
     "Interval": "entlaw.law.results",
     "predict_at_entropy": "entlaw.law.forecast",
     "forecast_at_step": "entlaw.law.forecast",
+    "Outlook": "entlaw.law.outlook",
+    "Watcher": "entlaw.watch.watcher",
 }
 
 __all__ = ["__version__", *_WHERE]

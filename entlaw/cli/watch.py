@@ -154,6 +154,17 @@ def _shower(json: bool) -> _Show:
     return _Lines()
 
 
+def _end(event: Event) -> str:
+    """Why it is over, and where a rule fired."""
+    text = _ENDS[event.text]
+    fired = next(
+        (r for r in event.watched.watcher.reports if r.stop is not None and r.stop.fired), None
+    ) if event.watched is not None and event.text == "stop-rule" else None  # fmt: skip
+    if fired is None or fired.stop is None or event.watched is None:
+        return text
+    return f"{text} at step {fired.step:g} of {event.watched.name}: {fired.stop.rule}"
+
+
 class _Show:
     """How events are shown."""
 
@@ -215,7 +226,7 @@ class _Lines(_Show):
         elif event.kind in ("waiting", "trouble") or (event.kind == "state" and event.text):
             self.say(event.text)
         elif event.kind == "end" and _ENDS.get(event.text):
-            self.say(_ENDS[event.text])
+            self.say(_end(event))
 
 
 class _Live(_Show):
@@ -247,7 +258,7 @@ class _Live(_Show):
         elif event.kind in ("waiting", "trouble"):
             self._words.append(event.text)
         elif event.kind == "end" and _ENDS.get(event.text):
-            self._words.append(_ENDS[event.text])
+            self._words.append(_end(event))
         if not event.past:
             self._draw()
 

@@ -61,7 +61,7 @@ class Event:
     ----------
     kind : {"report", "waiting", "trouble", "state", "end"}
     text : str
-        For people; of an end, why.
+        For people; of an end, why: an :data:`End`.
     watched : Watched or None
     report : Report or None
     past : bool

@@ -26,6 +26,7 @@ WORDS = {
 }  # fmt: skip
 _SEEN, _FIT, _AHEAD, _CEILING = "cyan", "white", "bright_blue", "yellow"
 _SIDE_BY_SIDE = 76
+_LEAST_NAME = 8
 
 
 def one(
@@ -215,19 +216,31 @@ def several(runs: Sequence[Watched], width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    rows = [_cells(w) for w in runs]
     columns = ["run", "step", "R", "H", "ceiling", "final", "rule", "verdict"]
-    for dispensable, below in (("rule", 110), ("final", 96), ("H", 76), ("R", 62)):
-        if width < below:
-            columns.remove(dispensable)
+    wide = {c: max(len(c), *(len(row[c]) for row in rows)) for c in columns}
+    for dispensable in (
+        "rule",
+        "final",
+        "H",
+        "R",
+        "ceiling",
+        "step",
+    ):  # a number is left out, never cut short
+        if sum(wide[c] + 2 for c in columns if c != "run") + _LEAST_NAME <= width:
+            break
+        columns.remove(dispensable)
+    room = max(width - sum(wide[c] + 2 for c in columns if c != "run"), _LEAST_NAME)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("run", "verdict") else "right", no_wrap=True,
-                         overflow="ellipsis")  # fmt: skip
-    for w in runs:
-        cells = _cells(w)
-        verdict = cells["verdict"]
-        key = next((k for k, word in WORDS.items() if word == verdict), "")
-        table.add_row(*(Text(cells[c], style=STYLES.get(key, "") if c == "verdict" else "") for c in columns))
+        table.add_column(
+            column, justify="left" if column in ("run", "verdict") else "right", no_wrap=True, overflow="ellipsis",
+            min_width=None if column == "run" else wide[column], max_width=room if column == "run" else None,
+        )  # fmt: skip
+    for w, cells in zip(runs, rows, strict=True):
+        report = w.watcher.report
+        style = STYLES[report.verdict] if report is not None else "dim"
+        table.add_row(*(Text(cells[c], style=style if c == "verdict" else "") for c in columns))
     return table
 
 
