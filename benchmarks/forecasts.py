@@ -93,8 +93,10 @@ def markdown(frame: pd.DataFrame) -> str:
         "| " + " | ".join(str(c).replace("_", " ") for c in flat.columns) + " |",
         "|---" * flat.shape[1] + "|",
     ]
-    for row in flat.itertuples(index=False):
-        lines.append("| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row) + " |")
+    lines += [
+        "| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row) + " |"
+        for row in flat.itertuples(index=False)
+    ]
     return "\n".join(lines)
 
 
@@ -124,7 +126,9 @@ def document(rows: pd.DataFrame) -> str:
     early = early[early["step"] == early.groupby(["source", "run"])["step"].transform("max")]
     out += [scores(early)]
     out += ["\n## CRPS over that of the last value, by source\n"]
-    wide = table(answered, ["source"])["crps"].unstack("source")[lambda f: [n for n in names if n in f]]
+    long = table(answered, ["source"]).reset_index()
+    wide = long.pivot_table(index="forecaster", columns="source", values="crps")
+    wide = wide[[n for n in names if n in wide]]
     relative = (wide / wide.loc[LAST_VALUE]).loc[wide.mean(axis=1).sort_values().index]
     out += [markdown(relative)]
     for by in ("source", "horizon"):

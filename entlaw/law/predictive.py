@@ -21,7 +21,7 @@ from entlaw.law.results import Interval
 LEVELS = (np.arange(50) + 0.5) / 50
 # Quantiles are read off the distribution function on this many places, chosen among this many quantiles of
 # each component.
-_PLACES, _NODES = 240, 25
+_PLACES, _NODES = 160, 25
 # Where the t distribution is tabulated, in its own scale, evenly: a place in the table is then a
 # multiplication away.
 _FAR, _STEP = 60.0, 0.02
