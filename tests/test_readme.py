@@ -1,10 +1,11 @@
 """What the README shows is what happens: its table, its commands, its Python."""
 
 import re
+import shlex
 
 import entlaw
 from entlaw.cli.__main__ import main
-from tests.conftest import REPO
+from tests.conftest import REPO, law_records, write_jsonl
 
 
 def test_python_example_runs(monkeypatch, capsys):
@@ -39,16 +40,36 @@ def at_scale():
     return [c for c in commands() if "cov" in c or "--list" in c or c.startswith("data") or "--suite" in c]
 
 
+def on_a_server():
+    """What the README shows for W&B runs: tests/wandb runs these commands."""
+    return [c for c in commands() if "team/project" in c]
+
+
+def test_commands_on_a_server_can_be_parsed():
+    from entlaw.cli.app import app
+
+    assert {c.split()[0] for c in on_a_server()} == {"fit", "pull", "push"}
+    for command in on_a_server():
+        app.parse_args(shlex.split(command), exit_on_error=False, print_error=False)
+
+
 def test_commands_run(monkeypatch, capsys, law_log, tmp_path):
     found = [c for c in commands() if not c.startswith(("train", "eval")) and "my-run" not in c]
-    found = [c for c in found if c not in at_scale()]
-    assert {c.split()[0] for c in found} == {"doctor", "fit", "predict"}
+    found = [c for c in found if c not in at_scale() + on_a_server()]
+    named = {c.split()[0] for c in found}
+    assert named == {"doctor", "fit", "predict", "watch", "compare", "sizes", "plan", "backtest"}
+    (tmp_path / "sizes").mkdir()
+    for i, size in enumerate(("1B", "2B", "4B")):
+        write_jsonl(tmp_path / "sizes" / f"m-{size}.jsonl", law_records(seed=i))
+    other = write_jsonl(tmp_path / "other.jsonl", law_records(seed=5))
     monkeypatch.chdir(tmp_path)
+    more = {"watch": ["--once"], "plan": ["--replicates", "20", "--problems", "500"]}
     for command in found:
-        words = [
-            w.strip("'") for w in command.replace("LOG", str(law_log)).replace("runs/*", str(law_log)).split()
-        ]
-        assert main(words) == 0, command
+        name = command.split()[0]
+        runs = str(tmp_path / "sizes" / "*") if name == "sizes" else str(law_log)
+        swapped = {"LOG": str(law_log), "runs/*": runs, "A": str(law_log), "B": str(other)}
+        words = [swapped.get(w, w) for w in shlex.split(command)]
+        assert main([*words, *more.get(name, [])]) == 0, command
 
 
 def test_training_commands_run(monkeypatch, capsys, tmp_path):

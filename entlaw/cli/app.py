@@ -23,7 +23,7 @@ app = App(
     version=__version__,
     help="Where will this RL run end? Fit R = -a exp(H) + b on the early steps of a run and read off its ceiling.",
     help_epilogue="SOURCE is a file, a folder or a quoted glob: logs of verl, TRL, OpenRLHF, tinker and others, "
-    "W&B offline files, TensorBoard, CSV, Parquet, JSON.\n\n"
+    "W&B offline files, TensorBoard, MLflow, CSV, Parquet, JSON; or a W&B run (entity/project/run, a URL).\n\n"
     "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.",
 )
 app.command(doctor.doctor)
