@@ -35,7 +35,8 @@ def predict(
 ) -> int:
     """Predict performance at an entropy (--entropy, the paper's claim) or at a step (--step, entropy forecast too).
 
-    With neither, the last logged step of each run is forecast.
+    With neither, the last logged step of each run is forecast. At a step the forecast holds what the law leaves out:
+    that accuracy goes on growing when entropy hardly falls. --method paper is the law alone.
     """
     how.check()
     for value in entropy or []:
@@ -49,7 +50,7 @@ def predict(
         if value > MOST_STEPS:
             raise UsageError(f"--step {value:g}: no run has that many steps", hint="e.g. --step 500")
     outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "predicting")]
-    answers = [(o, forecasts(o, entropy or [], step or [], how.level)) for o in outcomes]
+    answers = [(o, forecasts(o, entropy or [], step or [], how)) for o in outcomes]
     for o in outcomes:
         _warn_far(o, step or [])
     if json:
@@ -76,17 +77,30 @@ def _warn_far(o: Outcome, steps: list[float]) -> None:
         )
 
 
-def forecasts(o: Outcome, entropies: list[float], steps: list[float], level: float) -> list[Forecast]:
+def forecasts(o: Outcome, entropies: list[float], steps: list[float], how: FitFlags) -> list[Forecast]:
     """The forecasts asked for, none for a run without an accepted fit."""
-    from entlaw.law.forecast import forecast_at_step, predict_at_entropy
+    from entlaw.law.forecast import predict_at_entropy
 
     if o.error is not None or o.fit is None or o.reading.run is None:
         return []
     if not entropies and not steps:
         steps = [float(o.reading.run.metrics.index.max())]
+    level = how.level
     made = [predict_at_entropy(o.fit, h, level) for h in entropies]
-    series = o.reading.run.entropy_series()
-    return made + [forecast_at_step(o.fit, t, series, level) for t in steps]
+    return made + [_at_step(o, t, level, how) for t in steps]
+
+
+def _at_step(o: Outcome, step: float, level: float, how: FitFlags) -> Forecast:
+    """With what the law leaves out; of the law alone by --method paper, and for steps that are past."""
+    from entlaw.law.forecast import forecast_at_step
+    from entlaw.law.outlook import Outlook
+
+    assert o.fit is not None and o.reading.run is not None
+    if how.method == "careful":
+        seen = Outlook.of(o.reading.run, how.window, force=how.force)
+        if not (seen.refused and not how.force) and seen.history.n >= 2 and step > seen.history.step[-1]:
+            return seen.forecast(step, level)
+    return forecast_at_step(o.fit, step, o.reading.run.entropy_series(), level)
 
 
 def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from entlaw.law.evidence import Evidence
 from entlaw.law.growth import PRIOR, Prior, at_entropy, in_time
 from entlaw.law.history import History, history_of_run
 from entlaw.law.predictive import Predictive
+from entlaw.law.results import Forecast
 from entlaw.law.rivals import MIN_POINTS, entropy_nodes
 from entlaw.runs.run import Run
 
@@ -160,6 +161,23 @@ class Outlook:
         """Distribution of the entropy (nats/token) at a later step, as point masses of equal weight."""
         nodes = entropy_nodes(self.history, step)
         return Predictive(np.full(len(nodes), 1.0 / len(nodes)), nodes, np.zeros(len(nodes)), low=0.0)
+
+    def forecast(self, step: float, level: float = 0.95) -> Forecast:
+        """The score at a later step with its interval, and the entropy with its own.
+
+        Raises
+        ------
+        FitRefused, UsageError
+            As :meth:`at_step`.
+        """
+        there, entropy = self.at_step(step), self.entropy_at(step)
+        x = np.exp(self.history.entropy)
+        beyond = max(float(x.min()) - float(np.exp(entropy.median)), 0.0)
+        width = float(np.ptp(x))
+        return Forecast(
+            "at-step", float(step), there.median, there.interval(level), entropy.median, entropy.interval(level),
+            beyond / width if width > 0 else float("inf"), "outlook",
+        )  # fmt: skip
 
     def warnings(self, step: float, forecast: Predictive) -> tuple[Finding, ...]:
         """What a reader of one forecast should know besides :attr:`findings`."""

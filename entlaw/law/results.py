@@ -162,6 +162,8 @@ class Forecast:
         None when the entropy was given.
     extrapolation : float
         How far exp(entropy) lies outside the fitted range, in units of that range; 0 inside.
+    model : {"law", "outlook"}
+        The fitted law alone, or the law with what it leaves out (:mod:`entlaw.law.growth`).
     """
 
     kind: Literal["at-entropy", "at-step"]
@@ -171,3 +173,4 @@ class Forecast:
     entropy: float
     entropy_interval: Interval | None
     extrapolation: float
+    model: Literal["law", "outlook"] = "law"

@@ -14,7 +14,7 @@ from entlaw.findings import Finding
 from entlaw.law.growth import Gain, gain_until
 from entlaw.law.outlook import Outlook
 from entlaw.law.predictive import Predictive
-from entlaw.law.results import Forecast, Interval
+from entlaw.law.results import Forecast
 from entlaw.runs.run import Run
 
 # Where the end of the run is not known, what is left to gain is asked for as long a time again.
@@ -89,22 +89,9 @@ def look_ahead(run: Run, total_steps: float | None, level: float) -> Ahead:
     gain = gain_until(seen.history, end)
     if total_steps is None:
         return Ahead((), None, gain, None, seen.ceiling())
-    there = seen.at_step(end)
-    return Ahead((), _forecast(seen, there, end, level), gain, there, seen.ceiling())
+    return Ahead((), seen.forecast(end, level), gain, seen.at_step(end), seen.ceiling())
 
 
 def _nothing() -> Predictive:
     """At the end of a run nothing is left."""
     return Predictive(np.ones(1), np.zeros(1), np.zeros(1))
-
-
-def _forecast(seen: Outlook, there: Predictive, end: float, level: float) -> Forecast:
-    entropy = seen.entropy_at(end)
-    between = entropy.interval(level)
-    x = np.exp(seen.history.entropy)
-    width = float(np.ptp(x))
-    beyond = max(float(x.min()) - float(np.exp(entropy.median)), 0.0)
-    return Forecast(
-        "at-step", end, there.median, there.interval(level), entropy.median,
-        Interval(between.lo, between.hi, level), beyond / width if width > 0 else float("inf"),
-    )  # fmt: skip

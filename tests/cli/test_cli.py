@@ -408,3 +408,21 @@ def test_a_compressed_log_is_shown_by_its_runs_name(law_log, tmp_path, capsys):
     assert code == 0
     rows = out.splitlines()[1:3]
     assert [row.split()[0] for row in rows] == ["first", "second"]
+
+
+def test_predict_at_a_step_is_the_outlook_and_the_law_alone_by_method_paper(capsys):
+    import entlaw
+
+    log = REPO / "runs" / "grpo-m-rl0"
+    (run_,) = entlaw.read(log)
+    code, out, _ = run(capsys, "predict", log, "--step", "240", "--json")
+    (told,) = json.loads(out)["runs"][0]["forecasts"]
+    alone = entlaw.Outlook.of(run_, until_step=36).forecast(240.0)
+    assert code == 0 and told["model"] == "outlook"
+    assert told["performance"] == pytest.approx(alone.performance)
+    assert told["interval"]["hi"] == pytest.approx(alone.interval.hi)
+    code, out, _ = run(capsys, "predict", log, "--step", "240", "--step", "20", "--method", "paper", "--json")
+    laws = json.loads(out)["runs"][0]["forecasts"]
+    assert [f["model"] for f in laws] == ["law", "law"] and laws[0]["performance"] < told["performance"]
+    code, out, _ = run(capsys, "predict", log, "--step", "20", "--json")  # within what was seen: nothing to forecast
+    assert json.loads(out)["runs"][0]["forecasts"][0]["model"] == "law"
