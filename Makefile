@@ -4,13 +4,14 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test test-vllm test-verl vllm-cpu lint bench bench-coverage bench-rollout gpu-check gpu-check-verl runs clean help
+.PHONY: demo test backtest test-vllm test-verl vllm-cpu lint bench bench-coverage bench-rollout gpu-check gpu-check-verl runs clean help
 
 help:
 	@echo "make demo   install, then fit the law to five real runs in runs/ and draw them into demo-out/"
 	@echo "make test   install, then lint, type check and run all tests"
 	@echo "make test-vllm  the tests of vLLM rollouts, with vLLM for CPUs in an environment of its own (4 GB)"
 	@echo "make test-verl  the tests of verl's plug-in and of \`entlaw verl\`, in an environment of its own (3 GB)"
+	@echo "make backtest  score the forecasts on the runs in runs/ and fail when they have become worse"
 	@echo "make bench  time reading, fitting and start-up against peers; check the intervals' coverage"
 	@echo "make gpu-check  the benchmarks of training on a GPU, and 100 steps of SmolLM2-135M there"
 	@echo "make runs   train the runs in runs/ that are missing (says how long; about two hours for all, on 2 cores)"
@@ -34,6 +35,10 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -q
+
+# The gate of the forecasts: what they would have been worth on the shipped runs.
+backtest: $(VENV)/.core
+	$(BIN)/entlaw backtest 'runs/*-*' --on val --gate 0.25 --workers 2
 
 # vLLM for CPUs wants versions of its own, and must not find the CUDA builds of what it asks for.
 VLLM = $(VENV)-vllm
