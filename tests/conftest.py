@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,13 @@ needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(),
     reason="the public logs of ../shared/data/runs are not here (they may not be redistributed)",
 )
+
+
+def interruptible():
+    """``preexec_fn`` of a process that is to be interrupted: a test run in the background ignores SIGINT, and so would
+    its children.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def law_records(

@@ -16,6 +16,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     from entlaw.cli.app import run
 
+    # Of a parent with a W&B run of its own: its service process is not ours to use, or to bring down.
+    os.environ.pop("WANDB_SERVICE", None)
     tokens = sys.argv[1:] if argv is None else argv
     try:
         code = run(tokens)

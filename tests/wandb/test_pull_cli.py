@@ -15,7 +15,7 @@ import pytest
 from entlaw.cli.__main__ import main
 from entlaw.runs.wandb.cache import sidecar
 from entlaw.runs.wandb.stored import decode
-from tests.conftest import law_records
+from tests.conftest import interruptible, law_records
 from tests.wandb import read_server
 
 one_server = read_server.one_server
@@ -28,7 +28,7 @@ def start(*words: object) -> subprocess.Popen[str]:
     """The program in a process of its own; it finds the server by the environment."""
     return subprocess.Popen(
         [sys.executable, "-m", "entlaw.cli", *map(str, words)], text=True, cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ), preexec_fn=interruptible,
     )  # fmt: skip
 
 

@@ -208,10 +208,12 @@ def test_what_a_running_process_does_to_keys_of_others(server, tmp_path):
                                               x_file_stream_transmit_interval=1))  # fmt: skip
     for row in ROWS[1:]:
         live.log({k: v for k, v in row.items() if not k.startswith("_")})
-    deadline = 100
-    while len(server.runs["team", "proj", "live"].rows) < len(ROWS) - 1 and deadline:
+    deadline = time.monotonic() + 60
+    key = ("team", "proj", "live")
+    while (
+        key not in server.runs or len(server.runs[key].rows) < len(ROWS) - 1
+    ) and time.monotonic() < deadline:
         time.sleep(0.1)
-        deadline -= 1
     assert entlaw(["push", "team/proj/live", "--to", "summary", "--yes", "--even-running"]) == 0
     assert "entlaw/ceiling" in server.runs["team", "proj", "live"].summary
     live.log({"reward/mean": 0.5})
