@@ -174,73 +174,17 @@ def in_time(
     -------
     list of Predictive, length m
     """
-    grown = _grown(history, prior)
+    model = grown(history, prior)
     out = []
     for j, step in enumerate(np.asarray(steps, dtype=float)):
         nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy[j], dtype=float)
-        at, walk_at = grown.columns(float(step), nodes)
-        out.append(grown.posterior.at(at, np.minimum(grown.walk, walk_at), walk_at, measured=measured))
+        at, walk_at = model.columns(float(step), nodes)
+        out.append(model.posterior.at(at, np.minimum(model.walk, walk_at), walk_at, measured=measured))
     return out
 
 
 @dataclass(frozen=True)
-class Gain:
-    """What the level behind the scores will gain from the last point on.
-
-    Attributes
-    ----------
-    now : float
-        The level at the last point: median, in units of performance.
-    change : Predictive
-        Distribution of the change, of the arcsine for shares. What is not known of the level itself cancels in it.
-    shares : bool
-    """
-
-    now: float
-    change: Predictive
-    shares: bool
-
-    def above(self, amount: float) -> float:
-        """P(gain > amount), amount in units of performance."""
-        least = amount
-        if self.shares:
-            if self.now + amount >= 1.0:
-                return 0.0
-            ends = to_arcsine(np.array([self.now, max(self.now + amount, 0.0)]))
-            least = float(ends[1] - ends[0])
-        return 1.0 - float(self.change.cdf(least))
-
-
-def gain_until(history: History, step: float, *, prior: Prior = PRIOR) -> Gain:
-    """Distribution of the gain from the last point of a history to a later step.
-
-    Parameters
-    ----------
-    history : History
-        At least 2 points.
-    step : float
-        Later than the history.
-    prior : Prior
-
-    Returns
-    -------
-    Gain
-    """
-    grown = _grown(history, prior)
-    last = float(history.step[-1])
-    here, walk_now = grown.columns(last, np.array([grown.entropy_now]))
-    there, walk_then = grown.columns(step, entropy_nodes(history, step))
-    present = grown.posterior.at(here, np.minimum(grown.walk, walk_now), walk_now, measured=False)
-    # What the walk has done so far is in both levels: its steps to come know nothing of the scores seen.
-    change = grown.posterior.at(
-        there - here, np.zeros(len(grown.walk)), max(walk_then - walk_now, 0.0), measured=False
-    )
-    plain = Predictive(change.weight, change.mean, change.scale, change.df)
-    return Gain(present.median, plain, grown.posterior.data.shares)
-
-
-@dataclass(frozen=True)
-class _Grown:
+class Grown:
     """The model conditioned on a history, and how to ask it about a step."""
 
     posterior: _Posterior
@@ -267,7 +211,7 @@ def _hill(u: np.ndarray | float, middle: np.ndarray, power: np.ndarray) -> np.nd
     return np.asarray(1.0 / (1.0 + (middle / u) ** power))
 
 
-def _grown(history: History, prior: Prior) -> _Grown:
+def grown(history: History, prior: Prior) -> Grown:
     data = _data(history)
     start = min(float(history.step[0]), 0.0)
     length = max(float(history.step[-1]) - start, 1e-9)
@@ -280,7 +224,7 @@ def _grown(history: History, prior: Prior) -> _Grown:
     design = np.stack([np.ones_like(g), g - g_now, np.broadcast_to(here - x, g.shape)], axis=-1)
     beliefs = (prior.level, prior.growth, prior.law)
     posterior = _condition(data, design, walk, beliefs, prior, 1.0 - g_now[:, 0])
-    return _Grown(posterior, middle, power, walk, start, length, prior.knee, here, float(np.log(here)))
+    return Grown(posterior, middle, power, walk, start, length, prior.knee, here, float(np.log(here)))
 
 
 def at_entropy(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from entlaw.findings import Finding
-from entlaw.law.growth import Gain, gain_until
+from entlaw.law.gain import Gain, gain_until
 from entlaw.law.outlook import Outlook
 from entlaw.law.predictive import Predictive
 from entlaw.law.results import Forecast
