@@ -295,5 +295,13 @@ def wb_fixture(_one_server: SourceServer, tmp_path: Any, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("entlaw.runs.wandb.client.RETRIES", 1)
     monkeypatch.setattr("entlaw.runs.wandb.client.WAIT", (1.0, 1.0))
+    _forget_login()
     _one_server.clear()
     return _one_server
+
+
+def _forget_login() -> None:
+    """The SDK keeps the key of an earlier test's run, and its server, for as long as the process lives."""
+    from wandb.sdk.lib import wbauth
+
+    wbauth.unauthenticate_session(update_settings=True)
