@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 EXIT_STOPPED = 5
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ms|s|m|min|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
+_BROKEN = frozenset({"crashed", "failed", "killed"})
 _ENDS = {
     "run-over": "the run is over", "steps-done": "the last step is done", "idle": "nothing has changed for long enough",
     "once": "", "stop-rule": "the stop rule fired",
@@ -93,16 +95,32 @@ def watch(
 
 
 def _run(events: Iterator[Event], show: _Show, notifier: Notifier) -> int:
+    states: dict[str, str] = {}
     for event in events:
         show.take(event)
         if event.report is not None and event.watched is not None and not event.past and event.report.alerts:
             notifier.send(event.report, event.watched.details)
+        if event.kind == "state" and event.watched is not None:
+            _broken(event.watched, states.get(event.watched.key, ""), show, notifier)
+            states[event.watched.key] = event.watched.state
         if event.kind == "end":
             if event.text == "stop-rule":
                 return EXIT_STOPPED
             if event.text in ("once", "idle") and not show.any_report:
                 return 3
     return 0
+
+
+def _broken(watched: Watched, before: str, show: _Show, notifier: Notifier) -> None:
+    """Tell of a run that ended badly under our eyes."""
+    from entlaw.watch.report import Alert
+
+    report = watched.watcher.report
+    if report is None or not before or watched.state not in _BROKEN:
+        return
+    alert = Alert("run-ended", report.step, f"the run is {watched.state}")
+    show.alert(watched, alert)
+    notifier.send(replace(report, alerts=(alert,)), watched.details)
 
 
 def _usual(source: list[str]) -> float:
@@ -165,6 +183,13 @@ def _end(event: Event) -> str:
     return f"{text} at step {fired.step:g} of {event.watched.name}: {fired.stop.rule}"
 
 
+def _last(w: Watched) -> dict[str, Any]:
+    """How a run stood when the watching ended."""
+    report = w.watcher.report
+    step, verdict = (report.step, report.verdict) if report is not None else (None, None)
+    return {"name": w.name, "state": w.state or None, "step": step, "verdict": verdict}
+
+
 class _Show:
     """How events are shown."""
 
@@ -184,6 +209,10 @@ class _Show:
     def _take(self, event: Event) -> None:
         raise NotImplementedError
 
+    def alert(self, watched: Watched, alert: Alert) -> None:
+        """Show an alert that came without a report."""
+        self.say(f"ALERT {watched.name}, step {alert.step:g}: {alert.what}")
+
     def say(self, text: str) -> None:
         """Chatter."""
         sys.stderr.write(f"entlaw: {text}\n")
@@ -197,6 +226,17 @@ class _Show:
 class _Json(_Show):
     """One object a line."""
 
+    def __init__(self) -> None:
+        self._watched: dict[str, Watched] = {}
+
+    @contextmanager
+    def open(self, watched: dict[str, Watched]) -> Iterator[None]:
+        self._watched = watched
+        yield
+
+    def alert(self, watched: Watched, alert: Alert) -> None:
+        self._line({"schema": "entlaw.alert/1", "name": watched.name, **asdict(alert)})
+
     def _take(self, event: Event) -> None:
         if event.report is not None and not event.past:
             self._line(event.report.as_dict())
@@ -204,7 +244,8 @@ class _Json(_Show):
             self.say(event.text)
         elif event.kind == "end":
             name = event.watched.name if event.watched is not None else None
-            self._line({"schema": "entlaw.watch.end/1", "why": event.text, "name": name})
+            runs = [_last(w) for w in self._watched.values()]
+            self._line({"schema": "entlaw.watch.end/1", "why": event.text, "name": name, "runs": runs})
 
     def _line(self, data: dict[str, Any]) -> None:
         sys.stdout.write(json_.dumps(plain(data), ensure_ascii=False, allow_nan=False) + "\n")
@@ -238,6 +279,7 @@ class _Live(_Show):
         self._alerts: deque[Alert] = deque(maxlen=4)
         self._words: deque[str] = deque(maxlen=3)
         self._watched: dict[str, Watched] = {}
+        self._passing: deque[str] = deque(maxlen=3)
         self._live: Any = None
         self._console = console()
 
@@ -252,11 +294,17 @@ class _Live(_Show):
             finally:
                 self._draw()
 
+    def alert(self, watched: Watched, alert: Alert) -> None:
+        self._alerts.append(alert)
+        self._draw()
+
     def _take(self, event: Event) -> None:
         if event.report is not None and not event.past:
             self._alerts.extend(event.report.alerts)
+            self._passing.clear()  # what was waited for has come
         elif event.kind in ("waiting", "trouble"):
-            self._words.append(event.text)
+            word = "waiting for " if event.kind == "waiting" else ""
+            self._passing.append(word + event.text)
         elif event.kind == "end" and _ENDS.get(event.text):
             self._words.append(_end(event))
         if not event.past:
@@ -280,7 +328,7 @@ class _Live(_Show):
 
         width, height = self._console.size
         braille = (self._console.encoding or "").lower().startswith("utf")
-        words = [Text(text, style="dim") for text in self._words]
+        words = [Text(text, style="dim") for text in (*self._passing, *self._words)]
         runs = list(self._watched.values())
         height = max(height - len(words) - 1, 4)
         if len(runs) == 1:

@@ -19,6 +19,9 @@ from entlaw.runs.reader import Reading, on_server, scan
 # States of a run on a server, and of our own trainer's run.json, in which nothing more will be logged.
 OVER = frozenset({"finished", "crashed", "failed", "killed", "stopped"})
 
+# Looks in a row at which a server must refuse a run that it gave before, or not know it, to be taken at its word.
+FINAL = 3
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -80,6 +83,8 @@ class Follower:
         self._sources, self._selection = list(sources), selection or Selection()
         self._signature: dict[str, object] = {}
         self._found: set[str] = set()
+        self._refusals: dict[str, int] = {}
+        self._lengths: dict[str, object] = {}
 
     def look(self) -> Look:
         """Read what has changed.
@@ -91,7 +96,8 @@ class Follower:
         Raises
         ------
         EntlawError
-            A source that can never be watched: an address that is wrong, a log without the key that was named.
+            A source that can never be watched: an address that is wrong, a log without the key that was named, a run
+            that the server refuses or no longer has, and goes on to.
         """
         changed = False
         seen: list[Seen] = []
@@ -107,11 +113,11 @@ class Follower:
                 if source not in self._found:
                     waiting.append(_waiting(source, signature))
                 continue
-            changed = True
             try:
                 new = [_seen(reading, remote) for reading in scan([source], self._selection)]
             except SourceNotFound as error:
-                if remote and source not in self._found:
+                changed = True
+                if remote and self._refused(source):
                     raise
                 self._signature[source] = signature
                 (troubles if source in self._found else waiting).append(
@@ -119,16 +125,21 @@ class Follower:
                 )
                 continue
             except UnreadableSource as error:  # empty, or its first line half written
+                changed = True
                 self._signature[source] = signature
                 waiting.append(f"{source}: {error.what}")
                 continue
             except DataError as error:
-                if remote and source not in self._found and not getattr(error, "transient", False):
+                changed = True
+                if remote and not getattr(error, "transient", False) and self._refused(source):
                     raise
                 troubles.append(f"{source}: {error.what}")
                 continue
             self._signature[source] = signature
             usable = [s for s in new if s.reading.raw is not None]
+            if remote and self._nothing_new(source, new, usable):
+                continue
+            changed = True
             for s in new:
                 if s.reading.raw is None and s.reading.error is not None:
                     place = troubles if usable or source in self._found else waiting
@@ -139,6 +150,23 @@ class Follower:
         return Look(
             changed and bool(seen or troubles or waiting), tuple(seen), tuple(waiting), tuple(troubles)
         )
+
+    def _nothing_new(self, source: str, new: list[Seen], usable: list[Seen]) -> bool:
+        """Whether a server told of nothing but what was known; raises where it refuses for good."""
+        refused = next((s.reading.error for s in new if _refusal(s.reading.error)), None)
+        if refused is None:
+            self._refusals.pop(source, None)
+        elif not usable and self._refused(source):
+            raise refused
+        lengths = tuple(_length(s) for s in new)
+        same = bool(usable) and self._lengths.get(source) == lengths
+        self._lengths[source] = lengths
+        return same
+
+    def _refused(self, source: str) -> bool:
+        """Whether a refusal is the last word: at once for what was never read, else when it has held."""
+        self._refusals[source] = self._refusals.get(source, 0) + 1
+        return source not in self._found or self._refusals[source] >= FINAL
 
 
 def _waiting(source: str, signature: object) -> str:
@@ -161,6 +189,17 @@ def _signature(source: str) -> tuple[tuple[str, int, int, int], ...]:
                 continue
             found.append((str(one), stat.st_ino, stat.st_size, stat.st_mtime_ns))
     return tuple(found)
+
+
+def _refusal(error: Exception | None) -> bool:
+    """Whether a server said that a run is not there, or not for us; rather than that it cannot answer."""
+    return isinstance(error, SourceNotFound) or getattr(error, "status", None) in (401, 403, 404)
+
+
+def _length(seen: Seen) -> tuple[object, ...]:
+    """What tells that a run on a server has something new: rows only ever come to it."""
+    raw = seen.reading.raw
+    return (seen.key, seen.state, str(seen.reading.error) if raw is None else raw.rows.shape)
 
 
 def _seen(reading: Reading, remote: bool) -> Seen:

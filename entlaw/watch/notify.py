@@ -150,19 +150,21 @@ class WandbAlert:
             "severity": "WARN", "waitDuration": 0,
         }  # fmt: skip
         client = Client(self._host)
-        client.call(
+        answer = client.call(
             "raising an alert", "/".join(map(str, where.values())), lambda: post(client.api, variables)
         )
+        told = answer.get("notifyScriptableRunAlert") if isinstance(answer, Mapping) else None
+        if not (isinstance(told, Mapping) and told.get("success")):
+            raise OSError("the server took no alert for this run")
 
 
-def post(api: Any, variables: Mapping[str, Any]) -> None:
-    """Send the mutation with the SDK's own client, whichever form of it this release has."""
+def post(api: Any, variables: Mapping[str, Any]) -> Any:
+    """Send the mutation with the SDK's own client, whichever form of it this release has; gives its answer."""
     service = getattr(api, "_service_api", None)
     if service is not None and hasattr(service, "execute_graphql"):
-        service.execute_graphql(_MUTATION, dict(variables))
-        return
+        return service.execute_graphql(_MUTATION, dict(variables))
     gql = importlib.import_module("wandb_gql").gql  # SDK before 0.29
-    api.client.execute(gql(_MUTATION), variable_values=dict(variables))
+    return api.client.execute(gql(_MUTATION), variable_values=dict(variables))
 
 
 class Notifier:

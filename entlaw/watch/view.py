@@ -25,8 +25,9 @@ WORDS = {
     "does-not-apply": "LAW DOES NOT APPLY",
 }  # fmt: skip
 _SEEN, _FIT, _AHEAD, _CEILING = "cyan", "white", "bright_blue", "yellow"
-_SIDE_BY_SIDE = 76
+_SIDE_BY_SIDE, _THREE = 76, 116
 _LEAST_NAME = 8
+_Range = tuple[float, float]
 
 
 def one(
@@ -86,13 +87,16 @@ def _header(watched: Watched, report: Report | None, idle: float, width: int) ->
     total = watched.watcher.total_steps
     step = f"step {report.step:g}" if report is not None else "no step yet"
     if total is not None:
-        step += f" of {total:g}"
+        # The last validation is complete with the entropy logged at the step after it.
+        step = (
+            f"step {min(report.step, total):g} of {total:g}" if report is not None else f"{step} of {total:g}"
+        )
     state = f"  {watched.state}" if watched.state else ""
     right = f"{step}{state}  {_age(idle)}"
     name = watched.name
     room = max(width - len(right) - 2, 8)
     name = name if len(name) <= room else name[: room - 1] + "…"
-    return Text.assemble((name.ljust(room + 2), "bold underline"), (right, ""))
+    return Text.assemble((name.ljust(room + 2), "bold"), (right, ""))
 
 
 def _age(seconds: float) -> str:
@@ -154,7 +158,7 @@ def _alert(alert: Alert) -> Text:
 
 
 def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Text]:
-    """Entropy and performance against the step; side by side where there is room."""
+    """Entropy and performance against the step, and one against the other: as many as there is room for."""
     reports = watched.watcher.reports
     report = reports[-1]
     step = np.array([r.step for r in reports])
@@ -182,15 +186,43 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
     low, high = float(min(seen.min(), *extra, seen.max())), float(max(seen.max(), *extra, seen.min()))
     room = 0.05 * ((high - low) or 0.1)
     y_range = (low - room, high + room)
-    beside = width >= _SIDE_BY_SIDE
-    wide = (width - 2) // 2 if beside else width
-    titles = ("entropy (nats/token)", "performance, fit, ceiling, forecast")
-    if beside:
-        left = draw(entropy, wide, height, title=titles[0], x_range=x_range, braille=braille)
-        right = draw(score, wide, height, title=titles[1], x_range=x_range, y_range=y_range, braille=braille)
-        return [_row(a) + _gap() + _row(b) for a, b in zip(left.rows, right.rows, strict=True)]
-    plot = draw(score, wide, height, title=titles[1], x_range=x_range, y_range=y_range, braille=braille)
-    return [_row(row) for row in plot.rows]
+    shown = 3 if width >= _THREE and fit is not None else 2 if width >= _SIDE_BY_SIDE else 1
+    wide = (width - 2 * (shown - 1)) // shown
+
+    def plot(legend: list[tuple[str, str]], series: list[Series], x: _Range, y: _Range | None) -> list[Text]:
+        drawn = draw(series, wide, height, x_range=x, y_range=y, braille=braille).rows
+        return [_legend(legend, wide), *(_row(row) for row in drawn[1:])]
+
+    marks = ("", "", "", "") if braille else (" *", " +", " -", " .")
+    law = [("fit" + marks[1], _FIT), ("ceiling" + marks[2], _CEILING)] if fit is not None else []
+    forecast = [("forecast" + marks[3], _AHEAD)] if final is not None else []
+    panels = [plot([("score" + marks[0], _SEEN), *law, *forecast], score, x_range, y_range)]
+    if shown > 1:
+        panels.insert(0, plot([("entropy, nats/token" + marks[0], _SEEN), *forecast], entropy, x_range, None))
+    if shown > 2 and fit is not None:
+        x = np.exp(fit.points.entropy)
+        # From H = 0, where the line is at the ceiling.
+        across = np.array([1.0, max(np.ceil(100 * x.max()) / 100, 1.01)])
+        line = Series(across, fit.b - fit.a * across, _FIT, "+", joined=True)
+        dots = Series(x, fit.points.performance, _SEEN, "*")
+        legend = [("score against exp(H)" + marks[0], _SEEN), ("law" + marks[1], _FIT)]
+        panels.append(plot(legend, [line, dots], (1.0, float(across[1])), y_range))
+    return [_joined(rows) for rows in zip(*panels, strict=True)]
+
+
+def _legend(parts: Sequence[tuple[str, str]], width: int) -> Text:
+    """What is drawn, each in its colour."""
+    from rich.text import Text
+
+    text = Text("  ").join(Text(word, style=f"bold {style}") for word, style in parts)
+    text.truncate(width, pad=True)
+    return text
+
+
+def _joined(rows: Sequence[Text]) -> Text:
+    from rich.text import Text
+
+    return Text("  ").join(rows)
 
 
 def _near(value: float, seen: np.ndarray) -> bool:
@@ -203,12 +235,6 @@ def _row(cells: tuple[tuple[str, str], ...]) -> Text:
     from rich.text import Text
 
     return Text.assemble(*cells)
-
-
-def _gap() -> Text:
-    from rich.text import Text
-
-    return Text("  ")
 
 
 def several(runs: Sequence[Watched], width: int) -> Table:

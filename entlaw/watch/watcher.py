@@ -275,6 +275,9 @@ class Watcher:
             )
             return Stop(self.rule.text, answer.probability, False, 0, why)
         count = in_a_row + 1 if answer.holds else 0
+        if self.total_steps is not None and known["step"] >= self.total_steps:
+            # Nothing is left to stop, and a rule about what is left to gain holds at the end of any run.
+            return Stop(self.rule.text, answer.probability, False, 0, "the run is at its end")
         if n < self.least_points:
             return Stop(
                 self.rule.text, answer.probability, False, 0, f"{n} of at least {self.least_points} points"

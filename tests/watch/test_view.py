@@ -50,6 +50,15 @@ def test_it_shows_what_the_report_says(watched):
         assert part in text, part
 
 
+def test_what_is_drawn_is_named_in_its_colour_and_without_colours_by_its_mark(watched):
+    wide = view.one(watched, 120, 30)
+    for word, style in (("forecast", view._AHEAD), ("ceiling", view._CEILING), ("score against", view._SEEN)):
+        at = wide.plain.index(word)
+        assert any(s.start <= at < s.end and style in str(s.style) for s in wide.spans), word
+    plain = view.one(watched, 80, 24, braille=False).plain
+    assert "ceiling -" in plain and "forecast ." in plain and "against" not in plain
+
+
 def test_every_verdict_has_a_word_and_a_style():
     assert set(view.WORDS) == set(view.STYLES) == set(VERDICT_CODES)
     assert len(set(view.WORDS.values())) == len(set(view.STYLES.values())) == 4

@@ -11,7 +11,7 @@ import pytest
 
 import entlaw
 from entlaw.cli.__main__ import main
-from tests.conftest import REPO, law_records, write_jsonl
+from tests.conftest import REPO, interruptible, law_records, write_jsonl
 
 RULE = "P(gain > 1%) < 0.05"
 
@@ -38,7 +38,9 @@ def test_once_on_a_pipe_prints_one_plain_line(capsys, log):
 def test_json_lines_agree_with_the_library(capsys, log):
     code, out, _ = run(capsys, log, "--once", "--json", "--total-steps", 80, "--stop-when", RULE)
     report, end = map(json.loads, out.splitlines())
-    assert code == 0 and end == {"schema": "entlaw.watch.end/1", "why": "once", "name": None}
+    runs = [{"name": "run", "state": None, "step": 61.0, "verdict": report["verdict"]}]
+    assert code == 0
+    assert end == {"schema": "entlaw.watch.end/1", "why": "once", "name": None, "runs": runs}
     watcher = entlaw.Watcher(80, stop_when=RULE, selection=entlaw.Selection(on="val"))
     watcher.look(entlaw.read(log, entlaw.Selection(on="val"))[0])
     alone = json.loads(json.dumps(watcher.report.as_dict()))
@@ -53,6 +55,16 @@ def test_the_rule_ends_it_with_5(capsys, log):
     assert (
         "the stop rule fired at step 33 of run: step > 5" in err
     )  # the eighth point, then: it was held long before
+
+
+def test_a_rule_about_what_is_left_does_not_fire_where_the_run_ends(capsys, log):
+    """At the last step nothing is left to gain in any run: that is no stop."""
+    code, out, _ = run(
+        capsys, log, "--stop-when", "step > 59", "--patience", 1, "--total-steps", 60, "--json"
+    )
+    report, end = map(json.loads, out.splitlines())
+    assert code == 0 and end["why"] == "steps-done"
+    assert not report["stop"]["fired"] and report["stop"]["why"] == "the run is at its end"
 
 
 def test_a_finished_run_ends_by_itself(capsys):
@@ -116,7 +128,7 @@ def test_a_growing_log_followed_by_a_real_process_until_ctrl_c(tmp_path):
     ]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=interruptible
     ) as process:
         first = json.loads(process.stdout.readline())
         with path.open("a") as out:
