@@ -8,10 +8,14 @@ Beside it, on the same runs, the rules people use:
   no gain in k          the best score is not better than that k validations ago
   entropy below x       nothing is left to spend
 
+and what nobody could have: *hindsight* stops at the first point from which on no stop would be false. It says how much
+there was to save. A second table asks whether the probabilities are right: of the points at which the rule's
+probability was so and so, the share after which the run did gain more.
+
 Runs are grouped by source; rates have Wilson intervals. Nothing here was tuned on these runs: the thresholds of
 ``entlaw.watch`` are stated with their reasons in its modules.
 
-Run: python benchmarks/stop_rule.py [--rule "P(gain > 1%) < 0.05"] [--json FILE]
+Run: python benchmarks/stop_rule.py [--rule "P(gain > 1%) < 0.05"] [--confirm 2] [--json FILE]
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ import argparse
 import json
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,11 +36,14 @@ import numpy as np
 
 import entlaw
 from entlaw.errors import EntlawError
+from entlaw.watch.verdict import CONFIRM
 from entlaw.watch.watcher import Watcher
 
 REPO = Path(__file__).parents[1]
 PATIENCE = (5, 10)
 ENTROPIES = (0.1, 0.05)
+FIRST = 7  # index of the first point at which any rule may stop: the eighth, as the watcher's
+BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,10 @@ class Stopped:
     """Standard error of that."""
     flicker: int
     """Changes of the verdict."""
+    chances: tuple[tuple[float, float], ...] = ()
+    """At each report that knew it: the rule's probability, and what the run gained afterwards."""
+    alerts: tuple[str, ...] = ()
+    """Codes of the alerts, in order."""
 
 
 def sources() -> dict[str, list[Path]]:
@@ -84,30 +96,43 @@ def gained(step: np.ndarray, score: np.ndarray, at: int) -> tuple[float, float] 
     return float(tail.mean() - before.mean()), float(noise * np.sqrt(1 / len(before) + 1 / len(tail)))
 
 
-def through(run: entlaw.Run, source: str, rule: str) -> list[Stopped]:
+def hindsight(step: np.ndarray, score: np.ndarray, amount: float) -> int | None:
+    """First point from which on no stop would be false."""
+    first = None
+    for i in range(len(score) - 4, FIRST - 1, -1):
+        after = gained(step, score, i)
+        if after is None or after[0] > amount:
+            break
+        first = i
+    return first
+
+
+def through(run: entlaw.Run, source: str, rule: str, amount: float, confirm: int) -> list[Stopped]:
     """All rules on one run."""
     points = run.points.sort_values("step")
     step, score, entropy = (points[k].to_numpy(float) for k in ("step", "performance", "entropy"))
     n, end = len(step), float(step[-1])
-    watcher = Watcher(end, stop_when=rule, every=max(1, n // 150))
+    watcher = Watcher(end, stop_when=rule, every=max(1, n // 150), confirm=confirm)
     reports = watcher.replay(run)
-    flicker = sum(a.verdict != b.verdict for a, b in zip(reports, reports[1:], strict=False))
+    flicker = sum(a.verdict != b.verdict for a, b in pairwise(reports))
     fired = next((r.points - 1 for r in reports if r.stop is not None and r.stop.fired), None)
-    found = {rule: fired}
+    told = [(r.stop.probability, gained(step, score, r.points - 1)) for r in reports if r.stop is not None]
+    chances = tuple((p, after[0]) for p, after in told if p is not None and after is not None)
+    alerts = tuple(a.code for r in reports for a in r.alerts)
+    found = {rule: fired, "hindsight": hindsight(step, score, amount)}
     for k in PATIENCE:
         best = np.maximum.accumulate(score)
-        flat = [i for i in range(max(k, 7), n) if best[i] <= best[i - k]]
+        flat = [i for i in range(max(k, FIRST), n) if best[i] <= best[i - k]]
         found[f"no gain in {k}"] = flat[0] if flat else None
     for x in ENTROPIES:
-        low = [i for i in range(7, n) if np.median(entropy[max(0, i - 2) : i + 1]) < x]
+        low = [i for i in range(FIRST, n) if np.median(entropy[max(0, i - 2) : i + 1]) < x]
         found[f"entropy < {x:g}"] = low[0] if low else None
     out = []
     for name, at in found.items():
         after = gained(step, score, at) if at is not None else None
-        if after is None:
-            out.append(Stopped(source, run.name, name, n, end, None, None, None, flicker))
-        else:
-            out.append(Stopped(source, run.name, name, n, end, float(step[at]), after[0], after[1], flicker))
+        stop = (None, None, None) if after is None else (float(step[at]), *after)
+        own = (chances, alerts) if name == rule else ()
+        out.append(Stopped(source, run.name, name, n, end, *stop, flicker, *own))
     return out
 
 
@@ -117,7 +142,8 @@ def wilson(k: int, n: int) -> str:
         return "-"
     p, z = k / n, 1.96
     centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return f"{k}/{n} = {p:.0%} [{(centre - half) / (1 + z * z / n):.0%}, {(centre + half) / (1 + z * z / n):.0%}]"
+    lo, hi = max(centre - half, 0.0) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+    return f"{k}/{n} = {p:.0%} [{lo:.0%}, {hi:.0%}]"
 
 
 def row(name: str, some: list[Stopped], amount: float) -> str:
@@ -127,7 +153,25 @@ def row(name: str, some: list[Stopped], amount: float) -> str:
     clear = sum(s.gain > amount + 2 * s.error for s in stopped)
     saved = np.mean([1 - s.at / s.steps if s.at is not None else 0.0 for s in some]) if some else 0.0
     lost = np.mean([max(s.gain, 0.0) for s in stopped]) if stopped else 0.0
-    return f"| {name} | {wilson(len(stopped), len(some))} | {wilson(false, len(stopped))} | {clear} | {saved:.0%} | {100 * lost:.1f} |"
+    rates = f"{wilson(len(stopped), len(some))} | {wilson(false, len(stopped))} | {clear}"
+    return f"| {name} | {rates} | {saved:.0%} | {100 * lost:.1f} |"
+
+
+def reliability(some: list[Stopped], amount: float) -> str:
+    """Whether the rule's probabilities came true."""
+    lines = [
+        "| the rule's probability | points | of runs | gained more: share of the points | mean over the runs |"
+    ]
+    lines.append("|---|---|---|---|---|")
+    for lo, hi in pairwise(BINS):
+        last = hi == BINS[-1]
+        runs = [[g > amount for p, g in s.chances if lo <= p and (p < hi or last)] for s in some]
+        runs = [r for r in runs if r]
+        points = sum(map(len, runs))
+        if points:
+            share, mean = sum(map(sum, runs)) / points, np.mean([np.mean(r) for r in runs])
+            lines.append(f"| {lo:g} to {hi:g} | {points} | {len(runs)} | {share:.0%} | {mean:.0%} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -136,6 +180,7 @@ def main() -> None:
     )
     parser.add_argument("--rule", default="P(gain > 1%) < 0.05")
     parser.add_argument("--amount", type=float, default=0.01, help="what counts as a gain (fraction)")
+    parser.add_argument("--confirm", type=int, default=CONFIRM, help="reports at which a verdict must hold")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     results: list[Stopped] = []
@@ -150,7 +195,7 @@ def main() -> None:
             if len(run.points) < 12:
                 print(f"left out: {source} {run.name}: {len(run.points)} points")
                 continue
-            results += through(run, source, args.rule)
+            results += through(run, source, args.rule, args.amount, args.confirm)
             reports += min(len(run.points), 150)
     seconds = time.perf_counter() - start
     head = (
@@ -171,8 +216,12 @@ def main() -> None:
     for name, some in by_source.items():
         print(row(name, some, args.amount))
     own = by_rule[args.rule]
+    print(f"\n{args.rule.split(')')[0]}) and what came\n\n{reliability(own, args.amount)}")
     print(f"\nchanges of the verdict in a run: median {np.median([s.flicker for s in own]):g}, "
           f"at most {max(s.flicker for s in own)}")  # fmt: skip
+    codes = Counter(code for s in own for code in s.alerts)
+    runs = Counter(code for s in own for code in set(s.alerts))
+    print("alerts: " + (", ".join(f"{c} {n} in {runs[c]} runs" for c, n in codes.items()) or "none"))
     if args.json:
         args.json.write_text(json.dumps([asdict(s) for s in results], indent=1))
 

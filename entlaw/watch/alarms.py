@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from entlaw.findings import Finding
 from entlaw.law.results import Fit
 from entlaw.watch.report import Alert, Stop
@@ -15,7 +17,7 @@ COLLAPSED = 0.05
 
 def alarms(
     step: float,
-    points: int,
+    entropy: np.ndarray,
     fit: Fit | None,
     target: float | None,
     stop: Stop | None,
@@ -26,7 +28,8 @@ def alarms(
     Parameters
     ----------
     step : float
-    points : int
+    entropy : ndarray, shape (n,)
+        Of all points so far (nats/token), also of those that the fit leaves out.
     fit : Fit or None
     target : float or None
         Performance that the run is meant to reach.
@@ -39,8 +42,8 @@ def alarms(
     """
     found = []
     by_code = {f.code: f for f in findings}
-    if fit is not None and fit.n >= 3:
-        recent = sorted(fit.points.entropy_logged[-3:])[1]
+    if len(entropy) >= 3:
+        recent = float(np.median(entropy[-3:]))  # one value gone astray is no collapse
         if recent < COLLAPSED:
             found.append(
                 Alert(
@@ -51,7 +54,7 @@ def alarms(
     exploded = by_code.get("entropy-exploded")
     if exploded is not None:
         found.append(Alert("entropy-exploding", step, exploded.what, exploded.why))
-    if target is not None and fit is not None and points >= FEWEST and not _refused(findings):
+    if target is not None and fit is not None and len(entropy) >= FEWEST and not _refused(findings):
         interval = fit.ceiling_interval
         if interval.hi < target:
             found.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -13,6 +14,8 @@ from entlaw.runs.keys import ENTROPY_RULES, NOT_SCORE, SCORE_RULES, STEP_NAMES, 
 from entlaw.runs.prepare import Selection
 
 _OWN = "entlaw/"
+# The log is read anew after so many records whatever they hold: the choice among several scores may have changed.
+_LOOK_AGAIN = 100
 
 
 class Record:
@@ -28,7 +31,10 @@ class Record:
         self._selection = selection
         self._rows: list[dict[str, float]] = []
         self._kinds: dict[str, str] = {}
-        self._scored = False
+        self._seen: set[str] = set()  # keys of scores
+        self._used: str | None = None  # the one that is the performance; None: any may be
+        self._score_step, self._last = math.nan, -math.inf
+        self._waiting, self._unread = False, 0
 
     def take(self, step: float, metrics: Mapping[str, Any]) -> bool:
         """Take what was logged at a step; whether a point may be complete now."""
@@ -37,9 +43,24 @@ class Record:
         if not row:
             return False
         self._rows.append({**row, "step": float(step)})
-        kinds = {self._kind(k) for k in row}
-        self._scored = self._scored or "score" in kinds
-        return self._scored and bool(kinds & {"entropy", "score"})
+        scores = {k for k in row if self._kind(k) == "score"}
+        if scores and (self._used is None or self._used in scores or scores - self._seen):
+            self._score_step, self._waiting = float(step), True
+        if step < self._last:  # a run that goes back changes points
+            self._waiting = True
+        self._last, self._seen = float(step), self._seen | scores
+        self._unread += 1
+        logged = bool(scores) or any(self._kind(k) == "entropy" for k in row)
+        return logged and bool(self._seen) and (self._waiting or self._unread >= _LOOK_AGAIN)
+
+    def settle(self, key: str, step: float) -> None:
+        """The log was read: scores of this key have their entropy up to this step.
+
+        Most records complete no point: those between two validations. To read the whole log anew at each of them
+        would cost more than the fits.
+        """
+        self._used = key if key in self._seen else None
+        self._waiting, self._unread = self._score_step != step, 0
 
     def frame(self) -> pd.DataFrame:
         """One row a record, NaN where a key was not logged."""

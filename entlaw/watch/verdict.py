@@ -14,14 +14,14 @@ MEANINGFUL_GAIN = 0.01
 LIKELY = 0.8
 # As many points as the diagnostics want before they stop warning of few.
 FEWEST = 8
-# A verdict is told when it has held at so many points in a row: one score gone astray changes none.
+# A verdict is told when it has held at so many reports in a row: odds near the edge cross it back and forth.
 CONFIRM = 2
 
 # Errors that no further point of the same kind will mend: this is not the process that the law describes.
 OUT_OF_SCOPE = frozenset({
     "entropy-not-per-token", "entropy-impossible", "entropy-negative", "entropy-exploded", "entropy-rising",
     "entropy-turned-up", "entropy-not-falling", "entropy-constant", "resumed-after-collapse", "slope-not-positive",
-    "performance-constant", "performance-mixed-units", "performance-not-a-score",
+    "performance-constant", "performance-mixed-units", "performance-not-a-score", "mixed-units",
 })  # fmt: skip
 
 

@@ -75,6 +75,8 @@ class Watcher:
         Validations in a row at which the rule must hold before it fires.
     least_points : int
         Points before it can fire.
+    confirm : int
+        Reports in a row at which a new verdict must hold before it is told.
 
     Attributes
     ----------
@@ -103,15 +105,17 @@ class Watcher:
         config: Mapping[str, Any] | None = None,
         patience: int = PATIENCE,
         least_points: int = FEWEST,
+        confirm: int = CONFIRM,
     ) -> None:
-        _check(total_steps, target, every, level, patience, least_points)
+        _check(total_steps, target, every, level, patience, least_points, confirm)
         self.total_steps, self.name, self.target = total_steps, name, target
         self.every, self.level, self.until_step = every, level, until_step
-        self.patience, self.least_points = patience, least_points
+        self.patience, self.least_points, self.confirm = patience, least_points, confirm
         self.rule: Rule | None = parse(stop_when, target) if stop_when is not None else None
         self._selection, self._config = selection or Selection(), dict(config or {})
         self._record = Record(self._selection)
         self._points: list[_Point] = []
+        self._key = ""
         self._states: list[_State] = []
         self._reports: list[Report | None] = []
 
@@ -157,6 +161,8 @@ class Watcher:
         raw = RawRun(self.name, self._record.frame(), self._config, Provenance(self.name, "observed"))
         before = self.report
         report = self.look(raw)
+        if self._points:
+            self._record.settle(self._key, self._points[-1][0])
         return report if report is not before else None
 
     def look(self, run: Run | RawRun) -> Report | None:
@@ -180,7 +186,7 @@ class Watcher:
         read = self._read(run)
         if read is None:
             return self.report
-        points = _points(read)
+        self._key, points = read.performance_key, _points(read)
         same = 0
         for old, new in zip(self._points, points, strict=False):
             if old != new:
@@ -235,11 +241,12 @@ class Watcher:
         fitted, findings = self._fit(run)
         ahead = look_ahead(run, self.total_steps, self.level)
         verdict, why = judge(n, ahead, findings)
-        state = _confirmed(before, verdict, step)
+        state = _confirmed(before, verdict, step, self.confirm)
         stop = self._stop(n, ahead, state.verdict, before.in_a_row, last)
         if state.verdict != verdict:
             why = f"{why} (not yet confirmed)"
-        now = alarms(step, n, fitted, self.target, stop, findings)
+        entropy = run.points["entropy"].to_numpy(float)
+        now = alarms(step, entropy, fitted, self.target, stop, (*findings, *ahead.refused))
         state = replace(
             state, in_a_row=stop.in_a_row if stop is not None else 0, alarms=tuple(a.code for a in now)
         )
@@ -285,8 +292,8 @@ class Watcher:
         return Stop(self.rule.text, answer.probability, count >= self.patience, count)
 
 
-def _confirmed(before: _State, verdict: Verdict, step: float) -> _State:
-    """The verdict that is told: a new one only when it has held at :data:`CONFIRM` reports in a row."""
+def _confirmed(before: _State, verdict: Verdict, step: float, confirm: int) -> _State:
+    """The verdict that is told: a new one only when it has held at so many reports in a row."""
     if math.isnan(before.since):
         return replace(
             before, verdict=verdict, since=step, candidate=verdict, candidate_since=step, candidate_count=1
@@ -295,7 +302,7 @@ def _confirmed(before: _State, verdict: Verdict, step: float) -> _State:
         state = replace(before, candidate_count=before.candidate_count + 1)
     else:
         state = replace(before, candidate=verdict, candidate_since=step, candidate_count=1)
-    if state.candidate != state.verdict and state.candidate_count >= CONFIRM:
+    if state.candidate != state.verdict and state.candidate_count >= confirm:
         state = replace(state, verdict=state.candidate, since=state.candidate_since)
     return state
 
@@ -310,7 +317,9 @@ def _until(run: Run, points: list[_Point], i: int) -> Run:
     """The run as it was when its point ``i`` was complete."""
     head = pd.DataFrame(points[: i + 1], columns=["step", "entropy", "performance", "entropy_step"])
     end = max(max(points[i][0], points[i][3]), float(head["entropy_step"].max()))
-    return replace(run, points=head, metrics=run.metrics.loc[:end])
+    # What the reader counted in the whole log (scores without an entropy, say) was not so at the time.
+    findings = tuple(f for f in run.findings if f.severity != "info")
+    return replace(run, points=head, metrics=run.metrics.loc[:end], findings=findings)
 
 
 def _check(
@@ -320,12 +329,14 @@ def _check(
     level: float,
     patience: int,
     least_points: int,
+    confirm: int,
 ) -> None:
     if total_steps is not None and not (math.isfinite(total_steps) and total_steps > 0):
         raise UsageError(f"total_steps {total_steps:g} is no number of steps", hint="e.g. 500")
     if target is not None and not math.isfinite(target):
         raise UsageError("the target must be a number", hint="a fraction, e.g. 0.6")
-    for name, value in (("every", every), ("patience", patience), ("least_points", least_points)):
+    counts = {"every": every, "patience": patience, "least_points": least_points, "confirm": confirm}
+    for name, value in counts.items():
         if value < 1:
             raise UsageError(f"{name} {value} must be at least 1")
     if not 0 < level < 1:

@@ -3,13 +3,17 @@
 import gzip
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import entlaw
 from entlaw.errors import UsageError
+from entlaw.runs.prepare import to_run
 from entlaw.runs.run import Provenance, RawRun
+from entlaw.watch.outlook import look_ahead
 from entlaw.watch.report import VERDICT_CODES
 from entlaw.watch.watcher import Watcher
 from tests.conftest import REPO, law_records, write_jsonl
@@ -29,10 +33,8 @@ def shipped(name):
 
 
 def as_text(report):
-    """All of a report but the findings of the reader, which knows the file."""
-    told = report.as_dict()
-    told.pop("findings")
-    return json.dumps(told)
+    """All of a report."""
+    return json.dumps(report.as_dict())
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -109,6 +111,35 @@ def test_its_numbers_are_those_of_the_fit():
     assert all(isinstance(v, float) for v in numbers.values())
 
 
+def test_the_log_is_not_read_anew_where_no_point_can_be_complete(monkeypatch):
+    """A training score and an entropy at every step, a validation at every fifth: one reading a point, or two."""
+    readings = []
+    read = Watcher._read
+    monkeypatch.setattr(Watcher, "_read", lambda self, run: readings.append(1) or read(self, run))
+    watcher = Watcher(300, name="x", every=100)
+    for record in law_records(n=251, every=5):
+        watcher.observe(record["step"], record)
+    assert len(watcher._points) == 51
+    assert len(readings) <= 2 * 51 + 251 // 100 + 2
+
+
+def test_a_second_validation_that_outnumbers_the_first_is_found_from_inside_too():
+    """Which of two scores is the run's may change while it goes on; both watchers go over to it."""
+    records = law_records(n=260)
+    for record in records:
+        score = record.pop("val/accuracy", None)
+        if score is not None:
+            record["val-core/one/acc/mean@1" if record["step"] <= 20 else "val-core/two/acc/mean@1"] = score
+    inside = Watcher(300, name="x", every=20)
+    for record in records:
+        inside.observe(record["step"], record)
+    raw = RawRun("x", inside._record.frame(), {}, Provenance("x", "test"))
+    outside = Watcher(300, name="x", every=20)
+    outside.look(raw)
+    assert len(outside._points) > 50
+    assert [as_text(r) for r in inside.reports] == [as_text(r) for r in outside.reports]
+
+
 def test_own_numbers_in_the_log_change_nothing(tmp_path):
     records = law_records(n=61)
     plain = Watcher(80, name="x")
@@ -143,8 +174,6 @@ def simulated(seed, total, tau, n=13, noise=0.004):
 
 
 def observed(rows, **how):
-    import pandas as pd
-
     watcher = Watcher(**how, selection=entlaw.Selection(align="same"))
     watcher.look(RawRun("sim", pd.DataFrame(rows, dtype=float), {}, Provenance("sim", "test")))
     return watcher
@@ -161,6 +190,28 @@ def test_the_rule_is_seldom_wrong_where_its_assumptions_hold():
     assert len(stopped["more"]) == 18 and len(stopped["nothing"]) == 6
     assert sum(stopped["more"]) <= 3  # P(more than 3 of 18 at 5 %) is 0.01
     assert sum(stopped["nothing"]) >= 1  # careful, but not silent where nothing is left
+
+
+def test_chances_err_on_the_side_of_going_on():
+    """On the law the future is known. A sure "nothing" or "more" is right; doubt is not: it reckons with growth that
+    runs on the law do not have, so the chance of what really comes is too high, never too low."""
+    rng = np.random.default_rng(1)
+    nothing, more, truth = [], [], []
+    for seed in range(100):
+        tau, n = float(rng.choice([10, 18, 30, 60, 120])), int(rng.choice([10, 16, 30, 50]))
+        total = float(rng.choice([1.3, 2.0, 4.0])) * 4 * n
+        rows, gain = simulated(seed, total, tau, n, noise=float(rng.choice([0.004, 0.01])))
+        raw = RawRun("sim", pd.DataFrame(rows, dtype=float), {}, Provenance("sim", "test"))
+        ahead = look_ahead(to_run(raw, entlaw.Selection(align="same")), total, 0.95)
+        p = ahead.probability("gain", 0.01)
+        (nothing if p < 0.2 else more if p > 0.95 else []).append(gain > 0.01)
+        truth.append(ahead.probability("gain", gain))
+        grid = [ahead.probability("gain", g) for g in (-0.1, 0.0, 0.01, 0.02, 0.1)]
+        assert all(a >= b for a, b in pairwise(grid))
+    assert len(nothing) >= 10 and np.mean(nothing) <= 0.2
+    assert len(more) >= 30 and np.mean(more) >= 0.9
+    assert np.mean(np.array(truth) < 0.05) <= 0.1  # P(13 or more of 100 at 5 %) is 0.001
+    assert np.mean(np.array(truth) > 0.5) >= 0.5
 
 
 def test_verdicts_of_runs_whose_future_is_plain():
