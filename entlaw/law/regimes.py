@@ -22,7 +22,6 @@ from entlaw.law.checks_entropy import (
     COLLAPSED,
     EXPLODED_NATS,
     EXPLODED_RATIO,
-    LEAST_CHANGE,
     SIGNIFICANT,
     TURNED_UP_WARNING,
 )
@@ -261,6 +260,7 @@ def _inferred_format(whole: Regime, history: History) -> FormatPhase | None:
     if not fallen.size:
         return None
     up = np.flatnonzero(level[: fallen[0]] >= begin)
+    # No tolerance below: with one standard error, nine plain falls among the labelled runs became phases.
     end = float(step[up[-1]]) if up.size else float(step[0])
     before = np.flatnonzero(history.step <= end)
     if before.size < 2:

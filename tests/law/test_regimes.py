@@ -108,11 +108,13 @@ def with_format(seed, score, entropy=waits_then_falls):
     return history_of(p, h[p], score(p, rng), log=(T, h))
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_a_score_that_grows_before_the_entropy_falls_is_the_format(seed):
-    phase = regimes(with_format(seed, learns_format)).format
-    assert phase is not None and not phase.measured
-    assert phase.start == 0 and 16 <= phase.end <= 34 and 0.2 < phase.gain < 0.55
+def test_a_score_that_grows_before_the_entropy_falls_is_the_format():
+    phases = [p for seed in range(20) if (p := regimes(with_format(seed, learns_format)).format) is not None]
+    # A start that is by chance above what follows hides the phase, or seems to end it early.
+    assert len(phases) >= 17
+    assert all(p.start == 0 and p.end <= 34 and not p.measured for p in phases)
+    assert 22 <= np.median([p.end for p in phases]) <= 34
+    assert 0.3 < np.median([p.gain for p in phases]) < 0.55
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -157,6 +159,16 @@ def test_interventions_are_those_of_the_configuration_and_of_the_curve():
     assert [f.code for f in regimes(held).interventions] == ["entropy-held"]
     plain = as_run(T, CURVES["falling"](T), 0.5 + 0.001 * T)
     assert regimes(plain).interventions == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [({"top_entropy_quantile": 0.2}, True), ({"controls": {"high_entropy_share": 0.2}}, True),
+     ({"top_entropy_quantile": 1.0}, False), ({"controls.high_entropy_share": "1.0"}, False), ({}, False)],
+)  # fmt: skip
+def test_training_on_few_tokens_is_an_intervention(config, found):
+    run = as_run(T, CURVES["falling"](T), 0.5 + 0.001 * T, config=config)
+    assert [f.code for f in regimes(run).interventions] == ["high-entropy-tokens"] * found
 
 
 def test_verdicts_carry_their_record_and_cannot_be_changed():
@@ -208,8 +220,7 @@ def test_the_shipped_runs_keep_their_verdicts(benchmark, judged):
     assert here == {j.name for j in shipped}, "a run without a label, or a label without a run"
     assert {j.name for j in shipped if j.said.entropy != j.label["entropy"]} <= KNOWN_WRONG
     assert not [j.name for j in shipped if j.said.format is not None]
-    missed = {j.name for j in shipped if set(j.from_config) != set(j.label["interventions"])}
-    assert missed <= {"runs/high-entropy-tokens-m-rl0"}
+    assert not [j.name for j in shipped if set(j.from_config) != set(j.label["interventions"])]
 
 
 @needs_shared
