@@ -1,9 +1,10 @@
 """How often are the verdicts about a run's entropy right? Precision and recall on runs labelled by hand.
 
 Labels, with a reason each, are in benchmarks/regime_labels.toml and were made before the code. They include the
-runs whose logs may not be redistributed (../shared/data/runs), where those are there. Two rules (a collapse
-must last to the end of the log; a format phase ends where the entropy last stands at its start) were mended after a
-first look at the errors, so these figures flatter them. Rates have Wilson 95 % intervals.
+runs whose logs may not be redistributed (../shared/data/runs), where those are there. Three rules (a collapse
+must last to the end of the log; a format phase ends where the entropy last stands at its start; a run stands still only
+when its fall is also small) were mended after a look at the errors, and the intervention "high-entropy-tokens" was
+added, so these figures flatter them. Rates have Wilson 95 % intervals.
 "Clear" leaves out the runs whose label somebody else could have set otherwise.
 
 Run: python benchmarks/regimes.py [--write docs/regimes.md] [--json FILE]
@@ -16,7 +17,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import entlaw
+from entlaw.law.history import history_of_run
 from entlaw.law.interventions import interventions
 from entlaw.law.regimes import REGIMES, Regimes, regimes, wilson
 
@@ -44,9 +46,10 @@ INTRO = """Written by `python benchmarks/regimes.py --write docs/regimes.md`. Th
 log, the format phase and interventions, as `entlaw.law.regimes` gives them, against labels made by eye
 before the code ([benchmarks/regime_labels.toml](../benchmarks/regime_labels.toml), which also defines the
 regimes). Most runs fall, and many of them are of one family, so the intervals of the rarer verdicts are
-wide. Two rules (a collapse must last to the end of the log; a format phase ends where the entropy last
-stands at its start) were mended after a first look at the errors: the figures of "collapsed", "turned-up"
-and "format phase" flatter them."""
+wide. Three rules (a collapse must last to the end of the log; a format phase ends where the entropy last
+stands at its start; a run stands still only when its fall is also small) were mended after a look at the
+errors, and the intervention "high-entropy-tokens" was added: the figures of "flat", "collapsed", "turned-
+up", "format phase" and "high-entropy-tokens" flatter them."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,18 @@ def judge(wanted: Iterable[str] | None = None) -> list[Judged]:
         codes = tuple(sorted({f.code for f in interventions(config)}))
         found.append(Judged(name, label, regimes(run), codes))
     return found
+
+
+def thinned(judged: list[Judged], every: int) -> tuple[int, int]:
+    """How many regimes are right when only each ``every``-th logged entropy is seen, over all offsets; of how many."""
+    right = total = 0
+    for j in judged:
+        h = history_of_run(entlaw.read(_path(j.name))[0])
+        for offset in range(every):
+            seen = replace(h, log_step=h.log_step[offset::every], log_entropy=h.log_entropy[offset::every])
+            right += regimes(seen).entropy == j.label["entropy"]
+            total += 1
+    return right, total
 
 
 def _score(verdict: str, said: list[bool], true: list[bool]) -> Score:
@@ -195,6 +210,8 @@ def page(judged: list[Judged]) -> str:
         "All runs:", "\n".join([head, *(s.row() for s in entropy_scores(judged))]),
         "Clear labels only:", "\n".join([head, *(s.row() for s in entropy_scores(clear))]),
         f"Start of the regime within the labelled steps: {share(inside, len(timed))}.",
+        "Regimes right when only each k-th logged entropy is seen (all offsets): "
+        + ", ".join(f"k = {k}: {a}/{n} = {a / n:.0%}" for k in (1, 2, 4, 8) for a, n in [thinned(judged, k)]) + ".",
         "Other verdicts:", "\n".join([head, *(s.row() for s in other_scores(judged))]),
         "Format phases found:", phases or "none",
         "Confusion, all runs:", confusion(judged),

@@ -151,7 +151,8 @@ def _few_tokens(flat: Mapping[str, tuple[str, Any]]) -> list[Finding]:
         return []
     return [
         Finding(
-            "high-entropy-tokens", "warning", f"{share[0]} = {share[1]:g}: only the tokens of highest entropy are trained",
+            "high-entropy-tokens", "warning",
+            f"{share[0]} = {share[1]:g}: only the tokens of highest entropy are trained",
             "the others keep their entropy, so the run stands at a level that a plain run falls below",
             "do not use a ceiling fitted on such a run as that of a plain run", share[1],
         )

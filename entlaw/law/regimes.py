@@ -46,6 +46,8 @@ REGIMES: tuple[EntropyRegime, ...] = (
 
 # Half a log decides what a run does now: a quarter is mostly noise at 60 values, three quarters see the early fall.
 _NOW = 0.5
+# Less than this share of itself is no fall worth the name, where the log cannot tell it from none.
+SMALL_FALL = 0.1
 # A level is the median of this share of the log, as in the trend's own levels.
 _LEVEL_SHARE = 12
 # A format is learned in a few steps, however long the run: levels of this many values, as where a run starts.
@@ -62,12 +64,12 @@ HELD_SHARE = 0.5
 
 
 # Counts (right, said, true) of each verdict on the labelled runs, by benchmarks/regimes.py: precision is right / said,
-# recall right / true. The rules for the format phase and the end of a collapse were mended on these same runs, so a new
-# run may fare worse; counts below ten say little at all.
+# recall right / true. The rules for the format phase, for when a run stands still and for the end of a collapse were
+# mended on these same runs, so a new run may fare worse; counts below ten say little at all.
 MEASURED: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
-        "falling": (50, 52, 51),
-        "flat": (7, 9, 9),
+        "falling": (50, 53, 51),
+        "flat": (7, 8, 9),
         "collapsed": (9, 9, 10),
         "turned-up": (2, 2, 2),
         "rising": (0, 1, 1),
@@ -204,8 +206,14 @@ def _stands(history: History, start: int) -> bool:
     step, h = history.log_step[start:], history.log_entropy[start:]
     if len(h) < MIN_POINTS:
         return False
-    codes = {f.code for f in checks_entropy.trend(_bare(step, h))}
-    return bool(codes & {"entropy-not-falling", "entropy-constant", "entropy-rising", "entropy-exploded"})
+    level = _start_level(h)
+    for f in checks_entropy.trend(_bare(step, h)):
+        if f.code in ("entropy-constant", "entropy-rising", "entropy-exploded"):
+            return True
+        # A fall that a short or noisy log cannot tell from none is no stand: it must also be small.
+        if f.code == "entropy-not-falling":
+            return f.value is not None and f.value < SMALL_FALL * level
+    return False
 
 
 def _bare(step: np.ndarray, h: np.ndarray) -> Evidence:
