@@ -45,11 +45,12 @@ KINDS = (
 INTRO = """Written by `python benchmarks/regimes.py --write docs/regimes.md`. The entropy's regime by the end of the
 log, the format phase and interventions, as `entlaw.law.regimes` gives them, against labels made by eye
 before the code ([benchmarks/regime_labels.toml](../benchmarks/regime_labels.toml), which also defines the
-regimes). Most runs fall, and many of them are of one family, so the intervals of the rarer verdicts are
+regimes), by somebody who knew the thresholds of `checks_entropy`; the limit of 0.1 for "collapsed" is the
+same in both. Most runs fall, and many of them are of one family, so the intervals of the rarer verdicts are
 wide. Three rules (a collapse must last to the end of the log; a format phase ends where the entropy last
 stands at its start; a run stands still only when its fall is also small) were mended after a look at the
-errors, and the intervention "high-entropy-tokens" was added: the figures of "flat", "collapsed", "turned-
-up", "format phase" and "high-entropy-tokens" flatter them."""
+errors, and the intervention "high-entropy-tokens" was added: the figures of "flat", "collapsed",
+"turned-up", "format phase" and "high-entropy-tokens" flatter them."""
 
 
 @dataclass(frozen=True)
