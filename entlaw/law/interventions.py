@@ -38,6 +38,8 @@ _CLIP_LOW = (
 # every config and turns them on elsewhere. Without the switch in the config the coefficient alone decides.
 _KL = (("kl_loss_coef", "use_kl_loss"), ("kl_coef", "use_kl_in_reward"), ("beta", None), ("init_kl_coef", None),
        ("kl_beta", None), ("kl_penalty_coef", None), ("kl_ctl", None), ("kl_tau", None))  # fmt: skip
+# The 80/20 rule: the share of tokens of highest entropy that the loss looks at (ours, TRL).
+_TOKEN_SHARE = ("high_entropy_share", "top_entropy_quantile")
 _MODE = ("loss_mode", "policy_loss_type", "policy_loss", "loss_type", "loss_fn", "estimator_mode")
 # PRIME's beta scales its process reward; it ties the policy to nothing.
 _PRIME = re.compile(r"(^|[./])prime[./]")
@@ -74,7 +76,7 @@ def interventions(config: Mapping[str, Any]) -> list[Finding]:
             )
         )  # fmt: skip
     found += _clip_higher(flat) + _kl(flat) + (_covariance(flat) or _own_covariance(config))
-    return found + _own_controls(flat)
+    return found + _few_tokens(flat) + _own_controls(flat)
 
 
 def _clip_higher(flat: Mapping[str, tuple[str, Any]]) -> list[Finding]:
@@ -141,6 +143,20 @@ def _own_covariance(config: Mapping[str, Any]) -> list[Finding]:
         for tail, name in _OWN_COVARIANCE.items()
         if re.search(rf"(^|[./]){re.escape(tail)}$", key) and (_as_number(value) or 0) > 0
     ]
+
+
+def _few_tokens(flat: Mapping[str, tuple[str, Any]]) -> list[Finding]:
+    share = _number(flat, _TOKEN_SHARE)
+    if share is None or not 0 < share[1] < 1:
+        return []
+    return [
+        Finding(
+            "high-entropy-tokens", "warning",
+            f"{share[0]} = {share[1]:g}: only the tokens of highest entropy are trained",
+            "the others keep their entropy, so the run stands at a level that a plain run falls below",
+            "do not use a ceiling fitted on such a run as that of a plain run", share[1],
+        )
+    ]  # fmt: skip
 
 
 def _own_controls(flat: Mapping[str, tuple[str, Any]]) -> list[Finding]:

@@ -106,12 +106,14 @@ def meta_regression(y: np.ndarray, v: np.ndarray, x: np.ndarray) -> MetaRegressi
     if (v < 0).any():
         raise ValueError("a variance is negative")
     size = max(float(np.var(y)), 1e-300)
-    floor = 1e-12 * size  # an exact fit must not divide by zero
-    tau2 = paule_mandel(lambda t: _weighted(y, v + floor + t, x)[2], k - p, size)
-    beta, inverse, q = _weighted(y, v + floor + tau2, x)
+    # An exact fit must not divide by zero; a variance that is known and small stays as it is, or the errors of a
+    # nearly exact fit would be wrong in the sixth digit.
+    v = np.maximum(v, 1e-12 * size)
+    tau2 = paule_mandel(lambda t: _weighted(y, v + t, x)[2], k - p, size)
+    beta, inverse, q = _weighted(y, v + tau2, x)
     scale = max(1.0, q / (k - p))
     residual = y - x @ beta
-    return MetaRegression(beta, scale * inverse, tau2, k - p, residual, residual / np.sqrt(v + floor + tau2))
+    return MetaRegression(beta, scale * inverse, tau2, k - p, residual, residual / np.sqrt(v + tau2))
 
 
 def paule_mandel(q_of: Callable[[float], float], df: float, size: float) -> float:

@@ -1,0 +1,315 @@
+"""What a run's entropy does, since when, whether it first learned a format, and what acts on it.
+
+The verdict stands on the checks that also refuse fits (:mod:`entlaw.law.checks_entropy`), read by
+:func:`entlaw.law.outlook.regime_of`. Two things are added. A run can have fallen and now stand still: the same check is
+asked about the second half alone. And a run can have spent its entropy: it is then below ``COLLAPSED`` throughout its
+last quarter. How often the verdicts are right on real runs is measured by ``benchmarks/regimes.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from entlaw.findings import Finding, worst_first
+from entlaw.law import checks_entropy
+from entlaw.law.checks_entropy import (
+    COLLAPSED,
+    EXPLODED_NATS,
+    EXPLODED_RATIO,
+    SIGNIFICANT,
+    TURNED_UP_WARNING,
+)
+from entlaw.law.evidence import Evidence
+from entlaw.law.history import History, history_of_run
+from entlaw.law.interventions import interventions as from_config
+from entlaw.law.outlook import Regime, regime_of
+from entlaw.law.results import Interval
+from entlaw.law.rivals import MIN_POINTS
+from entlaw.runs.run import Run
+
+EntropyRegime = Literal["falling", "flat", "collapsed", "turned-up", "rising", "exploded", "unknown"]
+REGIMES: tuple[EntropyRegime, ...] = (
+    "falling",
+    "flat",
+    "collapsed",
+    "turned-up",
+    "rising",
+    "exploded",
+    "unknown",
+)
+
+# Half a log decides what a run does now: a quarter is mostly noise at 60 values, three quarters see the early fall.
+_NOW = 0.5
+# Less than this share of itself is no fall worth the name, where the log cannot tell it from none.
+SMALL_FALL = 0.1
+# A level is the median of this share of the log, as in the trend's own levels.
+_LEVEL_SHARE = 12
+# A format is learned in a few steps, however long the run: levels of this many values, as where a run starts.
+_EARLY = 5
+# Of the score's whole gain, at least this share must come before the entropy falls: less is wander.
+FORMAT_SHARE = 0.2
+# A format score below this had something to learn, and one that gained this much has learned.
+_FORMAT_KNOWN, _FORMAT_GAIN = 0.9, 0.1
+# A format is learned when this share of its gain is made.
+_FORMAT_DONE = 0.9
+_FORMAT_KEY = re.compile(r"(^|[/_.])format([/_.]|$)")
+# A fall that stops with more than this share of the entropy left was stopped by something.
+HELD_SHARE = 0.5
+
+
+# Counts (right, said, true) of each verdict on the labelled runs, by benchmarks/regimes.py: precision is right / said,
+# recall right / true. The rules for the format phase, for when a run stands still and for the end of a collapse were
+# mended on these same runs, so a new run may fare worse; counts below ten say little at all.
+MEASURED: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {
+        "falling": (50, 53, 51),
+        "flat": (7, 8, 9),
+        "collapsed": (9, 9, 10),
+        "turned-up": (2, 2, 2),
+        "rising": (0, 1, 1),
+        "exploded": (5, 6, 6),
+        "format phase": (5, 5, 5),
+        "entropy held (curve)": (4, 5, 4),
+    }
+)
+
+
+@dataclass(frozen=True)
+class FormatPhase:
+    """Steps in which the score grew because answers took the wanted form.
+
+    Attributes
+    ----------
+    start, end : float
+        First and last step.
+    gain : float
+        What the score (or, where measured, the format score) gained in it.
+    measured : bool
+        From a logged format score; otherwise inferred from a score that grows before the entropy falls.
+    """
+
+    start: float
+    end: float
+    gain: float
+    measured: bool
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """Verdicts about a run.
+
+    Attributes
+    ----------
+    entropy : {"falling", "flat", "collapsed", "turned-up", "rising", "exploded", "unknown"}
+        What the entropy does by the end of the log.
+    since : float or None
+        The step at which that began; None when unknown.
+    format : FormatPhase or None
+    interventions : tuple of Finding
+        From the configuration; ``entropy-held`` from the curve.
+    findings : tuple of Finding
+        Of the checks of the entropy that the verdict stands on, worst first.
+    """
+
+    entropy: EntropyRegime
+    since: float | None
+    format: FormatPhase | None
+    interventions: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def precision(self) -> Interval | None:
+        """95 % Wilson interval of how often this verdict was right on the labelled runs; None if never given there."""
+        right, said, _ = MEASURED.get(self.entropy, (0, 0, 0))
+        return wilson(right, said) if said else None
+
+    @property
+    def recall(self) -> Interval | None:
+        """The same of how often this verdict was given where it is true."""
+        right, _, true = MEASURED.get(self.entropy, (0, 0, 0))
+        return wilson(right, true) if true else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def wilson(k: int, n: int, level: float = 0.95) -> Interval:
+    """Interval of a share of k in n (Wilson 1927)."""
+    from scipy.special import ndtri
+
+    z = float(ndtri(0.5 * (1.0 + level)))
+    p, scale = k / n, 1.0 + z * z / n
+    centre, half = p + z * z / (2 * n), z * float(np.sqrt(p * (1.0 - p) / n + z * z / (4.0 * n * n)))
+    return Interval(max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale), level)
+
+
+def regimes(run: Run | History) -> Regimes:
+    """Judge a run's entropy, format phase and interventions.
+
+    Parameters
+    ----------
+    run : Run or History
+        A history has no configuration and no format score; what needs them is then left out.
+
+    Returns
+    -------
+    Regimes
+    """
+    history = history_of_run(run) if isinstance(run, Run) else run
+    findings = _checked(history.log_step, history.log_entropy, run if isinstance(run, Run) else None)
+    whole = regime_of(findings, history)
+    entropy = _now(whole, history)
+    found = list(from_config(run.config)) if isinstance(run, Run) else []
+    measured = _measured_format(run) if isinstance(run, Run) else None
+    return Regimes(
+        entropy, _since(entropy, whole, history), measured or _inferred_format(whole, history),
+        tuple(found + _held(entropy, whole, history)), findings,
+    )  # fmt: skip
+
+
+def _checked(step: np.ndarray, entropy: np.ndarray, run: Run | None = None) -> tuple[Finding, ...]:
+    """The checks of the entropy that need no score."""
+    log = np.stack([step, entropy])
+    evidence = Evidence(
+        step=step, entropy=entropy, performance=np.full(len(step), np.nan), log=log, whole_log=log,
+        later=np.zeros((3, 0)), until_step=None, fit=None, run=run, answers_known=False,
+    )  # fmt: skip
+    checks = (checks_entropy.resumed, checks_entropy.unit, checks_entropy.trend)
+    return worst_first([finding for check in checks for finding in check(evidence)])
+
+
+def _now(whole: Regime, history: History) -> EntropyRegime:
+    h = history.log_entropy
+    if whole == "unknown" or len(h) < MIN_POINTS:
+        return "unknown"
+    if whole == "exploded":
+        return whole
+    # The end too: what was spent and comes back is not spent.
+    if max(float(np.median(h[-max(3, len(h) // 4) :])), float(_level(h)[-1])) < COLLAPSED:
+        return "collapsed"
+    if whole == "rising" or whole == "turned-up":
+        return whole
+    if whole == "falling" and not _stands(history, int(len(h) * _NOW)):
+        return "falling"
+    return "flat"
+
+
+def _stands(history: History, start: int) -> bool:
+    """Whether the log from value ``start`` on does not fall."""
+    step, h = history.log_step[start:], history.log_entropy[start:]
+    if len(h) < MIN_POINTS:
+        return False
+    level = _start_level(h)
+    for f in checks_entropy.trend(_bare(step, h)):
+        if f.code in ("entropy-constant", "entropy-rising", "entropy-exploded"):
+            return True
+        # A fall that a short or noisy log cannot tell from none is no stand: it must also be small.
+        if f.code == "entropy-not-falling":
+            return f.value is not None and f.value < SMALL_FALL * level
+    return False
+
+
+def _bare(step: np.ndarray, h: np.ndarray) -> Evidence:
+    log = np.stack([step, h])
+    none = np.zeros(0)
+    return Evidence(none, none, none, log, log, np.zeros((3, 0)), None, None, None, False)
+
+
+def _level(values: np.ndarray, most: int | None = None) -> np.ndarray:
+    """Running median of at most ``most`` values, shape as given, windows cut off at the ends."""
+    half = max(1, min(len(values) // _LEVEL_SHARE, most or len(values)) // 2)
+    padded = np.pad(values, half, constant_values=np.nan)
+    return np.asarray(np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1))
+
+
+def _start_level(values: np.ndarray) -> float:
+    return float(np.median(values[: int(np.clip(len(values) // 8, 1, 5))]))
+
+
+def _since(entropy: EntropyRegime, whole: Regime, history: History) -> float | None:
+    if entropy == "unknown":
+        return None
+    step, h = history.log_step, history.log_entropy
+    level = _level(h)
+    if entropy == "collapsed":
+        above = np.flatnonzero(level >= COLLAPSED)
+        return float(step[min(above[-1] + 1, len(step) - 1)] if above.size else step[0])
+    if entropy == "exploded":
+        start = _start_level(h)
+        low = np.flatnonzero(
+            level[: int(np.argmax(level)) + 1] <= max(EXPLODED_RATIO * start, start + EXPLODED_NATS)
+        )
+        return float(step[low[-1]] if low.size else step[0])
+    if entropy in ("rising", "turned-up"):
+        return float(step[int(np.argmin(level))])
+    if entropy == "flat" and whole == "falling":
+        starts = (np.arange(0.0, _NOW, 1 / 16) * len(h)).astype(int)
+        standing = [s for s in starts if _stands(history, int(s))]
+        return float(step[standing[0] if standing else int(len(h) * _NOW)])
+    if entropy == "falling":
+        return float(step[int(np.argmax(level))])
+    return float(step[0])
+
+
+def _inferred_format(whole: Regime, history: History) -> FormatPhase | None:
+    """Score gained while the entropy was not yet below its start: the law gives nothing for that."""
+    if whole in ("unknown", "spent", "not-falling", "rising") or history.n < MIN_POINTS:
+        return None
+    step, h, r = history.log_step, history.log_entropy, history.performance
+    begin, level = _start_level(h), _level(h, _EARLY)
+    fallen = np.flatnonzero(level < begin - TURNED_UP_WARNING * (begin - float(level.min())))
+    if not fallen.size:
+        return None
+    up = np.flatnonzero(level[: fallen[0]] >= begin)
+    # No tolerance below: with one standard error, nine plain falls among the labelled runs became phases.
+    end = float(step[up[-1]]) if up.size else float(step[0])
+    before = np.flatnonzero(history.step <= end)
+    if before.size < 2:
+        return None
+    gain = float(r[before[-1]] - r[0])
+    noise = 1.4826 * float(np.median(np.abs(np.diff(r, 2)))) / np.sqrt(6.0)
+    lasting = float(np.max(_level(r))) - float(r[0])
+    if gain < SIGNIFICANT * np.sqrt(2.0) * noise or gain <= 0 or gain < FORMAT_SHARE * lasting:
+        return None
+    return FormatPhase(float(history.step[0]), end, gain, False)
+
+
+def _measured_format(run: Run) -> FormatPhase | None:
+    """From a logged score of the format, where one grows to a level that stays."""
+    for key in run.metrics.columns:
+        if not _FORMAT_KEY.search(str(key)):
+            continue
+        series = run.metrics[key].dropna()
+        if len(series) < MIN_POINTS:
+            continue
+        level = _level(series.to_numpy(float))
+        first, high = float(series.iloc[: max(2, len(level) // 50)].mean()), float(level.max())
+        if first > _FORMAT_KNOWN * high or high - first < _FORMAT_GAIN:
+            continue
+        done = int(np.flatnonzero(level >= first + _FORMAT_DONE * (high - first))[0])
+        return FormatPhase(float(series.index[0]), float(series.index[done]), high - first, True)
+    return None
+
+
+def _held(entropy: EntropyRegime, whole: Regime, history: History) -> list[Finding]:
+    """A fall that stops with much of the entropy left."""
+    if entropy != "flat" or whole != "falling":
+        return []
+    h = history.log_entropy
+    start, end = _start_level(h), float(np.median(h[-max(3, len(h) // 4) :]))
+    if end < HELD_SHARE * start:
+        return []
+    return [
+        Finding(
+            "entropy-held", "info", f"entropy fell from {start:.3g} to {end:.3g} and stands there",
+            "something may hold it up: a control, or a model that can learn no more",
+            "look for an entropy bonus, a KL term or another control in the configuration", end,
+        )
+    ]  # fmt: skip
