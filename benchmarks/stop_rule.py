@@ -9,8 +9,9 @@ Beside it, on the same runs, the rules people use:
   entropy below x       nothing is left to spend
 
 and what nobody could have: *hindsight* stops at the first point from which on no stop would be false. It says how much
-there was to save. A second table asks whether the probabilities are right: of the points at which the rule's
-probability was so and so, the share after which the run did gain more.
+there was to save. Stops at the last three points are none: nothing would be saved and nothing can be judged. Another
+table asks whether what was said came true: of the points at which the rule's probability was so and so, or the verdict
+so and so, the share after which the run did gain more. What came is measured with noise; its share is told beside.
 
 Runs are grouped by source; rates have Wilson intervals. Nothing here was tuned on these runs: the thresholds of
 ``entlaw.watch`` are stated with their reasons in its modules.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from collections import Counter, defaultdict
@@ -36,6 +38,7 @@ import numpy as np
 
 import entlaw
 from entlaw.errors import EntlawError
+from entlaw.watch.report import VERDICT_CODES
 from entlaw.watch.verdict import CONFIRM
 from entlaw.watch.watcher import Watcher
 
@@ -63,8 +66,8 @@ class Stopped:
     """Standard error of that."""
     flicker: int
     """Changes of the verdict."""
-    chances: tuple[tuple[float, float], ...] = ()
-    """At each report that knew it: the rule's probability, and what the run gained afterwards."""
+    chances: tuple[tuple[float | None, str, float, float], ...] = ()
+    """At each report: the rule's probability, the verdict, what the run gained afterwards, its standard error."""
     alerts: tuple[str, ...] = ()
     """Codes of the alerts, in order."""
 
@@ -116,8 +119,8 @@ def through(run: entlaw.Run, source: str, rule: str, amount: float, confirm: int
     reports = watcher.replay(run)
     flicker = sum(a.verdict != b.verdict for a, b in pairwise(reports))
     fired = next((r.points - 1 for r in reports if r.stop is not None and r.stop.fired), None)
-    told = [(r.stop.probability, gained(step, score, r.points - 1)) for r in reports if r.stop is not None]
-    chances = tuple((p, after[0]) for p, after in told if p is not None and after is not None)
+    came = [(r, gained(step, score, r.points - 1)) for r in reports if r.stop is not None]
+    chances = tuple((r.stop.probability, r.verdict, *after) for r, after in came if after is not None)
     alerts = tuple(a.code for r in reports for a in r.alerts)
     found = {rule: fired, "hindsight": hindsight(step, score, amount)}
     for k in PATIENCE:
@@ -158,19 +161,28 @@ def row(name: str, some: list[Stopped], amount: float) -> str:
 
 
 def reliability(some: list[Stopped], amount: float) -> str:
-    """Whether the rule's probabilities came true."""
+    """Whether the rule's probabilities and the verdicts came true."""
     lines = [
-        "| the rule's probability | points | of runs | gained more: share of the points | mean over the runs |"
+        f"| what was said | points | of runs | gained more than {100 * amount:g} point: share of the points | by noise "
+        "alone, had nothing been left | mean gain (points) |",
+        "|---|---|---|---|---|---|",
     ]
-    lines.append("|---|---|---|---|---|")
+    groups: dict[str, list[list[tuple[float, float]]]] = {}
     for lo, hi in pairwise(BINS):
-        last = hi == BINS[-1]
-        runs = [[g > amount for p, g in s.chances if lo <= p and (p < hi or last)] for s in some]
-        runs = [r for r in runs if r]
-        points = sum(map(len, runs))
-        if points:
-            share, mean = sum(map(sum, runs)) / points, np.mean([np.mean(r) for r in runs])
-            lines.append(f"| {lo:g} to {hi:g} | {points} | {len(runs)} | {share:.0%} | {mean:.0%} |")
+        inside = [
+            [(g, e) for p, _, g, e in s.chances if p is not None and lo <= p and (p < hi or hi == 1)]
+            for s in some
+        ]
+        groups[f"probability {lo:g} to {hi:g}"] = inside
+    for word in VERDICT_CODES:
+        groups[word] = [[(g, e) for _, verdict, g, e in s.chances if verdict == word] for s in some]
+    for name, runs in groups.items():
+        flat = np.array([pair for run in runs for pair in run])
+        if len(flat):
+            gain, error = flat.T
+            noise = np.mean([0.5 * math.erfc(amount / e / math.sqrt(2)) if e > 0 else 0.0 for e in error])
+            share = f"{np.mean(gain > amount):.0%} | {noise:.0%} | {100 * gain.mean():.1f}"
+            lines.append(f"| {name} | {len(flat)} | {sum(map(bool, runs))} | {share} |")
     return "\n".join(lines)
 
 
@@ -216,7 +228,7 @@ def main() -> None:
     for name, some in by_source.items():
         print(row(name, some, args.amount))
     own = by_rule[args.rule]
-    print(f"\n{args.rule.split(')')[0]}) and what came\n\n{reliability(own, args.amount)}")
+    print(f"\nWhat was said and what came\n\n{reliability(own, args.amount)}")
     print(f"\nchanges of the verdict in a run: median {np.median([s.flicker for s in own]):g}, "
           f"at most {max(s.flicker for s in own)}")  # fmt: skip
     codes = Counter(code for s in own for code in s.alerts)

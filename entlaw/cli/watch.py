@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json as json_
 import os
 import re
@@ -165,6 +166,10 @@ def _ring() -> None:
 
 
 def _shower(json: bool) -> _Show:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # a character that the terminal lacks must not end the watching
     if json:
         return _Json()
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
@@ -327,6 +332,9 @@ class _Live(_Show):
         from entlaw.watch import view
 
         width, height = self._console.size
+        width = max(
+            width - 2, 1
+        )  # room for the ^C that a terminal echoes: wrapped, it would move what is redrawn
         braille = (self._console.encoding or "").lower().startswith("utf")
         words = [Text(text, style="dim") for text in (*self._passing, *self._words)]
         runs = list(self._watched.values())
@@ -338,7 +346,7 @@ class _Live(_Show):
             )
         elif runs:
             lines = [Text(f"alert  step {a.step:g}: {a.what}", style="yellow") for a in self._alerts]
-            body = Group(view.several(runs, width), *lines)
+            body = Group(view.several(runs, width, braille=braille), *lines)
         else:
             body = Text("waiting for a log", style="dim")
         if self._live is not None:

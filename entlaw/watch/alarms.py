@@ -1,8 +1,8 @@
-"""What should not wait until somebody looks. Each is raised once, and again only after it was over."""
+"""What should not wait until somebody looks. Each is raised once, and again only after it was over for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from entlaw.watch.verdict import FEWEST
 
 # exp(H) - 1 is then below 0.05: nothing that is left to spend can move R much, and groups of samples are all alike.
 COLLAPSED = 0.05
+# Reports without it after which an alarm is over: an entropy that stays near the edge would be told of again and again.
+OVER = 5
 
 
 def alarms(
@@ -71,9 +73,15 @@ def alarms(
     return tuple(found)
 
 
-def new_alarms(now: Sequence[Alert], before: Sequence[str]) -> tuple[Alert, ...]:
-    """Those whose code was not the case at the point before."""
-    return tuple(alert for alert in now if alert.code not in before)
+def new_alarms(now: Sequence[Alert], standing: Mapping[str, int]) -> tuple[Alert, ...]:
+    """Those whose code does not stand already."""
+    return tuple(alert for alert in now if alert.code not in standing)
+
+
+def standing_alarms(now: Sequence[Alert], standing: Mapping[str, int]) -> dict[str, int]:
+    """Codes that were the case lately, with the reports since."""
+    rest = {code: since + 1 for code, since in standing.items() if since + 1 < OVER}
+    return rest | {alert.code: 0 for alert in now}
 
 
 def _refused(findings: Sequence[Finding]) -> bool:

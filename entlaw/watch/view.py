@@ -64,21 +64,28 @@ def one(
     lines = [_header(watched, report, idle, width)]
     if report is None:
         lines.append(Text("no pair of entropy and performance yet", style="dim"))
-        return _fitted(lines, width, height)
+        return _fitted(lines, width, height, braille)
     lines.append(_verdict(report))
     words = _numbers(watched, report) + [_alert(a) for a in alerts[-2:]]
     room = height - len(lines) - len(words)
     if room >= 6 and width >= 24:
         lines += _plots(watched, width, min(room, 14), braille)
-    return _fitted(lines + words, width, height)
+    return _fitted(lines + words, width, height, braille)
 
 
-def _fitted(lines: list[Text], width: int, height: int) -> Text:
+def _fitted(lines: list[Text], width: int, height: int, braille: bool) -> Text:
     from rich.text import Text
 
     for line in lines:
-        line.truncate(width, overflow="ellipsis")
+        line.truncate(width, overflow="ellipsis" if braille else "crop")
+        if not braille:
+            line.plain = _ascii(line.plain)
     return Text("\n").join(lines[:height])
+
+
+def _ascii(text: str) -> str:
+    """As long as it was, for a terminal that knows nothing else."""
+    return text.replace("²", "2").replace("…", "~").encode("ascii", "replace").decode()
 
 
 def _header(watched: Watched, report: Report | None, idle: float, width: int) -> Text:
@@ -237,12 +244,14 @@ def _row(cells: tuple[tuple[str, str], ...]) -> Text:
     return Text.assemble(*cells)
 
 
-def several(runs: Sequence[Watched], width: int) -> Table:
+def several(runs: Sequence[Watched], width: int, *, braille: bool = True) -> Table:
     """Several runs, a line each; columns go where there is no room, the verdict last."""
     from rich.table import Table
     from rich.text import Text
 
     rows = [_cells(w) for w in runs]
+    if not braille:
+        rows = [{key: _ascii(cell) for key, cell in row.items()} for row in rows]
     columns = ["run", "step", "R", "H", "ceiling", "final", "rule", "verdict"]
     wide = {c: max(len(c), *(len(row[c]) for row in rows)) for c in columns}
     for dispensable in (
@@ -260,7 +269,8 @@ def several(runs: Sequence[Watched], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
-            column, justify="left" if column in ("run", "verdict") else "right", no_wrap=True, overflow="ellipsis",
+            column, justify="left" if column in ("run", "verdict") else "right", no_wrap=True,
+            overflow="ellipsis" if braille else "crop",
             min_width=None if column == "run" else wide[column], max_width=room if column == "run" else None,
         )  # fmt: skip
     for w, cells in zip(runs, rows, strict=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -23,7 +23,7 @@ from entlaw.law.fit import fit as fit_run
 from entlaw.law.results import Fit
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
-from entlaw.watch.alarms import alarms, new_alarms
+from entlaw.watch.alarms import alarms, new_alarms, standing_alarms
 from entlaw.watch.observed import Record
 from entlaw.watch.outlook import Ahead, look_ahead
 from entlaw.watch.report import Report, Stop, Verdict
@@ -46,7 +46,7 @@ class _State:
     candidate_since: float = math.nan
     candidate_count: int = 0
     in_a_row: int = 0
-    alarms: tuple[str, ...] = ()
+    alarms: Mapping[str, int] = field(default_factory=dict)
 
 
 class Watcher:
@@ -247,9 +247,8 @@ class Watcher:
             why = f"{why} (not yet confirmed)"
         entropy = run.points["entropy"].to_numpy(float)
         now = alarms(step, entropy, fitted, self.target, stop, (*findings, *ahead.refused))
-        state = replace(
-            state, in_a_row=stop.in_a_row if stop is not None else 0, alarms=tuple(a.code for a in now)
-        )
+        in_a_row = stop.in_a_row if stop is not None else 0
+        state = replace(state, in_a_row=in_a_row, alarms=standing_alarms(now, before.alarms))
         report = Report(
             name=self.name if self.name != "run" else run.name, step=step, points=n, entropy=float(last["entropy"]),
             performance=float(last["performance"]), fit=fitted,

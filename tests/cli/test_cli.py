@@ -424,5 +424,7 @@ def test_predict_at_a_step_is_the_outlook_and_the_law_alone_by_method_paper(caps
     code, out, _ = run(capsys, "predict", log, "--step", "240", "--step", "20", "--method", "paper", "--json")
     laws = json.loads(out)["runs"][0]["forecasts"]
     assert [f["model"] for f in laws] == ["law", "law"] and laws[0]["performance"] < told["performance"]
-    code, out, _ = run(capsys, "predict", log, "--step", "20", "--json")  # within what was seen: nothing to forecast
+    code, out, _ = run(
+        capsys, "predict", log, "--step", "20", "--json"
+    )  # within what was seen: nothing to forecast
     assert json.loads(out)["runs"][0]["forecasts"][0]["model"] == "law"

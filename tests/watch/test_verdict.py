@@ -12,7 +12,7 @@ import entlaw
 from entlaw.findings import Finding
 from entlaw.law.fit import fit_points
 from entlaw.watch import watcher as module
-from entlaw.watch.alarms import alarms, new_alarms
+from entlaw.watch.alarms import OVER, alarms, new_alarms, standing_alarms
 from entlaw.watch.report import VERDICT_CODES, Alert, Stop
 from entlaw.watch.verdict import FEWEST, LIKELY, MEANINGFUL_GAIN, OUT_OF_SCOPE, judge
 from tests.conftest import REPO, law_records, write_jsonl
@@ -141,13 +141,15 @@ def test_a_collapse_is_seen_where_the_fit_no_longer_looks():
         assert first.fit.n == (10 if until else first.points) and 60 <= first.step <= 77, until
 
 
-def test_an_alarm_is_raised_again_only_after_it_was_over():
-    on, off = (Alert("entropy-collapsed", 1.0, "x"),), ()
-    before, raised = (), []
-    for now in (off, on, on, off, off, on, on, on, off):
-        raised.append(len(new_alarms(now, before)))
-        before = tuple(a.code for a in now)
-    assert raised == [0, 1, 0, 0, 0, 1, 0, 0, 0]
+def test_an_alarm_is_raised_again_only_after_it_was_over_for_a_while():
+    on, off = (Alert("entropy-collapsed", 1.0, "x"),), (Alert("stop-rule", 1.0, "y"),)
+    standing, raised = {}, []
+    for now in (off, on, on, *[off] * (OVER - 1), on, *[off] * OVER, on, on):
+        raised.append([a.code for a in new_alarms(now, standing)])
+        standing = standing_alarms(now, standing)
+    at = [i for i, codes in enumerate(raised) if "entropy-collapsed" in codes]
+    assert at == [1, 3 + OVER - 1 + 1 + OVER]
+    assert [i for i, codes in enumerate(raised) if "stop-rule" in codes] == [0]
 
 
 def test_the_stop_rule_is_an_alarm_when_it_fires():

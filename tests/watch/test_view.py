@@ -33,7 +33,7 @@ def test_it_fits_any_terminal(watched, width, height, braille):
     assert len(lines) <= height
     assert all(len(line) <= width for line in lines)
     if not braille:
-        assert all(ord(c) < 0x2800 or ord(c) > 0x28FF for c in text.plain)
+        assert text.plain.isascii()
 
 
 def test_it_shows_what_the_report_says(watched):
@@ -73,6 +73,15 @@ def test_several_runs_keep_the_verdict_when_room_is_short(watched):
         text = console.export_text()
         assert "…" not in text.replace("kl-", "").split("\n")[0]
         assert text.count(view.WORDS[watched.watcher.report.verdict]) == 2, width
+
+
+def test_several_runs_in_plain_characters(watched):
+    from rich.console import Console
+
+    strange = dataclasses.replace(watched, name="läuft-mit-einem-recht-langen-namen")
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(view.several([strange], 60, braille=False))
+    assert console.export_text().isascii()
 
 
 def test_a_line_for_a_log_file_has_no_control_characters(watched):
