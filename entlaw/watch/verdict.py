@@ -53,6 +53,6 @@ def judge(points: int, ahead: Ahead, findings: Sequence[Finding]) -> tuple[Verdi
     told = f"P(gain > {100 * MEANINGFUL_GAIN:g} point) = {p:.2f}"
     if p >= LIKELY:
         return "keep-going", told
-    if p <= 1.0 - LIKELY:
+    if 1.0 - p >= LIKELY:
         return "saturating", told
     return "cannot-tell", told
