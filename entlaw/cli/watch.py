@@ -332,9 +332,8 @@ class _Live(_Show):
         from entlaw.watch import view
 
         width, height = self._console.size
-        width = max(
-            width - 2, 1
-        )  # room for the ^C that a terminal echoes: wrapped, it would move what is redrawn
+        # Room for the ^C that a terminal echoes: wrapped, it would move what is redrawn.
+        width = max(width - 2, 1)
         braille = (self._console.encoding or "").lower().startswith("utf")
         words = [Text(text, style="dim") for text in (*self._passing, *self._words)]
         runs = list(self._watched.values())
