@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from entlaw.runs.reader import scan as scan
     from entlaw.runs.run import EntropyMeaning as EntropyMeaning
     from entlaw.runs.run import Run as Run
+    from entlaw.watch.report import Report as WatchReport
     from entlaw.watch.watcher import Watcher as Watcher
 
 _WHERE = {
@@ -44,6 +45,7 @@ _WHERE = {
     "forecast_at_step": "entlaw.law.forecast",
     "Outlook": "entlaw.law.outlook",
     "Watcher": "entlaw.watch.watcher",
+    "WatchReport": "entlaw.watch.report:Report",
 }
 
 __all__ = ["__version__", *_WHERE]
@@ -51,5 +53,6 @@ __all__ = ["__version__", *_WHERE]
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
+        module, _, inside = _WHERE[name].partition(":")
+        return getattr(importlib.import_module(module), inside or name)
     raise AttributeError(f"module 'entlaw' has no attribute {name!r}")

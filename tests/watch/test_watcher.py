@@ -311,6 +311,7 @@ def test_the_rule_needs_patience_and_points():
 def test_frozen():
     run, _ = shipped("grpo-m-rl0")
     report = Watcher(240).look(run)
+    assert isinstance(report, entlaw.WatchReport) and entlaw.Watcher is Watcher
     with pytest.raises(AttributeError):
         report.verdict = "saturating"
     assert replace(report, name="other").name == "other"
