@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from entlaw.runs.reader import scan as scan
     from entlaw.runs.run import EntropyMeaning as EntropyMeaning
     from entlaw.runs.run import Run as Run
-    from entlaw.watch.report import Report as WatchReport
+    from entlaw.watch.report import Report as _Report
     from entlaw.watch.watcher import Watcher as Watcher
+
+    WatchReport = _Report
 
 _WHERE = {
     "read": "entlaw.runs.reader",
