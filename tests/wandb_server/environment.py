@@ -29,5 +29,5 @@ def variables(url: str, key: str, home: Path) -> dict[str, str]:
         "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", "WANDB_CONSOLE": "off",
         "WANDB__DISABLE_STATS": "true", "WANDB__DISABLE_META": "true", "WANDB__DISABLE_MACHINE_INFO": "true",
         "WANDB_DISABLE_GIT": "true", "WANDB_DISABLE_CODE": "true",
-        "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.2",  # seconds; what is logged is soon on the server
+        "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1",  # second; for less the client takes its own 15
     }  # fmt: skip

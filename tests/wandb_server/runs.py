@@ -38,6 +38,7 @@ def definitions(step_metric: str | Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _escaped(name: str) -> str:
+    """A flat name as ``define_metric`` wants it: an unescaped dot leads into a nested value."""
     return name.replace(".", "\\.")
 
 
