@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -66,6 +67,8 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield name, value
 
 
+# How logs spell that there is no value.
+_MISSING = frozenset({"", "-", "none", "null", "n/a", "na"})
 _MOST_SHAPES = 256  # records of one run have few key sequences; beyond that, each key is kept apart
 
 
@@ -80,6 +83,7 @@ class RowBuilder:
         self._shapes: dict[tuple[str, ...], tuple[array[int], array[float]]] = {}
         self._columns: dict[str, tuple[array[int], array[float]]] = {}
         self._order: dict[str, None] = {}
+        self._words: Counter[str] = Counter()
         self.n_rows = 0
 
     def add(self, record: Mapping[str, Any]) -> bool:
@@ -108,6 +112,8 @@ class RowBuilder:
                 if number is not None:
                     keys.append(str(key))
                     values.append(number)
+                elif kind is str and value.strip().lower() not in _MISSING:
+                    self._words[str(key)] += 1
         return self.add_numbers(tuple(keys), values)
 
     def add_numbers(self, keys: tuple[str, ...], values: Sequence[float]) -> bool:
@@ -135,6 +141,13 @@ class RowBuilder:
                 column[1].append(value)
         self.n_rows += 1
         return True
+
+    def unread(self) -> dict[str, int]:
+        """Values that are words under keys that mostly hold numbers, counted by key."""
+        if not any(key in self._order for key in self._words):
+            return {}
+        numbers = self.frame().notna().sum()
+        return {k: n for k, n in self._words.items() if k in self._order and n < int(numbers[k])}
 
     def frame(self) -> pd.DataFrame:
         """The records as float64 columns in order of first appearance, index 0..n-1."""

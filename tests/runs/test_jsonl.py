@@ -198,3 +198,17 @@ def test_one_run_in_every_format_reads_equal(tmp_path):
         pd.testing.assert_frame_equal(rows[want.columns], want, obj=path.name)
         assert not {f.code for f in run.findings if f.severity != "info"}, path.name
     assert list(sources.values()) == [3, 4, 6, 2]
+
+
+def test_words_among_numbers_are_told(tmp_path):
+    path = tmp_path / "log.jsonl"
+    rows = [{"step": i, "actor/entropy": 1.0 - i / 20, "val/accuracy": 0.3, "phase": "rl"} for i in range(12)]
+    rows[3]["actor/entropy"] = "1,234.5"
+    rows[5]["val/accuracy"] = "n.a."
+    rows[7]["val/accuracy"] = "None"  # says that there is none
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (raw,) = jsonl.read(path, ReadOptions())
+    (told,) = [f for f in raw.findings if f.code == "cells-unread"]
+    assert "1 in actor/entropy" in told.what and "1 in val/accuracy" in told.what and "phase" not in told.what
+    assert told.value == 2.0
+    assert raw.rows["actor/entropy"].isna().tolist() == [i == 3 for i in range(12)]

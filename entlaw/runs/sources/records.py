@@ -162,6 +162,18 @@ class RecordSink:
                     "the reward of one answer is not the performance of a step",
                 )
             )
+        unread: Counter[str] = Counter()
+        for one in self._runs.values():
+            unread.update(one.rows.unread())
+        if unread:
+            shown = ", ".join(f"{n} in {key}" for key, n in unread.most_common(5))
+            findings.append(
+                Finding(
+                    "cells-unread", "warning", f"values that are not numbers were read as missing: {shown}",
+                    "a number with a thousands separator or a unit is a word to every reader",
+                    "log plain numbers", float(sum(unread.values())),
+                )
+            )  # fmt: skip
         evals = {k: n for k, n in self._types.items() if k in _EVAL_TYPES}
         if evals:
             seen = ", ".join(f"{n} of type {k!r}" for k, n in sorted(evals.items()))
