@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +13,16 @@ from tests.wandb_server import WandbServer
 
 @pytest.fixture
 def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """A server of its own for one test, and an environment that leads the client there.
+    """A server of its own for one test, an environment that leads the client there, and an empty working folder.
 
     The client reads the environment once, keeps a service process that sends for it, and keeps its login. All of
     this goes with ``wandb.teardown()``, before the test and after it; the next use starts anew, in a third of a
     second. Variables of the user's are out of reach.
     """
     wandb = pytest.importorskip("wandb")
-    import os
-
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
     home = tmp_path / "wandb-home"
     home.mkdir()
     with WandbServer() as server:

@@ -39,6 +39,7 @@ TRAINER = textwrap.dedent(
     records = json.loads(sys.stdin.readline())
     wandb.init(mode="offline", dir=sys.argv[1], project="rl", entity="team", id="killed1", name="killed run",
                resume="allow", config={"algorithm": {"lr": 1e-6}})
+    print("training", flush=True)  # a line of the console, which the SDK keeps too
     # As wide as a trainer's rows are: what the SDK has not yet written when it dies is a few steps, not all.
     wide = {f"timing_s/part_{i}": i / 7.0 for i in range(60)}
     for record in records:
@@ -78,7 +79,8 @@ def killed(tmp_path_factory):
     first = train(folder, RECORDS[: KILLED_AT + 1], "wait")
     assert first.stdout is not None and first.stdin is not None
     try:
-        assert first.stdout.readline() == "logged\n", first.stderr.read() if first.stderr else ""
+        for line in ("training\n", "logged\n"):
+            assert first.stdout.readline() == line, first.stderr.read() if first.stderr else ""
     finally:
         os.killpg(first.pid, signal.SIGKILL)  # with the SDK's own service, which would write the rest
         first.communicate()

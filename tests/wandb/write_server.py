@@ -212,10 +212,12 @@ class WriteServer:
         with self._lock:
             run = self.runs[entity, project, name]
             for file, chunk in (body.get("files") or {}).items():
+                if file not in ("wandb-history.jsonl", "wandb-summary.json"):
+                    continue  # the console's lines and the machine's figures: output.log is no JSON
                 lines = [json.loads(line) for line in chunk["content"] if line]
                 if file == "wandb-history.jsonl":
                     run.rows += lines
-                elif file == "wandb-summary.json":
+                else:
                     run.summary = lines[-1]
             if body.get("complete"):
                 run.state = "finished" if body.get("exitcode", 0) == 0 else "failed"
