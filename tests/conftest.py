@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,11 @@ def write_jsonl(path, records):
 def law_log(tmp_path):
     """A JSONL log of a run that obeys the law."""
     return write_jsonl(tmp_path / "metrics.jsonl", law_records())
+
+
+def pytest_sessionfinish() -> None:
+    """The SDK waits at exit for its service process, for ever if that has gone astray."""
+    if (wandb := sys.modules.get("wandb")) is not None:
+        from entlaw.runs.wandb.service import end_service
+
+        end_service(wandb)

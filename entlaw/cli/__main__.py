@@ -29,8 +29,17 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write("interrupted\n")
         code = 130
     if argv is None:
+        _end_wandb()
         raise SystemExit(code)
     return code
+
+
+def _end_wandb() -> None:
+    """Without this the SDK waits at exit for its service process, for ever if that has gone astray."""
+    if (wandb := sys.modules.get("wandb")) is not None:
+        from entlaw.runs.wandb.service import end_service
+
+        end_service(wandb)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from entlaw.runs.wandb.service import end_service
 from tests.wandb_server import WandbServer
 
 
@@ -16,8 +17,8 @@ def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wa
     """A server of its own for one test, an environment that leads the client there, and an empty working folder.
 
     The client reads the environment once, keeps a service process that sends for it, and keeps its login. All of
-    this goes with ``wandb.teardown()``, before the test and after it; the next use starts anew, in a third of a
-    second. Variables of the user's are out of reach.
+    this goes with `end_service`, before the test and after it; the next use starts anew, in a third of a second.
+    Variables of the user's are out of reach.
     """
     wandb = pytest.importorskip("wandb")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
@@ -28,7 +29,7 @@ def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wa
     with WandbServer() as server:
         for name, value in server.environment(home).items():
             monkeypatch.setenv(name, value)
-        wandb.teardown()
+        end_service(wandb)
         yield server
-        wandb.teardown()
+        end_service(wandb)
         assert server.defects == [] and server.unanswered == []

@@ -7,7 +7,6 @@ gives up earlier, so that the server's own answer (429, 500, no such host) is wh
 
 from __future__ import annotations
 
-import contextlib
 import netrc
 import os
 import threading
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 from entlaw.errors import EntlawError, MissingExtra, UsageError
 from entlaw.runs.wandb.quiet import settings_for_now
+from entlaw.runs.wandb.service import end_service
 from entlaw.runs.wandb.trouble import LOGIN, ClientCrashed, ServerError, explain, no_key
 
 T = TypeVar("T")
@@ -183,8 +183,7 @@ class Client:
         ):  # another thread was here first, and the process is a new one
             return
         self._made, self._runs = None, {}
-        with contextlib.suppress(Exception):  # what it says about its own death is no news
-            self.sdk.teardown()
+        end_service(self.sdk)
 
     def default_entity(self) -> str:
         """The user or team that a path without one belongs to.
