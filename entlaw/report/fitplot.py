@@ -15,6 +15,7 @@ from entlaw.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
 
 METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Creator": "entlaw", "Producer": None},
@@ -47,23 +48,28 @@ def fit_figure(fit: Fit, run: Run, format: str = "pdf", level: float = 0.95) -> 
         # A run's name in a script the font lacks is drawn as boxes; the file's name has it in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(style.COLUMN_WIDTH, 5.0), layout="constrained")
-        axes = figure.subplot_mosaic([["law"], ["key"], ["R"], ["H"]], height_ratios=[3.2, 0.75, 1.0, 1.0])
-        axes["R"].sharex(axes["H"])
-        axes["R"].tick_params(labelbottom=False)
-        _draw_law(axes["law"], fit, run, level)
-        # The key stands apart: any corner of the plot may hold points.
-        axes["key"].axis("off")
-        axes["key"].legend(*axes["law"].get_legend_handles_labels(), loc="center", ncols=2, handlelength=1.6,
-                           borderaxespad=0, columnspacing=1.2)  # fmt: skip
-        _draw_steps(axes["R"], axes["H"], fit, run)
+        draw_fit(figure, fit, run, level)
         out = io.BytesIO()
         figure.savefig(out, format=format, metadata=METADATA[format])
     return out.getvalue()
 
 
+def draw_fit(figure: FigureBase, fit: Fit, run: Run, level: float = 0.95) -> None:
+    """Draw one fit into a figure or a part of one: law, key, R and H against the step, from top to bottom."""
+    axes = figure.subplot_mosaic([["law"], ["key"], ["R"], ["H"]], height_ratios=[3.2, 0.75, 1.0, 1.0])
+    axes["R"].sharex(axes["H"])
+    axes["R"].tick_params(labelbottom=False)
+    _draw_law(axes["law"], fit, run, level)
+    # The key stands apart: any corner of the plot may hold points.
+    axes["key"].axis("off")
+    axes["key"].legend(*axes["law"].get_legend_handles_labels(), loc="center", ncols=2, handlelength=1.6,
+                       borderaxespad=0, columnspacing=1.2)  # fmt: skip
+    _draw_steps(axes["R"], axes["H"], fit, run)
+
+
 def _draw_law(ax: Axes, fit: Fit, run: Run, level: float) -> None:
     points = run.points
-    _, later = _split(fit, run)
+    _, later = split(fit, run)
     top = max(float(points["entropy"].max()), fit.entropy_range[1])
     grid = np.linspace(0.0, top * 1.04, 200)
     prediction, line = fit.prediction_at(grid, level), fit.line_at(grid, level)
@@ -85,13 +91,13 @@ def _draw_law(ax: Axes, fit: Fit, run: Run, level: float) -> None:
     seen = np.concatenate([points["performance"], fit.points.performance, [fit.ceiling, c.lo, c.hi]])
     seen = seen[np.isfinite(seen)]
     room = 0.08 * (seen.max() - seen.min() or 1.0)
-    ax.set_ylim(*_window(points["performance"].to_numpy(float), seen, room))
+    ax.set_ylim(*window(points["performance"].to_numpy(float), seen, room))
     ax.set_xlabel("policy entropy H (nats per token)")
     ax.set_ylabel(_label(run))
     ax.set_title(_title(run, fit), parse_math=False)  # a name may hold dollar signs
 
 
-def _window(observed: np.ndarray, seen: np.ndarray, room: float) -> tuple[float, float]:
+def window(observed: np.ndarray, seen: np.ndarray, room: float) -> tuple[float, float]:
     """Limits that show everything, unless an absurd interval would flatten the data: then the data and as much more."""
     lo, hi = float(np.nanmin(observed)), float(np.nanmax(observed))
     span = (hi - lo) or 0.1
@@ -100,7 +106,7 @@ def _window(observed: np.ndarray, seen: np.ndarray, room: float) -> tuple[float,
 
 def _draw_steps(upper: Axes, lower: Axes, fit: Fit, run: Run) -> None:
     points = run.points
-    used, later = _split(fit, run)
+    used, later = split(fit, run)
     upper.plot(
         points["step"][later], points["performance"][later], "o", ms=2.2, mfc="white", mec=style.GREY, mew=0.6
     )
@@ -124,7 +130,8 @@ def _draw_steps(upper: Axes, lower: Axes, fit: Fit, run: Run) -> None:
             ax.axvline(fit.until_step, color=style.GREY, lw=0.7, ls=":")
 
 
-def _split(fit: Fit, run: Run) -> tuple[np.ndarray, np.ndarray]:
+def split(fit: Fit, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Which points of a run were in the fit's window, and which came later; boolean, shape (n,) each."""
     step = run.points["step"].to_numpy(float)
     used = np.ones(len(step), dtype=bool) if fit.until_step is None else step <= fit.until_step
     return used, ~used
@@ -156,7 +163,7 @@ def fit_csv(fit: Fit, run: Run) -> str:
         CSV with columns step, entropy_logged, entropy_used, performance, fitted, law.
     """
     table = run.points[["step", "entropy", "performance"]].rename(columns={"entropy": "entropy_logged"})
-    used, _ = _split(fit, run)
+    used, _ = split(fit, run)
     table["entropy_used"] = table["entropy_logged"]
     smooth = dict(zip(fit.points.step, fit.points.entropy, strict=True))
     table.loc[used, "entropy_used"] = [
