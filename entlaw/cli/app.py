@@ -11,6 +11,7 @@ from entlaw._version import __version__
 from entlaw.cli import backtest, doctor, evaluate, fit, predict, pull, push, train
 from entlaw.cli.compare import compare
 from entlaw.cli.data import data
+from entlaw.cli.figures import figures
 from entlaw.cli.output import print_json, show_error
 from entlaw.cli.plan import plan
 from entlaw.cli.sizes import sizes
@@ -36,6 +37,7 @@ app.command(sizes)
 app.command(compare)
 app.command(plan)
 app.command(backtest.backtest)
+app.command(figures)
 app.command(train.train)
 app.command(evaluate.evaluate, name="eval")
 app.command(data)
