@@ -21,6 +21,7 @@ def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wa
     Variables of the user's are out of reach.
     """
     wandb = pytest.importorskip("wandb")
+    end_service(wandb)  # first: it takes its address out of the environment, which must not be put back later
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -29,7 +30,6 @@ def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wa
     with WandbServer() as server:
         for name, value in server.environment(home).items():
             monkeypatch.setenv(name, value)
-        end_service(wandb)
         yield server
         end_service(wandb)
         assert server.defects == [] and server.unanswered == []

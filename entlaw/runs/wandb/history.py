@@ -129,12 +129,15 @@ _WORDS = {
 
 
 def tidy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows in order of ``_step``, one a step (the last value of a key wins), ``_step`` first."""
+    """Rows in order of ``_step``, one a step (the last value of a key wins); ``_step`` first, then keys by name.
+
+    The server's answer has its keys in an order that changes from request to request.
+    """
     if STEP not in rows.columns:
         return pd.DataFrame({STEP: np.zeros(0)})
     if not rows[STEP].is_monotonic_increasing or not rows[STEP].is_unique:
         rows = rows.groupby(STEP, sort=True, as_index=False).last()
-    names = [STEP, *(c for c in rows.columns if c != STEP)]
+    names = [STEP, *sorted(c for c in rows.columns if c != STEP)]
     return rows[names].reset_index(drop=True).astype(np.float64)
 
 
