@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test backtest test-vllm test-verl vllm-cpu lint bench bench-coverage bench-rollout gpu-check gpu-check-verl runs clean help
+.PHONY: demo test backtest test-vllm test-verl vllm-cpu lint bench bench-coverage bench-rollout gpu-check gpu-check-verl runs figures check-figures docs clean help
 
 help:
 	@echo "make demo   install, then fit the law to five real runs in runs/ and draw them into demo-out/"
@@ -14,6 +14,8 @@ help:
 	@echo "make backtest  score the forecasts on the runs in runs/ and fail when they have become worse"
 	@echo "make bench  time reading, fitting and start-up against peers; check the intervals' coverage"
 	@echo "make gpu-check  the benchmarks of training on a GPU, and 100 steps of SmolLM2-135M there"
+	@echo "make figures  the paper's figures and tables from runs/, into figures/ (make check-figures: are they what the code makes?)"
+	@echo "make docs   the documentation as a site, in docs/_build/html"
 	@echo "make runs   train the runs in runs/ that are missing (says how long; about two hours for all, on 2 cores)"
 
 $(BIN)/python:
@@ -113,8 +115,22 @@ gpu-check-verl:
 	$(VENV)-verl-gpu/bin/entlaw verl law+gsm8k+qwen2.5-0.5b --set run.steps=2 --set rollout.prompts=64 \
 	  --set loss.mini_batches=2 --set rollout.max_tokens=512 --set validation.every=0 --gpus 1 -o verl-check
 
+figures: $(VENV)/.core
+	$(BIN)/entlaw figures all
+
+check-figures: $(VENV)/.core
+	$(BIN)/entlaw figures all --check
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 runs: $(VENV)/.dev
 	$(BIN)/python runs/make.py
 
 clean:
-	rm -rf $(VENV) $(VLLM) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) demo-out docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -46,7 +46,7 @@ def entropy_change(logits: np.ndarray, delta: np.ndarray) -> np.ndarray:
 def lemma1(logits: np.ndarray, delta: np.ndarray) -> np.ndarray:
     """First-order change of the entropy for any change of logits: -Cov(log pi, delta) (Lemma 1).
 
-    The error is O(|delta|^2).
+    The error is of second order in ``delta``.
     """
     return -policy_covariance(logits, delta)
 

@@ -3,7 +3,7 @@
 Scores of successive checkpoints wander together, and every score has the noise of a finite test. The errors of
 R = m - a (x - centre) are modelled as
 
-    V = sigma^2 (N + q K),      K_ij = exp(-|t_i - t_j| / tau),
+    V = sigma^2 (N + q K),      K_ij = exp(-abs(t_i - t_j) / tau),
 
 N the white part (binomial and known when the number of answers is known, then sigma = 1; otherwise the
 identity with unknown sigma) plus what is unknown of the entropy, K an AR(1) in steps, so irregular spacing is right.

@@ -1,0 +1,60 @@
+"""The documentation is true: examples of logs are read as it says, links lead somewhere, commands exist."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from entlaw.runs.prepare import Selection
+from entlaw.runs.reader import scan
+from tests.conftest import REPO
+
+DOCS = sorted((REPO / "docs").glob("**/*.md"))
+EXAMPLE = re.compile(
+    r"<!-- example: (\S+), framework (\S+), entropy (\S+), score (\S+) -->\n```\w+\n(.*?)\n```", re.DOTALL
+)
+EXAMPLES = EXAMPLE.findall((REPO / "docs" / "logs.md").read_text())
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) == 6
+
+
+@pytest.mark.parametrize("name, framework, entropy, score, text", EXAMPLES, ids=lambda v: str(v)[:20])
+def test_an_example_is_read_as_the_page_says(tmp_path, name, framework, entropy, score, text):
+    (tmp_path / name).write_text(text + "\n")
+    (reading,) = scan([str(tmp_path / name)], Selection())
+    assert reading.run is not None, reading.error
+    run = reading.run
+    assert (run.provenance.framework, run.entropy.key) == (framework, entropy)
+    if score.startswith(
+        ("val", "test", "eval")
+    ):  # two or three validations are too few to be chosen by themselves
+        (reading,) = scan([str(tmp_path / name)], Selection(on="val"))
+        run = reading.run
+        assert run is not None and run.performance_kind == "validation"
+    assert run.performance_key == score
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if "://" not in link and not link.startswith("mailto:"):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", [*DOCS, REPO / "README.md"], ids=lambda p: p.name)
+def test_commands_and_options_exist(page):
+    """Every `entlaw COMMAND --option` of a shell block is one of that command's own."""
+    from entlaw.cli.app import app
+
+    blocks = re.findall(r"```(?:bash|sh|console)?\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        found = re.match(r"\s*\$?\s*entlaw ([a-z]+)\b(.*)", re.split(r" # |;|\|", line)[0])
+        if not found or found[1] == "data":
+            continue
+        command = app[found[1]]
+        known = {name for argument in command.assemble_argument_collection() for name in argument.names}
+        for option in re.findall(r"(?<=\s)(--?[a-z][\w-]*)", re.sub(r"'[^']*'|\"[^\"]*\"", "''", found[2])):
+            assert option in known or option in ("--help", "-h"), f"{page.name}: {line.strip()}"
