@@ -31,7 +31,7 @@ def _commands(app, docname: str, source: list[str]) -> None:
         from entlaw.cli.app import app as entlaw
 
         text = entlaw.generate_docs(output_format="markdown")
-        head, _, commands = text.partition("\n## entlaw ")  # without its own table of contents
+        _, _, commands = text.partition("\n## entlaw ")  # without its own table of contents
         source[0] = "# Command line\n\n## entlaw " + commands
 
 
