@@ -157,8 +157,8 @@ def kl_penalty(
 ) -> Tensor:
     """Estimators of KL(pi || pi_ref) per sampled token, with d = log pi_ref - log pi.
 
-    k1 = -d; abs = ``|d|``; k2 = d^2 / 2; k3 = exp(d) - d - 1. As a *loss* on samples of pi only k2 has the gradient of the
-    KL; k1's has mean zero and k3's is that of the reverse divergence. Shape [B, T].
+    k1 = -d; abs = ``|d|``; k2 = d^2 / 2; k3 = exp(d) - d - 1. As a *loss* on samples of pi only k2 has the gradient
+    of the KL; k1's has mean zero and k3's is that of the reverse divergence. Shape [B, T].
     """
     d_BT = (ref_log_prob_BT - log_prob_BT).clamp(-_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
     if kind == "k1":
