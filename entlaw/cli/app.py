@@ -14,6 +14,7 @@ from entlaw.cli.data import data
 from entlaw.cli.figures import figures
 from entlaw.cli.output import print_json, show_error
 from entlaw.cli.plan import plan
+from entlaw.cli.report import report
 from entlaw.cli.sizes import sizes
 from entlaw.cli.verl import verl
 from entlaw.cli.watch import watch
@@ -41,6 +42,7 @@ app.command(figures)
 app.command(train.train)
 app.command(evaluate.evaluate, name="eval")
 app.command(data)
+app.command(report)
 app.command(verl)
 
 

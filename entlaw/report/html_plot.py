@@ -51,6 +51,22 @@ class Axis:
         return np.arange(np.ceil(lo / step - 1e-9), np.floor(hi / step + 1e-9) + 1) * step
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Which points of a run are drawn.
+
+    Attributes
+    ----------
+    points : ndarray of int, shape (m,)
+        Positions in ``run.points``.
+    rows : ndarray of int, shape (m,)
+        Rows of the run's CSV, as it is embedded, that say the same.
+    """
+
+    points: np.ndarray
+    rows: np.ndarray
+
+
 def thin(n: int, most: int) -> np.ndarray:
     """Positions of at most ``most`` of ``n`` points, evenly spread, the first and the last among them."""
     if n <= most:
@@ -69,7 +85,7 @@ def thin_line(x: np.ndarray, y: np.ndarray, buckets: int) -> tuple[np.ndarray, n
     return x[order], y[order]
 
 
-def law_plot(e: Entry, key: str, rows: np.ndarray) -> str:
+def law_plot(e: Entry, key: str, shown: Shown) -> str:
     """R against H: points, and of an answered run the law with its bands and the ceiling.
 
     Parameters
@@ -78,8 +94,7 @@ def law_plot(e: Entry, key: str, rows: np.ndarray) -> str:
         With a run.
     key : str
         Prefix of the ids within.
-    rows : ndarray of int
-        Points to draw; their order is that of the run's CSV.
+    shown : Shown
 
     Returns
     -------
@@ -109,7 +124,7 @@ def law_plot(e: Entry, key: str, rows: np.ndarray) -> str:
         inside += [_band("bp", x(grid), y(prediction.lo), y(prediction.hi)),
                    _band("bl", x(grid), y(line.lo), y(line.hi)),
                    f'<path class="law" d="{_path(x(grid), y(line.mean))}"/>']  # fmt: skip
-    inside += _markers(e, x(_drawn_entropy(e)), y(r), rows)
+    inside += _markers(e, x(_drawn_entropy(e)), y(r), shown)
     parts.append(f'<g clip-path="url(#{key}c)">{"".join(inside)}</g>')
     if fit is not None:
         c, at = fit.ceiling_interval, x(0.0)
@@ -119,7 +134,7 @@ def law_plot(e: Entry, key: str, rows: np.ndarray) -> str:
     return _svg(LAW_HEIGHT, parts, describe(e))
 
 
-def steps_plot(e: Entry, key: str, rows: np.ndarray) -> str:
+def steps_plot(e: Entry, key: str, shown: Shown) -> str:
     """R above H, both against the step; the parameters are those of :func:`law_plot`."""
     assert e.run is not None
     points = e.run.points
@@ -133,12 +148,12 @@ def steps_plot(e: Entry, key: str, rows: np.ndarray) -> str:
     x = Axis(start, end + 0.02 * (end - start or 1.0), _LEFT, WIDTH - _RIGHT)
     inner = STEPS_HEIGHT - _TOP - _BOTTOM - _GAP
     base_r, base_h = _TOP + 0.58 * inner, STEPS_HEIGHT - _BOTTOM
-    shown = [float(np.nanmin(r)), float(np.nanmax(r))]
-    span = (shown[1] - shown[0]) or 0.1
+    least, most = float(np.nanmin(r)), float(np.nanmax(r))
+    span = (most - least) or 0.1
     extra = [v for f in (e.early, final) if f is not None for v in (f.interval.lo, f.interval.hi)]
     extra += [fit.ceiling] if fit is not None else []
-    lo = max(min([shown[0], *extra]), shown[0] - span) - 0.08 * span
-    hi = min(max([shown[1], *extra]), shown[1] + span) + 0.08 * span
+    lo = max(min([least, *extra]), least - span) - 0.08 * span
+    hi = min(max([most, *extra]), most + span) + 0.08 * span
     yr, yh = (
         Axis(lo, hi, base_r, _TOP),
         _entropy_axis(log_h, points["entropy"].to_numpy(float), base_h, base_r),
@@ -148,22 +163,23 @@ def steps_plot(e: Entry, key: str, rows: np.ndarray) -> str:
     parts += [_clip(f"{key}r", _TOP, base_r), _clip(f"{key}h", base_r + _GAP, base_h)]
     upper, lower = [], []
     if fit is not None:
-        parts.append(_guide("ceil", yr(fit.ceiling), "h") if lo < fit.ceiling < hi else "")
+        if lo < fit.ceiling < hi:
+            parts.append(f'<path class="ceil" d="M{_LEFT} {_px(yr(fit.ceiling))}H{WIDTH - _RIGHT}"/>')
         if fit.until_step is not None and fit.until_step < end:
             parts.append(f'<path class="win" d="M{_px(x(fit.until_step))} {_TOP}V{_px(base_h)}"/>')
         with np.errstate(over="ignore"):
             implied = fit.b - fit.a * np.exp(_drawn_entropy(e))
-        upper.append(f'<path class="law" d="{_path(x(t[rows]), yr(implied[rows]))}"/>')
-    upper += _markers(e, x(t), yr(r), rows)
+        upper.append(f'<path class="law" d="{_path(x(t[shown.points]), yr(implied[shown.points]))}"/>')
+    upper += _markers(e, x(t), yr(r), shown)
     for f, title in ((e.early, "early"), (final, "final")):
         if f is not None:
             at, two = _px(x(f.target)), yr(np.array([f.interval.lo, f.interval.hi]))
             upper.append(f'<path class="fc {title}" d="M{at} {_px(two[0])}V{_px(two[1])}"/>'
                          f'<use class="mx" href="#mx" x="{at}" y="{_px(yr(f.performance))}"/>')  # fmt: skip
     if len(log_t):
-        a, b = thin_line(log_t, log_h, max(40, len(rows)))
+        a, b = thin_line(log_t, log_h, max(40, len(shown.rows)))
         lower.append(f'<path class="ent" d="{_path(x(a), yh(b))}"/>')
-    lower += _markers(e, x(t), yh(_drawn_entropy(e)), rows)
+    lower += _markers(e, x(t), yh(_drawn_entropy(e)), shown)
     parts.append(f'<g clip-path="url(#{key}rc)">{"".join(upper)}</g>')
     parts.append(f'<g clip-path="url(#{key}hc)">{"".join(lower)}</g>')
     return _svg(STEPS_HEIGHT, parts, f"Performance R and entropy H of {e.label} against the training step.")
@@ -210,14 +226,14 @@ def _drawn_entropy(e: Entry) -> np.ndarray:
     return h
 
 
-def _markers(e: Entry, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> list[str]:
+def _markers(e: Entry, x: np.ndarray, y: np.ndarray, shown: Shown) -> list[str]:
     """The points; those the fit used are discs, the others open squares drawn beneath them."""
     assert e.run is not None
     if e.answered and e.fit is not None:
         used, _ = split(e.fit, e.run)
     else:
         used = np.zeros(len(e.run.points), dtype=bool)
-    order = sorted(enumerate(rows), key=lambda pair: bool(used[pair[1]]))
+    order = sorted(zip(shown.rows, shown.points, strict=True), key=lambda pair: bool(used[pair[1]]))
     return [
         f'<use class="{"mf" if used[j] else "ml"}" href="#{"mf" if used[j] else "ml"}" '
         f'x="{_px(x[j])}" y="{_px(y[j])}" data-i="{i}"/>'
@@ -277,10 +293,6 @@ def _svg(height: int, parts: Sequence[str], label: str) -> str:
 def _clip(key: str, top: float, base: float) -> str:
     size = f'width="{WIDTH - _LEFT - _RIGHT + 8}" height="{_px(base - top + 4)}"'
     return f'<clipPath id="{key}c"><rect x="{_LEFT - 2}" y="{_px(top - 2)}" {size}/></clipPath>'
-
-
-def _guide(name: str, at: np.ndarray | float, _direction: str) -> str:
-    return f'<path class="{name}" d="M{_LEFT} {_px(at)}H{WIDTH - _RIGHT}"/>'
 
 
 def _band(name: str, x: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> str:

@@ -150,6 +150,12 @@ def _ahead(e: Entry) -> list[str]:
             f"Forecast for step {f.final.target:g}: {number(f.final.performance)} ({i.level:.0%} interval "
             f"{interval(i.lo, i.hi)})."
         )
+    if f.ceiling is not None:
+        c, i = f.ceiling
+        said.append(
+            f"With the growth that the law leaves out, spending all entropy would bring it to {number(c)} "
+            f"({i.level:.0%} interval {interval(i.lo, i.hi)})."
+        )
     return said
 
 

@@ -1,0 +1,222 @@
+"""The report as one HTML page that needs nothing else: no network, no server, no JavaScript to be read.
+
+Style and script are package files (``page/``) written into the page. Its content security policy allows these two
+texts, by their hashes, and forbids everything else: nothing can be loaded, and nothing that a log smuggled in can run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import Template
+
+from entlaw.findings import Finding
+from entlaw.report.html_entry import Entry, Settings
+from entlaw.report.html_methods import methods, resource
+from entlaw.report.html_plot import SYMBOLS, Shown, law_plot, steps_plot, thin
+from entlaw.report.html_table import badge, data_uri, name, points_csv, runs_csv, table, text
+from entlaw.report.html_words import Told, of_run, overall, sentence
+
+# About this many points are drawn on a page, and about so many bytes of CSV embedded, shared among its runs: a page
+# that people mail stays small. The floors leave every run readable.
+_POINTS, _LEAST_POINTS, _MOST_POINTS = 8000, 60, 400
+_CSV_BYTES, _ROW_BYTES, _LEAST_ROWS = 1_200_000, 75, 80
+# So many runs are shown unfolded.
+_UNFOLDED = 6
+_SEVERITY = {"error": ("✕", "Refused because"), "warning": ("▲", "With care"), "info": ("●", "Note")}
+
+
+AS_THE_PAPER = Settings()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run came from.
+
+    Attributes
+    ----------
+    path : str
+        As the user gave it or as it was found below what the user gave.
+    size : int or None
+        Bytes; None for what is no file.
+    sha256 : str or None
+    """
+
+    path: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class About:
+    """What a page says about itself.
+
+    Attributes
+    ----------
+    title, command, version : str
+    date : str or None
+        Left out when None, so that equal input gives equal bytes.
+    origins : tuple of Origin
+        One an entry.
+    """
+
+    title: str
+    command: str
+    version: str
+    date: str | None = None
+    origins: tuple[Origin, ...] = ()
+
+
+def page(entries: Sequence[Entry], about: About, settings: Settings = AS_THE_PAPER) -> str:
+    """The whole page.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        At least one.
+    about : About
+    settings : Settings
+        With which the entries were made; the methods are described by it.
+
+    Returns
+    -------
+    str
+        HTML; equal for equal input.
+    """
+    style, script = resource("report.css"), resource("report.js")
+    policy = (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    runs = f"{len(entries)} run{'' if len(entries) == 1 else 's'}"
+    return Template(resource("report.html")).substitute(
+        policy=policy, style=style, script=script, version=text(about.version), title=text(about.title),
+        kicker=f"entlaw report · {runs}" + (f" · {text(about.date)}" if about.date else ""), symbols=SYMBOLS,
+        verdict=(badge(entries[0]) if len(entries) == 1 else "") + _told(overall(entries)), table=table(entries),
+        runs_csv=data_uri(runs_csv(entries)), key=_KEY, methods=methods(settings),
+        cards_title="The run" if len(entries) == 1 else "Each run",
+        cards="".join(_card(e, i, len(entries)) for i, e in enumerate(entries)),
+        provenance=_provenance(entries, about),
+    )  # fmt: skip
+
+
+def _hash(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+_BOX = '<svg viewBox="-7 -7 14 14" aria-hidden="true">'
+_KEY = "".join(
+    f'<span class="key">{_BOX}{drawn}</svg>{words}</span>'
+    for drawn, words in (
+        ('<use class="mf" href="#mf"/>', "fitted point"),
+        ('<use class="ml" href="#ml"/>', "point not fitted"),
+        ('<use class="mc" href="#mc"/>', "ceiling, interval"),
+        ('<use class="mx" href="#mx"/>', "forecast, interval"),
+        ('<path class="law" d="M-7 0H7"/>', "the law"),
+        ('<path class="bl" d="M-7-5H7V5H-7z"/>', "line, interval"),
+        ('<path class="bp" d="M-7-5H7V5H-7z"/>', "next score, interval"),
+        ('<path class="ent" d="M-7 0H7"/>', "entropy as logged"),
+    )
+)
+
+
+def _told(told: Told) -> str:
+    details = "".join(f"<li>{text(d)}</li>" for d in told.details)
+    return f'<p class="headline">{text(told.headline)}</p>' + (f"<ul>{details}</ul>" if details else "")
+
+
+def _card(e: Entry, i: int, total: int) -> str:
+    """One run: verdict, plots, findings, what was read."""
+    is_open = " open" if total <= _UNFOLDED else ""
+    # The target is inside, because a browser unfolds what holds the target of a link.
+    return (
+        f'<details class="run"{is_open}><summary><h3>{name(e.label)}</h3>{badge(e)}</summary>'
+        f'<div class="inside" id="run{i}">{_told(of_run(e)) if total > 1 else ""}{_plots(e, i, total)}{_findings(e)}'
+        f"{_read(e)}</div></details>\n"
+    )
+
+
+def _plots(e: Entry, i: int, total: int) -> str:
+    if e.run is None or not len(e.run.points) or e.last is None:
+        return ""
+    n = len(e.run.points)
+    embedded = thin(n, max(_LEAST_ROWS, _CSV_BYTES // _ROW_BYTES // total))
+    drawn = thin(len(embedded), min(max(_POINTS // total, _LEAST_POINTS), _MOST_POINTS))
+    shown = Shown(embedded[drawn], drawn)
+    whole = len(embedded) == n
+    csv = points_csv(e, None if whole else embedded)
+    said = ""
+    if len(drawn) < n:
+        said = f" {len(drawn)} of {n} points are drawn"
+        said += (
+            "." if whole else f", {len(embedded)} are in the CSV; <code>entlaw fit --plot</code> writes all."
+        )
+    refused = "" if e.answered else " No law is drawn, because its fit was refused."
+    drawings = law_plot(e, f"a{i}", shown) + steps_plot(e, f"b{i}", shown)
+    return (
+        f'<figure class="plots" data-name="{text(e.label)}">{drawings}'
+        f"<figcaption>Left: training runs to the right, toward H = 0. Right: the same points against the step."
+        f"{said}{refused} "
+        f'<a class="points" download="{text(_file(e.label))}.csv" href="{data_uri(csv)}">points (CSV)</a></figcaption>'
+        "</figure>"
+    )
+
+
+def _file(label: str) -> str:
+    """A name that any file system takes."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._") else "-" for c in label)
+    return kept.strip("-.")[:80] or "run"
+
+
+def _findings(e: Entry) -> str:
+    """What the entropy doctor found, worst first."""
+    if not e.findings:
+        return "<h4>What the entropy doctor found</h4><p>Nothing to note.</p>" if e.run is not None else ""
+    items = "".join(_finding(f) for f in e.findings)
+    return f'<h4>What the entropy doctor found</h4><ul class="findings">{items}</ul>'
+
+
+def _finding(f: Finding) -> str:
+    mark, word = _SEVERITY[f.severity]
+    why = f" {text(sentence(f.why))}" if f.why else ""
+    hint = f'<span class="next"><b>Next:</b> {text(sentence(f.hint))}</span>' if f.hint else ""
+    return (
+        f'<li class="{f.severity}"><span class="mark" aria-hidden="true">{mark}</span><div><b>{word}:</b> '
+        f"{text(sentence(f.what))}{why} <code>{text(f.code)}</code>{hint}</div></li>"
+    )
+
+
+def _read(e: Entry) -> str:
+    """What was taken from the log and why."""
+    run = e.run
+    if run is None:
+        return ""
+    m = run.entropy
+    paired = "with the next logged entropy" if run.align == "next" else "with the entropy of the same step"
+    scale = "" if run.performance_scale == 1 else f", times {run.performance_scale:g}"
+    rows = [("Source", f"{run.provenance.format}, {run.provenance.framework}"),
+            ("Entropy", f"{m.key}: {m.estimator}, {m.unit}, {m.averaging}, temperature {m.temperature}, {m.when}"),
+            ("Score", f"{run.performance_key} ({run.performance_kind}){scale}; paired {paired}")]  # fmt: skip
+    rows += [(c.what, f"{c.chosen}, because {c.why}") for c in run.choices]
+    body = "".join(f"<dt>{text(a)}</dt><dd>{text(b)}</dd>" for a, b in rows)
+    return f'<details class="read"><summary>What was read from the log, and why</summary><dl>{body}</dl></details>'
+
+
+def _provenance(entries: Sequence[Entry], about: About) -> str:
+    rows = []
+    for e, o in zip(entries, about.origins, strict=False):
+        size = f"{o.size:,} bytes" if o.size is not None else "not a file"
+        digest = f"<code>{text(o.sha256)}</code>" if o.sha256 else "–"
+        cells = f'<td>{name(o.path)}</td><td class="n">{size}</td><td>{digest}</td>'
+        rows.append(f'<tr><th scope="row">{name(e.label)}</th>{cells}</tr>')
+    made = f"<dt>Date</dt><dd>{text(about.date)}</dd>" if about.date else ""
+    heads = "".join(f'<th scope="col">{h}</th>' for h in ("Run", "Source", "Size", "SHA-256"))
+    return (
+        f"<dl><dt>Command</dt><dd><code>{text(about.command)}</code></dd>"
+        f"<dt>Version</dt><dd>entlaw {text(about.version)}</dd>{made}</dl>"
+        f"<details{' open' if len(rows) <= _UNFOLDED else ''}><summary>Sources, with SHA-256</summary>"
+        '<div class="scroll" role="region" aria-label="Sources" tabindex="0"><table class="plain">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
+    )
