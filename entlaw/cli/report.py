@@ -80,7 +80,7 @@ def report(
     named = list(zip(readings, labels(readings), strict=True))
     entries = [examine(r, settings, label) for r, label in _slow(named, "fitting")]
     about = About(
-        title or (entries[0].label if len(entries) == 1 else f"{len(entries)} runs"),
+        title or _title(entries, source),
         command(source, read, how, total_steps), __version__, when, tuple(_origin(e.reading.path) for e in entries),
     )  # fmt: skip
     if output is not None:
@@ -99,6 +99,12 @@ def report(
     if any(e.answered for e in entries):
         return 0
     return next((e.error.exit_code for e in entries if e.error is not None), 3)
+
+
+def _title(entries: list[Entry], source: list[str]) -> str:
+    """The one run's name; of several what was asked for, where that is short."""
+    asked = ", ".join(source)
+    return entries[0].label if len(entries) == 1 else asked if len(asked) <= 60 else f"{len(entries)} runs"
 
 
 def _settings(how: FitFlags, total_steps: float | None) -> Settings:

@@ -157,7 +157,8 @@ def _plots(e: Entry, i: int, total: int) -> str:
     drawings = law_plot(e, f"a{i}", shown) + steps_plot(e, f"b{i}", shown)
     return (
         f'<figure class="plots" data-name="{text(e.label)}">{drawings}'
-        f"<figcaption>Left: training runs to the right, toward H = 0. Right: the same points against the step."
+        f"<figcaption>In the first plot training runs to the right, toward H = 0; the second has the same points against "
+        f"the step."
         f"{said}{refused} "
         f'<a class="points" download="{text(_file(e.label))}.csv" href="{data_uri(csv)}">points (CSV)</a></figcaption>'
         "</figure>"

@@ -57,9 +57,9 @@ def pdf_report(
         # A name in a script that the font lacks is drawn as boxes; the HTML page has it in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         with PdfPages(out, metadata={**METADATA["pdf"], "Title": _one_line(about.title)}) as pages:
-            for lines in (_verdict(entries, about), _table(entries, settings.level), _unanswered(entries)):
-                for part in _paged(lines):
-                    pages.savefig(_text_page(Figure, part))
+            first = [*_verdict(entries, about), *_table(entries, settings.level), *_unanswered(entries)]
+            for part in _paged(first):
+                pages.savefig(_text_page(Figure, part))
             for e in track([e for e in entries if e.answered], "drawing"):
                 pages.savefig(_run_page(Figure, e, settings.level))
             for part in _paged(_methods(settings, about, entries)):
@@ -114,7 +114,7 @@ def _table(entries: Sequence[Entry], level: float) -> list[Line]:
 def _unanswered(entries: Sequence[Entry]) -> list[Line]:
     """Why some runs get no answer; empty when all do."""
     without = [e for e in entries if not e.answered]
-    lines: list[Line] = [("Runs without an answer", 12, "bold"), ("", 4, "")] if without else []
+    lines: list[Line] = [("", 12, ""), ("Runs without an answer", 12, "bold"), ("", 4, "")] if without else []
     for e in without:
         told = of_run(e)
         lines += _wrap(f"{e.label} – {USE_WORDS[e.use].lower()}", 9, "bold")

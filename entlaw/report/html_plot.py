@@ -17,14 +17,16 @@ from entlaw.report.html_entry import Entry
 from entlaw.report.html_words import interval, number
 
 WIDTH, LAW_HEIGHT, STEPS_HEIGHT = 460, 330, 330
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 12, 38
 _GAP = 16
 # Points of the bands' outlines: more cannot be seen at this width.
 _GRID = 60
+_CROWD = 120
 
 # Once a page; a marker is then one short <use>. Shapes differ, so that colours need not be told apart.
 SYMBOLS = """<svg width="0" height="0" class="defs" aria-hidden="true" focusable="false"><defs>
 <circle id="mf" r="3.4"/><rect id="ml" x="-3" y="-3" width="6" height="6"/>
+<circle id="sf" r="2.4"/><rect id="sl" x="-1.9" y="-1.9" width="3.8" height="3.8"/>
 <path id="mc" d="M0-6.5 5.5 0 0 6.5-5.5 0z"/><path id="mx" d="M-4-4 4 4M-4 4 4-4"/></defs></svg>"""
 
 
@@ -124,8 +126,8 @@ def law_plot(e: Entry, key: str, shown: Shown) -> str:
         inside += [_band("bp", x(grid), y(prediction.lo), y(prediction.hi)),
                    _band("bl", x(grid), y(line.lo), y(line.hi)),
                    f'<path class="law" d="{_path(x(grid), y(line.mean))}"/>']  # fmt: skip
-    inside += _markers(e, x(_drawn_entropy(e)), y(r), shown)
-    parts.append(f'<g clip-path="url(#{key}c)">{"".join(inside)}</g>')
+    inside += _markers(e, x(_drawn_entropy(e)), y(r), shown, small=False)
+    parts.append(f'<g clip-path="url(#{key}c)">{"".join(inside)}</g>{_axes(LAW_HEIGHT - _BOTTOM, _TOP)}')
     if fit is not None:
         c, at = fit.ceiling_interval, x(0.0)
         ends = np.clip(y(np.array([c.lo, c.hi])), _TOP, LAW_HEIGHT - _BOTTOM)
@@ -170,7 +172,7 @@ def steps_plot(e: Entry, key: str, shown: Shown) -> str:
         with np.errstate(over="ignore"):
             implied = fit.b - fit.a * np.exp(_drawn_entropy(e))
         upper.append(f'<path class="law" d="{_path(x(t[shown.points]), yr(implied[shown.points]))}"/>')
-    upper += _markers(e, x(t), yr(r), shown)
+    upper += _markers(e, x(t), yr(r), shown, small=True)
     for f, title in ((e.early, "early"), (final, "final")):
         if f is not None:
             at, two = _px(x(f.target)), yr(np.array([f.interval.lo, f.interval.hi]))
@@ -179,9 +181,10 @@ def steps_plot(e: Entry, key: str, shown: Shown) -> str:
     if len(log_t):
         a, b = thin_line(log_t, log_h, max(40, len(shown.rows)))
         lower.append(f'<path class="ent" d="{_path(x(a), yh(b))}"/>')
-    lower += _markers(e, x(t), yh(_drawn_entropy(e)), shown)
+    lower += _markers(e, x(t), yh(_drawn_entropy(e)), shown, small=True)
     parts.append(f'<g clip-path="url(#{key}rc)">{"".join(upper)}</g>')
     parts.append(f'<g clip-path="url(#{key}hc)">{"".join(lower)}</g>')
+    parts += [_axes(base_r, _TOP), _axes(base_h, base_r + _GAP)]
     return _svg(STEPS_HEIGHT, parts, f"Performance R and entropy H of {e.label} against the training step.")
 
 
@@ -226,7 +229,7 @@ def _drawn_entropy(e: Entry) -> np.ndarray:
     return h
 
 
-def _markers(e: Entry, x: np.ndarray, y: np.ndarray, shown: Shown) -> list[str]:
+def _markers(e: Entry, x: np.ndarray, y: np.ndarray, shown: Shown, *, small: bool) -> list[str]:
     """The points; those the fit used are discs, the others open squares drawn beneath them."""
     assert e.run is not None
     if e.answered and e.fit is not None:
@@ -234,8 +237,10 @@ def _markers(e: Entry, x: np.ndarray, y: np.ndarray, shown: Shown) -> list[str]:
     else:
         used = np.zeros(len(e.run.points), dtype=bool)
     order = sorted(zip(shown.rows, shown.points, strict=True), key=lambda pair: bool(used[pair[1]]))
+    # Beside each other in time they would hide the curves; a crowd anywhere would hide itself.
+    size = "s" if small or len(shown.rows) > _CROWD else "m"
     return [
-        f'<use class="{"mf" if used[j] else "ml"}" href="#{"mf" if used[j] else "ml"}" '
+        f'<use class="{"mf" if used[j] else "ml"}" href="#{size}{"f" if used[j] else "l"}" '
         f'x="{_px(x[j])}" y="{_px(y[j])}" data-i="{i}"/>'
         for i, j in order
         if np.isfinite(x[j]) and np.isfinite(y[j])
@@ -264,7 +269,7 @@ def _frame(
 ) -> list[str]:
     """Axes, grid and labels; ``steps`` leaves out the labels of x, which the panel below has."""
     left, right = _LEFT, WIDTH - _RIGHT
-    parts = [f'<path class="axis" d="M{left} {_px(top)}V{_px(base)}H{right}"/>']
+    parts = []
     for v in y.ticks(ny):
         at = _px(y(v))
         parts.append(f'<path class="grid" d="M{left} {at}H{right}"/>')
@@ -275,12 +280,17 @@ def _frame(
         if not steps:
             parts.append(f'<text class="t m" x="{at}" y="{_px(base + 15)}">{_tick(v)}</text>')
     middle = _px((base + top) / 2)
-    parts.append(f'<text class="t m" transform="translate(12 {middle})rotate(-90)">{escape(y_label)}</text>')
+    parts.append(f'<text class="t m" transform="translate(11 {middle})rotate(-90)">{escape(y_label)}</text>')
     if x_label:
         parts.append(
             f'<text class="t m" x="{(left + right) / 2:g}" y="{_px(base + 32)}">{escape(x_label)}</text>'
         )
     return parts
+
+
+def _axes(base: float, top: float) -> str:
+    """The lines of the axes, drawn last."""
+    return f'<path class="axis" d="M{_LEFT} {_px(top)}V{_px(base)}H{WIDTH - _RIGHT}"/>'
 
 
 def _svg(height: int, parts: Sequence[str], label: str) -> str:

@@ -30,10 +30,11 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]
 # Heading, what it means, and whether it is a number.
 COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("Run", "", False),
-    ("Verdict", "May the fit be used?", False),
+    ("Verdict", "may the fit be used?", False),
     ("Ceiling", "R at H = 0, b − a, fitted on the window", True),
     ("Interval", "of the ceiling; the square is the last score", True),
-    ("Last score", "the last measured R", True),
+    ("Last R", "the last measured score", True),
+    ("P(gain)", "probability of gaining more than 0.01 from the last point on", True),
     ("H", "entropy at the last point, nats per token", True),
     ("n", "fitted points", True),
     ("a", "slope", True),
@@ -41,7 +42,6 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("R²", "in-sample; proves nothing by itself", True),
     ("RMSE law", "on later points, given the entropy that was reached", True),
     ("RMSE last", "on later points, of “the last value stays”", True),
-    ("P(gain)", "probability of gaining more than 0.01 from the last point on", True),
 )
 
 CSV_COLUMNS = (
@@ -61,11 +61,11 @@ def name(value: str) -> str:
     return f"<bdi>{text(value)}</bdi>"
 
 
-def badge(e: Entry) -> str:
-    """The verdict's mark and words."""
+def badge(e: Entry, words: str = "") -> str:
+    """The verdict's mark and words, by default those of :data:`entlaw.report.html_words.USE_WORDS`."""
     return (
         f'<span class="badge {e.use.replace(" ", "-")}"><span class="mark" aria-hidden="true">{_MARKS[e.use]}</span>'
-        f"{text(USE_WORDS[e.use])}</span>"
+        f"{words or text(USE_WORDS[e.use])}</span>"
     )
 
 
@@ -77,11 +77,13 @@ def table(entries: Sequence[Entry]) -> str:
         + f">{text(title)}</th>"
         for title, means, numeric in COLUMNS
     )
+    legend = "".join(f"<dt>{text(title)}</dt><dd>{text(means)}</dd>" for title, means, _ in COLUMNS if means)
     bounds = _bounds(entries)
     body = "".join(_row(e, i, bounds) for i, e in enumerate(entries))
     return (
         '<div class="scroll" role="region" aria-label="Table of runs" tabindex="0"><table id="runs">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<details class="read"><summary>What the columns mean</summary><dl>{legend}</dl></details>'
     )
 
 
@@ -89,7 +91,7 @@ def _row(e: Entry, i: int, bounds: tuple[float, float]) -> str:
     f, h = (e.fit if e.answered else None), e.holdout
     last = e.last
     entropy = float(e.run.points["entropy"].iloc[-1]) if e.run is not None and last is not None else None
-    p = e.future.probability if e.future is not None else None
+    p = e.future.probability if e.future is not None and e.future.verdict != "does-not-apply" else None
     ahead = text(AHEAD_WORDS[e.future.verdict]) if e.future is not None else ""
     bar, width = "", None
     if f is not None:
@@ -99,10 +101,11 @@ def _row(e: Entry, i: int, bounds: tuple[float, float]) -> str:
         bar = f'{drawn}<span class="range">{number(c.lo)} to {number(c.hi)}</span>'
     cells = [
         f'<th scope="row" data-v="{text(e.label)}"><a href="#run{i}">{name(e.label)}</a></th>',
-        f'<td data-v="{_ORDER[e.use]}">{badge(e)}</td>',
+        f'<td data-v="{_ORDER[e.use]}">{badge(e, text(e.use))}</td>',
         _number(f.ceiling if f else None),
         f'<td class="n" data-v="{_value(width)}">{bar or "–"}</td>',
         _number(last[1] if last else None),
+        f'<td class="n" data-v="{_value(p)}">{"–" if p is None else f"{p:.2f}"}<span class="sub">{ahead}</span></td>',
         _number(entropy),
         _number(float(f.n) if f else None, 0),
         _number(f.a if f else None),
@@ -110,7 +113,6 @@ def _row(e: Entry, i: int, bounds: tuple[float, float]) -> str:
         _number(f.r_squared if f else None, 2),
         _number(h.rmse if h else None),
         _number(h.rmse_last_value if h else None),
-        f'<td class="n" data-v="{_value(p)}">{"–" if p is None else f"{p:.2f}"}<span class="sub">{ahead}</span></td>',
     ]
     return f"<tr>{''.join(cells)}</tr>"
 

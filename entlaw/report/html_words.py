@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from entlaw.report.html_entry import Entry, Use
+from entlaw.report.html_plain import plainly
 from entlaw.watch.verdict import MEANINGFUL_GAIN
 
 # What a reader should take from the one word that `entlaw fit` gives.
@@ -68,7 +69,11 @@ def sentence(text: str) -> str:
     text = text.strip()
     if not text:
         return ""
-    return (text[0].upper() + text[1:]) + ("" if text[-1] in ".!?" else ".")
+    first, _, rest = text.partition(" ")
+    # A key ("trainer.lr") and a symbol ("a = 0.1") keep their spelling.
+    if first.rstrip(",;:").isalpha() and not rest.startswith("="):
+        text = text[0].upper() + text[1:]
+    return text + ("" if text[-1] in ".!?" else ".")
 
 
 def of_run(e: Entry) -> Told:
@@ -79,22 +84,27 @@ def of_run(e: Entry) -> Told:
     f, c = e.fit, e.fit.ceiling_interval
     where = "all points" if f.until_step is None else f"{f.n} points up to step {f.until_step:g}"
     headline = f"Ceiling {number(f.ceiling)} ({c.level:.0%} interval {interval(c.lo, c.hi)}), from {where}"
-    worst = next((x for x in e.findings if x.severity != "info"), None)
+    found = [x for x in e.findings if x.severity != "info"]
     if e.use == "no objection":
         headline += ". The checks found nothing against it, which is not proof"
-    elif worst is not None:
-        reason = "It is shown because it was forced" if e.use == "forced" else "Read it with care"
-        headline += f". {reason}: {worst.what.strip().rstrip('.')}"
+    elif found:
+        reason = "It is shown only because that was asked for" if e.use == "forced" else "Read it with care"
+        headline += f". {reason}: {plainly(found[0])}"
     return Told(headline + ".", tuple(x for x in (*_later(e), *_ahead(e)) if x))
 
 
 def _without_answer(e: Entry) -> Told:
     assert e.error is not None
     lead = "No ceiling is given" if e.use == "refused" else "This run cannot be used"
-    details = [sentence(e.error.why or ""), *_ahead(e)]
+    refused = next((x for x in e.findings if x.severity == "error"), None) if e.use == "refused" else None
+    if refused is not None:
+        headline, details = f"{lead}: {plainly(refused)}.", [sentence(refused.what), sentence(refused.why)]
+    else:
+        headline, details = f"{lead}: {e.error.what.strip().rstrip('.')}.", [sentence(e.error.why or "")]
+    details += _ahead(e)
     if e.error.hint:
         details.append("What would change that: " + e.error.hint.strip().rstrip(".") + ".")
-    return Told(f"{lead}: {e.error.what.strip().rstrip('.')}.", tuple(x for x in details if x))
+    return Told(headline, tuple(x for x in details if x))
 
 
 def _later(e: Entry) -> list[str]:
@@ -150,7 +160,7 @@ def _ahead(e: Entry) -> list[str]:
             f"Forecast for step {f.final.target:g}: {number(f.final.performance)} ({i.level:.0%} interval "
             f"{interval(i.lo, i.hi)})."
         )
-    if f.ceiling is not None:
+    if f.ceiling is not None and e.answered and f.verdict != "does-not-apply":
         c, i = f.ceiling
         said.append(
             f"With the growth that the law leaves out, spending all entropy would bring it to {number(c)} "
@@ -200,7 +210,7 @@ def _passed(answered: Sequence[Entry]) -> str:
     text = f"{above} of {len(later)} runs with later points ended above their ceiling by more than noise: "
     if 2 * above > len(later):
         return text + "on this set the ceilings are too low, and should not be quoted."
-    return text + "on those the law's ceiling was too low."
+    return text + "on those the law’s ceiling was too low."
 
 
 def _rivalry(answered: Sequence[Entry]) -> str:

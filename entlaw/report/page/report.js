@@ -22,15 +22,25 @@
     label();
   });
 
-  // --- print: everything unfolded, and folded again afterwards
+  // --- print: the runs unfolded, and folded again afterwards
   let folded = [];
   const unfold = () => {
-    folded = [...document.querySelectorAll("details:not([open])")];
+    folded = [...document.querySelectorAll("details:not([open]):not(.read)")];
     for (const d of folded) d.open = true;
   };
   addEventListener("beforeprint", unfold);
   addEventListener("afterprint", () => { for (const d of folded) d.open = false; });
   $("print").addEventListener("click", () => print());
+
+  const runs = [...document.querySelectorAll("details.run")];
+  if (runs.some((run) => !run.open)) {
+    $("unfold").hidden = false;
+    $("unfold").addEventListener("click", () => {
+      const open = runs.some((run) => !run.open);
+      for (const run of runs) run.open = open;
+      $("unfold").textContent = open ? "Fold all runs" : "Unfold all runs";
+    });
+  }
 
   // --- table: sort by click or key, filter by name
   const table = $("runs");
@@ -61,7 +71,6 @@
   });
   if (original.length > 8) {
     $("filter-box").hidden = false;
-    const runs = [...document.querySelectorAll("details.run")];
     $("filter").addEventListener("input", () => {
       const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
