@@ -17,6 +17,7 @@ import pytest
 from entlaw.cli.app import run as entlaw
 from entlaw.report.wandb_push import SUMMARY_KEYS, TABLE_COLUMNS
 from entlaw.runs.wandb import client as client_module
+from entlaw.runs.wandb.service import end_service
 from tests.conftest import law_records, write_jsonl
 from tests.wandb.write_server import WriteServer
 
@@ -203,7 +204,8 @@ def test_what_a_running_process_does_to_keys_of_others(server, tmp_path, capsys)
     """The reason for leaving running runs alone: the process sends its summary whole and knows nothing of ours."""
     import wandb
 
-    live = wandb.init(entity="team", project="proj", id="live", dir=str(tmp_path),
+    end_service(wandb)  # and the settings of whatever used it before: they may say "offline"
+    live = wandb.init(entity="team", project="proj", id="live", dir=str(tmp_path), mode="online",
                       settings=wandb.Settings(base_url=server.url, silent=True, console="off", x_disable_stats=True,
                                               x_file_stream_transmit_interval=1))  # fmt: skip
     for row in ROWS[1:]:
