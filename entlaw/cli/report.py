@@ -84,7 +84,7 @@ def report(
         command(source, read, how, total_steps), __version__, when, tuple(_origin(e.reading.path) for e in entries),
     )  # fmt: skip
     if output is not None:
-        write_text(output, page(entries, about, settings))
+        write_text(output, page(entries, about, settings, _slow))
     if pdf is not None:
         from entlaw.report.html_pdf import pdf_report
 

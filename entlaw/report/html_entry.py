@@ -222,7 +222,8 @@ def _future(run: Run, planned: float | None, s: Settings) -> Future | None:
     except FitRefused as error:
         findings = worst_first(error.findings)
     seen = Outlook.of(run)
-    now = float(run.points["step"].iloc[-1])
+    # The last score may have no entropy after it to be paired with: the log tells where the run is.
+    now = float(max(run.points["step"].iloc[-1], run.metrics.index.max()))
     end = planned if planned is not None and planned > now else None
     # A finished run has nothing left by its plan; what would come if it went on is still worth knowing.
     ahead: Ahead = look_ahead(run, end, s.level)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from string import Template
+from typing import Any
 
 from entlaw.findings import Finding
 from entlaw.report.html_entry import Entry, Settings
 from entlaw.report.html_methods import methods, resource
 from entlaw.report.html_plot import SYMBOLS, Shown, law_plot, steps_plot, thin
-from entlaw.report.html_table import badge, data_uri, name, points_csv, runs_csv, table, text
+from entlaw.report.html_table import badge, data_uri, points_csv, runs_csv, table
+from entlaw.report.html_text import name, text
 from entlaw.report.html_words import Told, of_run, overall, sentence
 
 # About this many points are drawn on a page, and about so many bytes of CSV embedded, shared among its runs: a page
@@ -29,6 +31,12 @@ _SEVERITY = {"error": ("✕", "Refused because"), "warning": ("▲", "With care"
 
 
 AS_THE_PAPER = Settings()
+Track = Callable[[Iterable[Any], str], Iterator[Any]]
+
+
+def untracked(items: Iterable[Any], _: str) -> Iterator[Any]:
+    """No progress to show."""
+    return iter(items)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,9 @@ class About:
     origins: tuple[Origin, ...] = ()
 
 
-def page(entries: Sequence[Entry], about: About, settings: Settings = AS_THE_PAPER) -> str:
+def page(
+    entries: Sequence[Entry], about: About, settings: Settings = AS_THE_PAPER, track: Track = untracked
+) -> str:
     """The whole page.
 
     Parameters
@@ -79,6 +89,8 @@ def page(entries: Sequence[Entry], about: About, settings: Settings = AS_THE_PAP
     about : About
     settings : Settings
         With which the entries were made; the methods are described by it.
+    track : callable
+        Wraps the runs while they are drawn, to show progress; its second argument says what is done.
 
     Returns
     -------
@@ -97,7 +109,7 @@ def page(entries: Sequence[Entry], about: About, settings: Settings = AS_THE_PAP
         verdict=(badge(entries[0]) if len(entries) == 1 else "") + _told(overall(entries)), table=table(entries),
         runs_csv=data_uri(runs_csv(entries)), key=_KEY, methods=methods(settings),
         cards_title="The run" if len(entries) == 1 else "Each run",
-        cards="".join(_card(e, i, len(entries)) for i, e in enumerate(entries)),
+        cards="".join(_card(e, i, len(entries)) for i, e in track(list(enumerate(entries)), "writing")),
         provenance=_provenance(entries, about),
     )  # fmt: skip
 
@@ -157,8 +169,8 @@ def _plots(e: Entry, i: int, total: int) -> str:
     drawings = law_plot(e, f"a{i}", shown) + steps_plot(e, f"b{i}", shown)
     return (
         f'<figure class="plots" data-name="{text(e.label)}">{drawings}'
-        f"<figcaption>In the first plot training runs to the right, toward H = 0; the second has the same points against "
-        f"the step."
+        "<figcaption>In the first plot training runs to the right, toward H = 0; the second has the same points "
+        "against the step."
         f"{said}{refused} "
         f'<a class="points" download="{text(_file(e.label))}.csv" href="{data_uri(csv)}">points (CSV)</a></figcaption>'
         "</figure>"

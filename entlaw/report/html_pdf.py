@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from entlaw.report import papertable, style
 from entlaw.report.fitplot import METADATA, draw_fit
 from entlaw.report.html_entry import Entry, Settings
 from entlaw.report.html_methods import plain_methods
-from entlaw.report.html_page import About
+from entlaw.report.html_page import About, Track, untracked
 from entlaw.report.html_words import USE_WORDS, of_run, overall, sentence
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def pdf_report(
     entries: Sequence[Entry],
     about: About,
     settings: Settings,
-    track: Callable[[Iterable[Any], str], Iterator[Any]] = lambda items, _: iter(items),
+    track: Track = untracked,
 ) -> bytes:
     """The report as PDF.
 

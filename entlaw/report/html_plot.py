@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
 from entlaw.report.fitplot import split, window
 from entlaw.report.html_entry import Entry
+from entlaw.report.html_text import text
 from entlaw.report.html_words import interval, number
 
 WIDTH, LAW_HEIGHT, STEPS_HEIGHT = 460, 330, 330
@@ -193,15 +193,15 @@ def describe(e: Entry) -> str:
     assert e.run is not None
     p = e.run.points
     n = len(p)
-    text = (
+    told = (
         f"Performance against entropy of {e.label}: {n} point{'' if n == 1 else 's'}, "
         f"H from {number(float(p['entropy'].iloc[0]))} to {number(float(p['entropy'].iloc[-1]))}, "
         f"R from {number(float(p['performance'].iloc[0]))} to {number(float(p['performance'].iloc[-1]))}."
     )
     if e.answered and e.fit is not None:
         c = e.fit.ceiling_interval
-        text += f" The fitted law reaches {number(e.fit.ceiling)} at H = 0, interval {interval(c.lo, c.hi)}."
-    return text
+        told += f" The fitted law reaches {number(e.fit.ceiling)} at H = 0, interval {interval(c.lo, c.hi)}."
+    return told
 
 
 def mini(low: float, high: float, centre: float, lo: float, hi: float, last: float | None) -> str:
@@ -280,10 +280,10 @@ def _frame(
         if not steps:
             parts.append(f'<text class="t m" x="{at}" y="{_px(base + 15)}">{_tick(v)}</text>')
     middle = _px((base + top) / 2)
-    parts.append(f'<text class="t m" transform="translate(11 {middle})rotate(-90)">{escape(y_label)}</text>')
+    parts.append(f'<text class="t m" transform="translate(11 {middle})rotate(-90)">{text(y_label)}</text>')
     if x_label:
         parts.append(
-            f'<text class="t m" x="{(left + right) / 2:g}" y="{_px(base + 32)}">{escape(x_label)}</text>'
+            f'<text class="t m" x="{(left + right) / 2:g}" y="{_px(base + 32)}">{text(x_label)}</text>'
         )
     return parts
 
@@ -295,7 +295,7 @@ def _axes(base: float, top: float) -> str:
 
 def _svg(height: int, parts: Sequence[str], label: str) -> str:
     return (
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">'
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{text(label)}">'
         f"{''.join(p for p in parts if p)}</svg>"
     )
 

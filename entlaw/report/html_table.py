@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Iterable, Sequence
-from html import escape
 from urllib.parse import quote
 
 import numpy as np
@@ -16,6 +14,7 @@ import pandas as pd
 from entlaw.report.fitplot import fit_csv
 from entlaw.report.html_entry import Entry, Use
 from entlaw.report.html_plot import mini
+from entlaw.report.html_text import clean, name, text
 from entlaw.report.html_words import AHEAD_WORDS, USE_WORDS, number
 
 # Shape and word say the same as the colour.
@@ -25,7 +24,6 @@ _MARKS: dict[Use, str] = {
 _ORDER: dict[Use, int] = {use: i for i, use in enumerate(USE_WORDS)}
 # A spreadsheet would run a cell that begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 # Heading, what it means, and whether it is a number.
 COLUMNS: tuple[tuple[str, str, bool], ...] = (
@@ -49,16 +47,6 @@ CSV_COLUMNS = (
     "last_step", "last_score", "later_points", "rmse_law", "rmse_last_value", "forecast_step", "forecast",
     "forecast_lo", "forecast_hi", "ahead", "p_gain",
 )  # fmt: skip
-
-
-def text(value: str) -> str:
-    """Text of any origin as HTML text or attribute."""
-    return escape(_CONTROL.sub("\ufffd", value), quote=True)
-
-
-def name(value: str) -> str:
-    """A name from a log: escaped, and set apart so that its writing direction touches nothing else."""
-    return f"<bdi>{text(value)}</bdi>"
 
 
 def badge(e: Entry, words: str = "") -> str:
@@ -203,7 +191,7 @@ def _plain(cells: Iterable[object]) -> list[object]:
         if isinstance(cell, float):
             out.append(f"{cell:.10g}" if math.isfinite(cell) else "")
         elif isinstance(cell, str):
-            line = " ".join(_CONTROL.sub("\ufffd", cell).split())
+            line = " ".join(clean(cell).split())
             out.append(f"'{line}" if line.startswith(_FORMULA) else line)
         else:
             out.append(cell)

@@ -54,7 +54,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if math.isinf(value):
         return "unbounded"
     if abs(value) >= 1e5:
-        return f"{value:.3g}"
+        return f"{value:.3g}".replace("-", "−")
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
@@ -143,7 +143,7 @@ def _ahead(e: Entry) -> list[str]:
     chance = "" if f.probability is None else f" (P = {f.probability:.2f})"
     gain = f"more than {MEANINGFUL_GAIN:g}"
     done = e.planned is not None and f.end is None
-    seen = f"Seen from step {step:g}" + (", its planned end," if done else ",")
+    seen = f"Seen from step {step:g}" + (", the run being over by its plan," if done else ",")
     if f.verdict == "keep-going":
         said = [f"{seen} it is likely to gain {gain} {until}{chance}."]
     elif f.verdict == "saturating":

@@ -178,8 +178,9 @@ class Page:
     def where(self, selector: str, at: int = 0) -> tuple[float, float]:
         """Middle of an element, brought into view."""
         box = self.js(
-            f"(()=>{{const e=document.querySelectorAll({json.dumps(selector)})[{at}];e.scrollIntoView({{block:'center'}});"
-            "const b=e.getBoundingClientRect();return [b.left+b.width/2,b.top+b.height/2]})()"
+            f"(()=>{{const e=document.querySelectorAll({json.dumps(selector)})[{at}];"
+            "e.scrollIntoView({block:'center'});const b=e.getBoundingClientRect();"
+            "return [b.left+b.width/2,b.top+b.height/2]})()"
         )
         return float(box[0]), float(box[1])
 
