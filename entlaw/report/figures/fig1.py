@@ -1,0 +1,178 @@
+"""Figure 1: entropy collapses and performance saturates; performance is a line in exp(entropy) over a family."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from entlaw.report.figures import lawpanels as panels
+from entlaw.report.figures.base import Drawn, Library
+from entlaw.report.figures.lawnumbers import (
+    first_reached,
+    progress,
+    shares,
+    whole_line,
+    with_interval,
+)
+from entlaw.report.figures.lawruns import Cast, Member, cast, first_of_each, plain_runs, short_name
+from entlaw.report.figures.paper import qwen_curves
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+NAME = "fig1"
+TITLE = "Entropy collapses, performance saturates, and one is read off the other"
+
+REACHED = 0.95
+# "95 % ... up to about step 800 of 2,400" of the paper's Figure 1.
+PAPER_SHARE = 1 / 3
+
+
+def draw(library: Library) -> Drawn:
+    """See the module."""
+    runs = cast(plain_runs(library))
+    seeds = _most_seeds(runs)
+    fig, axes = panels.figure(panels.WIDE, 2.55, 1, 3, width_ratios=[1.15, 1.0, 0.95])
+    left, right, paper = axes[0]
+    rows, findings = _collapse(left, seeds)
+    ladder, more = panels.at_most(runs, first_of_each(runs.members, lambda m: (m.facts.family, m.label)))
+    rows += _law(right, ladder)
+    rows += _papers(paper)
+    panels.letters(axes[0])
+    lines = {m.label: whole_line(m) for m in ladder}
+    findings |= {f"r_squared_{label}": line.r_squared for label, line in lines.items()}
+    caption = (
+        f"(a) Entropy and validation accuracy of {_who(seeds)} against the step: mean, and from the lowest to the "
+        "highest run where there are several. Dashed verticals: where the smoothed mean has made 95 % of its way from "
+        f"the start to its end (mean of the last tenth of the steps), {findings['step_95_gained']:.0f} steps of "
+        f"{findings['steps']:.0f} for accuracy and {findings['step_95_consumed']:.0f} for entropy; the dotted line is "
+        "a third of the run, by which the paper reports 95 % of both. (b) Accuracy against entropy, one run a size, "
+        f"with R = b - a exp(H) by least squares over the whole run. {more}(c) The paper's Qwen2.5 fits (math) as read "
+        "off its Figure 1; crosses are its last measured points, which lie above the curve's end at 32B. "
+        f"{runs.about}"
+    )
+    used = dict.fromkeys([m.name for m in [*seeds, *ladder]])
+    return Drawn(fig, panels.table(rows), caption.strip(), tuple(used), findings)
+
+
+def _most_seeds(runs: Cast) -> list[Member]:
+    """The runs of the starting policy with most seeds; of several, the largest model's."""
+    groups = runs.by(lambda m: m.policy)
+    return max(groups.values(), key=lambda g: (len(g), g[0].facts.parameters or 0.0, len(g[0].step)))
+
+
+def _who(seeds: list[Member]) -> str:
+    one = seeds[0]
+    if len(seeds) == 1:
+        return f"the run {short_name(one.name, 40)}"
+    return f"{len(seeds)} runs (seeds) of size {one.label} from one starting policy"
+
+
+def _collapse(ax: Axes, seeds: list[Member]) -> tuple[list[pd.DataFrame], dict[str, float | str]]:
+    scale, label = panels.factor(seeds), panels.score_label(seeds)
+    other = ax.twinx()
+    other.spines["right"].set_visible(True)
+    blue, orange = panels.COLOURS[4], panels.COLOURS[1]
+    rows = []
+    for target, colour, style, what, series in (
+        (ax, blue, "-", "score", [(m.step, scale * m.score) for m in seeds]),
+        (other, orange, (0, (4, 1.2)), "entropy", [m.run.entropy_series() for m in seeds]),
+    ):
+        step, mean, lo, hi = _common(series)
+        target.fill_between(step, lo, hi, color=colour, alpha=0.25, lw=0)
+        target.plot(step, mean, color=colour, ls=style)
+        rows.append(
+            panels.tidy(
+                "collapse", f"{what}, mean of {len(seeds)}", "", what, step=step, **{what: mean}, lo=lo, hi=hi
+            )
+        )
+    ax.set_xlabel("step")
+    ax.set_ylabel(f"{label} (solid)", color=blue)
+    other.set_ylabel("entropy (nats/token, dashed)", color=orange)
+    ax.set_title("collapse and saturation")
+    findings = _marks(ax, seeds)
+    return rows, findings
+
+
+def _common(series: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
+    """Steps that all have, with mean, lowest and highest value."""
+    step = series[0][0]
+    for other, _ in series[1:]:
+        step = np.intersect1d(step, other)
+    values = np.array([value[np.searchsorted(at, step)] for at, value in series])
+    return step, values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+
+
+def _marks(ax: Axes, seeds: list[Member]) -> dict[str, float | str]:
+    made = [progress(m) for m in seeds]
+    first = float(np.mean([m.step[0] for m in seeds]))
+    length = float(np.mean([m.step[-1] - m.step[0] for m in seeds]))
+    third = first + PAPER_SHARE * length
+    ax.axvline(third, color=panels.GREY, lw=0.8, ls=":")
+    ax.annotate(
+        "1/3 of the run\n(paper: 95 %\nof both)", (third, 0.03), xycoords=("data", "axes fraction"), fontsize=5.5,
+        color=panels.INK, xytext=(2, 0), textcoords="offset points", va="bottom",
+    )  # fmt: skip
+    findings: dict[str, float | str] = {"steps": length, "seeds": float(len(seeds))}
+    for what, colour, height, curves in (
+        ("gained", panels.COLOURS[4], 0.34, [p.gained for p in made]),
+        ("consumed", panels.COLOURS[1], 0.47, [p.consumed for p in made]),
+    ):
+        usable = np.array([c for c in curves if np.isfinite(c).all()])
+        mean = usable.mean(axis=0) if len(usable) else np.full(len(shares()), np.nan)
+        at = first + first_reached(mean, REACHED) * length
+        each = [first + first_reached(c, REACHED) * length for c in usable] or [np.nan]
+        findings |= with_interval(f"step_95_{what}", at, min(each), max(each))
+        findings |= {f"{what}_at_a_third": 100 * float(np.interp(PAPER_SHARE, shares(), mean))}
+        if np.isfinite(at):
+            ax.axvline(at, color=colour, lw=0.8, ls="--")
+            late = at > first + 0.5 * length
+            ax.annotate(
+                f"95 % {what}:\nstep {at:.0f}", (at, height), xycoords=("data", "axes fraction"), fontsize=5.5,
+                color=colour, xytext=(-2 if late else 2, 0), textcoords="offset points", ha="right" if late else "left",
+                bbox={"fc": "white", "ec": "none", "pad": 0.4, "alpha": 0.8},
+            )  # fmt: skip
+    findings["interval of step_95"] = "lowest to highest run"
+    return findings
+
+
+def _law(ax: Axes, ladder: list[Member]) -> list[pd.DataFrame]:
+    scale = panels.factor(ladder)
+    rows: list[pd.DataFrame] = []
+    for i, m in enumerate(ladder):
+        rows += panels.points_and_line(ax, m, whole_line(m), i, scale, panel="law")
+    panels.entropy_axis(ax, [m.entropy for m in ladder])
+    ax.set_ylabel(panels.score_label(ladder))
+    ax.set_title("the law, ours")
+    panels.key(ax, [m.label for m in ladder])
+    return rows
+
+
+def _papers(ax: Axes) -> list[pd.DataFrame]:
+    from entlaw.report.figures.paper import numbers
+
+    rows, ends = [], []
+    last = numbers("Fig 1 right", metric="last cluster mean R")
+    known = dict(zip(last["model"], last["value"].astype(float), strict=True))
+    curves = qwen_curves()
+    for i, curve in enumerate(curves.itertuples()):
+        h = np.geomspace(curve.entropy_first, curve.entropy_last, panels.LINE_POINTS)
+        r = curve.b - curve.a * np.exp(h)
+        look = panels.look(i)
+        ax.plot(h, r, color=look["color"])
+        ax.plot(h[[0, 20, 40]], r[[0, 20, 40]], ls="", ms=3, mfc="none", mew=0.7, **look)
+        rows.append(panels.tidy("paper", curve.model, "", "fit", entropy=h, score=r))
+        ends.append(h)
+        if curve.model in known:
+            ax.plot(h[-1:], [known[curve.model]], "x", ms=4, mew=1.0, color=look["color"])
+            rows.append(panels.tidy("paper", curve.model, "", "last", entropy=h[-1:], score=known[curve.model]))
+    panels.entropy_axis(ax, ends)
+    ax.set_ylabel("validation accuracy (%)")
+    ax.set_title("paper: Qwen2.5, math")
+    panels.key(ax, [str(m) for m in curves["model"]], loc="upper left", fontsize=5.5)
+    ax.set_ylim(0, 62)
+    return rows
+
+

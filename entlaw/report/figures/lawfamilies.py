@@ -1,0 +1,127 @@
+"""Figures 3 and 4: the law fitted run by run, a panel a family; how well it fits, and whether another form fits better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entlaw.report.figures import lawpanels as panels
+from entlaw.report.figures.base import Drawn, Library
+from entlaw.report.figures.lawnumbers import Line, bootstrap, over_policies, whole_line, with_interval
+from entlaw.report.figures.lawruns import Cast, Member, cast, first_of_each, plain_runs
+from entlaw.report.style import COLUMN_WIDTH
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_FAMILIES = 4
+BENT = 0.05
+
+
+def draw_families(library: Library, task: str, what: str, paper: str) -> Drawn:
+    """One figure of the law over families and sizes.
+
+    Parameters
+    ----------
+    library : Library
+    task : str
+    what : str
+        What the caption calls the task.
+    paper : str
+        What the paper's figure shows, for the caption.
+    """
+    runs = cast(plain_runs(library, task))
+    lines = {m.name: whole_line(m) for m in runs.members}
+    families = runs.by(lambda m: m.facts.family)
+    shown = dict(list(families.items())[:MOST_FAMILIES])
+    width = COLUMN_WIDTH if len(shown) == 1 else panels.WIDE
+    fig, axes = panels.figure(width, 2.7 if len(shown) < 3 else 2.4, 1, len(shown))
+    rows: list[pd.DataFrame] = []
+    for ax, (family, members) in zip(axes[0], shown.items(), strict=True):
+        rows += _family(ax, str(family), members, lines)
+    if len(shown) > 1:
+        panels.letters(axes[0])
+    rows.append(_coefficients(runs, lines))
+    findings = summary(runs, lines)
+    drawn = [m for members in shown.values() for m in members]
+    more = f" {len(families) - len(shown)} more families are not drawn." if len(families) > len(shown) else ""
+    caption = (
+        f"R = b - a exp(H) by least squares over whole runs, {what}: points and solid line of one run a size, thin dashed "
+        f"lines the fits of its other starting policies and seeds ({len(drawn)} runs).{more} {told(findings)} "
+        f"{paper} {runs.about}"
+    )
+    return Drawn(fig, panels.table(rows), caption.strip(), tuple(m.name for m in drawn), findings)
+
+
+def _family(
+    ax: Any, family: str, members: list[Member], lines: dict[str, Line]
+) -> list[pd.DataFrame]:
+    scale, rows = panels.factor(members), []
+    of_size: dict[str, list[Member]] = {}
+    for m in members:
+        of_size.setdefault(m.label, []).append(m)
+    labels = list(of_size)[: panels.MOST]
+    for i, label in enumerate(labels):
+        for j, m in enumerate(of_size[label]):
+            rows += panels.points_and_line(
+                ax, m, lines[m.name], i, scale, points=j == 0, panel=family or "unknown family"
+            )
+    panels.entropy_axis(ax, [m.entropy for label in labels for m in of_size[label]])
+    ax.set_ylabel(panels.score_label(members))
+    ax.set_title(family or "family unknown")
+    panels.key(ax, labels)
+    return rows
+
+
+def _coefficients(runs: Cast, lines: dict[str, Line]) -> pd.DataFrame:
+    """a and b of every run beside what was drawn."""
+    of = [lines[m.name] for m in runs.members]
+    frame = panels.tidy(
+        "coefficients", "", "", "fit", a=[x.a for x in of], b=[x.b for x in of],
+        a_se=[np.sqrt(x.covariance[0, 0]) for x in of], b_se=[np.sqrt(x.covariance[1, 1]) for x in of],
+        ceiling=[x.ceiling for x in of], r_squared=[x.r_squared for x in of], curvature_p=[x.curvature_p for x in of],
+        rmse_held_out_law=[x.cv_law for x in of], rmse_held_out_straight_line=[x.cv_line for x in of],
+    )  # fmt: skip
+    frame["series"] = [m.label for m in runs.members]
+    frame["run"] = [m.name for m in runs.members]
+    frame["panel"] = [f"coefficients, {m.facts.family or 'unknown family'}" for m in runs.members]
+    return frame
+
+
+def summary(runs: Cast, lines: dict[str, Line]) -> dict[str, Any]:
+    """How well the law fits over all runs: R^2, bend, and the held-out error beside a straight line's in H."""
+    members = list(runs.members)
+    of = [lines[m.name] for m in members]
+    p = np.array([x.curvature_p for x in of])
+    r2 = np.array([x.r_squared for x in of])
+    # The log of the ratio: which form foretells held-out blocks better, and by how much.
+    ratio = over_policies(members, [np.array([np.log(x.cv_law / x.cv_line)]) for x in of])
+    lo, hi = bootstrap(ratio)
+    out: dict[str, Any] = {
+        "runs": float(len(members)), "families": float(len(runs.by(lambda m: m.facts.family))),
+        "r_squared_median": float(np.nanmedian(r2)), "r_squared_min": float(np.nanmin(r2)),
+        "r_squared_max": float(np.nanmax(r2)), "falling_a_positive": float(sum(x.a > 0 for x in of)),
+        "bent": float(np.sum(p < BENT)), "bend_tested": float(np.isfinite(p).sum()),
+        "straight_line_better": float(sum(x.cv_line < x.cv_law for x in of)),
+    }  # fmt: skip
+    out |= with_interval(
+        "error_ratio_law_to_straight_line", np.exp(ratio.mean()), float(np.exp(lo[0])), float(np.exp(hi[0]))
+    )
+    for member in first_of_each(members, lambda m: (m.facts.family, m.label)):
+        line, name = lines[member.name], f"{member.facts.family} {member.label}".strip()
+        out |= {f"a {name}": line.a, f"b {name}": line.b, f"ceiling {name}": line.ceiling}
+    return out
+
+
+def told(findings: dict[str, Any]) -> str:
+    """The summary in words, for a caption."""
+    ratio = [findings[f"error_ratio_law_to_straight_line{end}"] for end in ("", "_lo", "_hi")]
+    interval = f" [{ratio[1]:.2f}, {ratio[2]:.2f}]" if np.isfinite(ratio[1]) else ""
+    return (
+        f"R² is {findings['r_squared_min']:.2f} to {findings['r_squared_max']:.2f}, which of two trending series proves "
+        f"little; a bend beside the line is seen (p < 0.05, noise that wanders allowed for) in "
+        f"{findings['bent']:.0f} of {findings['bend_tested']:.0f} runs, and blocks of a run left out are foretold better "
+        f"by a straight line in H in {findings['straight_line_better']:.0f} of {findings['runs']:.0f} (error of the law "
+        f"over that of the line: {ratio[0]:.2f}{interval})."
+    )

@@ -1,0 +1,146 @@
+"""What the figures of the law draw alike: axes, the points and lines of runs, tidy tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entlaw.report import style
+from entlaw.report.figures.base import NotEnoughRuns
+from entlaw.report.figures.lawnumbers import Line
+from entlaw.report.figures.lawruns import Cast, Member, are_shares
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's, in an order whose neighbours differ in lightness too; with the markers they are told apart in grey.
+COLOURS = ("#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#0072B2", "#E69F00", "#1a1a1a", "#8a8a8a")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+WIDE = 7.0  # inches: both columns
+# More series than this cannot be told apart.
+MOST = len(COLOURS)
+LINE_POINTS = 60
+
+
+def figure(width: float, height: float, *panels: int, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure with rows x columns of axes, shape (rows, columns)."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    return made, made.subplots(*(panels or (1, 1)), squeeze=False, **options)
+
+
+def look(index: int) -> dict[str, str]:
+    """Colour and marker of the series of a number."""
+    return {"color": COLOURS[index % MOST], "marker": MARKERS[index % MOST]}
+
+
+def entropy_axis(ax: Axes, entropies: Sequence[np.ndarray]) -> None:
+    """Entropy on a log axis that runs to the right as it falls, as in the paper."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    positive = np.concatenate([h[h > 0] for h in entropies] or [np.array([1.0])])
+    ax.set_xscale("log")
+    ax.set_xlim(float(positive.max()) * 1.12, float(positive.min()) / 1.12)
+    few = positive.max() / positive.min() < 30
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("entropy (nats/token, falling →)")
+
+
+def score_label(members: Sequence[Member]) -> str:
+    """The score's axis: what it is and its unit."""
+    kind = "validation" if all(m.run.performance_kind == "validation" for m in members) else "training"
+    return f"{kind} accuracy (%)" if are_shares(members) else f"{kind} score"
+
+
+def factor(members: Sequence[Member]) -> float:
+    """100 where scores are shown in percent, else 1."""
+    return 100.0 if are_shares(members) else 1.0
+
+
+def points_and_line(
+    ax: Axes, member: Member, line: Line, index: int, scale: float, *, label: str | None = None, points: bool = True,
+    panel: str = "",
+) -> list[pd.DataFrame]:  # fmt: skip
+    """A run's points and its line; the rows of what was drawn."""
+    rows, seen = [], member.entropy > 0
+    colour = look(index)["color"]
+    if points:
+        ax.plot(
+            member.entropy[seen], scale * member.score[seen], ls="", ms=2.4, mew=0.5, mfc="none", alpha=0.85,
+            **look(index),
+        )  # fmt: skip
+        rows.append(
+            tidy(
+                panel, label or member.label, member.name, "measured", step=member.step[seen],
+                entropy=member.entropy[seen], score=scale * member.score[seen],
+            )  # fmt: skip
+        )
+    x, y = line_ends(member.entropy[seen], line)
+    ax.plot(x, scale * y, color=colour, lw=1.3 if points else 0.7, ls="-" if points else (0, (3, 2)))
+    rows.append(tidy(panel, label or member.label, member.name, "fit", entropy=x, score=scale * y))
+    return rows
+
+
+def line_ends(entropy: np.ndarray, line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """The line from the highest to the lowest entropy, evenly in log H."""
+    x = np.geomspace(float(entropy.max()), float(entropy.min()), LINE_POINTS)
+    return x, line.at(x)
+
+
+def tidy(panel: str, series: str, run: str, kind: str, **columns: Any) -> pd.DataFrame:
+    """Rows of a figure's table: what was drawn as what in which panel."""
+    import pandas as pd
+
+    frame = pd.DataFrame({k: np.atleast_1d(v) for k, v in columns.items()})
+    for at, (name, value) in enumerate(
+        {"panel": panel, "series": series, "run": run, "kind": kind}.items()
+    ):
+        frame.insert(at, name, value)
+    return frame
+
+
+def table(rows: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All rows in one frame."""
+    import pandas as pd
+
+    return pd.concat(rows, ignore_index=True)
+
+
+def at_most(cast: Cast, members: Sequence[Member], what: str = "runs") -> tuple[list[Member], str]:
+    """The first series that can be told apart, and a sentence about the others."""
+    if len(members) <= MOST:
+        return list(members), ""
+    return list(members[:MOST]), f"{len(members) - MOST} more {what} of {len(cast.members)} are not drawn. "
+
+
+def letters(axes: Sequence[Axes]) -> None:
+    """(a), (b) ... in front of the panels' titles."""
+    for ax, letter in zip(axes, "abcdefghijkl", strict=False):
+        title = ax.get_title()
+        ax.set_title("")
+        ax.set_title(f"({letter}) {title}".rstrip(), loc="left")
+
+
+def need(condition: bool, what: str, hint: str) -> None:
+    """Raise NotEnoughRuns unless a condition holds."""
+    if not condition:
+        raise NotEnoughRuns(what, hint=hint)
+
+
+def key(ax: Axes, labels: Sequence[str], **options: Any) -> None:
+    """A legend of series by colour and marker."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], ms=3.4, mfc="none", mew=0.7, lw=1.2, **look(i)) for i in range(len(labels))]
+    small = {} if len(labels) <= 5 and max(map(len, labels)) < 12 else {"fontsize": 4.8}
+    ax.legend(handles, labels, handlelength=1.8, labelspacing=0.25, **{"loc": "upper left", **small, **options})
+
+
+INK, GREY = style.INK, style.GREY
