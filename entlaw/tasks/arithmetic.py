@@ -38,10 +38,16 @@ class Arithmetic:
         Difficulty levels, drawn uniformly.
     operators : str
         Drawn uniformly, of :data:`APPLY`: sum, difference, product, distance, power, square plus.
+    train_operations : tuple of int
+        Levels of the training problems where they are others than those validated on; empty: the same.
+    train_operators : str
+        Likewise.
     """
 
     operations: tuple[int, ...] = (2, 3, 4, 5, 6)
     operators: str = "".join(APPLY)
+    train_operations: tuple[int, ...] = ()
+    train_operators: str = ""
 
     def training(self, seed: int, start: int, n: int) -> list[Problem]:
         """As :class:`entlaw.tasks.Task`; each problem has its own random numbers, so any part can be drawn alone."""
@@ -66,10 +72,13 @@ class Arithmetic:
 
     def draw(self, rng: np.random.Generator, held_out: bool) -> Problem:
         """One problem of the training or of the held-out part, which never meet: they are split by hash."""
+        levels, operators = self.operations, self.operators
+        if not held_out:
+            levels, operators = self.train_operations or levels, self.train_operators or operators
         while True:
-            n = int(rng.choice(np.asarray(self.operations)))
+            n = int(rng.choice(np.asarray(levels)))
             digits = rng.integers(0, 10, n + 1)
-            signs = rng.choice(list(self.operators), n)
+            signs = rng.choice(list(operators), n)
             prompt = str(digits[0]) + "".join(f"{s}{d}" for s, d in zip(signs, digits[1:], strict=True)) + "="
             if is_held_out(prompt) == held_out:
                 return Problem(prompt, str(list(results(prompt))[-1]), str(n))

@@ -293,7 +293,7 @@ _USED: tuple[tuple[str, tuple[str, ...], Callable[[Recipe], bool], str], ...] = 
      "controls.reference_code has the authors' clip instead: [0, 2] with Clip-Cov, none with KL-Cov"),
     ("warmup-unused", ("warmup.", "policy.size", "policy.family", "policy.seed"), lambda r: not r.policy.path,
      "warm-up and ladder are for models built from scratch; policy.path names a trained one"),
-    ("sums-unused", ("task.operations", "task.operators"), lambda r: r.task.name == "arithmetic",
+    ("sums-unused", ("task.operations", "task.operators", "task.train_oper"), lambda r: r.task.name == "arithmetic",
      "task.name names data sets"),
     ("data-set-unused", ("task.validation", "task.data_dir", "task.template", "task.pass_", "task.workers"),
      lambda r: r.task.name != "arithmetic", "task.name = arithmetic reads no data"),

@@ -36,6 +36,10 @@ class Task:
     """Difficulty levels: numbers of operations in a sum, drawn uniformly."""
     operators: str = "+-*|^&"
     """Drawn uniformly: sum, difference, product, distance, power, square of the first plus the second."""
+    train_operations: tuple[int, ...] = ()
+    """Numbers of operations in the sums that are trained on; empty: as validated, which is also what warm-up shows."""
+    train_operators: str = ""
+    """Operators of the sums that are trained on; empty: as validated."""
     reward: Literal["correct", "random"] = "correct"
     """random: a fair coin whatever was answered, the control that shows what the optimiser does by itself."""
     validation: str = ""

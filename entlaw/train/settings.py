@@ -22,7 +22,8 @@ from entlaw.train import schema
 # Intervals as mathematicians write them. What is not here and is no number has no range.
 RANGES: Mapping[str, str] = MappingProxyType({
     "run.seed": "[0, 2**63)", "run.steps": "[1, inf)", "run.threads": "[0, 4096]",
-    "task.operations": "[1, 1000]", "task.pass_low": "[0, 1]", "task.pass_high": "[0, 1]",
+    "task.operations": "[1, 1000]", "task.train_operations": "[1, 1000]",
+    "task.pass_low": "[0, 1]", "task.pass_high": "[0, 1]",
     "task.workers": "[1, 4096]", "task.format_weight": "[0, 1]",
     "policy.seed": "[0, 2**63)",
     "warmup.clean_steps": "[0, inf)", "warmup.clean_lr": "(0, inf)", "warmup.noisy_steps": "[0, inf)",
@@ -61,6 +62,7 @@ _NAME = r"[A-Za-z0-9_.\-]+"
 _TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "run.device": (r"auto|cpu|(cuda|mps|xpu)(:\d+)?", "auto, cpu, cuda, cuda:1 ..."),
     "task.operators": (r"[+*|^&-]+", "one or more of + - * | ^ &"),
+    "task.train_operators": (r"[+*|^&-]*", "some of + - * | ^ &, or nothing"),
     "task.name": (rf"{_NAME}(\s*,\s*{_NAME})*", "arithmetic, or names of data sets, separated by commas"),
     "task.validation": (rf"({_NAME}(\s*,\s*{_NAME})*)?", "names of data sets, separated by commas"),
     "vllm.devices": (r"(\d+(,\d+)*)?", "numbers of CUDA devices, separated by commas"),

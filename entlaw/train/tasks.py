@@ -42,7 +42,9 @@ def build_task(
         As :func:`entlaw.tasks.dataset_task.dataset_task`; no sandbox for programming problems.
     """
     if settings.name == "arithmetic":
-        return Arithmetic(settings.operations, settings.operators)
+        return Arithmetic(
+            settings.operations, settings.operators, settings.train_operations, settings.train_operators
+        )
     names = [n.strip() for n in f"{settings.name},{settings.validation}".split(",") if n.strip()]
     code = any(manifest.get(name).kind == "code" for name in names)
     task = named_sets(

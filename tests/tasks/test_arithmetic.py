@@ -100,3 +100,12 @@ def test_a_slip_is_carried_on():
             assert third == 9
     chains = {TASK.demonstration(rng, problem, 1.0, 1.0) for _ in range(100)}
     assert len(chains) > 50
+
+
+def test_other_problems_to_train_on_and_the_same_to_validate_on():
+    task = Arithmetic(train_operations=(2, 3), train_operators="+-")
+    assert task.validation(50, 0) == Arithmetic().validation(50, 0)
+    drawn = task.training(0, 0, 200)
+    assert {p.level for p in drawn} == {"2", "3"}
+    assert {c for p in drawn for c in p.prompt if not c.isdigit()} == {"+", "-", "="}
+    assert Arithmetic(train_operations=(2, 3)).training(0, 0, 50) == Arithmetic((2, 3)).training(0, 0, 50)

@@ -65,7 +65,7 @@ def values(setting):
         return st.booleans()
     if key == "run.device":
         return st.sampled_from(["auto", "cpu", "cuda", "cuda:1"])
-    if key == "task.operators":
+    if key in ("task.operators", "task.train_operators"):
         return st.text("".join(APPLY), min_size=1, max_size=5)
     if key == "task.name":
         return st.sampled_from(["arithmetic", "gsm8k", "math, svamp"])
@@ -241,7 +241,7 @@ def test_a_file_with_a_byte_order_mark_and_crlf(tmp_path):
         ("loss.learning_rate=1", ["here it is called optimizer.lr"]),
         ("controls.k_percent=0.2", ["controls.kl_cov.ratio (a fraction: percent / 100)"]),
         ("algorithm.group_sise=1", ["nearest: rollout.group_size"]),
-        ("task.zzzzzz=1", ["it has: name, operations, operators, reward"]),
+        ("task.zzzzzz=1", ["it has: name, operations, operators, train_operations"]),
         ("optimiser={lr=1}", ["no table [optimiser]", "nearest: optimizer"]),
         ("clip_cov={ratio=1}", ["no table [clip_cov]", "controls.clip_cov"]),
         ("lr=1", ["no setting lr outside the tables", "optimizer.lr", "critic.lr", "prime.lr"]),
@@ -280,6 +280,7 @@ def test_a_file_with_a_byte_order_mark_and_crlf(tmp_path):
         ("run.device=gpu", ["run.device must be auto, cpu, cuda"]),
         ("task.operators=+/", ["task.operators must be one or more of + - * | ^ &"]),
         ("task.operators=", ["task.operators"]),
+        ("task.train_operators=+/", ["task.train_operators must be some of + - * | ^ &, or nothing"]),
         ("task.operations=[]", ["task.operations is empty"]),
     ],
 )  # fmt: skip
@@ -293,7 +294,7 @@ def test_refused_with_the_remedy(override, words):
 # Key, a value just inside and one just outside, written without a look at the table of ranges.
 LIMITS = [
     ("run.steps", 1, 0), ("run.seed", 0, -1), ("run.seed", 2**63 - 1, 2**63), ("run.threads", 0, -1),
-    ("task.operations", [1], [2, 0]), ("policy.seed", 0, -1),
+    ("task.operations", [1], [2, 0]), ("task.train_operations", [1], [2, 0]), ("policy.seed", 0, -1),
     ("warmup.clean_steps", 0, -1), ("warmup.noisy_steps", 0, -1), ("warmup.batch_size", 1, 0),
     ("warmup.clean_lr", 1e-9, 0.0), ("warmup.noisy_lr", 1e-9, 0.0), ("warmup.chain_share", 1.0, 1.01),
     ("warmup.slip", 0.0, -0.01), ("warmup.lr_warmup", 0, -1), ("warmup.betas", [0.0, 0.98], [0.9, 1.0]),

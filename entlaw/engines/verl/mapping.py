@@ -41,7 +41,16 @@ REFUSED: Mapping[str, str] = MappingProxyType({
 })  # fmt: skip
 # Settings that only matter together with one that is refused.
 UNUSED_TABLES = ("warmup.", "prime.")
-UNUSED = frozenset({"task.operations", "task.operators", "controls.entropy_step", "controls.entropy_max"})
+UNUSED = frozenset(
+    {
+        "task.operations",
+        "task.operators",
+        "task.train_operations",
+        "task.train_operators",
+        "controls.entropy_step",
+        "controls.entropy_max",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -185,9 +185,14 @@ def _of_recipe(name: str, c: Mapping[str, Any], flat: Mapping[str, Any]) -> Fact
         coefficient=coefficient, reference_code=bool(c.get("controls.reference_code", False)),
         parameters=_number(flat, "parameters"),
         size=str(c.get("policy.size") or _size(_number(flat, "parameters"))),
-        family=str(c.get("policy.family") or c.get("policy.path") or ""), task=_text(c, "task.", ("task.reward",)),
-        start=_text(c, "warmup.", ()), base_seed=_whole(c, "policy.seed"), seed=_whole(c, "run.seed"),
+        family=str(c.get("policy.family") or c.get("policy.path") or ""),
+        task=_text(c, "task.", _TASK), start=_text(c, "warmup."), base_seed=_whole(c, "policy.seed"),
+        seed=_whole(c, "run.seed"),
     )  # fmt: skip
+
+
+# What makes two tasks two: a recipe has other settings under task., which act on neither problems nor scores.
+_TASK = ("name", "operations", "operators", "train_operations", "train_operators", "validation")
 
 
 def _one_update(c: Mapping[str, Any]) -> bool:
@@ -259,9 +264,10 @@ def _size(parameters: float | None) -> str:
     return f"{parameters:.0f}"
 
 
-def _text(c: Mapping[str, Any], prefix: str, but: tuple[str, ...]) -> str:
-    """Settings under a prefix as one line, sorted, for comparison and for reading."""
-    told = {k.removeprefix(prefix): v for k, v in c.items() if k.startswith(prefix) and k not in but}
+def _text(c: Mapping[str, Any], prefix: str, of: tuple[str, ...] | None = None) -> str:
+    """Settings under a prefix as one line, sorted, for comparison and for reading; empty ones left out."""
+    told = {k.removeprefix(prefix): v for k, v in c.items() if k.startswith(prefix)}
+    told = {k: v for k, v in told.items() if (of is None or k in of) and v not in ("", [], (), None)}
     return json.dumps(told, sort_keys=True, ensure_ascii=False, default=str) if told else ""
 
 
