@@ -45,11 +45,14 @@ def draw(library: Library) -> Drawn:
     findings |= {f"r_squared_{label}": line.r_squared for label, line in lines.items()}
     caption = (
         f"(a) Entropy and validation accuracy of {_who(seeds)} against the step: mean, and from the lowest to the "
-        "highest run where there are several. Dashed verticals: where the smoothed mean has made 95 % of its way from "
+        "highest run where there are several. Dashed verticals: where the smoothed mean has made 95 % of its "
+        "way from "
         f"the start to its end (mean of the last tenth of the steps), {findings['step_95_gained']:.0f} steps of "
-        f"{findings['steps']:.0f} for accuracy and {findings['step_95_consumed']:.0f} for entropy; the dotted line is "
+        f"{findings['steps']:.0f} for accuracy and {findings['step_95_consumed']:.0f} for entropy; the dotted "
+        "line is "
         "a third of the run, by which the paper reports 95 % of both. (b) Accuracy against entropy, one run a size, "
-        f"with R = b - a exp(H) by least squares over the whole run. {more}(c) The paper's Qwen2.5 fits (math) as read "
+        f"with R = b - a exp(H) by least squares over the whole run. {more}(c) The paper's Qwen2.5 fits "
+        "(math) as read "
         "off its Figure 1; crosses are its last measured points, which lie above the curve's end at 32B. "
         f"{runs.about}"
     )
@@ -167,12 +170,12 @@ def _papers(ax: Axes) -> list[pd.DataFrame]:
         ends.append(h)
         if curve.model in known:
             ax.plot(h[-1:], [known[curve.model]], "x", ms=4, mew=1.0, color=look["color"])
-            rows.append(panels.tidy("paper", curve.model, "", "last", entropy=h[-1:], score=known[curve.model]))
+            rows.append(
+                panels.tidy("paper", curve.model, "", "last", entropy=h[-1:], score=known[curve.model])
+            )
     panels.entropy_axis(ax, ends)
     ax.set_ylabel("validation accuracy (%)")
     ax.set_title("paper: Qwen2.5, math")
     panels.key(ax, [str(m) for m in curves["model"]], loc="upper left", fontsize=5.5)
     ax.set_ylim(0, 62)
     return rows
-
-

@@ -82,10 +82,13 @@ def draw(library: Library) -> Drawn:
     left = f"{len(made) - len(kept)} of {len(made)} runs moved too little to be cut into percents. "
     caption = (
         "Entropy consumed, (H(0) - H(t)) / (H(0) - H(end)), and performance gained, (R(t) - R(0)) / (R(end) - R(0)), "
-        f"mean of {len(kept)} runs; {band}. Both series are smoothed first (a spline whose stiffness the data choose) "
-        f"and the end is the mean over the last {END_SHARE:.0%} of the steps, so that one noisy score at either end does "
+        f"mean of {len(kept)} runs; {band}. Both series are smoothed first (a spline whose stiffness the data "
+        "choose) "
+        f"and the end is the mean over the last {END_SHARE:.0%} of the steps, so that one noisy score at "
+        "either end does "
         "not move everything. Open markers: the paper's 73 % and 76 % at step 200 of 2,400, and 94 % of the entropy "
-        "and 93 % of the performance at step 800 (11 models; its normalisation is not stated). Steps are shares of each "
+        "and 93 % of the performance at step 800 (11 models; its normalisation is not stated). Steps are "
+        "shares of each "
         "run's own length: a run stopped earlier would look slower. "
         f"{left if len(kept) < len(made) else ''}{runs.about}"
     )
@@ -118,7 +121,6 @@ def _marks(ax: object, findings: dict[str, float]) -> None:
         papers = [findings[f"{what}_at_a_{name}_paper"] for what in ("consumed", "gained")]
         ax.annotate(  # type: ignore[attr-defined]
             f"{told}: ours {ours[0]:.0f}, {ours[1]:.0f} %\npaper {papers[0]:.0f}, {papers[1]:.0f} %",
-            (100 * at, 44 if name == "twelfth" else 72), fontsize=5.8, xytext=(2, 0), textcoords="offset points", va="top",
+            (100 * at, 44 if name == "twelfth" else 72), fontsize=5.8, xytext=(2, 0), textcoords="offset points",
+            va="top",
         )  # fmt: skip
-
-

@@ -9,7 +9,8 @@ NAME = "fig3"
 TITLE = "The law by family and size, main task"
 
 _PAPER = (
-    "The paper shows 11 models of four families on mathematics (Qwen2.5 0.5B to 32B, Mistral, LLaMA, DeepSeek) and prints "
+    "The paper shows 11 models of four families on mathematics (Qwen2.5 0.5B to 32B, Mistral, LLaMA, "
+    "DeepSeek) and prints "
     "neither a, b nor R²; the digitised Qwen2.5 curves are in Figure 1 (c)."
 )
 

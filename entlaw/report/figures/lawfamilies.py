@@ -1,4 +1,4 @@
-"""Figures 3 and 4: the law fitted run by run, a panel a family; how well it fits, and whether another form fits better."""
+"""Figures 3 and 4: the law run by run, a panel a family; how well it fits, and whether another form fits better."""
 
 from __future__ import annotations
 
@@ -47,16 +47,15 @@ def draw_families(library: Library, task: str, what: str, paper: str) -> Drawn:
     drawn = [m for members in shown.values() for m in members]
     more = f" {len(families) - len(shown)} more families are not drawn." if len(families) > len(shown) else ""
     caption = (
-        f"R = b - a exp(H) by least squares over whole runs, {what}: points and solid line of one run a size, thin dashed "
+        f"R = b - a exp(H) by least squares over whole runs, {what}: points and solid line of one run a size, "
+        "thin dashed "
         f"lines the fits of its other starting policies and seeds ({len(drawn)} runs).{more} {told(findings)} "
         f"{paper} {runs.about}"
     )
     return Drawn(fig, panels.table(rows), caption.strip(), tuple(m.name for m in drawn), findings)
 
 
-def _family(
-    ax: Any, family: str, members: list[Member], lines: dict[str, Line]
-) -> list[pd.DataFrame]:
+def _family(ax: Any, family: str, members: list[Member], lines: dict[str, Line]) -> list[pd.DataFrame]:
     scale, rows = panels.factor(members), []
     of_size: dict[str, list[Member]] = {}
     for m in members:
@@ -119,9 +118,12 @@ def told(findings: dict[str, Any]) -> str:
     ratio = [findings[f"error_ratio_law_to_straight_line{end}"] for end in ("", "_lo", "_hi")]
     interval = f" [{ratio[1]:.2f}, {ratio[2]:.2f}]" if np.isfinite(ratio[1]) else ""
     return (
-        f"R² is {findings['r_squared_min']:.2f} to {findings['r_squared_max']:.2f}, which of two trending series proves "
+        f"R² is {findings['r_squared_min']:.2f} to {findings['r_squared_max']:.2f}, which of two trending "
+        "series proves "
         f"little; a bend beside the line is seen (p < 0.05, noise that wanders allowed for) in "
-        f"{findings['bent']:.0f} of {findings['bend_tested']:.0f} runs, and blocks of a run left out are foretold better "
-        f"by a straight line in H in {findings['straight_line_better']:.0f} of {findings['runs']:.0f} (error of the law "
+        f"{findings['bent']:.0f} of {findings['bend_tested']:.0f} runs, and blocks of a run left out are "
+        "foretold better "
+        f"by a straight line in H in {findings['straight_line_better']:.0f} of {findings['runs']:.0f} (error "
+        "of the law "
         f"over that of the line: {ratio[0]:.2f}{interval})."
     )

@@ -122,7 +122,8 @@ def _curvature(member: Member) -> float:
     try:
         fit = fit_points(
             member.step, member.entropy, member.score, until_step=None, entropy_series=run.entropy_series(),
-            entropy_step=member.entropy_step, problems=run.problems if shares else None, samples=run.samples if shares and run.problems else None,
+            entropy_step=member.entropy_step, problems=run.problems if shares else None,
+            samples=run.samples if shares and run.problems else None,
         )  # fmt: skip
     except FitRefused:
         return float("nan")
@@ -184,9 +185,7 @@ def progress(member: Member) -> Progress:
         )  # fmt: skip
 
 
-def _read(
-    step: np.ndarray, value: np.ndarray, first: float, last: float
-) -> tuple[np.ndarray, float, float]:
+def _read(step: np.ndarray, value: np.ndarray, first: float, last: float) -> tuple[np.ndarray, float, float]:
     """The curve on the grid of shares, its start, and its end (mean of the last tenth)."""
     curve = np.interp(first + shares() * (last - first), step, value)
     return curve, float(curve[0]), float(curve[shares() >= 1.0 - END_SHARE].mean())
@@ -207,7 +206,10 @@ def over_policies(members: Sequence[Member], values: Sequence[np.ndarray]) -> np
 
 
 def bootstrap(
-    units: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None, level: float = 0.95, seed: int = 0
+    units: np.ndarray,
+    of: Callable[[np.ndarray], np.ndarray] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile interval of the mean over units (or of a function of the mean), units drawn with replacement.
 

@@ -34,7 +34,7 @@ def figure(width: float, height: float, *panels: int, **options: Any) -> tuple[F
     return made, made.subplots(*(panels or (1, 1)), squeeze=False, **options)
 
 
-def look(index: int) -> dict[str, str]:
+def look(index: int) -> dict[str, Any]:
     """Colour and marker of the series of a number."""
     return {"color": COLOURS[index % MOST], "marker": MARKERS[index % MOST]}
 
@@ -76,12 +76,9 @@ def points_and_line(
             member.entropy[seen], scale * member.score[seen], ls="", ms=2.4, mew=0.5, mfc="none", alpha=0.85,
             **look(index),
         )  # fmt: skip
-        rows.append(
-            tidy(
-                panel, label or member.label, member.name, "measured", step=member.step[seen],
-                entropy=member.entropy[seen], score=scale * member.score[seen],
-            )  # fmt: skip
-        )
+        h, r = member.entropy[seen], scale * member.score[seen]
+        series = label or member.label
+        rows.append(tidy(panel, series, member.name, "measured", step=member.step[seen], entropy=h, score=r))
     x, y = line_ends(member.entropy[seen], line)
     ax.plot(x, scale * y, color=colour, lw=1.3 if points else 0.7, ls="-" if points else (0, (3, 2)))
     rows.append(tidy(panel, label or member.label, member.name, "fit", entropy=x, score=scale * y))
@@ -99,9 +96,7 @@ def tidy(panel: str, series: str, run: str, kind: str, **columns: Any) -> pd.Dat
     import pandas as pd
 
     frame = pd.DataFrame({k: np.atleast_1d(v) for k, v in columns.items()})
-    for at, (name, value) in enumerate(
-        {"panel": panel, "series": series, "run": run, "kind": kind}.items()
-    ):
+    for at, (name, value) in enumerate({"panel": panel, "series": series, "run": run, "kind": kind}.items()):
         frame.insert(at, name, value)
     return frame
 
@@ -139,8 +134,10 @@ def key(ax: Axes, labels: Sequence[str], **options: Any) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], ms=3.4, mfc="none", mew=0.7, lw=1.2, **look(i)) for i in range(len(labels))]
-    small = {} if len(labels) <= 5 and max(map(len, labels)) < 12 else {"fontsize": 4.8}
-    ax.legend(handles, labels, handlelength=1.8, labelspacing=0.25, **{"loc": "upper left", **small, **options})
+    small = {} if len(labels) <= 6 and max(map(len, labels)) < 12 else {"fontsize": 5.0}
+    ax.legend(
+        handles, labels, handlelength=1.8, labelspacing=0.25, **{"loc": "upper left", **small, **options}
+    )
 
 
 INK, GREY = style.INK, style.GREY

@@ -184,7 +184,9 @@ def cast(pairs: Iterable[Pair], least: int = MIN_POINTS) -> Cast:
     if wrong:
         notes.append(f"{wrong} whose entropy is not per token")
     if len(alike) < len(kept):
-        notes.append(f"{len(kept) - len(alike)} whose entropy or score is defined in another way than in most")
+        notes.append(
+            f"{len(kept) - len(alike)} whose entropy or score is defined in another way than in most"
+        )
     note = f"Left out: {'; '.join(notes)}." if notes else ""
     return Cast(tuple(sorted(alike, key=_order)), note)
 

@@ -1,0 +1,135 @@
+"""Figure 13: the same policy trained on other data: a and b are not of the model alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entlaw.law.pooling import equal_coefficients
+from entlaw.report.figures import lawpanels as panels
+from entlaw.report.figures.base import Drawn, Facts, Library, NotEnoughRuns
+from entlaw.report.figures.lawdata import difference
+from entlaw.report.figures.lawnumbers import whole_line
+from entlaw.report.figures.lawruns import (
+    Cast,
+    Member,
+    cast,
+    first_of_each,
+    is_plain,
+    main_algorithm,
+    second_task,
+)
+from entlaw.report.style import COLUMN_WIDTH
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME = "fig13"
+TITLE = "The same policy trained on other data"
+
+
+def draw(library: Library) -> Drawn:
+    """See the module."""
+    main = library.main_task()
+    runs = _same_policy(library, main)
+    lines = {m.name: whole_line(m) for m in runs.members}
+    groups = runs.by(lambda m: m.facts.task)
+    panels.need(
+        len(groups) >= 2,
+        "no policy that was trained on two data sets and can be compared",
+        "validate both on the same problems",
+    )
+    words = {task: difference(str(task), main, "the usual data") for task in groups}
+    ladder = first_of_each(sorted(runs.members, key=lambda m: m.facts.task != main), lambda m: m.facts.task)
+    ladder, more = panels.at_most(runs, ladder, "data sets")
+    fig, axes = panels.figure(COLUMN_WIDTH, 2.7)
+    ax, rows = axes[0, 0], []
+    for i, first in enumerate(ladder):
+        for m in groups[first.facts.task]:
+            rows += panels.points_and_line(
+                ax, m, lines[m.name], i, panels.factor(runs.members), points=m is first, panel="data",
+                label=words[m.facts.task],
+            )  # fmt: skip
+    panels.entropy_axis(ax, [m.entropy for m in runs.members])
+    ax.set_ylabel(panels.score_label(runs.members))
+    panels.key(ax, [words[m.facts.task] for m in ladder])
+    rows.append(_coefficients(runs, lines, words))
+    findings = _findings(runs, lines, words)
+    caption = (
+        f"{len(runs.members)} runs from one starting policy (size {runs.members[0].label}), trained on different data"
+        f"{', validated on the same problems' if _same_test(groups) else ''}; R = b - a exp(H) by least "
+        "squares over each "
+        f"run, thin dashed lines for further seeds. {more}{_words(findings)} The paper's Figure 13 shows "
+        "Qwen2.5-7B on "
+        f"four data sets, with other a and b on each, none of them printed. {runs.about}"
+    )
+    return Drawn(fig, panels.table(rows), caption.strip(), runs.names, findings)
+
+
+def _same_policy(library: Library, main: str) -> Cast:
+    """Plain runs of the policy with most data sets; a task that a whole family was trained on is another figure's."""
+    try:
+        elsewhere = second_task(library)
+    except NotEnoughRuns:
+        elsewhere = ""
+    algorithm = main_algorithm(library, main)
+    sets: dict[tuple[object, ...], list[Any]] = {}
+    for f, r in library.select(lambda f: is_plain(f) and bool(f.task), algorithm=algorithm):
+        if f.task != elsewhere and (f.size or f.family):
+            sets.setdefault(_policy(f), []).append((f, r))
+    best = max(sets.values(), key=lambda s: (len({f.task for f, _ in s}), len(s)), default=[])
+    panels.need(
+        len({f.task for f, _ in best}) >= 2,
+        "no policy that was trained on two data sets, nothing acting on the entropy",
+        "train the same model with the same algorithm on other data",
+    )
+    return cast(best)
+
+
+def _policy(f: Facts) -> tuple[object, ...]:
+    return (f.family, f.size, f.parameters, f.start, f.base_seed)
+
+
+def _same_test(groups: dict[object, list[Member]]) -> bool:
+    """Whether only what is trained on differs, as far as the settings tell."""
+    from entlaw.report.figures.lawdata import settings
+
+    tests = [settings(str(task)) for task in groups]
+    known = [{k: v for k, v in t.items() if not k.startswith("train_")} for t in tests if t is not None]
+    return len(known) == len(tests) and all(t == known[0] for t in known)
+
+
+def _coefficients(runs: Cast, lines: dict[str, Any], words: dict[object, str]) -> pd.DataFrame:
+    of = [lines[m.name] for m in runs.members]
+    frame = panels.tidy(
+        "coefficients", "", "", "fit", a=[x.a for x in of], b=[x.b for x in of], ceiling=[x.ceiling for x in of],
+        r_squared=[x.r_squared for x in of], curvature_p=[x.curvature_p for x in of],
+    )  # fmt: skip
+    frame["series"] = [words[m.facts.task] for m in runs.members]
+    frame["run"] = [m.name for m in runs.members]
+    return frame
+
+
+def _findings(runs: Cast, lines: dict[str, Any], words: dict[object, str]) -> dict[str, Any]:
+    labels = [words[m.facts.task] for m in runs.members]
+    of = [lines[m.name] for m in runs.members]
+    test = equal_coefficients(labels, [x.a for x in of], [x.b for x in of])
+    out: dict[str, Any] = {
+        "data_sets": float(len(set(labels))), "runs": float(len(labels)), "p_equal": test.p_value, "f": test.f,
+        "a_sd_of_seeds": float(test.spread[0]), "b_sd_of_seeds": float(test.spread[1]),
+    }  # fmt: skip
+    for label, (a, b) in zip(test.groups, test.means, strict=True):
+        chosen = [m for m, other in zip(runs.members, labels, strict=True) if other == label]
+        out |= {f"a {label}": float(a), f"b {label}": float(b), f"ceiling {label}": float(b - a)}
+        out[f"r_squared {label}"] = float(np.mean([lines[m.name].r_squared for m in chosen]))
+        tail = [m.score[-max(1, len(m.score) // 10) :].mean() for m in chosen]
+        out[f"reached {label}"] = float(np.mean(tail))
+    return out
+
+
+def _words(f: dict[str, Any]) -> str:
+    if not np.isfinite(f["p_equal"]):
+        return "Whether a and b differ by more than seeds do cannot be tested: too few data sets have several runs."
+    verdict = "differ" if f["p_equal"] < 0.05 else "cannot be told apart"
+    return f"a and b {verdict} between data sets (p = {f['p_equal']:.2g}, Wilks' Lambda with runs as units)."

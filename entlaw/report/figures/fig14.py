@@ -1,0 +1,88 @@
+"""Figure 14: other starting policies, taught for longer as instruct models are."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from entlaw.report.figures import lawpanels as panels
+from entlaw.report.figures.base import Drawn, Library
+from entlaw.report.figures.lawdata import difference
+from entlaw.report.figures.lawfamilies import summary, told
+from entlaw.report.figures.lawnumbers import whole_line
+from entlaw.report.figures.lawruns import (
+    Cast,
+    Member,
+    cast,
+    first_of_each,
+    is_plain,
+    main_algorithm,
+    plain_runs,
+)
+from entlaw.report.style import COLUMN_WIDTH
+
+NAME = "fig14"
+TITLE = "Other starting policies"
+
+
+def draw(library: Library) -> Drawn:
+    """See the module."""
+    usual = cast(plain_runs(library))
+    main = usual.members[0].facts
+    runs, start = _others(library, main.task, main.start)
+    lines = {m.name: whole_line(m) for m in (*runs.members, *usual.members)}
+    ladder, more = panels.at_most(runs, first_of_each(runs.members, lambda m: (m.facts.family, m.label)))
+    fig, axes = panels.figure(COLUMN_WIDTH, 2.8)
+    ax, rows, beside = axes[0, 0], [], []
+    for i, m in enumerate(ladder):
+        rows += panels.points_and_line(
+            ax, m, lines[m.name], i, panels.factor(runs.members), panel="other start"
+        )
+        if (twin := _twin(m, usual)) is not None:
+            beside.append((m, twin))
+            rows += panels.points_and_line(
+                ax, twin, lines[twin.name], i, panels.factor(runs.members), points=False, panel="usual start"
+            )
+    panels.entropy_axis(ax, [m.entropy for m in (*ladder, *(t for _, t in beside))])
+    ax.set_ylabel(panels.score_label(runs.members))
+    panels.key(ax, [m.label for m in ladder])
+    findings = summary(runs, {m.name: lines[m.name] for m in runs.members})
+    for m, twin in beside:
+        ours, theirs = lines[m.name], lines[twin.name]
+        findings |= {
+            f"a {m.label} less usual": ours.a - theirs.a, f"b {m.label} less usual": ours.b - theirs.b,
+            f"ceiling {m.label} less usual": ours.ceiling - theirs.ceiling,
+            f"first_entropy {m.label}": float(m.entropy[0]), f"first_entropy {m.label} usual": float(twin.entropy[0]),
+        }  # fmt: skip
+    what = difference(start, main.start, "another start")
+    caption = (
+        f"Starting policies with {what} (the usual ones: {difference(main.start, start, 'as these')}): points "
+        "and lines "
+        f"R = b - a exp(H) by least squares over each run; thin dashed, the usual policy of the same size. {more}"
+        f"{told(findings)} The paper's Figure 14 shows Qwen2.5 1.5B-, 3B- and 7B-Instruct on mathematics: its "
+        "fit stays "
+        f"valid, no numbers given. {runs.about}"
+    )
+    used = dict.fromkeys([*runs.names, *(t.name for _, t in beside)])
+    return Drawn(fig, panels.table(rows), caption.strip(), tuple(used), findings)
+
+
+def _others(library: Library, task: str, usual: str) -> tuple[Cast, str]:
+    """Plain runs on the main task from the start, other than the usual one, of most runs."""
+    algorithm = main_algorithm(library, task)
+    pairs = library.select(
+        lambda f: is_plain(f) and f.start not in ("", usual), task=task, algorithm=algorithm
+    )
+    panels.need(
+        bool(pairs),
+        "no run on the main task from a starting policy of another kind",
+        "train one from a policy with a longer warm-up (warmup.clean_steps)",
+    )
+    start = Counter(f.start for f, _ in pairs).most_common(1)[0][0]
+    return cast([(f, r) for f, r in pairs if f.start == start]), start
+
+
+def _twin(member: Member, usual: Cast) -> Member | None:
+    """The run from the usual policy of the same family and size, of the same seed where there is one."""
+    f = member.facts
+    alike = [u for u in usual.members if (u.facts.family, u.facts.size) == (f.family, f.size)]
+    return min(alike, key=lambda u: (u.facts.base_seed != f.base_seed, u.facts.seed != f.seed), default=None)
