@@ -115,7 +115,7 @@ def _marks(ax: Axes, seeds: list[Member]) -> dict[str, float | str]:
     third = first + PAPER_SHARE * length
     ax.axvline(third, color=panels.GREY, lw=0.8, ls=":")
     ax.annotate(
-        "1/3 of the run\n(paper: 95 %\nof both)", (third, 0.03), xycoords=("data", "axes fraction"), fontsize=5.5,
+        "1/3 of the run\n(paper: 95 %)", (third, 0.03), xycoords=("data", "axes fraction"), fontsize=5.5,
         color=panels.INK, xytext=(2, 0), textcoords="offset points", va="bottom",
     )  # fmt: skip
     findings: dict[str, float | str] = {"steps": length, "seeds": float(len(seeds))}
@@ -147,7 +147,7 @@ def _law(ax: Axes, ladder: list[Member]) -> list[pd.DataFrame]:
     for i, m in enumerate(ladder):
         rows += panels.points_and_line(ax, m, whole_line(m), i, scale, panel="law")
     panels.entropy_axis(ax, [m.entropy for m in ladder])
-    ax.set_ylabel(panels.score_label(ladder))
+    panels.score_axis(ax, ladder)
     ax.set_title("the law, ours")
     panels.key(ax, [m.label for m in ladder])
     return rows

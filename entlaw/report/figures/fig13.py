@@ -10,7 +10,7 @@ from entlaw.law.pooling import equal_coefficients
 from entlaw.report.figures import lawpanels as panels
 from entlaw.report.figures.base import Drawn, Facts, Library, NotEnoughRuns
 from entlaw.report.figures.lawdata import difference
-from entlaw.report.figures.lawnumbers import whole_line
+from entlaw.report.figures.lawnumbers import one_way, score_at, shared_entropy, whole_line
 from entlaw.report.figures.lawruns import (
     Cast,
     Member,
@@ -52,7 +52,7 @@ def draw(library: Library) -> Drawn:
                 label=words[m.facts.task],
             )  # fmt: skip
     panels.entropy_axis(ax, [m.entropy for m in runs.members])
-    ax.set_ylabel(panels.score_label(runs.members))
+    panels.score_axis(ax, runs.members)
     panels.key(ax, [words[m.facts.task] for m in ladder])
     rows.append(_coefficients(runs, lines, words))
     findings = _findings(runs, lines, words)
@@ -125,11 +125,25 @@ def _findings(runs: Cast, lines: dict[str, Any], words: dict[object, str]) -> di
         out[f"r_squared {label}"] = float(np.mean([lines[m.name].r_squared for m in chosen]))
         tail = [m.score[-max(1, len(m.score) // 10) :].mean() for m in chosen]
         out[f"reached {label}"] = float(np.mean(tail))
+    where = shared_entropy(runs.members)
+    there = {
+        label: [score_at(m, where) for m, other in zip(runs.members, labels, strict=True) if other == label]
+        for label in test.groups
+    }
+    out["equal_entropy"] = where
+    out["p_equal_score_at_equal_entropy"] = one_way(list(there.values()))[2]
+    out |= {f"score_at_equal_entropy {label}": float(np.mean(r)) for label, r in there.items()}
     return out
 
 
 def _words(f: dict[str, Any]) -> str:
+    at = f["equal_entropy"]
+    scores = [v for k, v in f.items() if k.startswith("score_at_equal_entropy ")]
+    spread = f"At an entropy that all have reached ({at:.2f}) scores go from {min(scores):.3g} to {max(scores):.3g}"
     if not np.isfinite(f["p_equal"]):
-        return "Whether a and b differ by more than seeds do cannot be tested: too few data sets have several runs."
+        return f"{spread}; with one run a data set, whether seeds differ as much cannot be tested."
     verdict = "differ" if f["p_equal"] < 0.05 else "cannot be told apart"
-    return f"a and b {verdict} between data sets (p = {f['p_equal']:.2g}, Wilks' Lambda with runs as units)."
+    return (
+        f"{spread} (p = {f['p_equal_score_at_equal_entropy']:.2g}, F test of runs); a and b together {verdict} (p = "
+        f"{f['p_equal']:.2g}, Wilks' Lambda with runs as units)."
+    )

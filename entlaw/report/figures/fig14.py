@@ -43,7 +43,7 @@ def draw(library: Library) -> Drawn:
                 ax, twin, lines[twin.name], i, panels.factor(runs.members), points=False, panel="usual start"
             )
     panels.entropy_axis(ax, [m.entropy for m in (*ladder, *(t for _, t in beside))])
-    ax.set_ylabel(panels.score_label(runs.members))
+    panels.score_axis(ax, [*ladder, *(t for _, t in beside)])
     panels.key(ax, [m.label for m in ladder])
     findings = summary(runs, {m.name: lines[m.name] for m in runs.members})
     for m, twin in beside:

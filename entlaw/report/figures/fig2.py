@@ -70,7 +70,8 @@ def draw(library: Library) -> Drawn:
     _marks(ax, findings)
     ax.set_xlabel("share of the run (%)")
     ax.set_ylabel("share of the whole change (%)")
-    ax.set_ylim(0, 112)
+    lowest = min(float(frame["percent"].min()) for frame in rows)
+    ax.set_ylim(max(min(0.0, lowest), -60.0), 112)
     ax.set_xlim(0, 100)
     ax.legend(loc="lower right", labelspacing=0.3)
     band = (

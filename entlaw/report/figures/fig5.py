@@ -44,7 +44,7 @@ def draw(library: Library) -> Drawn:
             more_rows, found = _errors(ax, measure, members, forecasts, i, len(tasks), prefix)
             rows += [frame.assign(series=f"{task}, {paper} in the paper") for frame in more_rows]
             findings |= found
-        rows += _dress(ax, measure, len(tasks))
+        rows += _dress(ax, measure)
         findings |= {
             f"{measure}_paper_math": _paper(measure, "math"),
             f"{measure}_paper_code": _paper(measure, "code"),
@@ -91,7 +91,7 @@ def _curves(ax: Any, ladder: Sequence[Member], made: dict[str, Early]) -> list[p
                 ax.plot(x, y, color=look["color"], ls=style)
                 rows.append(panels.tidy("early fit", m.label, m.name, kind, entropy=x, score=y))
     panels.entropy_axis(ax, [m.entropy for m in ladder])
-    ax.set_ylabel(panels.score_label(list(ladder)))
+    panels.score_axis(ax, ladder)
     ax.set_title("fit to step 36 (solid), then dashed")
     panels.key(ax, [m.label for m in ladder])
     return rows
@@ -128,18 +128,17 @@ def _units(members: list[Member], made: list[Early], forecaster: str, measure: s
     return over_policies(members, values)
 
 
-def _dress(ax: Any, measure: str, tasks: int) -> list[pd.DataFrame]:
+def _dress(ax: Any, measure: str) -> list[pd.DataFrame]:
     rows = []
     for task, style in (("math", "--"), ("code", ":")):
         value = _paper(measure, task)
         ax.axvline(value, color=panels.COLOURS[1], lw=0.9, ls=style)
         rows.append(panels.tidy(measure, f"paper, {task}", "", "paper", error=value))
-        left = task == "math" and measure == "rest"
-        ax.annotate(
-            f"paper, {task}: {value:g}", (value, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=5.5,
-            va="bottom", ha="right" if left else "left", color=panels.COLOURS[1], xytext=(-1 if left else 1, 0),
-            textcoords="offset points",
-        )  # fmt: skip
+    ax.annotate(
+        f"paper: {_paper(measure, 'math'):g} (math, - -), {_paper(measure, 'code'):g} (code, ···)",
+        (_paper(measure, "code"), 1.0), xycoords=("data", "axes fraction"), fontsize=5.5, va="top",
+        color=panels.COLOURS[1], xytext=(2, 0), textcoords="offset points",
+    )  # fmt: skip
     ax.set_yticks(
         range(len(FORECASTERS)), FORECASTERS if measure == "rest" else [""] * len(FORECASTERS), fontsize=6
     )

@@ -11,7 +11,14 @@ import numpy as np
 from entlaw.law.pooling import Equality, equal_coefficients
 from entlaw.report.figures import lawpanels as panels
 from entlaw.report.figures.base import Drawn, Library
-from entlaw.report.figures.lawnumbers import Line, least_squares, whole_line
+from entlaw.report.figures.lawnumbers import (
+    Line,
+    least_squares,
+    one_way,
+    score_at,
+    shared_entropy,
+    whole_line,
+)
 from entlaw.report.figures.lawruns import Cast, Member, cast, is_plain
 
 if TYPE_CHECKING:
@@ -58,7 +65,8 @@ def draw(library: Library) -> Drawn:
         f"{' but PRIME' if APART in groups else ''}. (b, c) a and the ceiling b - a of each run (open) and "
         "mean of an "
         "algorithm's runs (filled). "
-        f"{bases}{_words(without)} {prime}The paper shows GRPO, RLOO, PRIME and REINFORCE++, one run each, on "
+        f"{bases}{_words(without)} {_level(findings)}{prime}The paper shows GRPO, RLOO, PRIME and "
+        "REINFORCE++, one run each, on "
         "one line with "
         f"Qwen2.5-7B, without a test and without its a, b. {runs.about}"
     )
@@ -115,7 +123,7 @@ def _one_curve(
     ax.plot(x, y, color=panels.INK, lw=1.5)
     rows.append(panels.tidy("one curve", "one line", "", "fit", entropy=x, score=y))
     panels.entropy_axis(ax, [m.entropy for m in everyone])
-    ax.set_ylabel(panels.score_label(everyone))
+    panels.score_axis(ax, everyone)
     ax.set_title("one curve?")
     panels.key(ax, [WORDS.get(n, n) for n in groups])
     return rows, (a, b)
@@ -189,6 +197,15 @@ def _findings(
         out |= {"a_sd_of_seeds": float(told.spread[0]), "b_sd_of_seeds": float(told.spread[1])}
         out["a_difference_that_could_be_seen"] = _visible(told, 0)
         out["b_difference_that_could_be_seen"] = _visible(told, 1)
+    common_groups = (
+        [of for name, of in groups.items() if name != APART] if len(groups) > 2 else list(groups.values())
+    )
+    out["equal_entropy"] = where = shared_entropy(common)
+    out["p_equal_score_at_equal_entropy"] = one_way(
+        [[score_at(m, where) for m in of] for of in common_groups]
+    )[2]
+    for name, of in groups.items():
+        out[f"score_at_equal_entropy {name}"] = float(np.mean([score_at(m, where) for m in of]))
     a, b = pooled
     out |= {"a_pooled": a, "b_pooled": b}
     for name, of in groups.items():
@@ -222,6 +239,13 @@ def _words(test: Equality | None) -> str:
         f"units{', PRIME apart' if APART not in test.groups else ''}); "
         f"with {min(test.runs)} seeds a difference in a below about {_visible(test, 0):.3f} would not be seen."
     )
+
+
+def _level(f: dict[str, Any]) -> str:
+    p = f["p_equal_score_at_equal_entropy"]
+    if p != p:
+        return ""
+    return f"At an entropy that all have reached ({f['equal_entropy']:.2f}) their scores are equal with p = {p:.2g}. "
 
 
 def _prime_words(groups: dict[str, list[Member]], findings: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def _family(ax: Any, family: str, members: list[Member], lines: dict[str, Line])
                 ax, m, lines[m.name], i, scale, points=j == 0, panel=family or "unknown family"
             )
     panels.entropy_axis(ax, [m.entropy for label in labels for m in of_size[label]])
-    ax.set_ylabel(panels.score_label(members))
+    panels.score_axis(ax, [m for label in labels for m in of_size[label]])
     ax.set_title(family or "family unknown")
     panels.key(ax, labels)
     return rows

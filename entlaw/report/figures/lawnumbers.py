@@ -21,6 +21,8 @@ RESAMPLES = 4000
 # The end of a curve is the mean of its smoothed values over this last share of the steps.
 END_SHARE = 0.1
 GRID = 241
+# Scores averaged where runs are compared at one entropy.
+NEAREST = 7
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,32 @@ def bootstrap(
         return empty, empty
     lo, hi = np.nanquantile(drawn, [0.5 * (1 - level), 0.5 * (1 + level)], axis=0)
     return lo, hi
+
+
+def score_at(member: Member, entropy: float) -> float:
+    """Mean of the scores whose entropies are nearest to a value on the log scale: no form of the law is assumed."""
+    far = np.abs(np.log(np.maximum(member.entropy, 1e-9) / entropy))
+    return float(member.score[np.argsort(far, kind="stable")[:NEAREST]].mean())
+
+
+def shared_entropy(members: Sequence[Member]) -> float:
+    """An entropy that all runs have reached: 1.1 times the highest of their lowest (mean of the lowest tenth)."""
+    lowest = [np.sort(m.entropy)[: max(1, len(m.entropy) // 10)].mean() for m in members]
+    return 1.1 * float(max(lowest))
+
+
+def one_way(groups: Sequence[Sequence[float]]) -> tuple[float, tuple[int, int], float]:
+    """F test of equal means of groups: F, its degrees of freedom and p; NaN where no group has two values."""
+    from scipy.special import fdtrc
+
+    everything = np.concatenate([np.asarray(g, dtype=float) for g in groups])
+    within = float(sum(np.sum((np.asarray(g) - np.mean(g)) ** 2) for g in groups))
+    between = float(np.sum((everything - everything.mean()) ** 2)) - within
+    df = (len(groups) - 1, len(everything) - len(groups))
+    if df[0] < 1 or df[1] < 1 or within <= 0:
+        return float("nan"), df, float("nan")
+    f = between / df[0] / (within / df[1])
+    return f, df, float(fdtrc(df[0], df[1], f))
 
 
 def with_interval(

@@ -59,6 +59,14 @@ def score_label(members: Sequence[Member]) -> str:
     return f"{kind} accuracy (%)" if are_shares(members) else f"{kind} score"
 
 
+def score_axis(ax: Axes, members: Sequence[Member]) -> None:
+    """The score's label, and limits by what was measured: a line that misses it by far must not flatten it."""
+    score = factor(members) * np.concatenate([m.score for m in members])
+    margin = 0.15 * max(float(np.ptp(score)), 1e-3)
+    ax.set_ylim(float(score.min()) - margin, float(score.max()) + margin)
+    ax.set_ylabel(score_label(members))
+
+
 def factor(members: Sequence[Member]) -> float:
     """100 where scores are shown in percent, else 1."""
     return 100.0 if are_shares(members) else 1.0
