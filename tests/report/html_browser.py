@@ -78,7 +78,7 @@ class Browser:
             asked["sessionId"] = session
         os.write(self._write, json.dumps(asked).encode() + b"\0")
         while True:
-            got = self._next()
+            got = self.listen()
             if got.get("id") == self._number:
                 if "error" in got:
                     raise RuntimeError(f"{method}: {got['error']}")
@@ -89,9 +89,10 @@ class Browser:
     def wait(self, method: str, session: str) -> None:
         """Wait until an event has come."""
         while not any(e.get("method") == method and e.get("sessionId") == session for e in self.events):
-            self.events.append(self._next())
+            self.events.append(self.listen())
 
-    def _next(self) -> dict[str, Any]:
+    def listen(self) -> dict[str, Any]:
+        """The next message of the browser."""
         until = time.monotonic() + _DEADLINE
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._read], [], [], max(0.0, until - time.monotonic()))
@@ -177,10 +178,12 @@ class Page:
 
     def where(self, selector: str, at: int = 0) -> tuple[float, float]:
         """Middle of an element, brought into view."""
+        element = f"document.querySelectorAll({json.dumps(selector)})[{at}]"
+        self.js(f"{element}.scrollIntoView({{block: 'center'}})")
+        # The page hears of the scrolling a frame later.
+        self.js("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
         box = self.js(
-            f"(()=>{{const e=document.querySelectorAll({json.dumps(selector)})[{at}];"
-            "e.scrollIntoView({block:'center'});const b=e.getBoundingClientRect();"
-            "return [b.left+b.width/2,b.top+b.height/2]})()"
+            f"(b => [b.left + b.width / 2, b.top + b.height / 2])({element}.getBoundingClientRect())"
         )
         return float(box[0]), float(box[1])
 
