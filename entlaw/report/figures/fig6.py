@@ -169,7 +169,10 @@ def _tidy_coefficients(
         ceiling=[scale * x.ceiling for x in of], r_squared=[x.r_squared for x in of],
     )  # fmt: skip
     frame["run"] = [m.name for m in members]
-    return frame
+    mean = frame.mean(numeric_only=True).to_frame().T
+    return panels.table(
+        [frame, panels.tidy("coefficients", series, "", "mean", **{c: mean[c] for c in mean})]
+    )
 
 
 def _test(groups: dict[str, list[Member]], lines: dict[str, Line]) -> Equality | None:

@@ -136,7 +136,7 @@ def _panel(
     at, value = [f.parameters for f in fits], 100 * np.array(each)
     ax.plot(at, value, "o", ms=2.6, mfc="none", mec=panels.INK, mew=0.6)
     dots = panels.tidy(who, quantity, "", "run", parameters=at, value=value)
-    dots["run"] = [f.name for f in fits]
+    dots["run" if who == "ours" else "kind"] = [f.name for f in fits]
     rows.append(dots)
     se = 100 * np.sqrt(line.variance)
     ax.errorbar(n, 100 * line.value, yerr=se, fmt="_", ms=7, color=panels.INK, lw=0.9, capsize=0)
