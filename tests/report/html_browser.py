@@ -180,8 +180,8 @@ class Page:
         """Middle of an element, brought into view."""
         element = f"document.querySelectorAll({json.dumps(selector)})[{at}]"
         self.js(f"{element}.scrollIntoView({{block: 'center'}})")
-        # The page hears of the scrolling a frame later.
-        self.js("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        for _ in range(2):  # frames, after which the page has heard of the scrolling
+            self.screenshot(whole=False)
         box = self.js(
             f"(b => [b.left + b.width / 2, b.top + b.height / 2])({element}.getBoundingClientRect())"
         )
