@@ -15,7 +15,7 @@ from entlaw.report.figures.lawnumbers import (
     whole_line,
     with_interval,
 )
-from entlaw.report.figures.lawruns import Cast, Member, cast, first_of_each, plain_runs, short_name
+from entlaw.report.figures.lawruns import Cast, Member, cast, one_family, plain_runs, short_name
 from entlaw.report.figures.paper import qwen_curves
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def draw(library: Library) -> Drawn:
     fig, axes = panels.figure(panels.WIDE, 2.55, 1, 3, width_ratios=[1.15, 1.0, 0.95])
     left, right, paper = axes[0]
     rows, findings = _collapse(left, seeds)
-    ladder, more = panels.at_most(runs, first_of_each(runs.members, lambda m: (m.facts.family, m.label)))
+    ladder, more = panels.at_most(runs, one_family(runs.members))
     rows += _law(right, ladder)
     rows += _papers(paper)
     panels.letters(axes[0])

@@ -145,5 +145,6 @@ def _words(f: dict[str, Any]) -> str:
     verdict = "differ" if f["p_equal"] < 0.05 else "cannot be told apart"
     return (
         f"{spread} (p = {f['p_equal_score_at_equal_entropy']:.2g}, F test of runs); a and b together {verdict} (p = "
-        f"{f['p_equal']:.2g}, Wilks' Lambda with runs as units)."
+        f"{f['p_equal']:.2g}, Wilks' Lambda with runs as units; how much seeds differ is known from "
+        f"{f['runs'] - f['data_sets']:.0f} runs more than data sets)."
     )

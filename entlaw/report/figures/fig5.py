@@ -12,7 +12,7 @@ from entlaw.report.figures import lawpanels as panels
 from entlaw.report.figures.base import Drawn, Library, NotEnoughRuns
 from entlaw.report.figures.early import FORECASTERS, LAW, SHORT, Early, early_forecasts
 from entlaw.report.figures.lawnumbers import bootstrap, over_policies, with_interval
-from entlaw.report.figures.lawruns import Cast, Member, cast, first_of_each, plain_runs, second_task
+from entlaw.report.figures.lawruns import Cast, Member, cast, one_family, plain_runs, second_task
 from entlaw.report.figures.paper import numbers
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def draw(library: Library) -> Drawn:
     )
     other = _second(library)
     fig, axes = panels.figure(panels.WIDE, 3.0, 1, 3, width_ratios=[1.25, 1.0, 1.0])
-    ladder, more = panels.at_most(runs, first_of_each(kept, lambda m: (m.facts.family, m.label)))
+    ladder, more = panels.at_most(runs, one_family(kept))
     rows = _curves(axes[0, 0], ladder, {m.name: f for m, f in zip(kept, made, strict=True)})
     findings: dict[str, Any] = {"runs": float(len(kept)), "noise_of_one_score": _noise(kept)}
     tasks = [("main task", "", "math", kept, made)]

@@ -199,6 +199,15 @@ def first_of_each(members: Sequence[Member], key: Callable[[Member], object]) ->
     return list(seen.values())
 
 
+def one_family(members: Sequence[Member]) -> list[Member]:
+    """One run a size, of the family with most sizes: what is drawn where several families would hide one another."""
+    sizes: dict[str, set[str]] = {}
+    for m in members:
+        sizes.setdefault(m.facts.family, set()).add(m.label)
+    family = max(sizes, key=lambda name: len(sizes[name]))
+    return first_of_each([m for m in members if m.facts.family == family], lambda m: m.label)
+
+
 def commonest(values: Iterable[str]) -> str:
     """The most frequent text; of several, the first; empty of none."""
     counted = Counter(values)
