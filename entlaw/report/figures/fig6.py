@@ -125,7 +125,7 @@ def _one_curve(
     panels.entropy_axis(ax, [m.entropy for m in everyone])
     panels.score_axis(ax, everyone)
     ax.set_title("one curve?")
-    panels.key(ax, [WORDS.get(n, n) for n in groups])
+    panels.key(ax, [WORDS.get(n, n) for n in groups], loc="upper right", fontsize=5.8)
     return rows, (a, b)
 
 

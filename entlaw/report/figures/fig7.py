@@ -36,7 +36,7 @@ def draw(library: Library) -> Drawn:
     sizes = sorted({f.parameters for f in ours})
     panels.need(
         len(sizes) >= 3,
-        f"{len(sizes)} model sizes of known parameters in one family: a line over sizes needs three",
+        f"known model sizes in one family: {len(sizes)}, and a line over sizes needs three",
         "train other sizes, nothing acting on the entropy",
     )
     fig, axes = panels.figure(panels.WIDE, 3.9, 2, 3)
