@@ -42,7 +42,9 @@ def report(
     latex: Annotated[
         Path | None, Parameter(help="Write the table for LaTeX (booktabs); - for stdout.")
     ] = None,
-    markdown: Annotated[Path | None, Parameter(help="Write the table in Markdown; - for stdout.")] = None,
+    markdown: Annotated[
+        Path | None, Parameter(allow_leading_hyphen=True, help="Write the table in Markdown; - for stdout.")
+    ] = None,
     title: Annotated[str | None, Parameter(help="Title of the page.")] = None,
     date: Annotated[
         str | None, Parameter(help="Date to print, e.g. 2026-11-23; by default none, or SOURCE_DATE_EPOCH's.")
@@ -120,6 +122,10 @@ def _check(targets: dict[str, Path | None], total_steps: float | None, json: boo
     given = [(option, path) for option, path in targets.items() if path is not None]
     for i, (option, path) in enumerate(given):
         stdout = path == Path("-")
+        if not stdout and path.name.startswith("-"):
+            raise UsageError(
+                f"{option} {path} has no file name", hint=f"e.g. {option} table.tex"
+            )
         if stdout and (option in ("-o", "--pdf") or json):
             raise UsageError(
                 f"{option} - cannot go to stdout" + (" beside --json" if json else ""), hint="name a file"

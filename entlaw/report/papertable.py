@@ -14,8 +14,8 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "-": "{-}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
 }  # fmt: skip
-# All that Markdown and the HTML within it give a meaning; a backslash takes it away.
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&$:@])")
+# All that Markdown and the HTML within it give a meaning inside a cell; a backslash takes it away.
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$:@])")
 
 
 def latex_text(text: str) -> str:

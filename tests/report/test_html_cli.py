@@ -1,0 +1,301 @@
+"""``entlaw report``: files, exit codes, JSON, the tables for papers, the PDF, dates, progress."""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from entlaw.cli.app import run
+from entlaw.report import papertable
+from entlaw.report.html_entry import Settings, examine_all
+from entlaw.report.html_pdf import pdf_report
+
+from ..conftest import law_records, write_jsonl
+from .html_helpers import about, logged, named
+
+NASTY = (
+    "100%_$x^2\\{a}&b#~<c>",
+    "a|b*c*`d`[e](f)",
+    "--option",
+    "日本 😀",
+    "<script>alert(1)</script>",
+    "ünïcode",
+    "",
+)
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """Two runs that obey the law, one whose entropy does not fall, one file that is no log."""
+    for seed in (0, 1):
+        write_jsonl(tmp_path / f"good-{seed}.jsonl", law_records(n=80, seed=seed))
+    flat = np.full(83, 0.7) + 0.001 * np.sin(np.arange(83))
+    write_jsonl(tmp_path / "flat.jsonl", law_records(n=80, entropy=flat))
+    (tmp_path / "broken.jsonl").write_text("no log\n")
+    return tmp_path
+
+
+@pytest.fixture
+def nasty(tmp_path):
+    reading = logged(tmp_path, n=80)
+    return examine_all([named(reading, n) for n in NASTY])
+
+
+def test_without_other_outputs_report_html_is_written(logs, monkeypatch, capsys):
+    monkeypatch.chdir(logs)
+    assert run(["report", "good-0.jsonl"]) == 0
+    told = capsys.readouterr()
+    assert (logs / "report.html").read_text().startswith("<!doctype html>")
+    assert told.out.startswith("Ceiling 0.") and "wrote report.html" in told.err
+    (logs / "report.html").unlink()
+    assert run(["report", "good-0.jsonl", "--markdown", "t.md"]) == 0
+    assert run(["report", "good-0.jsonl", "--json"]) == 0
+    assert not (logs / "report.html").exists()
+
+
+def test_exit_codes(logs, capsys):
+    out = logs / "r.html"
+    good, flat, broken = (str(logs / f"{n}.jsonl") for n in ("good-0", "flat", "broken"))
+    assert run(["report", good, flat, broken, "-o", str(out)]) == 0
+    assert run(["report", flat, broken, "-o", str(out)]) == 4  # of the first failure, as `entlaw fit`
+    assert "None of these 2 runs gets an answer" in out.read_text()
+    assert run(["report", broken, "-o", str(out)]) == 3
+    out.unlink()
+    assert run(["report", str(logs / "nowhere"), "-o", str(out)]) == 3
+    assert not out.exists()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ["-o", "no/such/folder/r.html"],
+        ["-o", "r.html", "--pdf", "r.html"],
+        ["-o", "."],
+        ["-o", "-"],
+        ["--latex", "-", "--json"],
+        ["--latex", "--json"],
+        ["--date", "yesterday"],
+        ["--total-steps", "-4"],
+        ["--total-steps", "nan"],
+        ["--level", "2"],
+    ],
+)
+def test_calls_that_make_no_sense_are_refused_before_any_work(logs, monkeypatch, capsys, bad):
+    monkeypatch.chdir(logs)
+    before = sorted(p.name for p in logs.iterdir())
+    assert run(["report", "good-0.jsonl", *bad]) == 2
+    assert sorted(p.name for p in logs.iterdir()) == before
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_same_call_gives_the_same_bytes(logs, monkeypatch, capsys):
+    monkeypatch.chdir(logs)
+    made = []
+    for _ in range(2):
+        call = ["report", "good-*.jsonl", "flat.jsonl", "-o", "r.html", "--pdf", "r.pdf", "--latex", "r.tex"]
+        assert run([*call, "--markdown", "r.md"]) == 0
+        made.append(
+            [hashlib.sha256((logs / f"r.{k}").read_bytes()).hexdigest() for k in ("html", "pdf", "tex", "md")]
+        )
+    assert made[0] == made[1]
+    assert str(logs) not in (logs / "r.html").read_text()  # paths are as they were given
+    capsys.readouterr()
+
+
+def test_dates_come_from_the_user_only(logs, monkeypatch, capsys):
+    monkeypatch.chdir(logs)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+
+    def kicker(*more):
+        assert run(["report", "good-0.jsonl", "-o", "r.html", *more]) == 0
+        return re.search(r'class="kicker">(.*?)</p>', (logs / "r.html").read_text())[1]
+
+    assert kicker() == "entlaw report · 1 run"
+    assert kicker("--date", "2026-11-23") == "entlaw report · 1 run · 2026-11-23"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert kicker() == "entlaw report · 1 run · 1970-01-02"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
+    assert run(["report", "good-0.jsonl"]) == 2
+    capsys.readouterr()
+
+
+def test_json_says_what_the_page_says(logs, monkeypatch, capsys):
+    monkeypatch.chdir(logs)
+    assert run(["fit", "good-0.jsonl", "--json"]) == 0
+    fitted = json.loads(capsys.readouterr().out)["runs"][0]["fit"]
+    call = [
+        "report",
+        "good-0.jsonl",
+        "flat.jsonl",
+        "broken.jsonl",
+        "--json",
+        "-o",
+        "r.html",
+        "--total-steps",
+        "200",
+    ]
+    assert run(call) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "entlaw.report/1" and [r["verdict"] for r in told["runs"]][1:] == [
+        "refused",
+        "unusable",
+    ]
+    assert told["runs"][0]["fit"] == fitted and told["runs"][1]["fit"] is None
+    assert told["runs"][2]["error"]["exit_code"] == 3
+    assert told["runs"][0]["future"]["final"]["step"] == 200
+    assert told["runs"][0]["sha256"] == hashlib.sha256((logs / "good-0.jsonl").read_bytes()).hexdigest()
+    html = (logs / "r.html").read_text()
+    for r in told["runs"]:
+        assert r["headline"].replace("'", "&#x27;") in html
+    assert told["command"] == "entlaw report good-0.jsonl flat.jsonl broken.jsonl --total-steps 200"
+
+
+def test_the_command_on_the_page_makes_the_same_page(logs, monkeypatch, capsys):
+    monkeypatch.chdir(logs)
+    (logs / "good-0.jsonl").rename(logs / "a b;c.jsonl")
+    call = [
+        "report",
+        "a b;c.jsonl",
+        "--until-step",
+        "60",
+        "--method",
+        "paper",
+        "--on",
+        "train",
+        "--level",
+        "0.9",
+    ]
+    assert run([*call, "-o", "r.html", "--json"]) == 0
+    import shlex
+
+    command = json.loads(capsys.readouterr().out)["command"]
+    again = shlex.split(command)
+    assert again[:2] == ["entlaw", "report"] and "a b;c.jsonl" in again
+    assert run([*again[1:], "-o", "s.html"]) == 0
+    assert (logs / "r.html").read_bytes() == (logs / "s.html").read_bytes()
+    capsys.readouterr()
+
+
+# --- tables for papers
+
+
+def test_latex_has_one_cell_a_column_and_nothing_live_from_names(nasty):
+    made = papertable.latex(nasty, 0.95, "0.0")
+    body = made.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert len(body) == len(NASTY)
+    for row in body:
+        assert row.rstrip().endswith(r"\\")
+        assert len(re.findall(r"(?<!\\)&", row)) == len(papertable.columns(0.95)) - 1
+        assert row.isascii() or "ü" in row
+        bare = re.sub(r"\\[&%$#_{}]|\$[^$]*\$|\\text\w+\{\}|\{-\}", "", row)
+        assert not re.search(r"[%#_$^~<>|]", bare.replace(r"\\", "")), bare
+    assert made.count(r"\toprule") == made.count(r"\bottomrule") == made.count(r"\end{table*}") == 1
+    assert made.count("{") - made.count(r"\{") == made.count("}") - made.count(r"\}")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex to compile the table with")
+def test_latex_compiles(nasty, tmp_path):
+    head = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}"
+    (tmp_path / "t.tex").write_text(f"{head}\n{papertable.latex(nasty, 0.95, '0.0')}\\end{{document}}\n")
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_markdown_has_one_cell_a_column(nasty):
+    lines = papertable.markdown(nasty, 0.9, "0.0").splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == len(NASTY) + 2
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(papertable.columns(0.9)) + 1}
+    assert "<script>" not in "".join(table) and "90% interval" in table[0]
+    assert "proves nothing" in lines[-1]
+
+
+def test_the_tables_hold_the_fit_s_numbers(nasty, logs, capsys):
+    assert run(["report", str(logs / "good-0.jsonl"), "--markdown", "-"]) == 0
+    out = capsys.readouterr().out
+    entry = nasty[0]
+    cells = papertable.cells(entry)
+    assert cells[4] == f"{entry.fit.ceiling:.3f}" and cells[0] == str(entry.fit.n)
+    assert out.startswith("| run | n | a | b |") and "Were the runs" not in out
+    [row] = [line for line in out.splitlines() if line.startswith("| good")]
+    c = entry.fit.ceiling_interval  # the same records
+    assert f"| {entry.fit.ceiling:.3f} | [{c.lo:.3f}, {c.hi:.3f}] |" in row
+
+
+def test_refused_runs_are_in_the_tables_without_numbers(logs):
+    from entlaw.runs.reader import scan
+
+    entries = examine_all(list(scan(str(logs / "flat.jsonl"))))
+    assert set(papertable.cells(entries[0])[:6]) == {"–"} and papertable.cells(entries[0])[-1] == "refused"
+    assert "refused" in papertable.latex(entries, 0.95, "0") and "refused" in papertable.markdown(
+        entries, 0.95, "0"
+    )
+
+
+# --- PDF
+
+
+def test_the_pdf_is_stable_and_has_a_page_a_run(nasty, tmp_path):
+    first = pdf_report(nasty, about(nasty, title="$x_$ <b> 😀"), Settings())
+    assert first == pdf_report(nasty, about(nasty, title="$x_$ <b> 😀"), Settings())
+    assert first.startswith(b"%PDF") and b"CreationDate" not in first
+    pages = len(re.findall(rb"/Type /Page\b(?!s)", first))
+    assert len(NASTY) + 2 <= pages <= len(NASTY) + 4
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext to read the PDF with")
+def test_the_pdf_tells_the_verdict_and_the_reasons(logs, capsys):
+    target = logs / "r.pdf"
+    assert run(["report", str(logs), "--pdf", str(target)]) == 0
+    text = subprocess.run(
+        ["pdftotext", "-layout", str(target), "-"], capture_output=True, text=True, check=True
+    ).stdout
+    flowed = " ".join(text.split())
+    for words in ("2 of 3 runs get a ceiling", "Runs without an answer", "the entropy does not fall",
+                  "arXiv:2505.22617", "What the entropy doctor found", "SHA-256"):  # fmt: skip
+        assert words in flowed, words
+    capsys.readouterr()
+
+
+# --- progress
+
+
+def test_progress_is_shown_on_a_terminal_only_and_only_when_it_takes_long(monkeypatch):
+    from entlaw.cli import report
+
+    shown = io.StringIO()
+    now = [0.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+
+    def through(seconds, tty):
+        shown.truncate(0)
+        shown.isatty = lambda: tty
+        monkeypatch.setattr(sys, "stderr", shown)
+        for _ in report._slow(range(5), "fitting"):
+            now[0] += seconds
+        return shown.getvalue()
+
+    assert through(0.1, tty=True).strip("\x00") == ""
+    assert "fitting" in through(1.5, tty=True)
+    assert through(1.5, tty=False).strip("\x00") == ""
+
+
+def test_the_csv_of_the_page_is_that_of_fit(logs, monkeypatch, capsys):
+    monkeypatch.chdir(logs)
+    assert run(["fit", "good-0.jsonl", "--plot", "p.svg"]) == 0
+    assert run(["report", "good-0.jsonl", "-o", "r.html"]) == 0
+    from urllib.parse import unquote
+
+    link = re.search(r'class="points" download="good-0.csv" href="([^"]*)"', (logs / "r.html").read_text())[1]
+    assert unquote(link.split(",", 1)[1]) == (logs / "p.csv").read_text()
+    assert len(list(csv.DictReader(io.StringIO((logs / "p.csv").read_text())))) > 10
+    capsys.readouterr()
