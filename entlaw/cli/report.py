@@ -40,7 +40,8 @@ def report(
     ] = None,
     pdf: Annotated[Path | None, Parameter(help="Write verdicts, table and plots as PDF.")] = None,
     latex: Annotated[
-        Path | None, Parameter(help="Write the table for LaTeX (booktabs); - for stdout.")
+        Path | None,
+        Parameter(allow_leading_hyphen=True, help="Write the table for LaTeX (booktabs); - for stdout."),
     ] = None,
     markdown: Annotated[
         Path | None, Parameter(allow_leading_hyphen=True, help="Write the table in Markdown; - for stdout.")
@@ -123,9 +124,7 @@ def _check(targets: dict[str, Path | None], total_steps: float | None, json: boo
     for i, (option, path) in enumerate(given):
         stdout = path == Path("-")
         if not stdout and path.name.startswith("-"):
-            raise UsageError(
-                f"{option} {path} has no file name", hint=f"e.g. {option} table.tex"
-            )
+            raise UsageError(f"{option} {path} has no file name", hint=f"e.g. {option} table.tex")
         if stdout and (option in ("-o", "--pdf") or json):
             raise UsageError(
                 f"{option} - cannot go to stdout" + (" beside --json" if json else ""), hint="name a file"

@@ -12,7 +12,8 @@ from entlaw.report.html_words import number
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "-": "{-}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
+    "[": "{[}", "]": "{]}", "*": "{*}",  # a row that begins with one would be an argument of the \\ before it
 }  # fmt: skip
 # All that Markdown and the HTML within it give a meaning inside a cell; a backslash takes it away.
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$:@])")
@@ -21,7 +22,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$:@])")
 def latex_text(text: str) -> str:
     """Text that LaTeX sets as it is, in any of its engines.
 
-    A hyphen is braced so that ``--`` does not become a dash. What pdfTeX has no letter for is written as its code
+    Hyphens are kept apart, so that ``--`` does not become a dash. What pdfTeX has no letter for is written as its code
     point, ``[U+1F600]``, rather than dropped.
     """
     out = []
@@ -31,8 +32,8 @@ def latex_text(text: str) -> str:
         elif c.isascii() or (ord(c) <= 0xFF and unicodedata.category(c) in ("Ll", "Lu")):
             out.append(c)
         else:
-            out.append(f"[U+{ord(c):04X}]")
-    return "".join(out)
+            out.append(f"{{[}}U+{ord(c):04X}{{]}}")
+    return re.sub("-(?=-)", "-{}", "".join(out))
 
 
 def markdown_text(text: str) -> str:
@@ -133,7 +134,7 @@ def _latex_note(text: str) -> str:
     """The note with its mathematics set as such."""
     plain = latex_text(text)
     for written, math in (
-        ("R = b {-} a exp(H)", r"$R = b - a \exp(H)$"), ("b {-} a", "$b - a$"), (r"R\textasciicircum{}2", "$R^2$"),
+        ("R = b - a exp(H)", r"$R = b - a \exp(H)$"), (", b - a,", ", $b - a$,"), (r"R\textasciicircum{}2", "$R^2$"),
         ("R at H = 0", "$R$ at $H = 0$"),
     ):  # fmt: skip
         plain = plain.replace(written, math)

@@ -160,7 +160,13 @@ def test_a_hovered_point_tells_its_row_of_the_csv(browser: Browser, report: Path
         assert float(after(r"\bR = (\S+)", told)) == pytest.approx(float(row["performance"]), rel=2e-3)
         assert float(after(r"\bH = (\S+)", told)) == pytest.approx(float(row["entropy_used"]), rel=2e-3)
         assert float(after(r"Law = (\S+)", told)) == pytest.approx(float(row["law"]), rel=2e-3)
-        assert tab.js("document.querySelectorAll('.ring').length") == 3  # the same point in all three panels
+        # The same point is ringed in all three panels.
+        rings = tab.js(
+            "[...document.querySelectorAll('.ring')].map(r => [r.getAttribute('cx'), r.getAttribute('cy')])"
+        )
+        marks = tab.js(f"[...document.querySelector('figure').querySelectorAll('use[data-i=\"{index}\"]')]"
+                       ".map(u => [u.getAttribute('x'), u.getAttribute('y')])")  # fmt: skip
+        assert len(marks) == 3 and sorted(rings) == sorted(marks)
     tab.move(2, 2)
     assert tab.js("document.getElementById('tip').hidden") is True
     assert tab.js("document.querySelectorAll('.ring').length") == 0

@@ -21,6 +21,7 @@ from ..conftest import law_records, write_jsonl
 from .html_helpers import about, logged, named
 
 NASTY = (
+    "[4pt] *starred*",
     "100%_$x^2\\{a}&b#~<c>",
     "a|b*c*`d`[e](f)",
     "--option",
@@ -195,7 +196,7 @@ def test_latex_has_one_cell_a_column_and_nothing_live_from_names(nasty):
         assert row.rstrip().endswith(r"\\")
         assert len(re.findall(r"(?<!\\)&", row)) == len(papertable.columns(0.95)) - 1
         assert row.isascii() or "ü" in row
-        bare = re.sub(r"\\[&%$#_{}]|\$[^$]*\$|\\text\w+\{\}|\{-\}", "", row)
+        bare = re.sub(r"\\[&%$#_{}]|\$[^$]*\$|\\text\w+\{\}|\{[][*]?\}", "", row)
         assert not re.search(r"[%#_$^~<>|]", bare.replace(r"\\", "")), bare
     assert made.count(r"\toprule") == made.count(r"\bottomrule") == made.count(r"\end{table*}") == 1
     assert made.count("{") - made.count(r"\{") == made.count("}") - made.count(r"\}")
@@ -222,6 +223,8 @@ def test_markdown_has_one_cell_a_column(nasty):
 def test_the_tables_hold_the_fit_s_numbers(nasty, logs, capsys):
     assert run(["report", str(logs / "good-0.jsonl"), "--markdown", "-"]) == 0
     out = capsys.readouterr().out
+    assert run(["report", str(logs / "good-0.jsonl"), "--latex", "-"]) == 0
+    assert capsys.readouterr().out.startswith("% entlaw ")
     entry = nasty[0]
     cells = papertable.cells(entry)
     assert cells[4] == f"{entry.fit.ceiling:.3f}" and cells[0] == str(entry.fit.n)
