@@ -8,6 +8,7 @@ from entlaw.report.figures import lawpanels as panels
 from entlaw.report.figures.base import Drawn, Library
 from entlaw.report.figures.lawnumbers import (
     END_SHARE,
+    LEAST_UNITS,
     Progress,
     bootstrap,
     over_policies,
@@ -77,8 +78,8 @@ def draw(library: Library) -> Drawn:
     band = (
         f"bands are 95 % intervals of the mean, by resampling the {units_known} starting policies (seeds of one are "
         "averaged first)"
-        if units_known > 2
-        else "fewer than three starting policies, so no interval is given"
+        if units_known >= LEAST_UNITS
+        else f"fewer than {LEAST_UNITS} starting policies, so no interval is given"
     )
     left = f"{len(made) - len(kept)} of {len(made)} runs moved too little to be cut into percents. "
     caption = (

@@ -18,6 +18,7 @@ BLOCKS = 10
 # A lag-1 correlation beyond this is a trend, and would make any error infinite.
 MOST_CORRELATED = 0.95
 RESAMPLES = 4000
+LEAST_UNITS = 5
 # The end of a curve is the mean of its smoothed values over this last share of the steps.
 END_SHARE = 0.1
 GRID = 241
@@ -227,13 +228,13 @@ def bootstrap(
     Returns
     -------
     lo, hi : ndarray
-        NaN with fewer than three units: two say next to nothing of a third.
+        NaN with fewer than `LEAST_UNITS` units: drawn from so few, an interval holds the truth far too seldom.
     """
     n = len(units)
     picks = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), RESAMPLES) / n
     means = np.tensordot(picks, units, axes=1)
     drawn = means if of is None else np.array([of(mean) for mean in means])
-    if n < 3:
+    if n < LEAST_UNITS:
         empty = np.full(drawn.shape[1:], np.nan)
         return empty, empty
     lo, hi = np.nanquantile(drawn, [0.5 * (1 - level), 0.5 * (1 + level)], axis=0)
