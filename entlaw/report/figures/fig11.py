@@ -1,0 +1,194 @@
+"""Figure 11: GRPO, clip-higher, Clip-Cov, KL-Cov and the baseline the paper lacks, GRPO without any clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entlaw.report.figures import lawpanels as panels
+from entlaw.report.figures.base import Drawn, Facts, Library
+from entlaw.report.figures.controlpanels import (
+    SMOOTHED,
+    about,
+    accuracy_name,
+    curves,
+    gain,
+    interval,
+    key,
+    key_of,
+    look,
+    put,
+)
+from entlaw.report.figures.controlruns import Arm, Effect, Spread, Trials, effect, most_seeds, pooled, trials
+from entlaw.report.figures.paper import numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+NAME = "fig11"
+TITLE = "Controls of the entropy, and GRPO without any clip"
+
+METHODS = ("clip-higher", "clip-cov", "kl-cov", "no-clip")
+WORDS = {"clip-higher": "clip-higher", "clip-cov": "Clip-Cov", "kl-cov": "KL-Cov", "no-clip": "no clip"}
+# As the file of the paper's numbers calls them.
+THEIRS = {"clip-higher": "Clip-higher", "clip-cov": "Clip-Cov", "kl-cov": "KL-Cov"}
+MODELS = {"Qwen2.5-7B": ("D", "7B"), "Qwen2.5-32B": ("s", "32B")}
+
+
+def draw(library: Library) -> Drawn:
+    """See the module."""
+    found = chosen(library)
+    arms = [found.baseline, *found.arms]
+    fig, axes = panels.figure(panels.WIDE, 4.5, 2, 3, height_ratios=[1.25, 1])
+    a, b, c = axes[0]
+    rows = curves(a, arms, "entropy", "entropy")
+    a.set_ylabel("policy entropy (nats/token)")
+    rows += curves(b, arms, "length", "response length")
+    b.set_ylabel("response length (tokens)")
+    rows += curves(c, arms, "accuracy", "accuracy", 100.0)
+    c.set_ylabel(accuracy_name(found))
+    for ax, title in zip(axes[0], ("entropy", "response length", "accuracy"), strict=True):
+        ax.set_title(title)
+    ends = [(axes[1, 0], "last_entropy", "entropy", "entropy / GRPO's at the end")]
+    if all(t.length is not None for arm in arms for t in arm.trials):
+        ends.append((axes[1, 1], "last_length", "response length", "length / GRPO's at the end"))
+    else:
+        axes[1, 1].set_axis_off()
+    findings: dict[str, Any] = {
+        "runs": float(len(found.names)),
+        "baseline_runs": float(len(found.baseline.trials)),
+    }
+    for ax, what, metric, label in ends:
+        ours = {arm.method: _ratio(found, arm, what) for arm in found.arms}
+        rows += _ends(ax, found.arms, ours, _their_ratios(metric), metric)
+        ax.set_xscale("log")
+        _plain_ticks(ax)
+        ax.axvline(1, color=panels.INK, lw=0.7)
+        ax.set_xlabel(label)
+        for arm in found.arms:
+            put(findings, f"{key_of(metric)}_ratio_{key_of(arm.method)}", ours[arm.method])
+    gains = {arm.method: gain(found, arm) for arm in found.arms}
+    ends_c = {m: Effect(100 * e.value, 100 * e.lo, 100 * e.hi) for m, e in gains.items()}
+    rows += _ends(axes[1, 2], found.arms, ends_c, _their_gains(), "accuracy")
+    axes[1, 2].axvline(0, color=panels.INK, lw=0.7)
+    axes[1, 2].set_xlabel("accuracy less GRPO's at the end (points)")
+    for arm in found.arms:
+        put(findings, f"accuracy_gain_{key_of(arm.method)}", gains[arm.method])
+        findings[f"accuracy_{key_of(arm.method)}"] = float(arm.of("last").mean())
+    findings |= {"accuracy_grpo": float(found.baseline.of("last").mean()),
+                 "entropy_grpo": float(found.baseline.of("last_entropy").mean())}  # fmt: skip
+    panels.letters(axes.ravel())
+    key(fig, a)
+    _their_key(fig, axes[1, 0])
+    return Drawn(fig, panels.table(rows), _caption(found, gains, findings), found.names, findings)
+
+
+def chosen(library: Library, methods: Sequence[str] = METHODS) -> Trials:
+    """One arm a method: its strength with most seeds."""
+    found = trials(library, methods, _label)
+    arms = tuple(most_seeds(found.method(m)) for m in methods if found.method(m))
+    return Trials(found.baseline, arms, found.alike)
+
+
+def _label(f: Facts) -> str:
+    name = WORDS.get(f.method, f.method.upper())
+    return f"{name} {f.strength:g}" if f.strength is not None and f.method in WORDS else name
+
+
+def _ratio(found: Trials, arm: Arm, what: str) -> Effect:
+    spread: Spread = pooled([np.log(one.of(what)) for one in found.alike])
+    e = effect(np.log(arm.of(what)), np.log(found.baseline.of(what)), spread)
+    return Effect(*(float(np.exp(v)) for v in (e.value, e.lo, e.hi)))
+
+
+def _their(metric: str) -> dict[str, dict[str, float]]:
+    """The paper's final values by model and method."""
+    of = numbers("Fig 11", item="final", metric=metric)
+    return {
+        model: dict(zip(g["setting"], g["value"].astype(float), strict=True))
+        for model, g in of.groupby("model")
+    }
+
+
+def _their_ratios(metric: str) -> dict[str, dict[str, float]]:
+    return {
+        model: {m: v[name] / v["GRPO"] for m, name in THEIRS.items()} for model, v in _their(metric).items()
+    }
+
+
+def _their_gains() -> dict[str, dict[str, float]]:
+    of = _their("avg test accuracy")
+    return {model: {m: v[name] - v["GRPO"] for m, name in THEIRS.items()} for model, v in of.items()}
+
+
+def _ends(
+    ax: Axes, arms: Sequence[Arm], ours: dict[str, Effect], theirs: dict[str, dict[str, float]], metric: str
+) -> list[pd.DataFrame]:
+    """Ours with intervals above the paper's, a row a method."""
+    rows = []
+    for y, arm in enumerate(arms):
+        e, colour = ours[arm.method], look(y + 1)["color"]
+        bar = None if not np.isfinite(e.lo) else np.array([[e.value - e.lo], [e.hi - e.value]])
+        ax.errorbar([e.value], [y - 0.15], xerr=bar, fmt="o", ms=4, color=colour, elinewidth=1, capsize=2)
+        rows.append(panels.tidy(f"{metric} at the end", arm.label, ";".join(arm.names), "ours, beside GRPO",
+                                value=e.value, lo=e.lo, hi=e.hi))  # fmt: skip
+        for model, of in theirs.items():
+            if arm.method in of:
+                ax.plot(
+                    [of[arm.method]],
+                    [y + 0.22],
+                    marker=MODELS[model][0],
+                    ms=4,
+                    mfc="none",
+                    mec=panels.GREY,
+                    ls="",
+                )
+                rows.append(
+                    panels.tidy(
+                        f"{metric} at the end", arm.label, "", f"paper, {model}", value=of[arm.method]
+                    )
+                )
+    ax.set_yticks(range(len(arms)), [WORDS[arm.method] for arm in arms])
+    ax.set_ylim(len(arms) - 0.5, -0.5)
+    ax.grid(axis="y", lw=0.3, color="#dddddd")
+    ax.set_axisbelow(True)
+    return rows
+
+
+def _plain_ticks(ax: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low > 3 else (1.0, 1.5, 2.0, 3.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _their_key(fig: Any, ax: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    shapes = [Line2D([], [], marker="o", color=panels.INK, ls="", ms=4)]
+    shapes += [Line2D([], [], marker=m, mfc="none", mec=panels.GREY, ls="", ms=4) for m, _ in MODELS.values()]
+    labels = ["ours (95 %)", *(f"paper, {size}" for _, size in MODELS.values())]
+    fig.legend(shapes, labels, loc="outside lower center", ncols=3)
+
+
+def _caption(found: Trials, gains: dict[str, Effect], findings: dict[str, Any]) -> str:
+    told = "; ".join(f"{arm.label}: {interval(gains[arm.method], 100)}" for arm in found.arms)
+    missing = (
+        " GRPO without any clip is the baseline that the paper does not show: its KL-Cov has no clip either, so the "
+        "part of that in its gain is unknown."
+        if found.method("no-clip")
+        else ""
+    )
+    return (
+        f"{found.baseline.label} and controls of its entropy from one starting policy, "
+        f"{min(len(a.trials) for a in (found.baseline, *found.arms))} or more seeds each: mean, and as a band one "
+        f"standard deviation over seeds, of (a) entropy, (b) response length and (c) accuracy. {SMOOTHED}. (d-f) The "
+        "end of the runs beside GRPO's: ours with 95 % intervals over seeds (Welch), and what was read off the paper's "
+        f"figure for Qwen2.5-7B and 32B. Points of accuracy less GRPO's: {told}.{missing} Ours do as the paper's text "
+        f"says (the clip is kept); the authors' code widens or drops it. {about(found, lent=False)}"
+    ).strip()
