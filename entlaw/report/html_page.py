@@ -187,12 +187,14 @@ def _findings(e: Entry) -> str:
     """What the entropy doctor found, worst first."""
     if not e.findings:
         return "<h4>What the entropy doctor found</h4><p>Nothing to note.</p>" if e.run is not None else ""
-    items = "".join(_finding(f) for f in e.findings)
+    items = "".join(_finding(f, e.answered) for f in e.findings)
     return f'<h4>What the entropy doctor found</h4><ul class="findings">{items}</ul>'
 
 
-def _finding(f: Finding) -> str:
+def _finding(f: Finding, answered: bool) -> str:
     mark, word = _SEVERITY[f.severity]
+    if f.severity == "error" and answered:
+        word = "Objection"  # the answer was forced
     why = f" {text(sentence(f.why))}" if f.why else ""
     hint = f'<span class="next"><b>Next:</b> {text(sentence(f.hint))}</span>' if f.hint else ""
     return (

@@ -105,9 +105,16 @@ class Browser:
         return got
 
     def open(
-        self, path: Path, width: int = 1280, height: int = 900, *, dark: bool = False, script: bool = True
+        self,
+        path: Path,
+        width: int = 1280,
+        height: int = 900,
+        *,
+        dark: bool = False,
+        script: bool = True,
+        before: str = "",
     ) -> Page:
-        """A page in a tab of its own, with emptied storage."""
+        """A page in a tab of its own; ``before`` is a script that runs ahead of the page's."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
@@ -124,6 +131,8 @@ class Browser:
                   features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])  # fmt: skip
         if not script:
             page.call("Emulation.setScriptExecutionDisabled", value=True)
+        if before:
+            page.call("Page.addScriptToEvaluateOnNewDocument", source=before)
         page.call("Page.navigate", url=path.as_uri())
         self.wait("Page.loadEventFired", session)
         return page

@@ -217,6 +217,23 @@ def test_the_ceiling_of_a_known_law_is_told_as_it_is(tmp_path):
     assert lo < 0.60 < hi and centre == pytest.approx(0.60, abs=0.02)
 
 
+def test_which_forecast_is_closer_is_told_as_it_is(tmp_path):
+    """The law is closer on a run that obeys it, the last value on one whose score stops while its entropy falls."""
+    obeys = examine(logged(tmp_path, n=120, noise=0.002))
+    records = law_records(n=120, noise=0.002)
+    last = max((r for r in records if "val/accuracy" in r and r["step"] <= 36), key=lambda r: r["step"])
+    for r in records:
+        if "val/accuracy" in r and r["step"] > 36:
+            r["val/accuracy"] = last["val/accuracy"]
+    stops = examine(next(scan(str(write_jsonl(tmp_path / "stops.jsonl", records)))))
+    assert "closer than “the last" in of_run(obeys).details[0] and "no closer" not in of_run(obeys).details[0]
+    assert "no closer than “the last" in of_run(stops).details[0]
+    both = " ".join(overall([obeys, stops]).details)
+    assert "on 1 of 2 runs (sign test p = 1.00): from these runs it cannot be told which is better" in both
+    many = overall([replace(obeys, label=str(i)) for i in range(9)])
+    assert "on 9 of 9 runs (sign test p = 0.004): the law is the better forecast" in " ".join(many.details)
+
+
 def test_a_run_that_passes_its_ceiling_is_told_so(tmp_path):
     records = law_records(n=120, noise=0.002)
     for r in records:
@@ -266,6 +283,9 @@ def test_what_is_not_answered_has_no_number(mixed):
 def test_forced_fits_are_told_as_such(mixed):
     entry = examine(mixed[1], Settings(force=True))
     assert entry.use == "forced" and "only because that was asked for" in of_run(entry).headline
+    forced, refused = (page_of([mixed[1]], Settings(force=f)) for f in (True, False))
+    assert "Objection:" in forced and "Refused because:" not in forced
+    assert "Refused because:" in refused and "Objection:" not in refused
 
 
 # --- sizes, sameness

@@ -211,6 +211,16 @@ def test_the_toggle_changes_the_theme_and_it_is_kept(browser: Browser, report: P
     quiet(tab, report)
 
 
+def test_where_storage_is_forbidden_as_in_mail_all_works(browser: Browser, report: Path) -> None:
+    forbid = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', 'SecurityError'); }})"
+    tab = browser.open(report, before=forbid)
+    tab.click("#theme")
+    assert tab.js("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 27)"
+    tab.click("#runs thead button", 2)
+    assert tab.js("document.querySelectorAll('#runs thead [aria-sort=ascending]').length") == 1
+    quiet(tab, report)
+
+
 def test_the_filter_hides_rows_and_cards(browser: Browser, report: Path) -> None:
     tab = browser.open(report)
     tab.js("document.getElementById('filter').focus()")

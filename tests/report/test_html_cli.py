@@ -248,11 +248,12 @@ def test_refused_runs_are_in_the_tables_without_numbers(logs):
 
 
 def test_the_pdf_is_stable_and_has_a_page_a_run(nasty, tmp_path):
-    first = pdf_report(nasty, about(nasty, title="$x_$ <b> 😀"), Settings())
-    assert first == pdf_report(nasty, about(nasty, title="$x_$ <b> 😀"), Settings())
+    few = nasty[:3]
+    first = pdf_report(few, about(few, title="$x_$ <b> 😀"), Settings())
+    assert first == pdf_report(few, about(few, title="$x_$ <b> 😀"), Settings())
     assert first.startswith(b"%PDF") and b"CreationDate" not in first
     pages = len(re.findall(rb"/Type /Page\b(?!s)", first))
-    assert len(NASTY) + 2 <= pages <= len(NASTY) + 4
+    assert len(few) + 2 <= pages <= len(few) + 4
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext to read the PDF with")
