@@ -322,7 +322,7 @@ def test_differences_in_words():
 # What is drawn --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig5", "fig6", "fig7", "fig13"])
+@pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig13", "fig14"])
 def test_every_value_in_the_picture_is_in_the_table(shipped, name):
     _, drawn = index.draw(name, shipped)
     held = np.sort(drawn.table.select_dtypes("number").to_numpy(float).ravel())

@@ -184,7 +184,7 @@ def _paper(measure: str, task: str) -> float:
 def _caption(findings: dict[str, Any], more: str, second: bool, runs: Cast) -> str:
     noise = findings["noise_of_one_score"]
     floor = (
-        f"One score has a noise of {noise:.1f} points, below which no error can fall. "
+        f"One score has a noise of {noise:.1f} points, which no forecast can beat on average. "
         if noise == noise
         else ""
     )

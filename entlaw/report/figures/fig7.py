@@ -194,7 +194,9 @@ def _words(f: dict[str, Any], prefix: str, who: str) -> str:
     if f"{prefix}ceiling_largest" not in f:
         return f"{who}: fewer than four sizes, so none can be foretold from the others."
     told = ", ".join(
-        f"{q} {100 * f[f'{prefix}{q}_largest_foretold']:.1f} (is {100 * f[f'{prefix}{q}_largest']:.1f})"
+        f"{q} {100 * f[f'{prefix}{q}_largest_foretold']:.1f} "
+        f"[{100 * f[f'{prefix}{q}_largest_foretold_lo']:.0f}, {100 * f[f'{prefix}{q}_largest_foretold_hi']:.0f}] "
+        f"(is {100 * f[f'{prefix}{q}_largest']:.1f})"
         for q in QUANTITIES
     )
     inside = " and ".join(

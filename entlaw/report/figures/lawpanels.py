@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +63,8 @@ def score_axis(ax: Axes, members: Sequence[Member]) -> None:
     """The score's label, and limits by what was measured: a line that misses it by far must not flatten it."""
     score = factor(members) * np.concatenate([m.score for m in members])
     margin = 0.15 * max(float(np.ptp(score)), 1e-3)
-    ax.set_ylim(float(score.min()) - margin, float(score.max()) + margin)
+    low, high = float(score.min()) - margin, float(score.max()) + margin
+    ax.set_ylim((max(low, -4.0), min(high, 104.0)) if are_shares(members) else (low, high))
     ax.set_ylabel(score_label(members))
 
 
@@ -123,7 +124,7 @@ def at_most(cast: Cast, members: Sequence[Member], what: str = "runs") -> tuple[
     return list(members[:MOST]), f"{len(members) - MOST} more {what} of {len(cast.members)} are not drawn. "
 
 
-def letters(axes: Sequence[Axes]) -> None:
+def letters(axes: Iterable[Axes]) -> None:
     """(a), (b) ... in front of the panels' titles."""
     for ax, letter in zip(axes, "abcdefghijkl", strict=False):
         title = ax.get_title()
