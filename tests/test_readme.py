@@ -57,13 +57,28 @@ def test_commands_run(monkeypatch, capsys, law_log, tmp_path):
     found = [c for c in commands() if not c.startswith(("train", "eval")) and "my-run" not in c]
     found = [c for c in found if c not in at_scale() + on_a_server()]
     named = {c.split()[0] for c in found}
-    assert named == {"doctor", "fit", "predict", "watch", "compare", "sizes", "plan", "backtest"}
+    assert named == {
+        "doctor",
+        "fit",
+        "predict",
+        "watch",
+        "compare",
+        "sizes",
+        "plan",
+        "backtest",
+        "report",
+        "figures",
+    }
     (tmp_path / "sizes").mkdir()
     for i, size in enumerate(("1B", "2B", "4B")):
         write_jsonl(tmp_path / "sizes" / f"m-{size}.jsonl", law_records(seed=i))
     other = write_jsonl(tmp_path / "other.jsonl", law_records(seed=5))
     monkeypatch.chdir(tmp_path)
-    more = {"watch": ["--once"], "plan": ["--replicates", "20", "--problems", "500"]}
+    more = {
+        "watch": ["--once"],
+        "plan": ["--replicates", "20", "--problems", "500"],
+        "figures": ["--from", str(law_log)],
+    }
     for command in found:
         name = command.split()[0]
         runs = str(tmp_path / "sizes" / "*") if name == "sizes" else str(law_log)
