@@ -52,9 +52,9 @@ def draw(library: Library) -> Drawn:
     c.set_ylabel(accuracy_name(found))
     for ax, title in zip(axes[0], ("entropy", "response length", "accuracy"), strict=True):
         ax.set_title(title)
-    ends = [(axes[1, 0], "last_entropy", "entropy", "entropy / GRPO's at the end")]
+    ends = [(axes[1, 0], "last_entropy", "entropy", "entropy / GRPO's")]
     if all(t.length is not None for arm in arms for t in arm.trials):
-        ends.append((axes[1, 1], "last_length", "response length", "length / GRPO's at the end"))
+        ends.append((axes[1, 1], "last_length", "response length", "length / GRPO's"))
     else:
         axes[1, 1].set_axis_off()
     findings: dict[str, Any] = {
@@ -74,13 +74,15 @@ def draw(library: Library) -> Drawn:
     ends_c = {m: Effect(100 * e.value, 100 * e.lo, 100 * e.hi) for m, e in gains.items()}
     rows += _ends(axes[1, 2], found.arms, ends_c, _their_gains(), "accuracy")
     axes[1, 2].axvline(0, color=panels.INK, lw=0.7)
-    axes[1, 2].set_xlabel("accuracy less GRPO's at the end (points)")
+    axes[1, 2].set_xlabel("accuracy less GRPO's (points)")
     for arm in found.arms:
         put(findings, f"accuracy_gain_{key_of(arm.method)}", gains[arm.method])
         findings[f"accuracy_{key_of(arm.method)}"] = float(arm.of("last").mean())
     findings |= {"accuracy_grpo": float(found.baseline.of("last").mean()),
                  "entropy_grpo": float(found.baseline.of("last_entropy").mean())}  # fmt: skip
-    panels.letters(axes.ravel())
+    for ax in axes[1]:
+        ax.set_title("at the end")
+    panels.letters(list(axes.ravel()))
     key(fig, a)
     _their_key(fig, axes[1, 0])
     return Drawn(fig, panels.table(rows), _caption(found, gains, findings), found.names, findings)
