@@ -401,7 +401,7 @@ def anything(draw):
     return world(*members)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(held=anything(), name=st.sampled_from(LAW_FIGURES))
 def test_no_logs_break_a_figure(held, name):
     try:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_FAMILIES = 4
 BENT = 0.05
+# Errors of a score below this are rounding.
+_EXACT = 1e-6
 
 
 def draw_families(library: Library, task: str, what: str, paper: str) -> Drawn:
@@ -95,7 +97,9 @@ def summary(runs: Cast, lines: dict[str, Line]) -> dict[str, Any]:
     p = np.array([x.curvature_p for x in of])
     r2 = np.array([x.r_squared for x in of])
     # The log of the ratio: which form foretells held-out blocks better, and by how much.
-    ratio = over_policies(members, [np.array([np.log(x.cv_law / x.cv_line)]) for x in of])
+    ratio = over_policies(
+        members, [np.array([np.log(max(x.cv_law, _EXACT) / max(x.cv_line, _EXACT))]) for x in of]
+    )
     lo, hi = bootstrap(ratio)
     out: dict[str, Any] = {
         "runs": float(len(members)), "families": float(len(runs.by(lambda m: m.facts.family))),
