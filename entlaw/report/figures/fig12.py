@@ -62,7 +62,7 @@ def draw(library: Library) -> Drawn:
                                 "accuracy_baseline": float(found.baseline.of("last").mean())}  # fmt: skip
     for name, arms in ladders.items():
         for arm in arms:
-            at = f"{arm.coefficient if 'coefficient' in name else arm.strength:g}"
+            at = _told(arm.coefficient if "coefficient" in name else arm.strength)
             stem = (
                 f"{arm.method.replace('-', '_')}_{'coefficient' if 'coefficient' in name else 'ratio'}_{at}"
             )
@@ -77,7 +77,7 @@ def draw(library: Library) -> Drawn:
 
 def _label(f: Facts) -> str:
     if f.method == "clip-cov":
-        return f"Clip-Cov r = {f.strength:g}"
+        return f"Clip-Cov r = {_told(f.strength)}"
     if f.method == "kl-cov":
         return (
             f"KL-Cov k = {f.strength:g}, β = {f.coefficient:g}"
@@ -85,6 +85,11 @@ def _label(f: Facts) -> str:
             else f"KL-Cov k = {f.strength:g}"
         )
     return "GRPO without clip" if f.method == "no-clip" else f.method.upper()
+
+
+def _told(value: float | None) -> str:
+    """A strength; other trainers' logs do not always hold it."""
+    return "unknown" if value is None else f"{value:g}"
 
 
 def _usual(values: Sequence[float | None]) -> float | None:
@@ -102,7 +107,7 @@ def _levels(ax: Axes, found: Trials, arms: Sequence[Arm], name: str, symbol: str
     shown = [found.baseline, *arms]
     rows = curves(ax, shown, "entropy", name)
     strengths = [a.coefficient if symbol == "β" else a.strength for a in arms]
-    labels = [f"{symbol} = 0: {found.baseline.label}", *(f"{symbol} = {s:g}" for s in strengths)]
+    labels = [f"{symbol} = 0: {found.baseline.label}", *(f"{symbol} = {_told(s)}" for s in strengths)]
     lines = list(ax.get_lines())
     if symbol == "β":
         for arm in found.method("no-clip"):
@@ -154,8 +159,8 @@ def _caption(found: Trials, ladders: dict[str, list[Arm]], ratio: float | None) 
     told = []
     for name, arms in ladders.items():
         of = (
-            f"{a.coefficient if 'coefficient' in name else a.strength:g}: {level_ratio(found, a).value:.2f} times, "
-            f"{interval(gain(found, a), 100)} points"
+            f"{_told(a.coefficient if 'coefficient' in name else a.strength)}: "
+            f"{level_ratio(found, a).value:.2f} times, {interval(gain(found, a), 100)} points"
             for a in arms
         )
         if arms:

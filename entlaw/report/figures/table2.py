@@ -314,8 +314,8 @@ def _caption(
 ) -> str:
     known = (
         f"by row: one weight a validation row (shares {', '.join(f'{w:.2f}' for w in weights)}, which follow exactly "
-        f"from the logged total); ± by problems: the most that drawing other problems moves {ours[0].label}'s row, shared by all "
-        "methods as they answer the same problems. "
+        f"from the logged total); ± by problems: the most that drawing other problems moves {ours[0].label}'s row, "
+        "shared by all methods as they answer the same problems. "
         f"Ranking by equal weights: {' > '.join(ranking(ours, 'equal'))}; by row: {' > '.join(ranking(ours, 'rows'))}. "
         if weights is not None
         else f"The log does not tell how many rows each has. Ranking: {' > '.join(ranking(ours, 'equal'))}. "
