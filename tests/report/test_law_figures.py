@@ -414,6 +414,39 @@ def test_no_logs_break_a_figure(held, name):
 
 
 @pytest.mark.parametrize("name", LAW_FIGURES)
+@pytest.mark.parametrize("kind", ["no gain", "no noise", "scores of another scale", "one entropy thrice"])
+def test_degenerate_runs_give_a_figure_or_a_reason(name, kind):
+    def spoilt(run):
+        p = run.points.copy()
+        if kind == "no gain":
+            p["performance"] = 0.5
+        elif kind == "scores of another scale":
+            p["performance"] = 1e4 * p["performance"] - 3e3
+        elif kind == "one entropy thrice":
+            p["entropy"] = np.repeat(p["entropy"].to_numpy()[::3], 3)[: len(p)]
+        return replace(run, points=p)
+
+    pairs = [(f, lawful(f.name, n=21, noise=0.0 if kind == "no noise" else 0.01)) for f, _ in ladder(seeds=1)]
+    pairs += [
+        (replace(f, name=f"w{f.name}", task="words"), replace(r, name=f"w{f.name}")) for f, r in pairs[:2]
+    ]
+    pairs += [
+        (replace(f, name=f"l{f.name}", start="long"), replace(r, name=f"l{f.name}")) for f, r in pairs[:2]
+    ]
+    pairs += [
+        (replace(f, name=f"r{f.name}", method="rloo", algorithm="rloo"), replace(r, name=f"r{f.name}"))
+        for f, r in pairs[2:3]
+    ]
+    try:
+        _, drawn = index.draw(name, world(*((f, spoilt(r)) for f, r in pairs)))
+    except NotEnoughRuns as error:
+        assert error.what and error.hint
+    else:
+        assert len(drawn.table) and "nan" not in drawn.caption
+        drawn.figure.savefig("/dev/null", format="png")
+
+
+@pytest.mark.parametrize("name", LAW_FIGURES)
 def test_the_format_samples_give_a_figure_or_a_reason(name):
     folder = REPO / ".." / "shared" / "data" / "runs" / "format_samples"
     if not folder.is_dir():

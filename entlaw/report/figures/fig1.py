@@ -47,8 +47,8 @@ def draw(library: Library) -> Drawn:
         f"(a) Entropy and validation accuracy of {_who(seeds)} against the step: mean, and from the lowest to the "
         "highest run where there are several. Dashed verticals: where the smoothed mean has made 95 % of its "
         "way from "
-        f"the start to its end (mean of the last tenth of the steps), {findings['step_95_gained']:.0f} steps of "
-        f"{findings['steps']:.0f} for accuracy and {findings['step_95_consumed']:.0f} for entropy; the dotted "
+        f"the start to its end (mean of the last tenth of the steps), {_step(findings, 'gained')} "
+        f"for accuracy and {_step(findings, 'consumed')} for entropy, of {findings['steps']:.0f} steps; the dotted "
         "line is "
         "a third of the run, by which the paper reports 95 % of both. (b) Accuracy against entropy, one run a size, "
         f"with R = b - a exp(H) by least squares over the whole run. {more}(c) The paper's Qwen2.5 fits "
@@ -58,6 +58,11 @@ def draw(library: Library) -> Drawn:
     )
     used = dict.fromkeys([m.name for m in [*seeds, *ladder]])
     return Drawn(fig, panels.table(rows), caption.strip(), tuple(used), findings)
+
+
+def _step(findings: dict[str, float | str], what: str) -> str:
+    at = float(findings[f"step_95_{what}"])
+    return f"step {at:.0f}" if np.isfinite(at) else "never (it does not move)"
 
 
 def _most_seeds(runs: Cast) -> list[Member]:

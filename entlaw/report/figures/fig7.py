@@ -80,7 +80,13 @@ def _sized(library: Library) -> Cast:
             "no run tells its model's size", hint="name the size in the run's name or configuration"
         )
     family = max(sizes, key=lambda name: (len(sizes[name]), sum(f.family == name for f, _ in pairs)))
-    return cast([(f, r) for f, r in pairs if f.family == family])
+    runs = cast([(f, r) for f, r in pairs if f.family == family])
+    panels.need(
+        panels.are_shares(runs.members),
+        "scores that are not shares of right answers, which the paper's a and b are of",
+        "choose a score in [0, 1]",
+    )
+    return runs
 
 
 def _fit(members: list[Member]) -> SizedFit:
@@ -204,7 +210,10 @@ def _words(f: dict[str, Any], prefix: str, who: str) -> str:
         for q in ("a", "b")
     )
     return (
-        f"{who}: the smaller sizes foretell for the largest {told} points; R² {f[f'{prefix}a_r_squared']:.2f} "
-        "(a) and "
-        f"{f[f'{prefix}b_r_squared']:.2f} (b); left-out sizes inside their intervals: {inside}."
+        f"{who}: the smaller sizes foretell for the largest {told} points; R² {_told(f[f'{prefix}a_r_squared'])} (a) "
+        f"and {_told(f[f'{prefix}b_r_squared'])} (b); left-out sizes inside their intervals: {inside}."
     )
+
+
+def _told(r_squared: float) -> str:
+    return f"{r_squared:.2f}" if np.isfinite(r_squared) else "undefined (all sizes are equal)"

@@ -95,7 +95,8 @@ def summary(runs: Cast, lines: dict[str, Line]) -> dict[str, Any]:
     members = list(runs.members)
     of = [lines[m.name] for m in members]
     p = np.array([x.curvature_p for x in of])
-    r2 = np.array([x.r_squared for x in of])
+    known = [x.r_squared for x in of if np.isfinite(x.r_squared)]
+    r2 = np.array(known or [np.nan])  # of a score that never changes there is none
     # The log of the ratio: which form foretells held-out blocks better, and by how much.
     ratio = over_policies(
         members, [np.array([np.log(max(x.cv_law, _EXACT) / max(x.cv_line, _EXACT))]) for x in of]
@@ -103,8 +104,8 @@ def summary(runs: Cast, lines: dict[str, Line]) -> dict[str, Any]:
     lo, hi = bootstrap(ratio)
     out: dict[str, Any] = {
         "runs": float(len(members)), "families": float(len(runs.by(lambda m: m.facts.family))),
-        "r_squared_median": float(np.nanmedian(r2)), "r_squared_min": float(np.nanmin(r2)),
-        "r_squared_max": float(np.nanmax(r2)), "falling_a_positive": float(sum(x.a > 0 for x in of)),
+        "r_squared_median": float(np.median(r2)), "r_squared_min": float(r2.min()),
+        "r_squared_max": float(r2.max()), "falling_a_positive": float(sum(x.a > 0 for x in of)),
         "bent": float(np.sum(p < BENT)), "bend_tested": float(np.isfinite(p).sum()),
         "straight_line_better": float(sum(x.cv_line < x.cv_law for x in of)),
     }  # fmt: skip
@@ -121,6 +122,8 @@ def told(findings: dict[str, Any]) -> str:
     """The summary in words, for a caption."""
     ratio = [findings[f"error_ratio_law_to_straight_line{end}"] for end in ("", "_lo", "_hi")]
     interval = f" [{ratio[1]:.2f}, {ratio[2]:.2f}]" if np.isfinite(ratio[1]) else ""
+    if not np.isfinite(findings["r_squared_min"]):
+        return "No score changes, so there is nothing to fit."
     return (
         f"R² is {findings['r_squared_min']:.2f} to {findings['r_squared_max']:.2f}, which of two trending "
         "series proves "

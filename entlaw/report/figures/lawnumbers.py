@@ -237,7 +237,7 @@ def bootstrap(
     if n < LEAST_UNITS:
         empty = np.full(drawn.shape[1:], np.nan)
         return empty, empty
-    lo, hi = np.nanquantile(drawn, [0.5 * (1 - level), 0.5 * (1 + level)], axis=0)
+    lo, hi = np.quantile(drawn, [0.5 * (1 - level), 0.5 * (1 + level)], axis=0)
     return lo, hi
 
 
