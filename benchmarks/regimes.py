@@ -4,7 +4,8 @@ Labels, with a reason each, are in benchmarks/regime_labels.toml and were made b
 runs whose logs may not be redistributed (../shared/data/runs), where those are there. Three rules (a collapse
 must last to the end of the log; a format phase ends where the entropy last stands at its start; a run stands still only
 when its fall is also small) were mended after a look at the errors, and the intervention "high-entropy-tokens" was
-added, so these figures flatter them. Rates have Wilson 95 % intervals.
+added, so these figures flatter them. The runs made for the paper's figures were labelled later. Rates have
+Wilson 95 % intervals.
 "Clear" leaves out the runs whose label somebody else could have set otherwise.
 
 Run: python benchmarks/regimes.py [--write docs/regimes.md] [--json FILE]
@@ -50,7 +51,8 @@ same in both. Most runs fall, and many of them are of one family, so the interva
 wide. Three rules (a collapse must last to the end of the log; a format phase ends where the entropy last
 stands at its start; a run stands still only when its fall is also small) were mended after a look at the
 errors, and the intervention "high-entropy-tokens" was added: the figures of "flat", "collapsed",
-"turned-up", "format phase" and "high-entropy-tokens" flatter them."""
+"turned-up", "format phase" and "high-entropy-tokens" flatter them. The 18 runs made for the paper's figures
+were labelled later, by the same definitions and with the verdicts in view."""
 
 
 @dataclass(frozen=True)
