@@ -98,13 +98,13 @@ def test_residuals_that_wander_widen_the_error():
 
 
 def test_a_bend_is_found_and_none_where_there_is_none():
-    straight = lawnumbers.whole_line(member(lawful("r", noise=0.01)))
+    straight = lawnumbers.whole_line(member(lawful("r", noise=0.01)), bend=True)
     run = lawful("r", noise=0.01)
     h = run.points["entropy"].to_numpy()
     bent = made(
         "r", run.points["step"], h, 0.9 - 0.5 * h + 0.01 * np.random.default_rng(0).standard_normal(len(h))
     )
-    line = lawnumbers.whole_line(member(bent))
+    line = lawnumbers.whole_line(member(bent), bend=True)
     assert straight.curvature_p > 0.01 and line.curvature_p < 0.01
     assert line.cv_line < 0.7 * line.cv_law and straight.cv_law < straight.cv_line
 

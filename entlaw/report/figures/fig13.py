@@ -33,7 +33,7 @@ def draw(library: Library) -> Drawn:
     """See the module."""
     main = library.main_task()
     runs = _same_policy(library, main)
-    lines = {m.name: whole_line(m) for m in runs.members}
+    lines = {m.name: whole_line(m, bend=True) for m in runs.members}
     groups = runs.by(lambda m: m.facts.task)
     panels.need(
         len(groups) >= 2,

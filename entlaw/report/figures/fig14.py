@@ -29,7 +29,7 @@ def draw(library: Library) -> Drawn:
     usual = cast(plain_runs(library))
     main = usual.members[0].facts
     runs, start = _others(library, main.task, main.start)
-    lines = {m.name: whole_line(m) for m in (*runs.members, *usual.members)}
+    lines = {m.name: whole_line(m, bend=True) for m in (*runs.members, *usual.members)}
     ladder, more = panels.at_most(runs, first_of_each(runs.members, lambda m: (m.facts.family, m.label)))
     fig, axes = panels.figure(COLUMN_WIDTH, 2.8)
     ax, rows, beside = axes[0, 0], [], []

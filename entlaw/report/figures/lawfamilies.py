@@ -34,7 +34,7 @@ def draw_families(library: Library, task: str, what: str, paper: str) -> Drawn:
         What the paper's figure shows, for the caption.
     """
     runs = cast(plain_runs(library, task))
-    lines = {m.name: whole_line(m) for m in runs.members}
+    lines = {m.name: whole_line(m, bend=True) for m in runs.members}
     families = runs.by(lambda m: m.facts.family)
     shown = dict(list(families.items())[:MOST_FAMILIES])
     width = COLUMN_WIDTH if len(shown) == 1 else panels.WIDE

@@ -39,7 +39,7 @@ class Line:
     r_squared : float
     curvature_p : float
         Of a term in x^2 beside the line, with H smoothed and the noise's wander averaged over
-        (:mod:`entlaw.law.noise`); NaN where it cannot be tested.
+        (:mod:`entlaw.law.noise`); NaN where it cannot be, or was not, tested.
     cv_law, cv_line : float
         Root mean square error of blocks in time foretold from the rest, of the law and of a straight line in H.
     """
@@ -62,13 +62,15 @@ class Line:
         return self.b - self.a * np.exp(entropy)
 
 
-def whole_line(member: Member) -> Line:
+def whole_line(member: Member, bend: bool = False) -> Line:
     """The law over all points of a run.
 
     Parameters
     ----------
     member : Member
         At least four points of distinct entropies.
+    bend : bool
+        Test for a bend too, which takes most of the time.
     """
     x, r = np.exp(member.entropy), member.score
     a, b = least_squares(x, r)
@@ -76,7 +78,7 @@ def whole_line(member: Member) -> Line:
     total = float(np.sum((r - r.mean()) ** 2))
     return Line(
         a, b, covariance(x, r), 1.0 - float(residual @ residual) / total if total > 0 else float("nan"),
-        _curvature(member), held_out_error(x, r), held_out_error(member.entropy, r),
+        _curvature(member) if bend else float("nan"), held_out_error(x, r), held_out_error(member.entropy, r),
     )  # fmt: skip
 
 
