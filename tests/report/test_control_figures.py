@@ -209,6 +209,16 @@ def test_effects_that_were_put_in_are_found():
     assert found["entropy_ratio_clip_cov"] == pytest.approx(1)
 
 
+def test_runs_that_began_elsewhere_are_named(drawn):
+    named = re.search(r"\. ([^.]*(?:\.\d[^.]*)*) began from a policy", drawn["fig12"].caption)[1]
+    assert (
+        all(f"β = {c}" in named for c in ("0.1", "0.5", "5"))
+        and "β = 1" not in named
+        and "Clip-Cov" not in named
+    )
+    assert not any("began from" in drawn[name].caption for name in ("fig9", "fig10", "fig11", "table2"))
+
+
 def test_a_level_that_rises_with_the_strength_is_said_to_and_one_that_does_not_is_not():
     def ladder(levels):
         return [(facts(f"c{s}", "clip-cov", strength=s), made(f"c{s}", level=v)) for s, v in levels.items()]

@@ -94,7 +94,25 @@ def about(found: Trials, lent: bool = True) -> str:
         if lent and found.spread.df
         else ""
     )
-    return spread + (SMALL_MODELS if largest <= _SMALL else "")
+    return spread + _siblings(found) + (SMALL_MODELS if largest <= _SMALL else "")
+
+
+def _siblings(found: Trials) -> str:
+    """What must be said where runs of one recipe did not begin from the same weights: arithmetic differs by machine."""
+
+    def first(arm: Arm) -> set[float]:
+        return {float(t.accuracy.value[0]) for t in arm.trials if t.accuracy.step[0] == 0}
+
+    at = first(found.baseline)
+    others = {arm.label: first(arm) for arm in found.arms if first(arm) and first(arm) != at}
+    if len(at) != 1 or not others:
+        return ""
+    values = sorted({v for of in others.values() for v in of})
+    return (
+        f"{', '.join(others)} began from a policy made by the same recipe and seed on another machine, which is not "
+        f"bit for bit the others' (accuracy before training {', '.join(f'{100 * v:.1f}' for v in values)} % against "
+        f"{100 * at.pop():.1f} %). "
+    )
 
 
 def key_of(label: str) -> str:
