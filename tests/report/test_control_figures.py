@@ -246,6 +246,15 @@ def test_the_curves_drawn_are_those_of_the_table(name, shipped):
         assert any(len(x) == len(step) and np.allclose(x, np.c_[step, value]) for x in lines)
 
 
+def test_curves_begin_where_the_runs_do_in_percent_and_nats(drawn):
+    table = drawn["fig11"].table
+    first = table[(table["kind"] == "curve") & (table["series"] == "GRPO")].groupby("panel")["value"].first()
+    assert first["accuracy"] == pytest.approx(17.2, abs=0.1) and first["entropy"] == pytest.approx(
+        1.226, abs=1e-3
+    )
+    assert 3 < first["response length"] < 5
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_captions_tell_of_small_models_and_of_the_paper(name, drawn):
     assert "small models" in drawn[name].caption and "paper" in drawn[name].caption
