@@ -64,14 +64,16 @@ NUMBER = re.compile(r"(-?\d[\d,]*\.?\d*)<!--(\w+):([^>]+?)-->")
 
 
 def test_numbers_of_the_page_on_the_paper_are_those_of_the_figures():
-    """A number followed by ``<!--fig2:gained_at_a_third-->`` is that finding, rounded as written; ``*100``: in percent."""
+    """``88<!--fig2:gained_at_a_third-->`` is that finding of that figure, rounded as written; ``*100``: in percent."""
     import json
 
     found = NUMBER.findall((REPO / "docs" / "paper.md").read_text())
     assert len(found) > 20
     for text, figure, key in found:
         key, _, factor = key.partition("*")
-        value = json.loads((REPO / "figures" / f"{figure}.json").read_text())["findings"][key] * float(factor or 1)
+        value = json.loads((REPO / "figures" / f"{figure}.json").read_text())["findings"][key] * float(
+            factor or 1
+        )
         decimals = len(text.partition(".")[2])
         # Half a unit of the last place, and a hair for numbers that lie on the edge.
         assert abs(float(text.replace(",", "")) - value) <= 0.5001 * 10**-decimals, (text, figure, key, value)
