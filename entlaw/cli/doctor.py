@@ -12,6 +12,7 @@ from entlaw.cli.output import console, print_findings, print_json, track
 
 if TYPE_CHECKING:
     from entlaw.runs.reader import Reading
+    from entlaw.runs.run import Run
 
 
 def doctor(
@@ -86,9 +87,47 @@ def report(reading: Reading) -> dict[str, Any]:
         "pairs": len(run.points),
         "pairs_by_step_36": int((run.points["step"] <= 36).sum()),
         "align": run.align,
+        "regime": _regime(run),
         "findings": [f.as_dict() for f in run.findings],
     }  # fmt: skip
     return told
+
+
+def _regime(run: Run) -> dict[str, Any]:
+    """What the entropy does by the end of the log, and how often such a verdict was right on labelled runs."""
+    from dataclasses import asdict
+
+    from entlaw.law.regimes import MEASURED, regimes
+
+    found = regimes(run)
+    right, said, true = MEASURED.get(found.entropy, (0, 0, 0))
+    phase = asdict(found.format) if found.format is not None else None
+    held = next((f.what for f in found.interventions if f.code == "entropy-held"), None)
+    return {
+        "entropy": found.entropy, "since": found.since, "right": right, "said": said, "true": true,
+        "format_phase": phase, "held": held,
+    }  # fmt: skip
+
+
+def _regime_said(regime: dict[str, Any]) -> list[str]:
+    since = f" since step {regime['since']:g}" if regime["since"] is not None else ""
+    said, right, true = regime["said"], regime["right"], regime["true"]
+    record = (
+        f"  (on labelled runs right {right} of {said} times, and given in {right} of {true} such runs)"
+        if said
+        else ""
+    )
+    lines = [f"entropy {regime['entropy']}{since}{record}"]
+    if (phase := regime["format_phase"]) is not None:
+        how = (
+            "as its format score tells"
+            if phase["measured"]
+            else "inferred: scores grew before the entropy fell"
+        )
+        lines.append(f"format learned in steps {phase['start']:g} to {phase['end']:g} ({how})")
+    if regime["held"]:
+        lines.append(regime["held"])
+    return lines
 
 
 def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
@@ -125,6 +164,8 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
         if r["n"]:
             line("R", f"{r['first']:.4g} -> {r['last']:.4g} (max {r['max']:.4g}), {r['n']} evaluations "
                  f"({r['kind']}), unit: {r['unit']}")  # fmt: skip
+        for text in _regime_said(told["regime"]):
+            line("regime", text)
         line(
             "pairs", f"{told['pairs']} (entropy, score) pairs, {told['pairs_by_step_36']} of them by step 36"
         )

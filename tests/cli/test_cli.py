@@ -428,3 +428,41 @@ def test_predict_at_a_step_is_the_outlook_and_the_law_alone_by_method_paper(caps
         capsys, "predict", log, "--step", "20", "--json"
     )  # within what was seen: nothing to forecast
     assert json.loads(out)["runs"][0]["forecasts"][0]["model"] == "law"
+
+
+def test_doctor_tells_the_regime_and_how_often_such_a_verdict_was_right(capsys):
+    from entlaw.law.regimes import MEASURED
+
+    run = str(REPO / "runs" / "grpo-m-rl0")
+    assert main(["doctor", run, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["runs"]
+    regime = told["regime"]
+    assert regime["entropy"] == "falling"
+    assert (regime["right"], regime["said"], regime["true"]) == MEASURED["falling"]
+    assert main(["doctor", run]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"entropy falling since step {regime['since']:g}" in said
+    assert f"right {regime['right']} of {regime['said']} times" in said
+
+
+def test_doctor_tells_a_format_phase(capsys, tmp_path):
+    """Scores grow at constant entropy, then the entropy falls."""
+    n = 60
+    entropy = np.where(np.arange(n) < 20, 0.9, 0.9 - 0.6 * (1 - np.exp(-(np.arange(n) - 20) / 12)))
+    score = np.where(np.arange(n) < 20, 0.05 + 0.35 * np.arange(n) / 20, 0.4 + 0.2 * (0.9 - entropy) / 0.6)
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "step": i,
+            "actor/entropy": float(entropy[i] + 0.004 * rng.normal()),
+            "critic/score/mean": float(score[i]),
+        }
+        for i in range(n)
+    ]
+    log = write_jsonl(tmp_path / "log.jsonl", rows)
+    assert main(["doctor", str(log), "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["runs"]
+    phase = told["regime"]["format_phase"]
+    assert phase is not None and not phase["measured"] and phase["end"] <= 30
+    assert main(["doctor", str(log)]) == 0
+    assert "inferred: scores grew before the entropy fell" in " ".join(capsys.readouterr().out.split())

@@ -45,8 +45,8 @@ def draw(library: Library) -> Drawn:
             f"paper ratio {label}": their_ratio,
         }
     block = typeset.Block(
-        "mean covariance of the tokens with the highest, and its ratio to that of all",
-        ("share", "ours", "ratio", "paper", "ratio"), tuple(rows),
+        "Mean covariance, top tokens",
+        ("share", "ours", "÷ all", "paper", "÷ all"), tuple(rows),
     )  # fmt: skip
     caption = (
         "Covariance of log-prob and advantage over the tokens of a batch (Eq. 10) at training step 1: mean ± "
