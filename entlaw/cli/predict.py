@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -13,6 +14,9 @@ from entlaw.cli.output import console, law_text, print_findings, print_json, sho
 from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from entlaw.law.library import Calibration
     from entlaw.law.results import Fit, Forecast
 
 MOST_STEPS = 1e9  # a step a second for thirty years
@@ -29,6 +33,13 @@ def predict(
     step: Annotated[
         list[float] | None, Parameter(help="R at this step, the entropy being forecast too.")
     ] = None,
+    library: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Finished runs of yours (repeat the option): forecasts at a step become as wide as those runs needed.",
+        ),
+    ] = (),
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
     how: FitFlags = FitFlags(),  # noqa: B008
     json: JsonFlag = False,
@@ -49,13 +60,24 @@ def predict(
             raise UsageError(f"--step {value:g} is no step of a run", hint="e.g. --step 500")
         if value > MOST_STEPS:
             raise UsageError(f"--step {value:g}: no run has that many steps", hint="e.g. --step 500")
+    learned = _learned(library, read, how)
     outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "predicting")]
-    answers = [(o, forecasts(o, entropy or [], step or [], how)) for o in outcomes]
+    widths = {id(o): _calibration(o, learned) for o in outcomes}
+    answers = [
+        (o, forecasts(o, entropy or [], step or [], how, c.factor if (c := widths[id(o)]) else 1.0))
+        for o in outcomes
+    ]
     for o in outcomes:
         _warn_far(o, step or [])
     if json:
-        print_json({"schema": "entlaw.predict/1", "runs": [_as_dict(o, f) for o, f in answers]})
+        told = [_as_dict(o, f) | ({"library": asdict(c)} if (c := widths[id(o)]) else {}) for o, f in answers]
+        print_json({"schema": "entlaw.predict/1", "runs": told})
     else:
+        for c in {c for c in widths.values() if c is not None}:
+            console(stderr=True).print(
+                f"library: {c.forecasts} forecasts of {c.runs} runs needed intervals {c.raw:.2f} times as wide; "
+                f"forecasts at a step are given {c.factor:.2f} times as wide", highlight=False,
+            )  # fmt: skip
         for o, made in answers:
             _show(o, made)
     if any(o.error is None for o in outcomes):
@@ -77,7 +99,40 @@ def _warn_far(o: Outcome, steps: list[float]) -> None:
         )
 
 
-def forecasts(o: Outcome, entropies: list[float], steps: list[float], how: FitFlags) -> list[Forecast]:
+def _learned(library: tuple[str, ...], read: ReadFlags, how: FitFlags) -> list[tuple[str, np.ndarray]] | None:
+    """What the library's runs needed, with their names; None without one."""
+    if not library:
+        return None
+    if how.method != "careful":
+        raise UsageError(
+            f"--library calibrates the careful forecast, not --method {how.method}",
+            hint="leave one of them out",
+        )
+    from entlaw.law.history import history_of_run
+    from entlaw.law.library import learn
+
+    readings = list(track(scan_sources(list(library), read), "reading the library"))
+    runs = [reading.run for reading in readings if reading.run is not None]
+    learned = learn(history_of_run(run) for run in track(runs, "learning from the library"))
+    if left := len(readings) - len(learned):
+        console(stderr=True).print(
+            f"library: nothing to learn from {left} of {len(readings)} runs: not readable, or never answered"
+        )
+    return learned
+
+
+def _calibration(o: Outcome, learned: list[tuple[str, np.ndarray]] | None) -> Calibration | None:
+    """From all runs of the library but this one itself."""
+    if learned is None or o.error is not None:
+        return None
+    from entlaw.law.library import calibrate
+
+    return calibrate([needed for name, needed in learned if name != o.reading.name])
+
+
+def forecasts(
+    o: Outcome, entropies: list[float], steps: list[float], how: FitFlags, width: float = 1.0
+) -> list[Forecast]:
     """The forecasts asked for, none for a run without an accepted fit."""
     from entlaw.law.forecast import predict_at_entropy
 
@@ -87,10 +142,10 @@ def forecasts(o: Outcome, entropies: list[float], steps: list[float], how: FitFl
         steps = [float(o.reading.run.metrics.index.max())]
     level = how.level
     made = [predict_at_entropy(o.fit, h, level) for h in entropies]
-    return made + [_at_step(o, t, level, how) for t in steps]
+    return made + [_at_step(o, t, level, how, width) for t in steps]
 
 
-def _at_step(o: Outcome, step: float, level: float, how: FitFlags) -> Forecast:
+def _at_step(o: Outcome, step: float, level: float, how: FitFlags, width: float) -> Forecast:
     """With what the law leaves out; of the law alone by --method paper, and for steps that are past."""
     from entlaw.law.forecast import forecast_at_step
     from entlaw.law.outlook import Outlook
@@ -99,7 +154,7 @@ def _at_step(o: Outcome, step: float, level: float, how: FitFlags) -> Forecast:
     if how.method == "careful":
         seen = Outlook.of(o.reading.run, how.window, force=how.force)
         if not (seen.refused and not how.force) and seen.history.n >= 2 and step > seen.history.step[-1]:
-            return seen.forecast(step, level)
+            return replace(seen, width=width).forecast(step, level)
     return forecast_at_step(o.fit, step, o.reading.run.entropy_series(), level)
 
 

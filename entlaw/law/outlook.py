@@ -65,12 +65,15 @@ class Outlook:
     forced : bool
         Answer all the same.
     prior : Prior
+    width : float
+        By which forecasts at a step are stretched around their median (:mod:`entlaw.law.library`).
     """
 
     history: History
     findings: tuple[Finding, ...]
     forced: bool = False
     prior: Prior = PRIOR
+    width: float = 1.0
 
     @classmethod
     def of(
@@ -122,13 +125,14 @@ class Outlook:
                 f"step {step:g} is not after the last score, at step {self.history.step[-1]:g}",
                 hint="ask for a later step",
             )
-        return in_time(self.history, np.array([float(step)]), prior=self.prior)[0]
+        return in_time(self.history, np.array([float(step)]), prior=self.prior)[0].stretched(self.width)
 
     def at_steps(self, steps: np.ndarray, entropies: list[np.ndarray] | None = None) -> list[Predictive]:
         """As :meth:`at_step`, for many steps at the cost of few; ``entropies`` as in
         :func:`entlaw.law.growth.in_time`."""
         self._check()
-        return in_time(self.history, np.asarray(steps, dtype=float), prior=self.prior, entropy=entropies)
+        made = in_time(self.history, np.asarray(steps, dtype=float), prior=self.prior, entropy=entropies)
+        return [forecast.stretched(self.width) for forecast in made]
 
     def at_entropy(self, entropy: float) -> Predictive:
         """Distribution of the score that will be measured when the entropy is at a value (nats/token).

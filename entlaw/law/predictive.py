@@ -10,7 +10,7 @@ Raftery 2007, J. Am. Stat. Assoc. 102:359), which is the absolute error for a fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,6 +103,16 @@ class Predictive:
         left = place.astype(np.intp)
         cdf = (table[left] + (place - left) * np.diff(table)[left]) @ self.weight
         return np.interp(p, cdf, grid)
+
+    def stretched(self, factor: float) -> Predictive:
+        """All quantiles ``factor`` times as far from the median, where the components live."""
+        if factor == 1.0:
+            return self
+        mid = self.median
+        centre = float(to_arcsine(np.array([mid]))[0]) if self.arcsine else mid
+        return replace(
+            self, mean=centre + factor * (self.mean - centre), scale=factor * np.asarray(self.scale)
+        )
 
     @property
     def median(self) -> float:

@@ -430,6 +430,30 @@ def test_predict_at_a_step_is_the_outlook_and_the_law_alone_by_method_paper(caps
     assert json.loads(out)["runs"][0]["forecasts"][0]["model"] == "law"
 
 
+def test_predict_learns_widths_from_ones_own_runs(capsys, tmp_path):
+    log, sources = REPO / "runs" / "grpo-m-rl0", []
+    for name in ("grpo-m-rl0", "grpo-m-rl1", "grpo-m-rl2", "rloo-m-rl0", "rloo-m-rl1", "ppo-m-rl0"):
+        sources += ["--library", REPO / "runs" / name]
+    _, out, _ = run(capsys, "predict", log, "--step", "240", "--json")
+    plain = json.loads(out)["runs"][0]["forecasts"][0]
+    code, out, _ = run(capsys, "predict", log, "--step", "240", *sources, "--json")
+    (told,) = json.loads(out)["runs"]
+    learned, wide = told["library"], told["forecasts"][0]
+    assert code == 0 and learned["runs"] == 5  # the run itself teaches nothing about itself
+    assert wide["performance"] == pytest.approx(plain["performance"], abs=1e-3)
+    stretch = [f["interval"]["hi"] - f["interval"]["lo"] for f in (wide, plain)]
+    assert stretch[0] / stretch[1] == pytest.approx(learned["factor"], rel=0.1) and learned["factor"] != 1
+    code, out, err = run(capsys, "predict", log, "--step", "240", *sources)
+    assert code == 0 and "forecasts of 5 runs" in err and "library" not in out
+    code, out, err = run(capsys, "predict", log, "--step", "240", *sources[:10])
+    assert code == 3 and "4 runs to learn from" in err and out == ""
+    write_jsonl(tmp_path / "short.jsonl", law_records()[:2])
+    code, _, err = run(capsys, "predict", log, "--library", tmp_path / "short.jsonl")
+    assert code == 3 and "0 runs to learn from" in err
+    assert run(capsys, "predict", log, "--library", tmp_path / "none.jsonl")[0] == 3
+    assert run(capsys, "predict", log, *sources, "--method", "paper")[0] == 2
+
+
 def test_doctor_tells_the_regime_and_how_often_such_a_verdict_was_right(capsys):
     from entlaw.law.regimes import MEASURED
 

@@ -1,0 +1,127 @@
+"""Widths of forecasts calibrated on a library of one's own finished runs.
+
+How the forecast is made stays as it is; on the public runs learning more than its width from other runs lost to not
+learning (LOG.md). What a library does tell is whether intervals have been too wide or too narrow on runs like these.
+Each finished run is forecast from several of its steps, and for each forecast the factor is found by which its central
+80 % interval had to be stretched to just hold what came. The conformal 80 % quantile of these factors, runs counting
+alike (Vovk et al. 2005; Barber et al. 2023 for weights), is what makes the intervals right on runs that are
+exchangeable with the library's. With few runs it is shrunk toward 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from entlaw.errors import DataError
+from entlaw.law.backtest import Plan, origins_of
+from entlaw.law.history import History
+from entlaw.law.outlook import Outlook
+from entlaw.law.predictive import Predictive, to_arcsine
+
+LEVEL = 0.8
+MIN_RUNS = 5
+# So many runs count as much as the belief that the intervals are right as they are.
+PRIOR_RUNS = 10.0
+# No library stretches or shrinks intervals by more.
+LARGEST = 4.0
+PLAN = Plan(rivals=False)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a library says about the widths of forecasts.
+
+    Attributes
+    ----------
+    factor : float
+        By which widths are multiplied.
+    raw : float
+        The same before it was shrunk toward 1 and bounded.
+    runs, forecasts : int
+        Behind it.
+    """
+
+    factor: float
+    raw: float
+    runs: int
+    forecasts: int
+
+
+def learn(histories: Iterable[History], plan: Plan = PLAN) -> list[tuple[str, np.ndarray]]:
+    """The factors that each run of a library would have needed.
+
+    Parameters
+    ----------
+    histories : iterable of History
+        Finished runs.
+    plan : Plan
+        From where they are looked at; each forecast is of their last score.
+
+    Returns
+    -------
+    list of (str, ndarray)
+        The run's name and the factors of the forecasts that would have been given; runs without any are left out.
+    """
+    out = []
+    for history in histories:
+        needed = []
+        for origin in origins_of(history, plan):
+            outlook = Outlook.of(history, origin)
+            if outlook.refused or outlook.history.n < 2 or outlook.history.n == history.n:
+                continue
+            forecast = outlook.at_step(float(history.step[-1]))
+            needed.append(needed_factor(forecast, float(history.performance[-1])))
+        if needed:
+            out.append((history.name, np.array(needed)))
+    return out
+
+
+def needed_factor(forecast: Predictive, truth: float, level: float = LEVEL) -> float:
+    """By how much the central interval must be stretched around the median to just hold a value, at least 0.
+
+    Measured where the components live (in asin(sqrt R) for shares), as `Predictive.stretched` does.
+    """
+    lo, mid, hi = forecast.quantile(np.array([0.5 - 0.5 * level, 0.5, 0.5 + 0.5 * level]))
+    if forecast.arcsine:
+        lo, mid, hi, at = to_arcsine(np.array([lo, mid, hi, truth]))
+    else:
+        at = truth
+    side = hi - mid if at >= mid else mid - lo
+    return float(abs(at - mid) / max(side, 1e-9))
+
+
+def calibrate(needed: Sequence[np.ndarray], level: float = LEVEL) -> Calibration:
+    """The factor from those that past runs needed.
+
+    Parameters
+    ----------
+    needed : sequence of ndarray
+        One array a run.
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    DataError
+        Fewer than `MIN_RUNS` runs.
+    """
+    n = len(needed)
+    if n < MIN_RUNS:
+        raise DataError(
+            f"the library has {n} runs to learn from, the one to forecast not counted, and {MIN_RUNS} are needed",
+            why="a run counts if forecasts from its early steps are not refused; from fewer, a factor would be chance",
+            hint="give more finished runs, or leave out --library",
+        )
+    values = np.concatenate(needed)
+    # Runs count alike, and the new run, of which nothing is known, as one more that lies beyond all.
+    weight = np.concatenate([np.full(len(run), 1.0 / len(run)) for run in needed]) / (n + 1)
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order]) >= level - 1e-12
+    raw = float(values[order][np.argmax(reached)]) if reached.any() else float(values.max())
+    shrunk = max(raw, 1e-6) ** (n / (n + PRIOR_RUNS))
+    return Calibration(float(np.clip(shrunk, 1.0 / LARGEST, LARGEST)), raw, n, len(values))
