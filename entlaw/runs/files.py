@@ -40,6 +40,8 @@ _SIDECARS = {
     "model.safetensors.index.json",
     "manifest.json",
 }
+# Names that only loggers give: such a file in a folder is told of even when nothing can be read from it.
+_LOGGERS = re.compile(r"metrics\.jsonl(\.gz)?|trainer_state\.json|.*\.wandb|.*\.tfevents\..*")
 # What our trainer keeps beside metrics.jsonl: the same metrics for other tools, and weights.
 _OWN_SCHEMA = b'"entlaw.run/1"'
 # What `entlaw pull` keeps beside each Parquet file: about the file, no log.
@@ -110,7 +112,14 @@ def on_server(source: str | os.PathLike[str]) -> Address | None:
 
 def _skip(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return hidden or path.suffix.lower() in _NOT_LOGS or path.name in _SIDECARS or path.stat().st_size == 0
+    if hidden or path.suffix.lower() in _NOT_LOGS or path.name in _SIDECARS:
+        return True
+    return path.stat().st_size == 0 and not named_as_log(path)
+
+
+def named_as_log(path: Path) -> bool:
+    """Whether the name alone says that a logger wrote the file."""
+    return _LOGGERS.fullmatch(path.name) is not None
 
 
 def _without_notes(files: Iterable[Path]) -> list[Path]:

@@ -12,7 +12,7 @@ import pandas as pd
 from entlaw.errors import DataError, EntlawError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
 from entlaw.runs.assemble import assemble, split_runs
-from entlaw.runs.files import expand, on_server
+from entlaw.runs.files import expand, named_as_log, on_server
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
 from entlaw.runs.sources import HEAD_BYTES, Head, ReadOptions, sources
@@ -75,7 +75,8 @@ def scan(
 ) -> Iterator[Reading]:
     """Read every run of one or many sources, one :class:`Reading` each; unusable ones carry their error.
 
-    Files in a folder that are not logs are passed over; a file named by the user that cannot be read is an error.
+    Files in a folder that are not logs are passed over; a file named by the user, or by its name a logger's, that
+    cannot be read is an error.
 
     A source that is no path here may be one or many runs of a W&B server: ``entity/project/run``, a URL
     (:func:`entlaw.runs.wandb.address.parse`). A path that exists is always a path.
@@ -137,6 +138,8 @@ def _scan_one(one: str | os.PathLike[str], selection: Selection, options: ReadOp
             hint="point at the log itself to see what is wrong with it",
         )
     yield from (_reading(path, raw, selection) for path, raw in found)
+    if several:
+        yield from (reading for reading in failed if named_as_log(Path(reading.path)))
 
 
 def _apart(raw: RawRun, selection: Selection) -> list[RawRun]:

@@ -209,3 +209,20 @@ def test_a_key_of_the_users_own_is_percent_only_if_its_name_is_an_accuracys(tmp_
         record[key] = 10 * record.pop("reward/mean", 0.1)
     run = read(write_jsonl(tmp_path / "log.jsonl", records), Selection(performance_key=key))[0]
     assert run.performance_scale == scale and code in {f.code for f in run.findings}
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "trainer_state.json", "run-x.wandb", "events.out.tfevents.17.h.0"]
+)
+@pytest.mark.parametrize("content, what", [(b"", "the file is empty"), (b"\x00\xff\x01" * 400, None)])
+def test_a_loggers_file_in_a_folder_that_cannot_be_read_is_told(tmp_path, law_log, name, content, what):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / name).write_bytes(content)
+    (tmp_path / "bad" / "notes.txt").write_bytes(content)  # named by nobody as a log: passed over
+    good, bad = scan(tmp_path)
+    assert good.run is not None and good.path == str(law_log)
+    assert bad.path.endswith(name) and isinstance(bad.error, UnreadableSource)
+    assert what is None or bad.error.what == what
+    assert len(read(tmp_path)) == 1
+    with pytest.raises(UnreadableSource, match=r"none of [12] files"):
+        list(scan(tmp_path / "bad"))
