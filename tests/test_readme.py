@@ -72,6 +72,9 @@ def test_commands_run(monkeypatch, capsys, law_log, tmp_path):
     (tmp_path / "sizes").mkdir()
     for i, size in enumerate(("1B", "2B", "4B")):
         write_jsonl(tmp_path / "sizes" / f"m-{size}.jsonl", law_records(seed=i))
+    (tmp_path / "finished").mkdir()
+    for i in range(6):
+        write_jsonl(tmp_path / "finished" / f"seed{i}.jsonl", law_records(seed=10 + i))
     other = write_jsonl(tmp_path / "other.jsonl", law_records(seed=5))
     monkeypatch.chdir(tmp_path)
     more = {
