@@ -11,6 +11,7 @@ paired t where the two sides have the same seeds, Welch's t otherwise.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -122,14 +123,25 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
     """
     if not a or not b:
         raise UsageError("a comparison needs at least one run on either side")
-    both = {id(t) for t in a} & {id(t) for t in b}
-    if both:
-        raise UsageError("one run is on both sides", where=next(t.name for t in a if id(t) in both))
+    for left, right in itertools.product(a, b):
+        if _same(left, right):
+            raise UsageError(
+                "one run is on both sides",
+                where=left.name if left.name == right.name else f"{left.name}, {right.name}",
+                why="all its values are equal", hint="give each run once",
+            )  # fmt: skip
     if len(a) == len(b) == 1:
         return _single(a[0], b[0], level)
     from entlaw.law.compare_groups import compare_groups
 
     return compare_groups(a, b, level)
+
+
+def _same(a: Track, b: Track) -> bool:
+    """Whether two tracks are of one run: equal in every value."""
+    return a is b or all(
+        np.array_equal(getattr(a, c), getattr(b, c)) for c in ("step", "entropy", "performance")
+    )
 
 
 # One run against one ------------------------------------------------------------------------------
@@ -186,9 +198,11 @@ def _final_of_pair(a: Track, b: Track, level: float) -> Difference:
     interval = post.interval(centre, level)
     mean, scale = post.at(centre, measured=False)
     below = float(mixture_cdf(np.zeros(1), post.weight, mean, scale, post.df)[0])
+    # Of a run and its copy nothing is left to be distributed.
+    p = float(np.clip(2 * min(below, 1 - below), 0.0, 1.0)) if np.ptp(d) > 0 else float(not d.any())
     return Difference(
         "final", mean_a, mean_b, float(post.weight @ mean[:, 0]),
-        Interval(float(interval[0][0]), float(interval[1][0]), level), 2 * min(below, 1 - below), "validations", n,
+        Interval(float(interval[0][0]), float(interval[1][0]), level), p, "validations", n,
     )  # fmt: skip
 
 

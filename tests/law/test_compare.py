@@ -112,10 +112,23 @@ def test_turning_the_sides_around_turns_the_sign():
     assert of(there, "final").verdict == "better" and of(back, "final").verdict == "worse"
 
 
+@pytest.mark.parametrize("by, p, verdict", [(0.0, 1.0, "noise"), (0.25, 0.0, "better")])
+def test_a_difference_without_noise_is_certain(by, p, verdict):
+    one = track(1)
+    same = Track("b", None, one.step, one.entropy + 0.1, np.round(one.performance, 2) + by, None)
+    rounded = Track("a", None, one.step, one.entropy, np.round(one.performance, 2), None)
+    found = of(compare([rounded], [same]), "final")
+    assert found.p_value == pytest.approx(p, abs=1e-9) and found.verdict == verdict
+
+
 def test_bad_calls():
     one = track(1)
     with pytest.raises(UsageError, match="both sides"):
         compare([one], [one])
+    copy = Track("copy", "9", *(x.copy() for x in (one.step, one.entropy, one.performance)), one.fit)
+    with pytest.raises(UsageError, match="both sides") as caught:
+        compare([track(2), one], [copy])
+    assert one.name in caught.value.where and "copy" in caught.value.where
     with pytest.raises(UsageError, match="at least one run"):
         compare([one], [])
     other = track(2)
