@@ -127,10 +127,19 @@ def _without_notes(files: Iterable[Path]) -> list[Path]:
 
 
 def without_packed_copies(files: Iterable[Path]) -> list[Path]:
-    """The files without each ``x.gz`` that lies beside its ``x``: one log must not count twice."""
+    """The files with one of each pair ``x`` and ``x.gz``, as one log must not count twice.
+
+    The plain one stays, being the one still written, unless it is empty and the packed one is not.
+    """
     found = list(files)
     there = set(found)
-    return [f for f in found if not (f.suffix == ".gz" and f.with_suffix("") in there)]
+    left_out = set()
+    for packed in found:
+        plain = packed.with_suffix("")
+        if packed.suffix == ".gz" and plain in there:
+            only_packed = plain.stat().st_size == 0 and packed.stat().st_size > 0
+            left_out.add(plain if only_packed else packed)
+    return [f for f in found if f not in left_out]
 
 
 def _is_own_run(info: Path) -> bool:

@@ -323,10 +323,11 @@ def test_copies_of_other_length_are_a_warning(tmp_path):
     assert note.severity == "warning" and "another length" in note.what
 
 
-def test_an_empty_plain_file_does_not_hide_the_packed_one(tmp_path):
+@pytest.mark.parametrize("source", ["", "r/metrics*"])
+def test_an_empty_plain_file_does_not_hide_the_packed_one(tmp_path, source):
     write(tmp_path / "r", "metrics.jsonl", "")
     packed = write(tmp_path / "r", "metrics.jsonl.gz", LINES)
-    (reading,) = scan(tmp_path)
+    (reading,) = scan(str(tmp_path / source))
     assert reading.path == str(packed) and reading.run is not None
     assert "compressed-copy" not in codes(reading.raw)
 
