@@ -40,6 +40,8 @@ REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared" / "data" / "runs"
 SIGMOID = "sigmoid in step (ScaleRL)"
 FIGURES = ("median_error", "rmse", "crps", "skill", "cover50", "cover80", "cover95", "width80")
+# A refused forecast that would have been good: error and width (fractions).
+GOOD_ERROR, GOOD_WIDTH = 0.05, 0.3
 # Logs of a few steps, kept to test readers.
 _SAMPLES = "format_samples"
 
@@ -105,6 +107,26 @@ def scores(rows: pd.DataFrame) -> str:
     return markdown(table(rows).sort_values("crps")[["forecasts", "sources", *FIGURES]])
 
 
+def one_by_one(rows: pd.DataFrame) -> str:
+    """Forecasts to the end that should have been refused, and refusals that would have been good forecasts."""
+    ours = rows[(rows["forecaster"] == OUTLOOK) & (rows["horizon"] == "end") & rows["crps"].notna()]
+    given = answered_only(ours)
+    outside = given[given["in95"] == 0]
+    refused = ours[~ours["answered"].astype(bool)]
+    off = (refused["median"] - refused["measured"]).abs()
+    good = refused[(off < GOOD_ERROR) & (refused["width80"] < GOOD_WIDTH)]
+    out = [f"Of {len(given)} given, {len(outside)} have the end outside their 95 % interval:\n"]
+    out += [
+        markdown(outside.set_index(["source", "run"])[["step", "regime", "median", "measured", "width95"]])
+    ]
+    out += [
+        f"\nOf {len(refused)} refused, {len(good)} would have been within {GOOD_ERROR:g} with an 80 % interval "
+        f"below {GOOD_WIDTH:g}:\n"
+    ]
+    columns = ["step", "regime", "codes", "median", "measured", "width80"]
+    return "\n".join([*out, markdown(good.set_index(["source", "run"])[columns])])
+
+
 def document(rows: pd.DataFrame) -> str:
     """The whole page."""
     answered, fell = answered_only(rows), rows[rows["fell"].astype(bool)]
@@ -131,11 +153,12 @@ def document(rows: pd.DataFrame) -> str:
     wide = wide[[n for n in names if n in wide]]
     relative = (wide / wide.loc[LAST_VALUE]).loc[wide.mean(axis=1).sort_values().index]
     out += [markdown(relative)]
-    for by in ("source", "horizon"):
+    for by in ("source", "horizon", "regime"):
         parts = table(answered, [by]).reset_index()
         some = parts[parts["forecaster"].isin([OUTLOOK, LAST_VALUE, SIGMOID])]
         out += [f"\n## By {by}\n", markdown(some.set_index([by, "forecaster"])[["forecasts", *FIGURES]])]
     out += ["\n## What was refused, scored all the same\n", scores(rows[~rows["answered"].astype(bool)])]
+    out += ["\n## One by one\n", one_by_one(rows)]
     return "\n".join(out) + "\n"
 
 

@@ -14,9 +14,7 @@ from entlaw.cli.output import console, law_text, print_findings, print_json, sho
 from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from entlaw.law.library import Calibration
+    from entlaw.law.library import Calibration, Lesson
     from entlaw.law.results import Fit, Forecast
 
 MOST_STEPS = 1e9  # a step a second for thirty years
@@ -60,25 +58,21 @@ def predict(
             raise UsageError(f"--step {value:g} is no step of a run", hint="e.g. --step 500")
         if value > MOST_STEPS:
             raise UsageError(f"--step {value:g}: no run has that many steps", hint="e.g. --step 500")
-    learned = _learned(library, read, how)
+    lessons = _lessons(library, read, how)
     outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "predicting")]
-    widths = {id(o): _calibration(o, learned) for o in outcomes}
-    answers = [
-        (o, forecasts(o, entropy or [], step or [], how, c.factor if (c := widths[id(o)]) else 1.0))
-        for o in outcomes
-    ]
+    answers = [_answer(o, entropy or [], step or [], how, lessons) for o in outcomes]
     for o in outcomes:
         _warn_far(o, step or [])
     if json:
-        told = [_as_dict(o, f) | ({"library": asdict(c)} if (c := widths[id(o)]) else {}) for o, f in answers]
+        told = [_as_dict(o, f) | ({"library": asdict(c)} if c else {}) for o, f, c in answers]
         print_json({"schema": "entlaw.predict/1", "runs": told})
     else:
-        for c in {c for c in widths.values() if c is not None}:
+        for c in {c for *_, c in answers if c is not None}:
             console(stderr=True).print(
                 f"library: {c.forecasts} forecasts of {c.runs} runs needed intervals {c.raw:.2f} times as wide; "
                 f"forecasts at a step are given {c.factor:.2f} times as wide", highlight=False,
             )  # fmt: skip
-        for o, made in answers:
+        for o, made, _ in answers:
             _show(o, made)
     if any(o.error is None for o in outcomes):
         return 0
@@ -99,8 +93,8 @@ def _warn_far(o: Outcome, steps: list[float]) -> None:
         )
 
 
-def _learned(library: tuple[str, ...], read: ReadFlags, how: FitFlags) -> list[tuple[str, np.ndarray]] | None:
-    """What the library's runs needed, with their names; None without one."""
+def _lessons(library: tuple[str, ...], read: ReadFlags, how: FitFlags) -> list[Lesson] | None:
+    """What the library's runs tell; None without one."""
     if not library:
         return None
     if how.method != "careful":
@@ -113,21 +107,25 @@ def _learned(library: tuple[str, ...], read: ReadFlags, how: FitFlags) -> list[t
 
     readings = list(track(scan_sources(list(library), read), "reading the library"))
     runs = [reading.run for reading in readings if reading.run is not None]
-    learned = learn(history_of_run(run) for run in track(runs, "learning from the library"))
-    if left := len(readings) - len(learned):
+    lessons = learn(history_of_run(run) for run in track(runs, "learning from the library"))
+    if left := len(readings) - len(lessons):
         console(stderr=True).print(
             f"library: nothing to learn from {left} of {len(readings)} runs: not readable, or never answered"
         )
-    return learned
+    return lessons
 
 
-def _calibration(o: Outcome, learned: list[tuple[str, np.ndarray]] | None) -> Calibration | None:
-    """From all runs of the library but this one itself."""
-    if learned is None or o.error is not None:
-        return None
-    from entlaw.law.library import calibrate
+def _answer(
+    o: Outcome, entropies: list[float], steps: list[float], how: FitFlags, lessons: list[Lesson] | None
+) -> tuple[Outcome, list[Forecast], Calibration | None]:
+    """A run's forecasts, and what the library said of their widths."""
+    if lessons is None or o.error is not None or o.reading.run is None:
+        return o, forecasts(o, entropies, steps, how), None
+    from entlaw.law.history import history_of_run
+    from entlaw.law.library import calibrate_for
 
-    return calibrate([needed for name, needed in learned if name != o.reading.name])
+    learned = calibrate_for(history_of_run(o.reading.run), lessons)
+    return o, forecasts(o, entropies, steps, how, learned.factor), learned
 
 
 def forecasts(

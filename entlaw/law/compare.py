@@ -20,6 +20,7 @@ import numpy as np
 
 from entlaw.errors import DataError, UsageError
 from entlaw.findings import Finding, worst_first
+from entlaw.law.history import is_same_run
 from entlaw.law.intervals import mixture_cdf
 from entlaw.law.noise import careful
 from entlaw.law.results import Fit, Interval
@@ -124,24 +125,17 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
     if not a or not b:
         raise UsageError("a comparison needs at least one run on either side")
     for left, right in itertools.product(a, b):
-        if _same(left, right):
+        if is_same_run(left, right):
             raise UsageError(
                 "one run is on both sides",
                 where=left.name if left.name == right.name else f"{left.name}, {right.name}",
-                why="all its values are equal", hint="give each run once",
+                why="all values are equal, or those of one are the beginning of the other's", hint="give each run once",
             )  # fmt: skip
     if len(a) == len(b) == 1:
         return _single(a[0], b[0], level)
     from entlaw.law.compare_groups import compare_groups
 
     return compare_groups(a, b, level)
-
-
-def _same(a: Track, b: Track) -> bool:
-    """Whether two tracks are of one run: equal in every value."""
-    return a is b or all(
-        np.array_equal(getattr(a, c), getattr(b, c)) for c in ("step", "entropy", "performance")
-    )
 
 
 # One run against one ------------------------------------------------------------------------------
@@ -198,7 +192,7 @@ def _final_of_pair(a: Track, b: Track, level: float) -> Difference:
     interval = post.interval(centre, level)
     mean, scale = post.at(centre, measured=False)
     below = float(mixture_cdf(np.zeros(1), post.weight, mean, scale, post.df)[0])
-    # Of a run and its copy nothing is left to be distributed.
+    # Where the difference never varies nothing is left to be distributed.
     p = float(np.clip(2 * min(below, 1 - below), 0.0, 1.0)) if np.ptp(d) > 0 else float(not d.any())
     return Difference(
         "final", mean_a, mean_b, float(post.weight @ mean[:, 0]),

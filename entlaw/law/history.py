@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,29 @@ class History:
             self.step[keep], self.entropy[keep], self.performance[keep], self.entropy_step[keep],
             self.log_step[seen], self.log_entropy[seen], self.answers, self.name, self.source,
         )  # fmt: skip
+
+
+class Points(Protocol):
+    """The law's points of a run: steps, entropies (nats/token) and scores (fractions), each of shape (n,)."""
+
+    @property
+    def step(self) -> np.ndarray: ...
+    @property
+    def entropy(self) -> np.ndarray: ...
+    @property
+    def performance(self) -> np.ndarray: ...
+
+
+def is_same_run(a: Points, b: Points) -> bool:
+    """Whether the points are of one run: all are equal as far as the shorter goes, two of them or more.
+
+    Names do not tell: seeds share them, and one log has another name wherever it is copied to.
+    """
+    if a is b:
+        return True
+    n = min(len(a.step), len(b.step))
+    pairs = ((a.step, b.step), (a.entropy, b.entropy), (a.performance, b.performance))
+    return n >= 2 and all(np.array_equal(x[:n], y[:n]) for x, y in pairs)
 
 
 def history_of(

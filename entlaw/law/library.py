@@ -17,7 +17,7 @@ import numpy as np
 
 from entlaw.errors import DataError
 from entlaw.law.backtest import Plan, origins_of
-from entlaw.law.history import History
+from entlaw.law.history import History, Points, is_same_run
 from entlaw.law.outlook import Outlook
 from entlaw.law.predictive import Predictive, to_arcsine
 
@@ -28,6 +28,22 @@ PRIOR_RUNS = 10.0
 # No library stretches or shrinks intervals by more.
 LARGEST = 4.0
 PLAN = Plan(rivals=False)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one finished run tells.
+
+    Attributes
+    ----------
+    history : History
+        The whole run.
+    needed : ndarray, shape (k,)
+        By which factor the 80 % interval of each forecast that would have been given had to be stretched.
+    """
+
+    history: History
+    needed: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,7 @@ class Calibration:
     forecasts: int
 
 
-def learn(histories: Iterable[History], plan: Plan = PLAN) -> list[tuple[str, np.ndarray]]:
+def learn(histories: Iterable[History], plan: Plan = PLAN) -> list[Lesson]:
     """The factors that each run of a library would have needed.
 
     Parameters
@@ -62,8 +78,8 @@ def learn(histories: Iterable[History], plan: Plan = PLAN) -> list[tuple[str, np
 
     Returns
     -------
-    list of (str, ndarray)
-        The run's name and the factors of the forecasts that would have been given; runs without any are left out.
+    list of Lesson
+        Runs of which no forecast would have been given are left out.
     """
     out = []
     for history in histories:
@@ -75,7 +91,7 @@ def learn(histories: Iterable[History], plan: Plan = PLAN) -> list[tuple[str, np
             forecast = outlook.at_step(float(history.step[-1]))
             needed.append(needed_factor(forecast, float(history.performance[-1])))
         if needed:
-            out.append((history.name, np.array(needed)))
+            out.append(Lesson(history, np.array(needed)))
     return out
 
 
@@ -91,6 +107,11 @@ def needed_factor(forecast: Predictive, truth: float, level: float = LEVEL) -> f
         at = truth
     side = hi - mid if at >= mid else mid - lo
     return float(abs(at - mid) / max(side, 1e-9))
+
+
+def calibrate_for(run: Points, lessons: Sequence[Lesson]) -> Calibration:
+    """As :func:`calibrate`, from all runs but the one to forecast, which may lie in the library too."""
+    return calibrate([one.needed for one in lessons if not is_same_run(one.history, run)])
 
 
 def calibrate(needed: Sequence[np.ndarray], level: float = LEVEL) -> Calibration:

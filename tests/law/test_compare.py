@@ -129,6 +129,9 @@ def test_bad_calls():
     with pytest.raises(UsageError, match="both sides") as caught:
         compare([track(2), one], [copy])
     assert one.name in caught.value.where and "copy" in caught.value.where
+    earlier = Track("earlier", "9", *(x[:9] for x in (one.step, one.entropy, one.performance)), None)
+    with pytest.raises(UsageError, match="both sides"):
+        compare([one], [earlier])
     with pytest.raises(UsageError, match="at least one run"):
         compare([one], [])
     other = track(2)

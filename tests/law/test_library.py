@@ -1,13 +1,15 @@
 """Widths learned from finished runs: by simulation, against their definition, and at their limits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from entlaw.errors import DataError
 from entlaw.law import library
-from entlaw.law.history import history_of
-from entlaw.law.library import calibrate, learn, needed_factor
+from entlaw.law.history import history_of, is_same_run
+from entlaw.law.library import Lesson, calibrate, calibrate_for, learn, needed_factor
 from entlaw.law.outlook import Outlook
 from entlaw.law.predictive import Predictive, to_arcsine
 from tests.law.common import law_arrays
@@ -96,16 +98,36 @@ def history(seed, name="r", n=16):
 
 def test_learning_forecasts_the_last_score_from_the_past_alone():
     whole = history(3)
-    ((name, needed),) = learn([whole])
-    assert name == "r" and len(needed) > 3
+    (lesson,) = learn([whole])
+    assert lesson.history is whole and len(lesson.needed) > 3
     first = Outlook.of(whole, float(whole.step[-1]) * 0.4).at_step(float(whole.step[-1]))
-    assert needed_factor(first, float(whole.performance[-1])) in needed
+    assert needed_factor(first, float(whole.performance[-1])) in lesson.needed
 
 
 def test_runs_that_are_never_answered_teach_nothing():
     flat = history_of(np.arange(20.0), np.full(20, 0.3), np.full(20, 0.5), name="flat")
     lone = history_of([0.0], [1.0], [0.2], name="lone")
-    assert [name for name, _ in learn([flat, history(1), lone, history(2)])] == ["r", "r"]
+    good = [history(1), history(2)]
+    assert [lesson.history for lesson in learn([flat, good[0], lone, good[1]])] == good
+
+
+@pytest.mark.parametrize("step", [24.0, 1e9])
+def test_the_run_itself_teaches_nothing_and_runs_of_its_name_do(step):
+    """Under whatever name it lies in the library, and at whatever step it was copied from there."""
+    lessons = [Lesson(history(seed, "same name"), np.array([2.0])) for seed in range(7)]
+    own = [Lesson(replace(history(3), name="another name"), np.array([100.0]))]
+    found = calibrate_for(history(3).until(step), [*lessons[:3], *own, *lessons[4:]])
+    assert (found.runs, found.raw) == (6, 2.0)
+
+
+def test_one_run_is_known_by_its_points():
+    run = history(3)
+    assert is_same_run(run, run) and is_same_run(run, run.until(24.0)) and is_same_run(run.until(24.0), run)
+    assert not is_same_run(run, history(4))
+    assert not is_same_run(run.until(0.0), run)  # one point is too little to know it by
+    for column in ("step", "entropy", "performance"):
+        other = replace(run, **{column: getattr(run, column) + np.eye(run.n)[1] * 1e-9})
+        assert not is_same_run(run, other)
 
 
 def test_an_outlook_with_a_width_stretches_all_its_forecasts():
