@@ -95,12 +95,12 @@ def learn(histories: Iterable[History], plan: Plan = PLAN) -> list[Lesson]:
     return out
 
 
-def needed_factor(forecast: Predictive, truth: float, level: float = LEVEL) -> float:
-    """By how much the central interval must be stretched around the median to just hold a value, at least 0.
+def needed_factor(forecast: Predictive, truth: float) -> float:
+    """By how much the central 80 % interval must be stretched around the median to just hold a value, at least 0.
 
     Measured where the components live (in asin(sqrt R) for shares), as `Predictive.stretched` does.
     """
-    lo, mid, hi = forecast.quantile(np.array([0.5 - 0.5 * level, 0.5, 0.5 + 0.5 * level]))
+    lo, mid, hi = forecast.quantile(np.array([0.5 - 0.5 * LEVEL, 0.5, 0.5 + 0.5 * LEVEL]))
     if forecast.arcsine:
         lo, mid, hi, at = to_arcsine(np.array([lo, mid, hi, truth]))
     else:
@@ -114,7 +114,7 @@ def calibrate_for(run: Points, lessons: Sequence[Lesson]) -> Calibration:
     return calibrate([one.needed for one in lessons if not is_same_run(one.history, run)])
 
 
-def calibrate(needed: Sequence[np.ndarray], level: float = LEVEL) -> Calibration:
+def calibrate(needed: Sequence[np.ndarray]) -> Calibration:
     """The factor from those that past runs needed.
 
     Parameters
@@ -139,10 +139,10 @@ def calibrate(needed: Sequence[np.ndarray], level: float = LEVEL) -> Calibration
             hint="give more finished runs, or leave out --library",
         )
     values = np.concatenate(needed)
-    # Runs count alike, and the new run, of which nothing is known, as one more that lies beyond all.
+    # Runs count alike, and the new run, of which nothing is known, as one more that lies beyond all: of `MIN_RUNS` and
+    # more the others still reach the level.
     weight = np.concatenate([np.full(len(run), 1.0 / len(run)) for run in needed]) / (n + 1)
     order = np.argsort(values)
-    reached = np.cumsum(weight[order]) >= level - 1e-12
-    raw = float(values[order][np.argmax(reached)]) if reached.any() else float(values.max())
+    raw = float(values[order][np.argmax(np.cumsum(weight[order]) >= LEVEL - 1e-12)])
     shrunk = max(raw, 1e-6) ** (n / (n + PRIOR_RUNS))
     return Calibration(float(np.clip(shrunk, 1.0 / LARGEST, LARGEST)), raw, n, len(values))

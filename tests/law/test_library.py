@@ -74,6 +74,13 @@ def test_few_runs_move_the_width_less_than_many():
     assert few.factor == pytest.approx(3.0 ** (1 / 3)) and many.factor == pytest.approx(3.0**0.9)
 
 
+@pytest.mark.parametrize("runs, rank", [(5, 5), (9, 8), (10, 9), (14, 12), (99, 80)])
+def test_the_factor_is_the_conformal_quantile(runs, rank):
+    """Of exchangeable runs it is the one of rank ceil(0.8 (n + 1)): Vovk et al. 2005."""
+    needed = [np.array([float(i)]) for i in np.random.default_rng(0).permutation(runs) + 1]
+    assert calibrate(needed).raw == rank
+
+
 def test_runs_count_alike_however_many_forecasts_they_gave():
     short = [np.array([1.0])] * 9
     long = [np.full(500, 4.0)]
