@@ -76,7 +76,7 @@ def main() -> None:
             page = keep / f"report-{n}.html"
             folder = logs(n, Path(scratch) / f"logs-{n}")
             subprocess.run(
-                [sys.executable, "-m", "entlaw", "report", str(folder), "-o", str(page)],
+                [sys.executable, "-m", "entlaw.cli", "report", str(folder), "-o", str(page)],
                 check=True,
                 capture_output=True,
             )
