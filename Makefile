@@ -81,6 +81,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/console_reading.py
 	$(BIN)/python benchmarks/fit_speed.py
 	$(BIN)/python benchmarks/coverage.py --replicates 200
+	$(BIN)/python benchmarks/certified.py
+	$(BIN)/python benchmarks/forecast_speed.py
+	$(BIN)/python benchmarks/library_widths.py
+	$(BIN)/python benchmarks/stop_rule.py
+	$(BIN)/python benchmarks/wandb_pulling.py
+	$(BIN)/python benchmarks/trl_callback.py
 	$(BIN)/python benchmarks/entropy_head.py
 	$(BIN)/python benchmarks/entropy_change.py
 	$(BIN)/python benchmarks/train_step.py
