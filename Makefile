@@ -4,19 +4,24 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test backtest test-vllm test-verl vllm-cpu lint bench bench-coverage bench-rollout gpu-check gpu-check-verl runs figures check-figures docs clean help
+.PHONY: demo test test-long test-lowest test-newest lock backtest test-vllm test-verl vllm-cpu lint bench bench-coverage bench-rollout gpu-check gpu-check-verl runs figures check-figures docs clean help
 
 help:
-	@echo "make demo   install, then fit the law to five real runs in runs/ and draw them into demo-out/"
-	@echo "make test   install, then lint, type check and run all tests"
-	@echo "make test-vllm  the tests of vLLM rollouts, with vLLM for CPUs in an environment of its own (4 GB)"
-	@echo "make test-verl  the tests of verl's plug-in and of \`entlaw verl\`, in an environment of its own (3 GB)"
-	@echo "make backtest  score the forecasts on the runs in runs/ and fail when they have become worse"
-	@echo "make bench  time reading, fitting and start-up against peers; check the intervals' coverage"
-	@echo "make gpu-check  the benchmarks of training on a GPU, and 100 steps of SmolLM2-135M there"
-	@echo "make figures  the paper's figures and tables from runs/, into figures/ (make check-figures: are they what the code makes?)"
-	@echo "make docs   the documentation as a site, in docs/_build/html"
-	@echo "make runs   train the runs in runs/ that are missing (says how long; about two hours for all, on 2 cores)"
+	@echo "make demo         install, then fit the law to five real runs in runs/ and draw them into demo-out/"
+	@echo "make test         install, then lint, type check and run the tests"
+	@echo "make test-long    the tests that take longer"
+	@echo "make test-vllm    the tests of vLLM rollouts, with vLLM for CPUs in an environment of its own (4 GB)"
+	@echo "make test-verl    the tests of verl's plug-in and of \`entlaw verl\`, in an environment of its own (3 GB)"
+	@echo "make test-lowest  the tests with the oldest packages that pyproject.toml allows (Python 3.11)"
+	@echo "make test-newest  the tests with the newest packages that the index has today"
+	@echo "make lock         renew requirements/*.txt, which say what all of these install"
+	@echo "make backtest     score the forecasts on the runs in runs/ and fail when they have become worse"
+	@echo "make bench        time reading, fitting and start-up against peers; check the intervals' coverage"
+	@echo "make gpu-check    the benchmarks of training on a GPU, and 100 steps of SmolLM2-135M there"
+	@echo "make figures      the paper's figures and tables from runs/, into figures/ (make check-figures: are they what the code makes?)"
+	@echo "make docs         the documentation as a site, in docs/_build/html"
+	@echo "make runs         train the runs in runs/ that are missing (about two hours for all, on 2 cores)"
+	@echo "Another Python: make test PYTHON=python3.12"
 
 # An environment per lock (requirements/*.txt), made anew when its lock changes. Run by the path of what is in it.
 INSTALL = $(PYTHON) requirements/install.py
@@ -58,6 +63,10 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -q
+
+# What takes too long for every change: whole commands from a wheel, complete golden files, real time-outs.
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m slow
 
 # The gate of the forecasts: what they would have been worth on the shipped runs.
 backtest: $(VENV)/.core

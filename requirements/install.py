@@ -40,10 +40,19 @@ def main(argv):
     wanted = path.read_text()
     log = []
     if newest or not kept.exists() or kept.read_text() != wanted:
-        print(f"installing into {folder}: {'the newest packages' if newest else path.name} ...", file=sys.stderr)
+        sys.stderr.write(f"installing into {folder}: {'the newest packages' if newest else path.name} ...\n")
         steps = [[sys.executable, "-m", "venv", "--clear", str(folder)]]
         if newest:
-            steps.append([*pip, "--upgrade", "--upgrade-strategy=eager", f"--constraint={path}", "--editable", ".[dev]"])
+            steps.append(
+                [
+                    *pip,
+                    "--upgrade",
+                    "--upgrade-strategy=eager",
+                    f"--constraint={path}",
+                    "--editable",
+                    ".[dev]",
+                ]
+            )
         else:
             if re.search("^torch==", wanted, re.MULTILINE):
                 steps.append([*pip, f"--constraint={path}", "torch"])
@@ -59,7 +68,9 @@ def main(argv):
 
 def run(step, log):
     """Run one command, keep its output; returns whether it succeeded."""
-    done = subprocess.run(step, cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        step, cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     log.append(done.stdout)
     return done.returncode == 0
 
@@ -75,7 +86,10 @@ def explain(step, log):
             "of wheels), and run the same command again",
         )
     if "venv" in step:
-        return fail("the virtual environment cannot be made", "see the lines above; Debian and Ubuntu need python3-venv")
+        return fail(
+            "the virtual environment cannot be made",
+            "see the lines above; Debian and Ubuntu need python3-venv",
+        )
     if "import torch" in step[-1]:
         return fail(
             "the torch that was installed does not run on this machine's CPU",

@@ -223,7 +223,7 @@ def summary(record: dict[str, float]) -> str:
 
 
 def need_torch() -> None:
-    """A message instead of a traceback where the training extra is not installed.
+    """A message instead of a traceback where the training extra is not installed, or does not load.
 
     Raises
     ------
@@ -237,6 +237,17 @@ def need_torch() -> None:
             f"training needs {' and '.join(missing)}",
             hint="pip install 'entlaw[train]' (choose your build of torch first)",
         )
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except (ImportError, OSError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MissingExtra(
+            f"torch or transformers is installed but cannot be loaded: {first}",
+            why="a CUDA build without its libraries, or a build for another processor, does this",
+            hint="install a build of torch for this machine (a CPU build where there is no GPU), then try "
+            "`python -c 'import torch, transformers'`",
+        ) from error
 
 
 def _new_folder(recipe: Path | None) -> Path:

@@ -183,8 +183,10 @@ def _work(config: dict[str, Any]) -> None:
     """What each worker does: train, from the last checkpoint if there is one."""
     from ray.train import get_context
 
+    from entlaw.process import hush_deprecations
     from entlaw.train.runner import train
 
+    hush_deprecations()
     folder, told = Path(config["folder"]), Path(config["told"])
     first = get_context().get_world_rank() == 0
     try:

@@ -160,14 +160,21 @@ class Renamed(torch.nn.Module):
 class TakesCache(Renamed):
     def forward(self, input_ids, attention_mask, position_ids, cache, logits_to_keep=0):
         return self.call(
-            cache, input_ids, attention_mask=attention_mask, position_ids=position_ids, logits_to_keep=logits_to_keep
+            cache,
+            input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            logits_to_keep=logits_to_keep,
         )
 
 
 class TakesPastKeyValues(Renamed):
     def forward(self, input_ids, attention_mask, position_ids, past_key_values, logits_to_keep=0):
         return self.call(
-            past_key_values, input_ids, attention_mask=attention_mask, position_ids=position_ids,
+            past_key_values,
+            input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
             logits_to_keep=logits_to_keep,
         )
 
@@ -181,7 +188,9 @@ def test_the_cache_is_given_by_the_name_that_the_model_knows(policy, kind):
 
 def test_a_rollout_warns_of_nothing(policy):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # the library's own words included: a user would read them at every start
+        warnings.simplefilter(
+            "error"
+        )  # the library's own words included: a user would read them at every start
         HFEngine(policy).generate(PROMPTS, Sampling(2, 8), [3])
 
 

@@ -60,7 +60,11 @@ class HFEngine:
         cached = {cache_argument(policy.model): cache}
         with autocast(policy.device, policy.autocast):
             out = policy.model(
-                prompt, attention_mask=mask.long(), position_ids=position_ids(mask), logits_to_keep=1, **cached
+                prompt,
+                attention_mask=mask.long(),
+                position_ids=position_ids(mask),
+                logits_to_keep=1,
+                **cached,
             )
             logits = out.logits[:, -1].repeat_interleave(k, 0)
             cache.batch_repeat_interleave(k)
