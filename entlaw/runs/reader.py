@@ -11,6 +11,7 @@ import pandas as pd
 
 from entlaw.errors import DataError, EntlawError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
+from entlaw.runs import plugins
 from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.files import expand, named_as_log, on_server
 from entlaw.runs.prepare import Selection, to_run
@@ -56,18 +57,22 @@ def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]: 
             hint="wait for the trainer's first line, or point at another file",
         )
     head = Head(path, start, size)
+    troubles = list(plugins.plug_ins().troubles)
     for source in sources():
-        if source.sniff(head):
-            return [_named(raw, path) for raw in source.read(path, options)]
+        mine = plugins.sniff(source, head) if source.plugin else source.sniff(head)
+        if isinstance(mine, Finding):
+            troubles.append(mine)
+        elif mine:
+            runs = plugins.read(source, path, options) if source.plugin else source.read(path, options)
+            return [
+                replace(raw, name=raw.name or path.stem, findings=(*raw.findings, *troubles)) for raw in runs
+            ]
     raise UnreadableSource(
         "not recognised as a run log",
         where=str(path),
+        why="; ".join(f"{told.what}: {told.why}" for told in troubles) or None,
         hint="see `entlaw doctor --help` for the formats that are read",
     )
-
-
-def _named(raw: RawRun, path: Path) -> RawRun:
-    return raw if raw.name else replace(raw, name=path.stem)
 
 
 def scan(

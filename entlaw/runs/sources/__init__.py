@@ -1,17 +1,18 @@
-"""One file a format. A source recognises its format by content and yields :class:`RawRun` objects.
+"""Log formats, one file each: a module here that holds a :class:`Source` named ``SOURCE`` is a format.
 
-Each module defines ``NAME`` (shown to users), ``sniff(head)`` (is this mine?) and ``read(path, options)``.
-Order matters: formats with a magic number first, then structured text, then the console reader, which takes
-any text and looks for metric lines in it.
+Nothing else lists them: :func:`sources` finds the modules of this package, and those that other distributions offer
+under the entry point group ``entlaw.sources``, and asks them in the order that each declares for itself.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import pkgutil
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Protocol, cast
 
 from entlaw.runs.run import RawRun
 
@@ -56,31 +57,65 @@ class ReadOptions:
     performance_key: str | None = None
 
 
-class Source(Protocol):
-    """What a module in this package looks like."""
+@dataclass(frozen=True)
+class Source:
+    """One log format: how it is recognised and how it is read.
 
-    NAME: str
+    Attributes
+    ----------
+    name : str
+        Shown to users; no two sources share one.
+    order : int
+        Sources with a lower number are asked first. Ours: 10 to 30 a magic number, 40 a file's place in a folder,
+        50 to 90 structured files, 100 any text with metric lines in it. A format that one of these would take
+        for its own needs a lower number than that one.
+    sniff : callable
+        ``sniff(head)``: whether the file is of this format, judged from its :class:`Head`.
+    read : callable
+        ``read(path, options)``: all runs of a file, as a list of :class:`~entlaw.runs.run.RawRun`. Raises
+        :class:`~entlaw.errors.UnreadableSource`; never anything else for bad content.
+    reference : str
+        Where the format is described, or who writes it.
+    files : str
+        Regular expression of whole file names that only this logger gives. Such a file in a folder is read whatever
+        its suffix, and an error is reported when it cannot be.
+    needs : tuple of str
+        Modules that ``read`` imports and that do not come with entlaw.
+    plugin : str
+        The distribution that offers it; empty for our own.
+    """
 
-    def sniff(self, head: Head) -> bool:
-        """Whether the file is of this format, judged from its first bytes."""
+    name: str
+    order: int
+    sniff: Callable[[Head], bool]
+    read: Callable[[Path, ReadOptions], list[RawRun]]
+    reference: str
+    files: str = ""
+    needs: tuple[str, ...] = ()
+    plugin: str = ""
 
-    def read(self, path: Path, options: ReadOptions) -> list[RawRun]:
-        """Read all runs of a file. Raises UnreadableSource; never anything else for bad content."""
+    def __post_init__(self) -> None:
+        re.compile(
+            self.files
+        )  # a wrong one is an error of whoever wrote it, not of the first file that is read
+
+    def names(self, path: Path) -> bool:
+        """Whether the file's name alone says that this logger wrote it."""
+        return bool(self.files) and re.fullmatch(self.files, path.name) is not None
 
 
-_ORDER = (
-    "wandb_file",
-    "tensorboard",
-    "trackio",
-    "mlflow",  # by its place in the folder of a run
-    "tabular",  # Parquet by magic, CSV/TSV by its header
-    "notebook",
-    "trl_state",  # trainer_state.json and plain JSON lists of records
-    "jsonl",
-    "console",
-)
+@cache
+def sources() -> tuple[Source, ...]:
+    """All sources, those of plug-ins too, in the order in which they are asked."""
+    from entlaw.runs.plugins import plug_ins
+
+    return tuple(sorted((*built_in(), *plug_ins().sources), key=lambda source: (source.order, source.name)))
 
 
-def sources() -> Sequence[Source]:
-    """All sources in order of recognition; each module is imported on first use."""
-    return [cast(Source, importlib.import_module(f"{__name__}.{name}")) for name in _ORDER]
+@cache
+def built_in() -> tuple[Source, ...]:
+    """The sources of this package."""
+    modules = (
+        importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    )
+    return tuple(module.SOURCE for module in modules)

@@ -15,14 +15,12 @@ import pandas as pd
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions
-from entlaw.runs.sources.config_dump import PREAMBLE_BYTES, config_from_preamble
-from entlaw.runs.sources.dict_line import dictionaries, kind_of
-from entlaw.runs.sources.dict_line import numbers as read_numbers
-from entlaw.runs.sources.gzipped import copy_beside
-from entlaw.runs.sources.progress import Inferred, Kind, ProgressTrack, infer_steps
-from entlaw.runs.sources.text import (
+from entlaw.runs.parsing.config_dump import PREAMBLE_BYTES, config_from_preamble
+from entlaw.runs.parsing.dict_line import dictionaries, kind_of
+from entlaw.runs.parsing.dict_line import numbers as read_numbers
+from entlaw.runs.parsing.gzipped import copy_beside
+from entlaw.runs.parsing.progress import Inferred, Kind, ProgressTrack, infer_steps
+from entlaw.runs.parsing.text import (
     LineBlocks,
     ReadNotes,
     chunks,
@@ -33,10 +31,10 @@ from entlaw.runs.sources.text import (
     run_name,
     strip_ansi,
 )
-from entlaw.runs.sources.verl_line import is_verl, verl_records
+from entlaw.runs.parsing.verl_line import is_verl, verl_records
+from entlaw.runs.run import Provenance, RawRun
+from entlaw.runs.sources import Head, ReadOptions, Source
 from entlaw.runs.table import RowBuilder
-
-NAME = "console"
 
 _BLANKED = b"\r          "  # tqdm clears its bar with blanks before a record is printed
 _NEEDLES = (b"step:", b"{'", b'{"', _BLANKED)
@@ -331,3 +329,12 @@ def _candidates(block: bytes) -> Iterator[tuple[int, int, bytes]]:
         for i, position in enumerate(hits):
             if 0 <= position < end:
                 hits[i] = block.find(_NEEDLES[i], end)
+
+
+SOURCE = Source(
+    "console",
+    order=100,
+    sniff=sniff,
+    read=read,
+    reference="standard output of verl and of the Hugging Face trainers",
+)

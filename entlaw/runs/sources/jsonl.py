@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from entlaw.findings import Finding
-from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions
-from entlaw.runs.sources.records import RecordSink
-from entlaw.runs.sources.text import (
+from entlaw.runs.parsing.records import RecordSink
+from entlaw.runs.parsing.text import (
     ReadNotes,
     head_bytes,
     head_is_whole,
@@ -20,8 +18,8 @@ from entlaw.runs.sources.text import (
     run_name,
     sibling_config,
 )
-
-NAME = "jsonl"
+from entlaw.runs.run import RawRun
+from entlaw.runs.sources import Head, ReadOptions, Source
 
 _SIBLINGS = ("config.json", "run.json")
 
@@ -124,3 +122,13 @@ def _owns_folder(path: Path) -> bool:
         p.name.removesuffix(".gz") for pattern in ("*.jsonl", "*.jsonl.gz") for p in path.parent.glob(pattern)
     }
     return len(logs) <= 1
+
+
+SOURCE = Source(
+    "jsonl",
+    order=90,
+    sniff=sniff,
+    read=read,
+    reference="https://jsonlines.org; written by verl's file logger, tinker-cookbook, entlaw",
+    files=r"metrics\.jsonl(\.gz)?",
+)

@@ -16,9 +16,7 @@ import pandas as pd
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions
-
-NAME = "mlflow"
+from entlaw.runs.sources import Head, ReadOptions, Source
 
 # Milliseconds since 1970, the value, the step; later versions append the ids of a model or data set.
 _LINE = re.compile(rb"(\d{10,17}) (\S+) (-?\d+)(?: .*)?\r?")
@@ -107,7 +105,13 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         details["started"] = datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds")
     name = _text(folder / "tags" / "mlflow.runName") or folder.name
     return [
-        RawRun(name, rows, _params(folder), Provenance(str(path), NAME, "unknown", details), tuple(findings))
+        RawRun(
+            name,
+            rows,
+            _params(folder),
+            Provenance(str(path), SOURCE.name, "unknown", details),
+            tuple(findings),
+        )
     ]
 
 
@@ -132,3 +136,12 @@ def _params(folder: Path) -> dict[str, str]:
     root = folder / "params"
     found = {p.relative_to(root).as_posix(): _text(p) for p in sorted(root.rglob("*")) if p.is_file()}
     return {key: value for key, value in found.items() if len(value) <= _LONGEST}
+
+
+SOURCE = Source(
+    "mlflow",
+    order=40,
+    sniff=sniff,
+    read=read,
+    reference="https://mlflow.org/docs/latest/self-hosting/architecture/backend-store",
+)

@@ -1,28 +1,24 @@
-"""Tables: CSV and its kin, W&B's chart exports, Parquet."""
+"""Tables as text: CSV and its kin, W&B's chart exports."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing.columns import ColumnTable, repeated_names, wandb_columns
+from entlaw.runs.parsing.delimited import Dialect, is_empty, recognise, rows, to_number, unique_names
+from entlaw.runs.parsing.text import ReadNotes, head_lines, lines, no_records, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions
-from entlaw.runs.sources.columns import ColumnTable, repeated_names, wandb_columns
-from entlaw.runs.sources.delimited import Dialect, is_empty, recognise, rows, to_number, unique_names
-from entlaw.runs.sources.text import ReadNotes, head_lines, lines, no_records, opened, run_name
+from entlaw.runs.sources import Head, ReadOptions, Source
 
-NAME = "table"
-
-_PARQUET = b"PAR1"
 _LOOK_AT = 30
 
 
 def sniff(head: Head) -> bool:
-    """Parquet by its magic number; delimited text by a header of names over rows of numbers."""
-    return head.start.startswith(_PARQUET) or recognise(head_lines(head, _LOOK_AT)) is not None
+    """A header of names over rows of numbers."""
+    return recognise(head_lines(head, _LOOK_AT)) is not None
 
 
 def read(path: Path, options: ReadOptions) -> list[RawRun]:
@@ -33,26 +29,6 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     UnreadableSource
         Damaged, or without a column of numbers.
     """
-    with opened(path) as handle:
-        try:
-            start = handle.read(len(_PARQUET))
-        except (OSError, EOFError, zlib.error):  # a damaged gzip file; told when it is read
-            start = b""
-    if start == _PARQUET:
-        from entlaw.runs.sources.parquet import read_parquet  # pyarrow takes 0.1 s to import
-
-        return read_parquet(path, run_name(path))
-    return _read_delimited(path)
-
-
-def _text_lines(path: Path, notes: ReadNotes) -> Iterator[tuple[str, bool]]:
-    for line, closed in lines(path, notes):
-        text = line.decode("utf-8", errors="replace").rstrip("\r").lstrip("\ufeff")
-        if text.strip():
-            yield text, closed
-
-
-def _read_delimited(path: Path) -> list[RawRun]:
     notes = ReadNotes()
     stream = _text_lines(path, notes)
     first: list[tuple[str, bool]] = []
@@ -81,6 +57,13 @@ def _read_delimited(path: Path) -> list[RawRun]:
     if not runs:
         raise no_records(path, "the table holds no row with a number", "point at the table of metrics", notes)
     return runs
+
+
+def _text_lines(path: Path, notes: ReadNotes) -> Iterator[tuple[str, bool]]:
+    for line, closed in lines(path, notes):
+        text = line.decode("utf-8", errors="replace").rstrip("\r").lstrip("\ufeff")
+        if text.strip():
+            yield text, closed
 
 
 def _chain(first: list[tuple[str, bool]], rest: Iterator[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
@@ -195,3 +178,12 @@ def _decimals(cell: str) -> int:
     if not cell.strip():
         return -1
     return len(fraction) if fraction.isdigit() else 0
+
+
+SOURCE = Source(
+    "table",
+    order=60,
+    sniff=sniff,
+    read=read,
+    reference="CSV, TSV and their kin; W&B's chart export",
+)

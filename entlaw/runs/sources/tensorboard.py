@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing import protobuf_wire as wire
+from entlaw.runs.parsing import tfrecord
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions, tfrecord
-from entlaw.runs.sources import protobuf_wire as wire
-
-NAME = "tensorboard"
+from entlaw.runs.sources import Head, ReadOptions, Source
 
 # TensorProto.dtype -> how one element lies in tensor_content; 14 is bfloat16, the upper half of a float32.
 _DTYPES = {
@@ -113,7 +112,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         details["started"] = datetime.fromtimestamp(scalars.started, UTC).isoformat(timespec="milliseconds")
     findings = _findings(reader, scalars, len(rows), repeated, differing)
     name = path.resolve().parent.name if in_place else path.stem
-    return [RawRun(name, rows, {}, Provenance(str(path), NAME, "unknown", details), findings)]
+    return [RawRun(name, rows, {}, Provenance(str(path), SOURCE.name, "unknown", details), findings)]
 
 
 def _take(batch: tfrecord.Batch, scalars: _Scalars) -> None:
@@ -331,3 +330,13 @@ def _findings(
             )
         )
     return tuple(out)
+
+
+SOURCE = Source(
+    "tensorboard",
+    order=20,
+    sniff=sniff,
+    read=read,
+    reference="https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/event.proto",
+    files=r".*\.tfevents\..*",
+)

@@ -17,15 +17,13 @@ import numpy as np
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing import protobuf_wire as wire
+from entlaw.runs.parsing.leveldb_log import LogReader
+from entlaw.runs.parsing.wandb_history import HistoryColumns
+from entlaw.runs.parsing.wandb_steps import resolve_steps, with_step
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions
-from entlaw.runs.sources import protobuf_wire as wire
-from entlaw.runs.sources.leveldb_log import LogReader
-from entlaw.runs.sources.wandb_history import HistoryColumns
-from entlaw.runs.sources.wandb_steps import resolve_steps, with_step
+from entlaw.runs.sources import Head, ReadOptions, Source
 from entlaw.runs.table import flatten
-
-NAME = "wandb-file"
 
 _IDENT = b":W&B"
 _FILE_HEADER = b":W&B\xe1\xbe\x00"  # ident, magic 0xBEE1, version 0
@@ -99,7 +97,11 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         "step_metric": step_metric,
     }
     findings = _findings(log, columns.n_rows, columns.n_bad + facts.n_bad, facts)
-    return [RawRun(facts.name, rows, facts.config, Provenance(str(path), NAME, "unknown", details), findings)]
+    return [
+        RawRun(
+            facts.name, rows, facts.config, Provenance(str(path), SOURCE.name, "unknown", details), findings
+        )
+    ]
 
 
 def _check_header(start: bytes, path: Path) -> None:
@@ -271,3 +273,13 @@ def _findings(log: LogReader, n_rows: int, n_bad: int, facts: _Facts) -> tuple[F
             Finding("ended-with-error", "info", f"the run ended with exit code {facts.details['exit_code']}")
         )
     return tuple(out)
+
+
+SOURCE = Source(
+    "wandb-file",
+    order=10,
+    sniff=sniff,
+    read=read,
+    reference="https://github.com/wandb/wandb/blob/main/wandb/proto/wandb_internal.proto (written by wandb.init)",
+    files=r".*\.wandb",
+)

@@ -204,7 +204,7 @@ def fetch(
 
 def _wanted(keys: Sequence[str], known: Facts) -> frozenset[str]:
     """The keys that are meant, with what places them in time."""
-    from entlaw.runs.sources.wandb_steps import resolve_steps
+    from entlaw.runs.parsing.wandb_steps import resolve_steps
 
     chosen = {k for k in known.counts for pattern in keys if k == pattern or fnmatch.fnmatchcase(k, pattern)}
     axes = set(resolve_steps(chosen, known.step_of).values())

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from entlaw.runs.sources import protobuf_wire as wire
+from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.table import flatten, parse_number
 
 # HistoryItem fields.

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from entlaw.runs.sources.literal import LiteralError, parse_flat, parse_literal
-from entlaw.runs.sources.progress import Kind
+from entlaw.runs.parsing.literal import LiteralError, parse_flat, parse_literal
+from entlaw.runs.parsing.progress import Kind
 from entlaw.runs.table import flatten, parse_number
 
 _MOST_IN_A_LINE = 8
