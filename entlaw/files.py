@@ -32,7 +32,8 @@ def flush(descriptor: int) -> None:
 def flush_path(path: Path) -> None:
     """:func:`flush` by path: of a folder, so that names made or removed in it survive."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        # Windows flushes only what is open for writing.
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     except PermissionError:
         if os.name == "nt":  # Windows opens no folders; there, renaming is as durable as it gets
             return
