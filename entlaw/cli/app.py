@@ -11,6 +11,7 @@ from entlaw._version import __version__
 from entlaw.cli import backtest, doctor, evaluate, fit, predict, pull, push, train
 from entlaw.cli.compare import compare
 from entlaw.cli.data import data
+from entlaw.cli.demo import demo
 from entlaw.cli.figures import figures
 from entlaw.cli.output import print_json, show_error
 from entlaw.cli.plan import plan
@@ -28,6 +29,7 @@ app = App(
     "W&B offline files, TensorBoard, MLflow, CSV, Parquet, JSON; or a W&B run (entity/project/run, a URL).\n\n"
     "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.",
 )
+app.command(demo)
 app.command(doctor.doctor)
 app.command(fit.fit)
 app.command(predict.predict)
