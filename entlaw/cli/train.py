@@ -13,7 +13,8 @@ from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag
 from entlaw.cli.output import console, print_findings, print_json
-from entlaw.errors import EntlawError, MissingExtra, UsageError
+from entlaw.cli.training import need_torch
+from entlaw.errors import EntlawError, UsageError
 
 if TYPE_CHECKING:
     from entlaw.findings import Finding
@@ -220,23 +221,6 @@ def summary(record: dict[str, float]) -> str:
     """Entropy, reward and accuracy of a record in one line."""
     names = {"actor/entropy": "entropy", "reward/mean": "reward", "val/accuracy": "validation"}
     return "  ".join(f"{name} {record[key]:.3f}" for key, name in names.items() if key in record)
-
-
-def need_torch() -> None:
-    """A message instead of a traceback where the training extra is not installed.
-
-    Raises
-    ------
-    MissingExtra
-    """
-    from importlib.util import find_spec
-
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
-        raise MissingExtra(
-            f"training needs {' and '.join(missing)}",
-            hint="pip install 'entlaw[train]' (choose your build of torch first)",
-        )
 
 
 def _new_folder(recipe: Path | None) -> Path:
