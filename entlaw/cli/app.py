@@ -72,8 +72,20 @@ def run(tokens: list[str]) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and _nowhere_to_write(error):
+            told = UsageError(
+                "there is no folder for temporary files that can be written to",
+                hint="make room, or set TMPDIR to a folder that can be written to",
+            )
+            show_error(told, as_json=as_json)
+            return told.exit_code
         return _unexpected(error, as_json)
     return result if isinstance(result, int) else 0
+
+
+def _nowhere_to_write(error: OSError) -> bool:
+    """Whether Python or matplotlib looked for a temporary folder in vain."""
+    return "No usable temporary directory" in str(error) or "writable cache directory" in str(error)
 
 
 def _unexpected(error: Exception, as_json: bool) -> int:
@@ -82,13 +94,19 @@ def _unexpected(error: Exception, as_json: bool) -> int:
     import tempfile
     import traceback
 
-    handle, path = tempfile.mkstemp(prefix="entlaw-traceback-", suffix=".txt")
-    with os.fdopen(handle, "w") as out:
-        traceback.print_exception(error, file=out)
+    try:
+        handle, path = tempfile.mkstemp(prefix="entlaw-traceback-", suffix=".txt")
+        with os.fdopen(handle, "w") as out:
+            traceback.print_exception(error, file=out)
+        hint = f"please report it with the traceback in {path}"
+    except OSError:
+        hint = (
+            "please report it; for the traceback, set TMPDIR to a folder that can be written to and try again"
+        )
     wrapped = EntlawError(
         f"unexpected {type(error).__name__}: {error}",
         why="this is a defect in entlaw, not in your call",
-        hint=f"please report it with the traceback in {path}",
+        hint=hint,
     )
     show_error(wrapped, as_json=as_json)
     return 1
