@@ -1,6 +1,6 @@
 """Log formats of other distributions: found by entry point, and never the reason of a traceback.
 
-A plug-in names a :class:`~entlaw.runs.sources.Source` in its metadata::
+A plug-in names a :class:`~entlaw.runs.source.Source` in its metadata::
 
     [project.entry-points."entlaw.sources"]
     mylab = "mylab_logs:SOURCE"
@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import importlib.util
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -24,7 +23,7 @@ import pandas as pd
 from entlaw.errors import EntlawError, MissingExtra, UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source, built_in
+from entlaw.runs.source import Head, ReadOptions, Source
 
 GROUP = "entlaw.sources"
 
@@ -37,10 +36,15 @@ class PlugIns:
     troubles: tuple[Finding, ...]
 
 
-@cache
-def plug_ins() -> PlugIns:
-    """Load the sources of all plug-ins, once in a process."""
-    taken = {source.name: "entlaw" for source in built_in()}
+def load(ours: Iterable[str]) -> PlugIns:
+    """Load the sources of all plug-ins.
+
+    Parameters
+    ----------
+    ours : iterable of str
+        Names that entlaw's own sources have.
+    """
+    taken = dict.fromkeys(ours, "entlaw")
     loaded, troubles = [], []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         who = _distribution(entry)
@@ -59,7 +63,7 @@ def plug_ins() -> PlugIns:
 def _source(entry: EntryPoint) -> Source:
     found = entry.load()
     if not isinstance(found, Source):
-        raise TypeError(f"{entry.value} is a {type(found).__name__}, not an entlaw.runs.sources.Source")
+        raise TypeError(f"{entry.value} is a {type(found).__name__}, not an entlaw.runs.source.Source")
     return found
 
 

@@ -16,7 +16,8 @@ from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.files import expand, named_as_log, on_server
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
-from entlaw.runs.sources import HEAD_BYTES, Head, ReadOptions, sources
+from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
+from entlaw.runs.sources import plug_ins, sources
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]: 
             hint="wait for the trainer's first line, or point at another file",
         )
     head = Head(path, start, size)
-    troubles = list(plugins.plug_ins().troubles)
+    troubles = list(plug_ins().troubles)
     for source in sources():
         mine = plugins.sniff(source, head) if source.plugin else source.sniff(head)
         if isinstance(mine, Finding):

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import ReadOptions, console, jsonl, parquet, tabular, trl_state
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.sources import console, jsonl, parquet, tabular, trl_state
 from tests.conftest import law_records, write_jsonl
 from tests.runs.test_console import codes, recognised
 

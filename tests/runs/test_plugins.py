@@ -13,8 +13,8 @@ import pytest
 from entlaw import scan
 from entlaw.errors import MissingExtra, SourceNotFound
 from entlaw.runs import sources as package
-from entlaw.runs.plugins import plug_ins
-from entlaw.runs.sources import Head, Source, built_in, sources
+from entlaw.runs.source import Head, Source
+from entlaw.runs.sources import built_in, plug_ins, sources
 from tests.conftest import law_records
 
 DOCS = Path(__file__).parents[2] / "docs" / "reading-logs.md"
@@ -100,7 +100,7 @@ BROKEN = {
     "syntax": ("def read(:\n", "mylab_logs:SOURCE", "SyntaxError"),
     "no module": (READER, "elsewhere:SOURCE", "elsewhere"),
     "no object": (READER, "mylab_logs:LOGS", "LOGS"),
-    "no source": (READER, "mylab_logs:read", "not an entlaw.runs.sources.Source"),
+    "no source": (READER, "mylab_logs:read", "not an entlaw.runs.source.Source"),
     "our name": (READER.replace('Source("mylab"', 'Source("jsonl"'), "mylab_logs:SOURCE", "'jsonl'"),
     "bad pattern": (READER.replace("files=r", 'files="(" or r'), "mylab_logs:SOURCE", "("),
     "arguments": (READER.replace("reference=", "refers="), "mylab_logs:SOURCE", "refers"),

@@ -8,7 +8,8 @@ import pytest
 
 from entlaw.errors import UnreadableSource
 from entlaw.runs.parsing.delimited import recognise
-from entlaw.runs.sources import ReadOptions, console, jsonl, parquet, tabular
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.sources import console, jsonl, parquet, tabular
 from tests.runs.test_console import codes, recognised
 
 PLAIN = "step,actor_entropy,val_acc\n1,0.500,\n2,0.400,0.25\n3,0.300,\n4,0.200,0.75\n"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from entlaw.errors import UnreadableSource
 from entlaw.runs.parsing import tfrecord
-from entlaw.runs.sources import HEAD_BYTES, Head, ReadOptions, tensorboard
+from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
+from entlaw.runs.sources import tensorboard
 
 pytest.importorskip("tensorboard", reason="needs the tensorboard package as writer and oracle")
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from entlaw.errors import UnreadableSource
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.parsing.leveldb_log import LogReader
-from entlaw.runs.sources import Head, ReadOptions, wandb_file
+from entlaw.runs.source import Head, ReadOptions
+from entlaw.runs.sources import wandb_file
 from entlaw.runs.table import RowBuilder
 from tests.conftest import SHARED, needs_shared
 from tests.runs import wandb_writer as writer

@@ -33,7 +33,7 @@ from entlaw.runs.parsing.text import (
 )
 from entlaw.runs.parsing.verl_line import is_verl, verl_records
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.table import RowBuilder
 
 _BLANKED = b"\r          "  # tqdm clears its bar with blanks before a record is printed

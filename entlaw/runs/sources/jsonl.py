@@ -19,7 +19,7 @@ from entlaw.runs.parsing.text import (
     sibling_config,
 )
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source
 
 _SIBLINGS = ("config.json", "run.json")
 

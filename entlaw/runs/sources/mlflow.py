@@ -16,7 +16,7 @@ import pandas as pd
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source
 
 # Milliseconds since 1970, the value, the step; later versions append the ids of a model or data set.
 _LINE = re.compile(rb"(\d{10,17}) (\S+) (-?\d+)(?: .*)?\r?")

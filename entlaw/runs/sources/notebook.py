@@ -10,7 +10,7 @@ from typing import Any
 from entlaw.errors import UnreadableSource
 from entlaw.runs.parsing.text import LineBlocks, ReadNotes, head_bytes, read_all, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.sources.console import ConsoleParser
 
 _LARGEST = 1 << 30

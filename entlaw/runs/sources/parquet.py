@@ -13,7 +13,7 @@ from entlaw.runs.parsing.columns import ColumnTable, repeated_names
 from entlaw.runs.parsing.delimited import unique_names
 from entlaw.runs.parsing.text import no_records, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.table import parse_number
 from entlaw.runs.wandb.stored import decode, is_pulled
 

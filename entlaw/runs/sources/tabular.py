@@ -11,7 +11,7 @@ from entlaw.runs.parsing.columns import ColumnTable, repeated_names, wandb_colum
 from entlaw.runs.parsing.delimited import Dialect, is_empty, recognise, rows, to_number, unique_names
 from entlaw.runs.parsing.text import ReadNotes, head_lines, lines, no_records, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source
 
 _LOOK_AT = 30
 

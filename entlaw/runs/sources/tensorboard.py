@@ -21,7 +21,7 @@ from entlaw.findings import Finding
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.parsing import tfrecord
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source
 
 # TensorProto.dtype -> how one element lies in tensor_content; 14 is bfloat16, the upper half of a float32.
 _DTYPES = {

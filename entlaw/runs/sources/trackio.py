@@ -18,7 +18,7 @@ from urllib.parse import quote
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.table import RowBuilder, flatten
 
 _MAGIC = b"SQLite format 3\x00"

@@ -13,7 +13,8 @@ from entlaw.findings import Finding
 from entlaw.runs.parsing.records import RecordSink
 from entlaw.runs.parsing.text import ReadNotes, head_bytes, no_records, read_all, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source, jsonl
+from entlaw.runs.source import Head, ReadOptions, Source
+from entlaw.runs.sources import jsonl
 from entlaw.runs.table import flatten
 
 _LARGEST = 1 << 30

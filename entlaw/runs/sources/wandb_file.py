@@ -22,7 +22,7 @@ from entlaw.runs.parsing.leveldb_log import LogReader
 from entlaw.runs.parsing.wandb_history import HistoryColumns
 from entlaw.runs.parsing.wandb_steps import resolve_steps, with_step
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.table import flatten
 
 _IDENT = b":W&B"
