@@ -53,7 +53,7 @@ def sniff(head: Head) -> bool:
     start = head.start
     if len(start) < tfrecord.HEADER:
         return False
-    length = tfrecord.header_length(start)
+    length = tfrecord.header_length(start[: tfrecord.HEADER])
     return length is not None and b"brain.Event:" in start[tfrecord.HEADER : tfrecord.HEADER + length]
 
 
