@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from entlaw.errors import UnreadableSource
+from entlaw.runs.lines.verl import verl_records
 from entlaw.runs.parsing.config_dump import config_from_preamble
 from entlaw.runs.parsing.literal import LiteralError, UnfinishedLiteral, parse_literal
-from entlaw.runs.parsing.verl_line import verl_records
 from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
 from entlaw.runs.sources import console, jsonl, notebook, parquet, tabular, trl_state
 from tests.conftest import SHARED, needs_shared

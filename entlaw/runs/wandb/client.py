@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from entlaw.errors import EntlawError, MissingExtra, UsageError
-from entlaw.runs.wandb.quiet import settings_for_now
-from entlaw.runs.wandb.service import end_service
+from entlaw.runs.wandb.sdk import end_service, settings_for_now
 from entlaw.runs.wandb.trouble import LOGIN, ClientCrashed, ServerError, explain, no_key
 
 T = TypeVar("T")

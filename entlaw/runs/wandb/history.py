@@ -35,9 +35,9 @@ from entlaw.findings import Finding
 from entlaw.runs.keys import STEP_NAMES, canonical
 from entlaw.runs.table import RowBuilder
 from entlaw.runs.wandb.client import Client
+from entlaw.runs.wandb.facts import Facts, facts
 from entlaw.runs.wandb.listing import RunRef
-from entlaw.runs.wandb.quiet import quiet
-from entlaw.runs.wandb.source import Facts, facts
+from entlaw.runs.wandb.sdk import quiet
 from entlaw.runs.wandb.trouble import ServerError
 
 STEP, TIME = "_step", "_timestamp"
@@ -159,7 +159,7 @@ def fetch(
     after : int, optional
         Only rows behind this ``_step``; None: all.
     known : Facts, optional
-        As :func:`entlaw.runs.wandb.source.facts` gave them just now; asked for when None. They fix the last step.
+        As :func:`entlaw.runs.wandb.facts.facts` gave them just now; asked for when None. They fix the last step.
 
     Returns
     -------

@@ -15,9 +15,9 @@ from entlaw.runs.prepare import Selection
 from entlaw.runs.run import RawRun
 from entlaw.runs.wandb.address import Address
 from entlaw.runs.wandb.client import Client
+from entlaw.runs.wandb.facts import facts, raw_run
 from entlaw.runs.wandb.history import fetch
 from entlaw.runs.wandb.listing import Query, RunRef, find
-from entlaw.runs.wandb.source import facts, raw_run
 from entlaw.runs.wandb.trouble import NoKey
 
 if TYPE_CHECKING:

@@ -1,11 +1,8 @@
-"""The SDK's process-wide settings, changed for a moment and put back.
-
-A trainer in this process must keep its own patience with an outage and its own messages, so nothing stays changed;
-and several threads may read at once, so the last one out puts the settings back.
-"""
+"""What is around the calls of the W&B SDK: its process-wide settings, and the end of its service process."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,3 +50,45 @@ def settings_for_now(wandb: Any, told: Mapping[str, Any]) -> Iterator[None]:
             settings.silent = _BEFORE
             wandb.termsetup(settings, None)
             settings.silent = shown
+
+
+PATIENCE = 10.0  # seconds; nothing is left to upload then: `Run.finish` has waited for that
+
+
+def end_service(wandb: Any, patience: float = PATIENCE) -> bool:
+    """Bring the SDK down as it does itself at exit, and kill its service process if that takes too long.
+
+    Parameters
+    ----------
+    wandb : module
+        The SDK.
+    patience : float, optional
+        Seconds to wait for the process.
+
+    Returns
+    -------
+    bool
+        False where the process had to be killed.
+    """
+    process = _process(wandb)
+    timer = threading.Timer(patience, process.kill) if process is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    with contextlib.suppress(
+        Exception, SystemExit
+    ):  # the SDK exits with the code of a process that was killed
+        wandb.teardown()
+    if timer is None:
+        return True
+    killed = timer.finished.is_set()
+    timer.cancel()
+    return not killed
+
+
+def _process(wandb: Any) -> Any:
+    """The service process of this process, or None: none was started, or the SDK keeps it elsewhere by now."""
+    found = getattr(getattr(wandb, "sdk", None), "wandb_setup", None)
+    for name in ("_singleton", "_connection", "_proc", "_process"):
+        found = getattr(found, name, None)
+    return found if callable(getattr(found, "kill", None)) else None
