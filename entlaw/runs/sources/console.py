@@ -17,6 +17,7 @@ from entlaw.findings import Finding
 from entlaw.runs.lines import Lines, kinds
 from entlaw.runs.parsing.config_dump import PREAMBLE_BYTES, config_from_preamble
 from entlaw.runs.parsing.gzipped import copy_beside
+from entlaw.runs.parsing.notes import cut_line
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import (
     LineBlocks,
@@ -157,10 +158,7 @@ class ConsoleParser:
     def _findings(self, chosen: Lines) -> list[Finding]:
         findings = [told for kind in self._kinds for told in kind.findings(kind is chosen)]
         if self._cut:
-            findings.insert(0, Finding(
-                "truncated-tail", "info", f"the file does not end in a newline; {self._cut}",
-                "the trainer was still writing, or was killed",
-            ))  # fmt: skip
+            findings.insert(0, cut_line(f"the file does not end in a newline; {self._cut}"))
         return findings + [
             Finding(
                 "other-records",

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from entlaw.errors import UnreadableSource
-from entlaw.findings import Finding
+from entlaw.runs.parsing.notes import cannot_read, cut_line, iso_time, unread
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.source import Head, ReadOptions, Source
 
@@ -60,9 +59,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise UnreadableSource(
-            f"cannot read: {error.strerror}", where=str(path), hint="check the file's permissions"
-        ) from error
+        raise cannot_read(error, path, "check the file's permissions") from error
     if folder is None:
         raise UnreadableSource(
             "not in the folder of an MLflow run", where=str(path), hint="point at the folder of the run"
@@ -88,21 +85,17 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     rows = pd.DataFrame(
         {"step": np.array(steps, dtype=np.float64), _AT.sub("@", key): [values[s][1] for s in steps]}
     )
-    findings = []
-    if bad:
-        findings.append(Finding(
-            "lines-unread", "warning", f"{bad} lines of {key} are not `timestamp value step` and were left out",
-            "the file is damaged", "look at them if they fall among the steps of the fit", float(bad),
-        ))  # fmt: skip
+    findings = unread(
+        "lines-unread",
+        bad,
+        f"lines of {key} are not `timestamp value step` and were left out",
+        "the file is damaged",
+    )
     if cut.strip():
-        findings.append(Finding(
-            "truncated-tail", "info", f"the last line of {key} is incomplete and was left out",
-            "the trainer was still writing, or was killed",
-        ))  # fmt: skip
-    started = min(at for at, _ in values.values()) / 1e3
+        findings.append(cut_line(f"the last line of {key} is incomplete and was left out"))
     details = {"run_id": str(folder.resolve()), "mlflow_run": folder.name, "step_axis": "step (MLflow's)"}
-    if 0 < started < 253402300800:
-        details["started"] = datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds")
+    if started := iso_time(min(at for at, _ in values.values()) / 1e3):
+        details["started"] = started
     name = _text(folder / "tags" / "mlflow.runName") or folder.name
     return [
         RawRun(

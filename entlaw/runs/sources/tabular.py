@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.parsing.columns import ColumnTable, repeated_names, wandb_columns
 from entlaw.runs.parsing.delimited import Dialect, is_empty, recognise, rows, to_number, unique_names
+from entlaw.runs.parsing.notes import cut_line, unread
 from entlaw.runs.parsing.text import ReadNotes, head_lines, lines, no_records, run_name
 from entlaw.runs.run import RawRun
 from entlaw.runs.source import Head, ReadOptions, Source
@@ -31,11 +33,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     """
     notes = ReadNotes()
     stream = _text_lines(path, notes)
-    first: list[tuple[str, bool]] = []
-    for line in stream:
-        first.append(line)
-        if len(first) == _LOOK_AT:
-            break
+    first = list(itertools.islice(stream, _LOOK_AT))
     dialect = recognise([text for text, _ in first])
     if dialect is None:
         raise UnreadableSource(
@@ -47,7 +45,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     names, repeated = unique_names(dialect.names)
     table = ColumnTable(path, names)
     reader = _RowReader(dialect, table)
-    for cells, closed in rows(_chain(first[dialect.skip + 1 :], stream), dialect):
+    for cells, closed in rows(itertools.chain(first[dialect.skip + 1 :], stream), dialect):
         reader.take(cells, closed)
     exported = wandb_columns(names) is not None
     form = "wandb-export" if exported else {"\t": "tsv", ",": "csv"}.get(dialect.delimiter, "csv")
@@ -64,11 +62,6 @@ def _text_lines(path: Path, notes: ReadNotes) -> Iterator[tuple[str, bool]]:
         text = line.decode("utf-8", errors="replace").rstrip("\r").lstrip("\ufeff")
         if text.strip():
             yield text, closed
-
-
-def _chain(first: list[tuple[str, bool]], rest: Iterator[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
-    yield from first
-    yield from rest
 
 
 class _RowReader:
@@ -133,18 +126,12 @@ class _RowReader:
 
     def findings(self) -> list[Finding]:
         """What could not be read."""
-        found = []
-        if self.bad:
-            found.append(
-                Finding(
-                    "rows-unread",
-                    "warning",
-                    f"{self.bad} lines have another number of cells than the header and were left out",
-                    "the file is damaged, or two tables were put into one",
-                    "look at them if they fall among the steps of the fit",
-                    value=float(self.bad),
-                )
-            )
+        found = unread(
+            "rows-unread",
+            self.bad,
+            "lines have another number of cells than the header and were left out",
+            "the file is damaged, or two tables were put into one",
+        )
         odd = {
             self._table.names[i]: n
             for i, n in enumerate(self._words)
@@ -161,14 +148,7 @@ class _RowReader:
                 )
             )
         if self._cut:
-            found.append(
-                Finding(
-                    "truncated-tail",
-                    "info",
-                    f"the file does not end in a newline; {self._cut}",
-                    "the trainer was still writing, or was killed",
-                )
-            )
+            found.append(cut_line(f"the file does not end in a newline; {self._cut}"))
         return found
 
 

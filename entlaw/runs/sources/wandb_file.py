@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.parsing.leveldb_log import LogReader
+from entlaw.runs.parsing.notes import cannot_read, corrupt, cut_record, iso_time, undecodable
 from entlaw.runs.parsing.wandb_history import HistoryColumns
 from entlaw.runs.parsing.wandb_steps import resolve_steps, with_step
 from entlaw.runs.run import Provenance, RawRun
@@ -78,11 +78,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
             for batch in log:
                 _take(batch.data, batch.sizes, columns, facts)
     except OSError as error:
-        raise UnreadableSource(
-            f"cannot read: {error.strerror}",
-            where=str(path),
-            hint="check the file's permissions and the disk",
-        ) from error
+        raise cannot_read(error, path) from error
     rows = columns.frame()
     step_metric = resolve_steps([str(c) for c in rows.columns], facts.step_of)
     rows, axis = with_step(rows, step_metric)
@@ -158,8 +154,8 @@ def _read_run(raw: bytes, facts: _Facts) -> None:
     if 17 in run:
         start = _message(run[17])  # Timestamp: seconds, nanoseconds
         seconds = wire.signed(int(start.get(1, 0))) + int(start.get(2, 0)) / 1e9
-        if 0 < seconds < 253402300800:  # to the end of the year 9999
-            facts.details["started"] = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+        if started := iso_time(seconds):
+            facts.details["started"] = started
     if 4 in run:
         _read_config(run[4] if isinstance(run[4], bytes) else b"", facts)
 
@@ -228,37 +224,12 @@ def _findings(log: LogReader, n_rows: int, n_bad: int, facts: _Facts) -> tuple[F
             )
         )
     if log.damaged or log.lost:
-        out.append(
-            Finding(
-                "corrupt-blocks",
-                "warning",
-                f"{log.damaged} damaged places in the file; the records there were left out",
-                "steps may be missing in the middle of the run; what was read passed its checksum",
-                "copy the file again from where it was written, or pull the run from the server",
-                value=float(log.damaged),
-            )
-        )
-    if n_bad:
-        out.append(
-            Finding(
-                "undecodable-values",
-                "warning",
-                f"{n_bad} records or values could not be decoded and were left out",
-                "their checksum is right, so they were written like that",
-                "report the SDK version: " + str(facts.details.get("producer", "unknown")),
-                value=float(n_bad),
-            )
-        )
-    if log.tail_bytes:
-        out.append(
-            Finding(
-                "truncated-tail",
-                "info",
-                f"the last {log.tail_bytes} bytes are an incomplete record and were left out",
-                "the run is still being written, or its process was killed",
-                value=float(log.tail_bytes),
-            )
-        )
+        what = f"{log.damaged} damaged places in the file; the records there were left out"
+        hint = "copy the file again from where it was written, or pull the run from the server"
+        out.append(corrupt("corrupt-blocks", log.damaged, what, hint))
+    hint = "report the SDK version: " + str(facts.details.get("producer", "unknown"))
+    out += undecodable(n_bad, "records or values", hint)
+    out += cut_record(log.tail_bytes)
     if not facts.ended:
         out.append(
             Finding(
