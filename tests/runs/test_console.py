@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from entlaw.errors import UnreadableSource
+from entlaw.runs import lines
 from entlaw.runs.lines.verl import verl_records
 from entlaw.runs.parsing.config_dump import config_from_preamble
 from entlaw.runs.parsing.literal import LiteralError, UnfinishedLiteral, parse_literal
@@ -381,6 +382,14 @@ def test_hostile_literals():
     for text in ("{'a': 1 'b'}", "]", "{'a': 1]", "[" * 10_000, "{'a': ;}"):
         with pytest.raises(LiteralError):
             parse_literal(text)
+
+
+def test_every_kind_of_line_is_found_with_a_place_of_its_own():
+    files = {path.stem for path in Path(lines.__file__).parent.glob("*.py")} - {"__init__"}
+    found = lines.kinds()
+    assert {kind.__module__.rpartition(".")[2] for kind in found} == files
+    assert len({kind.order for kind in found}) == len(found) and found[0].__module__.endswith("verl")
+    assert [console._rare(n) for kind in found for n in kind.needles] == [b":", b"{", b"{"]
 
 
 # --- bad input and large input ------------------------------------------------------------------------------------

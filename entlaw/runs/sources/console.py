@@ -172,8 +172,8 @@ class ConsoleParser:
 
 @cache
 def _rare(needle: bytes) -> bytes:
-    """A byte of a needle that prose has few of."""
-    return next(needle[i : i + 1] for i in range(len(needle)) if not needle[i : i + 1].isalnum())
+    """A byte of a needle that prose has few of: its first one that is no letter or digit, if any."""
+    return next((byte for byte in map(bytes, zip(needle)) if not byte.isalnum()), needle[:1])
 
 
 def _candidates(block: bytes, needles: Sequence[bytes]) -> Iterator[tuple[int, int, bytes]]:
