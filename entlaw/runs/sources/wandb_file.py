@@ -19,8 +19,7 @@ from entlaw.findings import Finding
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.parsing.leveldb_log import LogReader
 from entlaw.runs.parsing.notes import cannot_read, corrupt, cut_record, iso_time, undecodable
-from entlaw.runs.parsing.wandb_history import HistoryColumns
-from entlaw.runs.parsing.wandb_steps import resolve_steps, with_step
+from entlaw.runs.parsing.wandb_history import HistoryColumns, resolve_steps, with_step
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.table import flatten

@@ -18,7 +18,7 @@ from entlaw.runs.wandb.client import Client
 from entlaw.runs.wandb.facts import facts, raw_run
 from entlaw.runs.wandb.history import fetch
 from entlaw.runs.wandb.listing import Query, RunRef, find
-from entlaw.runs.wandb.trouble import NoKey
+from entlaw.runs.wandb.sdk import NoKey
 
 if TYPE_CHECKING:
     from entlaw.runs.reader import Reading
