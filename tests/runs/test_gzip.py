@@ -118,7 +118,6 @@ def test_the_api_and_the_command_line(tmp_path, capsys, monkeypatch):
 
 
 @needs_shared
-@pytest.mark.slow
 def test_real_logs(tmp_path):
     small = [p for p in sorted(SHARED.rglob("*")) if p.is_file() and 1000 < p.stat().st_size < 300_000]
     text = [

@@ -245,7 +245,6 @@ def test_faults_while_a_summary_is_written(server, capsys, fault, code):
     assert [w["status"] for w in told(capsys)["writes"]] == ["written", "written"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "op, fault", [("UpsertBucket", 403), ("CommitArtifact", 429), ("PUT", "drop"), ("file_stream", 500)]
 )
