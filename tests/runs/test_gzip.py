@@ -253,8 +253,16 @@ def test_members_padding_and_what_stands_behind(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x1f\x8b", b"\x1f\x8b\x08", b"\x1f\x8bxxxx", gzip.compress(b""), gzip.compress(b"\n")]
-)
+    "data",
+    [
+        b"\x1f\x8b",
+        b"\x1f\x8b\x08",
+        b"\x1f\x8bxxxx",
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"\n", mtime=0),
+    ],
+    ids=["magic", "magic and method", "no header", "of nothing", "of an empty line"],
+)  # names without the time of packing: parallel workers must find the same tests
 def test_nothing_inside(tmp_path, data):
     path = tmp_path / "metrics.jsonl.gz"
     path.write_bytes(data)

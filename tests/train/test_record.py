@@ -21,6 +21,7 @@ import entlaw
 from entlaw.errors import CheckpointError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.train import durable, record, run_info
 from entlaw.train.record import START, MetricsFile, line, update_run_info, write_run_info
+from tests.conftest import PATIENCE
 
 REPO = Path(__file__).parents[2]
 
@@ -295,7 +296,10 @@ def test_a_limit_of_the_system(tmp_path):
     """
     path = tmp_path / "metrics.jsonl"
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(code), str(path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     n = int(done.stdout.split()[0])
@@ -542,6 +546,6 @@ def test_import_is_light():
     code = "import sys, entlaw.train.record, entlaw.train.checkpoint, entlaw.train.sinks\n"
     code += "print([m for m in ('torch', 'wandb', 'tensorboard', 'numpy', 'pandas') if m in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert done.stdout.strip() == "[]"
