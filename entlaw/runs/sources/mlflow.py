@@ -64,18 +64,8 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         raise UnreadableSource(
             "not in the folder of an MLflow run", where=str(path), hint="point at the folder of the run"
         )
-    values: dict[int, tuple[int, float]] = {}
-    bad = 0
     cut = lines.pop()  # a last line without its end may be half a number
-    for line in lines:
-        match = _LINE.fullmatch(line)
-        number = _number(match[2]) if match else None
-        if match is None or number is None:
-            bad += bool(line.strip())
-            continue
-        step, at = int(match[3]), int(match[1])
-        if step not in values or at >= values[step][0]:
-            values[step] = (at, number)
+    values, bad = _values(lines)
     if not values:
         raise UnreadableSource(
             "the metric holds no value", where=str(path), hint="point at the folder of the run"
@@ -106,6 +96,22 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
             tuple(findings),
         )
     ]
+
+
+def _values(lines: list[bytes]) -> tuple[dict[int, tuple[int, float]], int]:
+    """Time and value of each step, and the number of lines that cannot be read."""
+    values: dict[int, tuple[int, float]] = {}
+    bad = 0
+    for line in lines:
+        match = _LINE.fullmatch(line)
+        number = _number(match[2]) if match else None
+        if match is None or number is None:
+            bad += bool(line.strip())
+            continue
+        step, at = int(match[3]), int(match[1])
+        if step not in values or at >= values[step][0]:
+            values[step] = (at, number)
+    return values, bad
 
 
 def _number(text: bytes) -> float | None:

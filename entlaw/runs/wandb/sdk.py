@@ -90,6 +90,15 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
     """
     said = " | ".join(dict.fromkeys(_texts(error)))[:2000]
     status = _status(error, said)
+    told = _refusal(said, status, what, where, host) or _failure(said, status, what, where, host)
+    return told or ServerError(
+        f"{what} failed", status=status, where=where, why=_short(said) or type(error).__name__,
+        hint=f"check the server {host} and repeat",
+    )  # fmt: skip
+
+
+def _refusal(said: str, status: int | None, what: str, where: str, host: str) -> EntlawError | None:
+    """An answer that stays the same until somebody does something: no key, no access, no such run."""
     short = _short(said)
     if _CRASHED.search(said):
         return ClientCrashed(
@@ -117,6 +126,12 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
             hint="check entity, project and the run's id (the last part of its URL, not its shown name); "
             "deleted runs and private projects of others look the same",
         )  # fmt: skip
+    return None
+
+
+def _failure(said: str, status: int | None, what: str, where: str, host: str) -> ServerError | None:
+    """A server that does not answer, or not as it should."""
+    short = _short(said)
     if status == 429:
         return ServerError(
             "the W&B server refuses more requests for now (rate limit)", status=429, where=where, why=short,
@@ -146,10 +161,7 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
             "the W&B server does not answer in time", where=where, why=f"{what} at {host}: {short}",
             hint="repeat, or give it longer: WANDB_HTTP_TIMEOUT=60 (seconds)",
         )  # fmt: skip
-    return ServerError(
-        f"{what} failed", status=status, where=where, why=short or type(error).__name__,
-        hint=f"check the server {host} and repeat",
-    )  # fmt: skip
+    return None
 
 
 def no_key(host: str, why: str) -> NoKey:
