@@ -539,5 +539,5 @@ def test_the_log_reader_joins_batches(tmp_path):
     path.write_bytes(writer.frame(records, start=b""))
     with path.open("rb") as handle:
         reader = LogReader(handle)
-        got = b"".join(batch.data for batch in reader)
+        got = b"".join(data for data, _ in reader)
     assert got == b"".join(records) and reader.n_records == 7 and reader.damaged == reader.lost == 0

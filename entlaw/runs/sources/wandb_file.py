@@ -74,8 +74,8 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
             handle.seek(0)
             log = LogReader(handle, header_size=len(_FILE_HEADER))
             columns, facts = HistoryColumns(), _Facts()
-            for batch in log:
-                _take(batch.data, batch.sizes, columns, facts)
+            for data, sizes in log:
+                _take(data, sizes, columns, facts)
     except OSError as error:
         raise cannot_read(error, path) from error
     rows = columns.frame()
