@@ -93,7 +93,7 @@ def sniff(source: Source, head: Head) -> bool | Finding:
     """Whether a plug-in takes a file for its own, or a finding where it fails to say."""
     try:
         return bool(source.sniff(head))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return trouble(_named(source), "failed while it looked at the file", error)
 
 
@@ -119,7 +119,7 @@ def read(source: Source, path: Path, options: ReadOptions) -> list[RawRun]:
         problem = next(_problems(runs), None)
     except EntlawError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         problem = _reason(error)
     if problem is None:
         return runs

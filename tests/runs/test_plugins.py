@@ -123,7 +123,8 @@ def test_a_broken_plug_in_is_named_and_costs_nobody_else(tmp_path, law_log, inst
 
 FAILING = {
     "raises": ("    raise RuntimeError('kaputt')", "kaputt"),
-    "exits by a key": ("    return {}['x']", "KeyError"),
+    "exits": ("    raise SystemExit(3)", "SystemExit"),
+    "misses a key": ("    return {}['x']", "KeyError"),
     "none": ("    return None", "NoneType"),
     "dicts": ("    return [{'step': 1}]", "not a list of RawRun"),
     "nothing": ("    return []", "no run"),
