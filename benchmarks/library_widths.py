@@ -22,15 +22,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 from forecasts import histories
 
-from entlaw.law.history import History
 from entlaw.law.library import MIN_RUNS, Lesson, calibrate_for, learn
+from entlaw.points import Points
 
 OTHERS = "all but the ladder, as one"
 
 
-def by_source() -> dict[str, list[History]]:
+def by_source() -> dict[str, list[Points]]:
     """One series a run: its validation score where there is one."""
-    found: dict[str, dict[str, History]] = {}
+    found: dict[str, dict[str, Points]] = {}
     for history in histories():
         run = history.name.rpartition(" (")[0]
         found.setdefault(history.source, {}).setdefault(run, history)

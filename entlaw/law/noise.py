@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from entlaw.law.intervals import Posterior, binomial_variance
+from entlaw.law.posterior import Posterior, binomial_variance
 
 # Correlation time as a share of the window, log-uniform: how long a run wanders does not depend on how often somebody
 # looked, so the prior is in units of the run, not of the spacing. Below a twentieth of the window a wander averages out

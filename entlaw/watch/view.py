@@ -211,7 +211,7 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
         # From H = 0, where the line is at the ceiling.
         across = np.array([1.0, max(np.ceil(100 * x.max()) / 100, 1.01)])
         line = Series(across, fit.b - fit.a * across, _FIT, "+", joined=True)
-        dots = Series(x, fit.points.performance, _SEEN, "*")
+        dots = Series(x, fit.points.score, _SEEN, "*")
         legend = [("score against exp(H)" + marks[0], _SEEN), ("law" + marks[1], _FIT)]
         panels.append(plot(legend, [line, dots], (1.0, float(across[1])), y_range))
     return [_joined(rows) for rows in zip(*panels, strict=True)]
