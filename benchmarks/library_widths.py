@@ -39,7 +39,7 @@ def by_source() -> dict[str, list[Points]]:
 
 def row(source: str, lessons: list[Lesson]) -> str:
     """One line of the table."""
-    learned = [calibrate_for(one.history, lessons) for one in lessons]
+    learned = [calibrate_for(one.points, lessons) for one in lessons]
     plain = np.mean([np.mean(one.needed <= 1.0) for one in lessons])
     widened = np.mean([np.mean(one.needed <= c.factor) for one, c in zip(lessons, learned, strict=True)])
     factor, raw = (np.median([getattr(c, name) for c in learned]) for name in ("factor", "raw"))

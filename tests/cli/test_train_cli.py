@@ -14,6 +14,8 @@ from entlaw.cli import train as train_command
 from entlaw.cli.app import run
 from entlaw.train import recipe as recipes
 
+pytest.importorskip("torch", reason="training needs torch")
+
 SMALL = [
     "run.steps=2", "policy.size=xs", "warmup.clean_steps=20", "warmup.noisy_steps=5", "warmup.batch_size=16",
     "rollout.prompts=8", "rollout.group_size=4", "loss.mini_batches=2", "validation.every=1", "validation.problems=16",

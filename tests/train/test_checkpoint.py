@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from entlaw import files
 from entlaw.errors import CheckpointError, EntlawError, UnreadableSource
-from entlaw.train import checkpoint, durable
+from entlaw.train import checkpoint
 
 
 def writer(seed, size=5000):
@@ -191,7 +192,7 @@ class Faults:
             (os, "replace"), (os, "fsync"), (os, "open"), (os, "mkdir"), (Path, "mkdir"), (Path, "iterdir"),
         ):  # fmt: skip
             monkeypatch.setattr(where, name, self.wrapped(name, getattr(where, name)))
-        for where in (checkpoint, durable):
+        for where in (checkpoint, files):
             monkeypatch.setattr(where, "open", self.wrapped("open", open), raising=False)
 
     def wrapped(self, name, real):

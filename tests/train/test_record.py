@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import entlaw
+from entlaw import files
 from entlaw.errors import CheckpointError, SourceNotFound, UnreadableSource, UsageError
-from entlaw.train import durable, record, run_info
+from entlaw.train import record, run_info
 from entlaw.train.record import START, MetricsFile, line, update_run_info, write_run_info
 
 REPO = Path(__file__).parents[2]
@@ -306,7 +307,7 @@ def test_a_limit_of_the_system(tmp_path):
 TRAINING = """
     import json, sys
     from pathlib import Path
-    from entlaw.train.durable import write_whole
+    from entlaw.files import write_whole
     from entlaw.train.record import START, MetricsFile
     folder, steps = Path(sys.argv[1]), int(sys.argv[2])
     saved = folder / "state.json"
@@ -492,7 +493,7 @@ def test_a_failed_write_leaves_the_old_description(tmp_path, monkeypatch, name):
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(durable.os, name, refuse)
+    monkeypatch.setattr(files.os, name, refuse)
     with pytest.raises(CheckpointError, match="No space left"):
         update_run_info(tmp_path, status="finished")
     assert json.loads((tmp_path / "run.json").read_text()) == before
