@@ -15,7 +15,7 @@ from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
     from entlaw.law.library import Calibration, Lesson
-    from entlaw.law.results import Fit, Forecast
+    from entlaw.law.results import Forecast
 
 MOST_STEPS = 1e9  # a step a second for thirty years
 FAR = 20.0  # times the log: beyond, the forecast says what form was assumed, not what the run does
@@ -152,7 +152,7 @@ def _at_step(o: Outcome, step: float, level: float, how: FitFlags, width: float)
         seen = Outlook.of(o.reading.run, how.window, force=how.force)
         if seen.can_answer and step > seen.points.step[-1]:
             return replace(seen, width=width).forecast(step, level)
-    return forecast_at_step(o.fit, step, o.reading.run.entropy_series(), level)
+    return forecast_at_step(o.fit, step, o.reading.run, level)
 
 
 def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
@@ -173,11 +173,6 @@ def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
     if o.error is not None:
         told["error"] = o.error.as_dict()
     return told
-
-
-def _is_score(fit: Fit) -> bool:
-    """Whether all fitted values lie within 0 and 1."""
-    return bool((fit.points.score >= 0).all() and (fit.points.score <= 1).all())
 
 
 def _show(o: Outcome, made: list[Forecast]) -> None:
@@ -202,7 +197,7 @@ def _show(o: Outcome, made: list[Forecast]) -> None:
             out.print(
                 f"      extrapolated by {f.extrapolation:.2f} of the fitted range of exp(H)", markup=False
             )
-        if not 0 <= f.performance <= 1 and o.fit is not None and _is_score(o.fit):
+        if not 0 <= f.performance <= 1 and o.fit is not None and o.fit.points.given.shares:
             out.print(
                 "      a score cannot go there: the law must bend before (reported as computed)", markup=False
             )

@@ -14,7 +14,7 @@ import numpy as np
 from entlaw.findings import Finding, worst_first
 from entlaw.law.checks_entropy import Evidence, reach, resumed, trend, unit
 from entlaw.law.interventions import interventions
-from entlaw.law.results import Fit
+from entlaw.law.results import MOST_ENTROPY, Fit
 from entlaw.limits import FEW_POINTS, FEWEST_POINTS
 from entlaw.points import Points
 from entlaw.runs.run import Run
@@ -168,7 +168,7 @@ def influence(e: Evidence) -> Iterator[Finding]:
     half = 0.5 * fit.ceiling_interval.width
     far = int(np.nanargmax(moved)) if np.isfinite(moved).any() else top
     if p.leverage[top] > LEVERAGE_WARNING:
-        rest = np.exp(np.clip(np.delete(p.entropy, top), -50.0, 700.0))
+        rest = np.exp(np.clip(np.delete(p.entropy, top), -50.0, MOST_ENTROPY))
         severe = p.leverage[top] > LEVERAGE_ERROR and rest.min() - 1.0 > REACH_OF_REST * np.ptp(rest)
         yield Finding(
             "one-point-carries-fit", "error" if severe else "warning",

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from entlaw.findings import Finding
-from entlaw.law.results import Fit
+from entlaw.law.results import MOST_ENTROPY, Fit
 from entlaw.law.smooth import block_means
 from entlaw.points import Points
 from entlaw.runs.run import Run
@@ -253,7 +253,7 @@ def reach(e: Evidence) -> Iterator[Finding]:
     """How far is the ceiling from what was seen?"""
     if e.fit is None:
         return
-    low, high = np.exp(np.clip(e.fit.entropy_range, -50.0, 700.0))
+    low, high = np.exp(np.clip(e.fit.entropy_range, -50.0, MOST_ENTROPY))
     if not high > low:
         return
     distance = max(low - 1.0, 0.0) / (high - low)

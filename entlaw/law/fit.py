@@ -18,7 +18,7 @@ from entlaw.findings import Finding, has_error, worst_first
 from entlaw.law import noise
 from entlaw.law.checks import fit_findings
 from entlaw.law.checks_entropy import Evidence
-from entlaw.law.results import Fit, FitPoints, Method, law
+from entlaw.law.results import MOST_ENTROPY, Fit, FitPoints, Method, law
 from entlaw.law.smooth import block_means, smooth_entropy
 from entlaw.limits import PAPER_WINDOW, check_level
 from entlaw.points import Points, answers_behind
@@ -27,8 +27,6 @@ from entlaw.runs.run import Run
 # Longer runs are averaged in time to at most this many points: memory and time stay bounded, and nothing is lost that
 # a straight line could use.
 MAX_POINTS = 200
-# exp(H) beyond this is not a number a double can hold.
-_MAX_ENTROPY = 700.0
 # No entropy per token is near this (ln of a vocabulary is at most 13): a forced fit of such a series takes it as
 # logged, because half the variance of its noise, added to H, would overflow the exponential.
 _NO_TOKEN_ENTROPY = 20.0
@@ -245,7 +243,7 @@ def _check_sizes(problems: float | None, samples: float | None) -> None:
 
 def _check_fittable(h: np.ndarray, r: np.ndarray) -> None:
     """Raise FitRefused(fit=None) where no line exists."""
-    if len(h) and h.max() > _MAX_ENTROPY:
+    if len(h) and h.max() > MOST_ENTROPY:
         raise _impossible(
             "entropy-not-per-token", f"entropy reaches {h.max():.4g}: its exponential overflows", float(h.max()),
             "this is a sum over the response, or not an entropy at all", "log the mean entropy per token",

@@ -24,7 +24,7 @@ from entlaw.law.entropy_curve import entropy_nodes, entropy_quantiles
 from entlaw.law.growth import PRIOR, Prior, at_entropy, in_time
 from entlaw.law.posterior import Predictive, mixture_quantile
 from entlaw.law.regimes import Regime, regime_of
-from entlaw.law.results import Fit, Forecast, Interval
+from entlaw.law.results import MOST_ENTROPY, Fit, Forecast, Interval
 from entlaw.limits import FEWEST_POINTS, check_level
 from entlaw.points import Points
 from entlaw.runs.run import Run
@@ -35,8 +35,6 @@ FAR = 10.0
 WIDE = 0.5
 # Quantile nodes over which the law's R is averaged; midpoints of equal probability.
 _NODES = (np.arange(41) + 0.5) / 41
-# exp(H) beyond this is not a number a double can hold.
-_MOST = 700.0
 
 
 @dataclass(frozen=True)
@@ -222,7 +220,7 @@ def predict_at_entropy(fit: Fit, entropy: float, level: float = 0.95) -> Forecas
     """
     entropy = float(entropy)
     check_level(level)
-    if not (np.isfinite(entropy) and 0.0 <= entropy <= _MOST):
+    if not (np.isfinite(entropy) and 0.0 <= entropy <= MOST_ENTROPY):
         raise UsageError(f"entropy {entropy:g} is not possible", hint="give nats per token, at least 0")
     x = np.array([np.exp(entropy)])
     mean, scale = fit.posterior.at(x, measured=True)
@@ -236,12 +234,7 @@ def predict_at_entropy(fit: Fit, entropy: float, level: float = 0.95) -> Forecas
 
 
 def forecast_at_step(
-    fit: Fit,
-    step: float,
-    entropy_series: tuple[np.ndarray, np.ndarray],
-    level: float = 0.95,
-    *,
-    until_step: float | None = None,
+    fit: Fit, step: float, run: Run | Points, level: float = 0.95, *, until_step: float | None = None
 ) -> Forecast:
     """Forecast one measured score at a step, the entropy being forecast from its log.
 
@@ -250,8 +243,8 @@ def forecast_at_step(
     fit : Fit
     step : float
         The step asked for.
-    entropy_series : (step, entropy), each of shape (m,)
-        The entropy log. Only what lies in the fit's window (or ``until_step``) is used.
+    run : Run or Points
+        For its entropy log. Only what lies in the fit's window (or ``until_step``) is used.
     level : float
     until_step : float, optional
         Use the entropy log up to here instead of up to the end of the fit's window.
@@ -274,10 +267,9 @@ def forecast_at_step(
         raise UsageError("the step must be a finite number")
     # Up to the window's end itself: with "next" pairing one value fewer than `Points.until` leaves.
     end = until_step if until_step is not None else fit.until_step
-    t, h = (np.asarray(c, dtype=float) for c in entropy_series)
-    keep = np.isfinite(t) & np.isfinite(h) & (t <= (np.inf if end is None else end))
-    order = np.argsort(t[keep], kind="stable")
-    t, h = t[keep][order], h[keep][order]
+    points = Points.of(run)
+    logged = points.log_step <= (np.inf if end is None else end)
+    t, h = points.log_step[logged], points.log_entropy[logged]
     if len(t) < FEWEST_POINTS or np.ptp(t) == 0:
         raise DataError(
             f"{len(t)} logged entropies in the fit window: too few to forecast H(t)",
@@ -286,7 +278,7 @@ def forecast_at_step(
         )
     tail = 0.5 * (1.0 - level)
     p = np.concatenate([[tail, 0.5, 1.0 - tail], _NODES])
-    quantiles = entropy_quantiles(t, h, step, p, _MOST)
+    quantiles = entropy_quantiles(t, h, step, p, MOST_ENTROPY)
     lo_h, middle_h, hi_h, nodes = quantiles[0], float(quantiles[1]), quantiles[2], quantiles[3:]
 
     m, s = fit.posterior.at(np.exp(nodes), measured=True)

@@ -13,6 +13,9 @@ from entlaw.points import Points
 
 Method = Literal["paper", "careful"]
 
+# exp(H) beyond this is not a number a double can hold.
+MOST_ENTROPY = 700.0
+
 
 def law(a: float, b: float, entropy: Any) -> Any:
     """The law's value b - a exp(H) at an entropy (nats/token), or at an array of them."""

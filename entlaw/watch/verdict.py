@@ -191,7 +191,12 @@ def alarms(
     exploded = by_code.get("entropy-exploded")
     if exploded is not None:
         found.append(Alert("entropy-exploding", step, exploded.what, exploded.why))
-    if target is not None and fit is not None and len(entropy) >= FEW_POINTS and not has_error(tuple(findings)):
+    if (
+        target is not None
+        and fit is not None
+        and len(entropy) >= FEW_POINTS
+        and not has_error(tuple(findings))
+    ):
         interval = fit.ceiling_interval
         if interval.hi < target:
             found.append(

@@ -192,7 +192,7 @@ class Watcher:
             return self.report
         self._key, points = read.performance_key, Points.from_run(read)
         # A resumed run has other points from some step on: reports from there are made anew.
-        same = 0 if self._points is None else common_start(self._points, points)
+        same = 0 if self._points is None else min(common_start(self._points, points), len(self._states))
         del self._states[same:], self._reports[same:]
         self._points = points
         # What the reader counted in the whole log (scores without an entropy, say) was not so at the time.
@@ -244,7 +244,7 @@ class Watcher:
         ahead = look_ahead(points, self.total_steps, self.level)
         verdict, why = judge(n, ahead, findings)
         state = _confirmed(before, verdict, step, self.confirm)
-        stop = self._stop(n, ahead, state.verdict, before.in_a_row, points)
+        stop = self._stop(points, ahead, state.verdict, before.in_a_row)
         if state.verdict != verdict:
             why = f"{why} (not yet confirmed)"
         now = alarms(step, points.entropy, fitted, self.target, stop, (*findings, *ahead.refused))
@@ -266,7 +266,7 @@ class Watcher:
             return None, tuple(refused.findings)
         return fitted, fitted.findings
 
-    def _stop(self, n: int, ahead: Ahead, verdict: Verdict, in_a_row: int, points: Points) -> Stop | None:
+    def _stop(self, points: Points, ahead: Ahead, verdict: Verdict, in_a_row: int) -> Stop | None:
         if self.rule is None:
             return None
         known = {
@@ -289,10 +289,9 @@ class Watcher:
         if self.total_steps is not None and known["step"] >= self.total_steps:
             # Nothing is left to stop, and a rule about what is left to gain holds at the end of any run.
             return Stop(self.rule.text, answer.probability, False, 0, "the run is at its end")
-        if n < self.least_points:
-            return Stop(
-                self.rule.text, answer.probability, False, 0, f"{n} of at least {self.least_points} points"
-            )
+        if points.n < self.least_points:
+            few = f"{points.n} of at least {self.least_points} points"
+            return Stop(self.rule.text, answer.probability, False, 0, few)
         return Stop(self.rule.text, answer.probability, count >= self.patience, count)
 
 

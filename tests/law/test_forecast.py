@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from entlaw.errors import DataError, UsageError
-from entlaw.law.fit import fit_points
 from entlaw.law.entropy_curve import entropy_curve
+from entlaw.law.fit import fit_points
 from entlaw.law.forecast import forecast_at_step, predict_at_entropy
 from entlaw.points import Points
 from tests.law.common import A, B, law_arrays
@@ -13,7 +13,12 @@ from tests.law.common import A, B, law_arrays
 
 def log_of(seed=0, noise=0.01, last=36.0, tau=25.0):
     t = np.arange(0.0, last + 1)
-    return t, 0.05 + 0.95 * np.exp(-t / tau) + noise * np.random.default_rng(seed).standard_normal(len(t))
+    h = 0.05 + 0.95 * np.exp(-t / tau) + noise * np.random.default_rng(seed).standard_normal(len(t))
+    return log_alone(t, h)
+
+
+def log_alone(t, h):
+    return Points.from_arrays([], [], [], log=(t, h))
 
 
 def test_at_an_entropy_it_is_the_prediction_band():
@@ -63,7 +68,11 @@ def test_the_interval_at_a_step_covers_the_next_measurement():
         step, _, _ = law_arrays()
         log = log_of(seed, 0.02)
         r = rng.binomial(500, B - A * np.exp(0.05 + 0.95 * np.exp(-step / 25))) / 500
-        fit = fit_points(Points.from_arrays(step, log[1][step.astype(int)], r, log=log, answers=500))
+        fit = fit_points(
+            Points.from_arrays(
+                step, log.log_entropy[step.astype(int)], r, log=(log.log_step, log.log_entropy), answers=500
+            )
+        )
         f = forecast_at_step(fit, 100.0, log)
         got = rng.binomial(500, B - A * np.exp(0.05 + 0.95 * np.exp(-4.0))) / 500
         hits.append(f.interval.lo <= got <= f.interval.hi)
@@ -72,10 +81,10 @@ def test_the_interval_at_a_step_covers_the_next_measurement():
 
 def test_nothing_after_the_window_is_used():
     fit = fit_points(Points.from_arrays(*law_arrays(noise=0.01)))
-    t, h = log_of(last=100.0)
-    changed = np.where(t > 36, 5.0, h)
-    assert forecast_at_step(fit, 200.0, (t, h)) == forecast_at_step(fit, 200.0, (t, changed))
-    assert forecast_at_step(fit, 200.0, (t, h), until_step=100.0) != forecast_at_step(fit, 200.0, (t, h))
+    log = log_of(last=100.0)
+    changed = log_alone(log.log_step, np.where(log.log_step > 36, 5.0, log.log_entropy))
+    assert forecast_at_step(fit, 200.0, log) == forecast_at_step(fit, 200.0, changed)
+    assert forecast_at_step(fit, 200.0, log, until_step=100.0) != forecast_at_step(fit, 200.0, log)
 
 
 def test_power_law_decay_is_followed_too():
@@ -97,7 +106,7 @@ def test_going_further_is_less_sure():
 def test_long_logs_and_steps_inside_or_before_the_log():
     fit = fit_points(Points.from_arrays(*law_arrays(noise=0.01)), until_step=None)
     t = np.arange(5000.0)
-    log = (t, 0.05 + 0.95 * np.exp(-t / 800))
+    log = log_alone(t, 0.05 + 0.95 * np.exp(-t / 800))
     for target in (-10.0, 0.0, 2500.0, 20_000.0):
         f = forecast_at_step(fit, target, log)
         assert np.isfinite([f.performance, f.interval.lo, f.interval.hi, f.entropy]).all()
@@ -116,7 +125,7 @@ def test_impossible_steps_levels_and_short_logs():
     with pytest.raises(UsageError):
         forecast_at_step(fit, 100.0, log_of(), 1.5)
     with pytest.raises(DataError) as caught:
-        forecast_at_step(fit, 100.0, (np.array([0.0, 1.0, 2.0]), np.array([1.0, 0.9, 0.8])))
+        forecast_at_step(fit, 100.0, log_alone([0.0, 1.0, 2.0], [1.0, 0.9, 0.8]))
     assert caught.value.exit_code == 3 and caught.value.hint
 
 
