@@ -204,7 +204,7 @@ def _now(whole: Regime, points: Points) -> EntropyRegime:
     if whole == "exploded":
         return whole
     # The end too: what was spent and comes back is not spent.
-    if max(float(np.median(h[-max(3, len(h) // 4) :])), float(_level(h)[-1])) < COLLAPSED:
+    if max(_end_level(h), float(_level(h)[-1])) < COLLAPSED:
         return "collapsed"
     if whole == "rising" or whole == "turned-up":
         return whole
@@ -237,6 +237,10 @@ def _level(values: np.ndarray, most: int | None = None) -> np.ndarray:
 
 def _start_level(values: np.ndarray) -> float:
     return float(np.median(values[: int(np.clip(len(values) // 8, 1, 5))]))
+
+
+def _end_level(values: np.ndarray) -> float:
+    return float(np.median(values[-max(3, len(values) // 4) :]))
 
 
 def _since(entropy: EntropyRegime, whole: Regime, points: Points) -> float | None:
@@ -309,7 +313,7 @@ def _held(entropy: EntropyRegime, whole: Regime, points: Points) -> list[Finding
     if entropy != "flat" or whole != "falling":
         return []
     h = points.log_entropy
-    start, end = _start_level(h), float(np.median(h[-max(3, len(h) // 4) :]))
+    start, end = _start_level(h), _end_level(h)
     if end < HELD_SHARE * start:
         return []
     return [

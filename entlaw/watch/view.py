@@ -182,11 +182,9 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
     if fit is not None:
         level = np.array([fit.ceiling, fit.ceiling])
         score.append(Series(np.array(x_range), level, _CEILING, "-", joined=True))
-        score.append(
-            Series(fit.points.step, fit.b - fit.a * np.exp(fit.points.entropy), _FIT, "+", joined=True)
-        )
+        score.append(Series(fit.points.step, fit.value_at(fit.points.entropy), _FIT, "+", joined=True))
     score.append(Series(step, r, _SEEN, "*"))
-    seen = np.concatenate([r, fit.b - fit.a * np.exp(fit.points.entropy)]) if fit is not None else r
+    seen = np.concatenate([r, fit.value_at(fit.points.entropy)]) if fit is not None else r
     extra = [
         v for v in ([fit.ceiling] if fit else []) + ([final.performance] if final else []) if _near(v, seen)
     ]
