@@ -1,6 +1,7 @@
 """The command line as a user meets it: output, JSON, exit codes, bad input."""
 
 import gzip
+import inspect
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+import entlaw
 from entlaw.cli.__main__ import main
 from tests.conftest import REPO, SHARED, law_records, needs_shared, write_jsonl
 
@@ -262,7 +264,9 @@ def test_a_default_window_is_the_papers():
     from entlaw.report.html_entry import Settings
 
     windows = (FitFlags().window, Settings().until_step, Design(1, 1, 1).until_step)
-    assert windows == (36.0, 36.0, 36.0) == (inspect.signature(entlaw.fit).parameters["until_step"].default,) * 3
+    assert (
+        windows == (36.0, 36.0, 36.0) == (inspect.signature(entlaw.fit).parameters["until_step"].default,) * 3
+    )
 
 
 def test_a_hint_is_given_once(capsys, tmp_path):

@@ -380,7 +380,7 @@ LIMITED = """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs resource limits")
-@pytest.mark.parametrize("how", ["plain", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["plain", "torch"])
 def test_a_limit_of_the_system(tmp_path, how):
     if how == "torch":
         pytest.importorskip("torch")
@@ -409,7 +409,6 @@ SAVING = """
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("keep", [1, 2])
 def test_sigkill_at_random_moments(tmp_path, keep):
     rng = np.random.default_rng(keep)
