@@ -94,13 +94,13 @@ class ReadFlags:
             A condition that cannot be read, or a limit below one.
         """
         from entlaw.errors import UsageError
-        from entlaw.runs.wandb.filters import parse
+        from entlaw.runs.wandb.address import parse_filters
         from entlaw.runs.wandb.listing import Query
 
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit} is not a positive number")
         return Query(
-            parse(self.filter), self.group, self.tag, self.sweep, self.limit,
+            parse_filters(self.filter), self.group, self.tag, self.sweep, self.limit,
             confirm=(lambda count: True) if self.yes else ask,
         )  # fmt: skip
 
