@@ -345,16 +345,15 @@ def test_a_reader_that_goes_away_is_no_error(law_log, command):
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120, 200])
-def test_a_narrow_terminal_loses_columns_never_digits(tmp_path, columns):
+def test_a_narrow_terminal_loses_columns_never_digits(capsys, tmp_path, columns):
     for seed in (1, 2):
         write_jsonl(tmp_path / f"seed{seed}.jsonl", law_records(seed=seed))
     command = f"COLUMNS={columns} '{sys.executable}' -m entlaw.cli fit '{tmp_path}'"
     done = subprocess.run(
         ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, cwd=REPO, check=False
     )
-    (want,) = [r for r in json.loads(
-        subprocess.run([sys.executable, "-m", "entlaw.cli", "fit", str(tmp_path), "--json"], capture_output=True,
-                       text=True, cwd=REPO, check=True).stdout)["runs"] if r["name"] == "seed1"]  # fmt: skip
+    told = json.loads(run(capsys, "fit", tmp_path, "--json")[1])
+    (want,) = [r for r in told["runs"] if r["name"] == "seed1"]
     interval = want["fit"]["ceiling_interval"]
     assert f"{want['fit']['ceiling']:.3f}" in done.stdout
     assert f"[{interval['lo']:.3f}, {interval['hi']:.3f}]" in done.stdout

@@ -3,6 +3,7 @@ drawn, and whatever logs anybody hands in."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +69,12 @@ def member(run, **more):
 @pytest.fixture(scope="module")
 def shipped():
     return library([run for path in sorted(REPO.glob("runs/*-*")) for run in reader.read(path)])
+
+
+@pytest.fixture(scope="module")
+def draw(shipped):
+    """A figure of the shipped runs by its name, drawn once; to be looked at, not changed."""
+    return functools.cache(lambda name: index.draw(name, shipped)[1])
 
 
 # Numbers --------------------------------------------------------------------------------------------
@@ -323,8 +330,8 @@ def test_differences_in_words():
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig13", "fig14"])
-def test_every_value_in_the_picture_is_in_the_table(shipped, name):
-    _, drawn = index.draw(name, shipped)
+def test_every_value_in_the_picture_is_in_the_table(draw, name):
+    drawn = draw(name)
     held = np.sort(drawn.table.select_dtypes("number").to_numpy(float).ravel())
     held = held[np.isfinite(held)]
     checked = 0
@@ -344,20 +351,20 @@ def test_every_value_in_the_picture_is_in_the_table(shipped, name):
     assert "procedural task" in drawn.caption
 
 
-def test_what_our_runs_say_is_what_the_shipped_numbers_say(shipped):
+def test_what_our_runs_say_is_what_the_shipped_numbers_say(draw):
     """Against runs/RESULTS.md, made by other code."""
-    found = index.draw("fig6", shipped)[1].findings
+    found = draw("fig6").findings
     assert found["a grpo"] == pytest.approx(0.173, abs=6e-4) and found["b rloo"] == pytest.approx(
         0.701, abs=6e-4
     )
     assert found["p_equal_without_prime"] > 0.3 and found["p_equal_with_prime"] < 1e-6
-    found = index.draw("fig3", shipped)[1].findings
+    found = draw("fig3").findings
     assert found["a llama xl"] == pytest.approx(0.415, abs=6e-4)
     assert found["bent"] > 0 and found["error_ratio_law_to_straight_line_lo"] > 1
-    found = index.draw("fig2", shipped)[1].findings
+    found = draw("fig2").findings
     assert (found["consumed_at_a_twelfth_paper"], found["gained_at_a_twelfth_paper"]) == (73.0, 76.0)
     assert (found["consumed_at_a_third_paper"], found["gained_at_a_third_paper"]) == (94.0, 93.0)
-    found = index.draw("fig5", shipped)[1].findings
+    found = draw("fig5").findings
     assert [found[f"{m}_paper_{t}"] for m in ("rest", "last") for t in ("math", "code")] == [
         0.9,
         1.2,
@@ -366,8 +373,8 @@ def test_what_our_runs_say_is_what_the_shipped_numbers_say(shipped):
     ]
 
 
-def test_the_papers_curves_are_drawn_as_they_ship(shipped):
-    table = index.draw("fig1", shipped)[1].table
+def test_the_papers_curves_are_drawn_as_they_ship(draw):
+    table = draw("fig1").table
     curve = table[(table["panel"] == "paper") & (table["kind"] == "fit") & (table["series"] == "Qwen2.5-7B")]
     told = qwen_curves().set_index("model").loc["Qwen2.5-7B"]
     assert np.allclose(curve["score"], told["b"] - told["a"] * np.exp(curve["entropy"].astype(float)))

@@ -60,7 +60,10 @@ def drive(folder: Path, kills: int, steps: int) -> None:
     The k-th kill comes a moment after a step of the k-th part of the run, so that neither a fast nor a slow machine
     puts them all into the same part, or behind the end.
     """
-    import transformers  # noqa: F401 - loaded before the forks
+    # Loaded before the forks: else each child would load torch anew, which takes longer than its training.
+    from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: F401
+
+    from entlaw.train import recipe, runner  # noqa: F401
 
     os.environ["ENTLAW_CACHE"] = str(folder / "cache")
     assert os.waitpid(child(folder / "whole", steps), 0)[1] == 0

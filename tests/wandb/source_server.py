@@ -294,7 +294,7 @@ def wb_fixture(_one_server: SourceServer, tmp_path: Any, monkeypatch: pytest.Mon
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("entlaw.runs.wandb.client.RETRIES", 1)
-    monkeypatch.setattr("entlaw.runs.wandb.client.WAIT", (1.0, 1.0))
+    monkeypatch.setattr("entlaw.runs.wandb.client.WAIT", (0.1, 0.1))
     _forget_login()
     _one_server.clear()
     return _one_server

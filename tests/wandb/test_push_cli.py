@@ -43,7 +43,7 @@ def server(_server: WriteServer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(key, value)
     # The patience of a user, not of a test.
     monkeypatch.setattr(client_module, "RETRIES", 1)
-    monkeypatch.setattr(client_module, "WAIT", (1.0, 1.0))
+    monkeypatch.setattr(client_module, "WAIT", (0.1, 0.1))
     monkeypatch.setattr(sys, "stdin", io.StringIO())  # no terminal
     return _server
 
