@@ -1,11 +1,19 @@
-"""Batched fits equal single fits; the bootstrap equals refitting."""
+"""The closed forms that ``benchmarks/fit_speed.py`` times: fits equal single fits, the bootstrap equals refitting."""
+
+import importlib.util
 
 import numpy as np
 import pytest
 
-from entlaw.law.batch import bootstrap_ceilings, fit_many, percentile_intervals, residual_indices
 from entlaw.law.fit import fit_points
+from tests.conftest import REPO
 from tests.law.common import law_arrays
+
+_spec = importlib.util.spec_from_file_location("many_fits", REPO / "benchmarks" / "many_fits.py")
+many_fits = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(many_fits)
+bootstrap_ceilings, fit_many = many_fits.bootstrap_ceilings, many_fits.fit_many
+percentile_intervals, residual_indices = many_fits.percentile_intervals, many_fits.residual_indices
 
 
 def runs(n_runs=6, n=10):
@@ -57,7 +65,7 @@ def test_slicing_changes_nothing(monkeypatch):
     _, x, y = runs()
     batch, indices = fit_many(x, y), residual_indices(10, 40, np.random.default_rng(1))
     whole = bootstrap_ceilings(batch, indices)
-    monkeypatch.setattr("entlaw.law.batch._SLICE", 41)
+    monkeypatch.setattr(many_fits, "_SLICE", 41)
     np.testing.assert_array_equal(bootstrap_ceilings(batch, indices), whole)
 
 
