@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from entlaw.report.figures.base import SMALL_MODELS, Facts, Library, NotEnoughRuns
+from entlaw.paper.library import Facts, Library, NotEnoughRuns, Pair, commonest, small_models
 from entlaw.runs.run import Run
 
 # A line, its error and one point to be wrong about.
 MIN_POINTS = 4
 # exp of more is no entropy of a token's distribution.
 _MAX_ENTROPY = 20.0
-# Models up to this size are those of this project's ladder, whoever trained them.
-_SMALL = 2e6
-
-Pair = tuple[Facts, Run]
+_UNITS = {
+    "train_operations": "{} operations", "operations": "{} operations", "train_operators": "operators {}",
+    "operators": "operators {}",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,9 @@ class Member:
     @property
     def policy(self) -> tuple[object, ...]:
         """The starting policy: runs that share it are no independent witnesses of a model."""
-        f = self.facts
-        if f.base_seed is None:
-            return (f.name,)
-        return (f.family, f.size, f.parameters, f.task, f.start, f.base_seed)
+        if self.facts.base_seed is None:
+            return (self.facts.name,)
+        return (self.facts.task, *self.facts.policy)
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,9 @@ class Cast:
     @property
     def about(self) -> str:
         """What a caption must say of these runs: whose they are, and what was left out."""
-        largest = max((m.facts.parameters or np.inf for m in self.members), default=np.inf)
         unknown = sum(not m.facts.method for m in self.members)
         blind = f"{unknown} logs do not tell whether anything acts on the entropy."
-        said = [SMALL_MODELS if largest <= _SMALL else "", blind if unknown else "", self.note]
+        said = [small_models(m.facts for m in self.members), blind if unknown else "", self.note]
         return " ".join(part for part in said if part)
 
     def by(self, key: Callable[[Member], object]) -> dict[object, list[Member]]:
@@ -94,14 +94,9 @@ class Cast:
         return out
 
 
-def is_plain(f: Facts) -> bool:
-    """Whether nothing that the log tells of acts on the entropy."""
-    return f.method == f.algorithm and not f.reference_code
-
-
 def main_algorithm(library: Library, task: str) -> str:
     """The algorithm of most runs in which nothing acts on the entropy."""
-    return commonest(f.algorithm for f in library.facts if is_plain(f) and f.task == task)
+    return commonest(f.algorithm for f in library.facts if f.is_plain and f.task == task)
 
 
 def plain_runs(library: Library, task: str | None = None, start: str | None = None) -> list[Pair]:
@@ -114,9 +109,9 @@ def plain_runs(library: Library, task: str | None = None, start: str | None = No
     """
     task = library.main_task() if task is None else task
     algorithm = main_algorithm(library, task)
-    plain = [f for f in library.facts if is_plain(f) and f.task == task and f.algorithm == algorithm]
+    plain = [f for f in library.facts if f.is_plain and f.task == task and f.algorithm == algorithm]
     start = commonest(f.start for f in plain) if start is None else start
-    pairs = library.select(is_plain, algorithm=algorithm, task=task, start=start)
+    pairs = library.select(is_plain=True, algorithm=algorithm, task=task, start=start)
     if not pairs:
         raise NotEnoughRuns(
             "no run in which nothing acts on the entropy",
@@ -137,7 +132,7 @@ def second_task(library: Library) -> str:
     main = library.main_task()
     sizes: dict[str, set[str]] = {}
     for f in library.facts:
-        if is_plain(f) and f.task != main and f.task:
+        if f.is_plain and f.task != main and f.task:
             sizes.setdefault(f.task, set()).add(f.size or f.name)
     wide = {task: len(of) for task, of in sizes.items() if len(of) >= 2}
     if not wide:
@@ -208,12 +203,6 @@ def one_family(members: Sequence[Member]) -> list[Member]:
     return first_of_each([m for m in members if m.facts.family == family], lambda m: m.label)
 
 
-def commonest(values: Iterable[str]) -> str:
-    """The most frequent text; of several, the first; empty of none."""
-    counted = Counter(values)
-    return counted.most_common(1)[0][0] if counted else ""
-
-
 def short_name(name: str, length: int = 22) -> str:
     """A run's name for a legend: its middle left out where it is long."""
     return name if len(name) <= length else f"{name[: length - 10]}…{name[-9:]}"
@@ -245,3 +234,41 @@ def _order(m: Member) -> tuple[object, ...]:
         f.parameters is None, f.parameters or 0.0, f.family, f.base_seed is None, f.base_seed or 0,
         f.seed is None, f.seed or 0, m.name,
     )  # fmt: skip
+
+
+def difference(text: str, main: str, same: str) -> str:
+    """In which settings one thing told by facts differs from another.
+
+    Parameters
+    ----------
+    text, main : str
+        Tasks or starting policies, as in `Facts`.
+    same : str
+        What to say where they are equal.
+
+    Returns
+    -------
+    str
+        ``2, 3 operations``; of texts that are no settings, the last part of the text.
+    """
+    if text == main:
+        return same
+    told, usual = settings(text), settings(main)
+    if told is None:
+        return text.rstrip("/").rsplit("/", 1)[-1] or "unknown"
+    changed = {k: told.get(k) for k in sorted({*told, *(usual or {})}) if told.get(k) != (usual or {}).get(k)}
+    return "; ".join(_setting(k, v) for k, v in changed.items()) or same
+
+
+def settings(text: str) -> dict[str, Any] | None:
+    """The settings a text of facts holds, or None where it holds none."""
+    try:
+        held = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def _setting(name: str, value: object) -> str:
+    shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return _UNITS.get(name, name.replace("_", " ") + " {}").format(shown)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entlaw.paper.members import Cast, Member, are_shares
+from entlaw.paper.numbers import Line
 from entlaw.report import style
-from entlaw.report.figures.base import NotEnoughRuns
-from entlaw.report.figures.lawnumbers import Line
-from entlaw.report.figures.lawruns import Cast, Member, are_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +25,7 @@ MOST = len(COLOURS)
 LINE_POINTS = 60
 
 
-def figure(width: float, height: float, *panels: int, **options: Any) -> tuple[Figure, np.ndarray]:
+def subplots(width: float, height: float, *panels: int, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure with rows x columns of axes, shape (rows, columns)."""
     from matplotlib.figure import Figure
 
@@ -110,11 +109,35 @@ def tidy(panel: str, series: str, run: str, kind: str, **columns: Any) -> pd.Dat
     return frame
 
 
+def coefficients(
+    members: Sequence[Member], lines: Mapping[str, Line], series: Sequence[str], columns: Sequence[str]
+) -> pd.DataFrame:
+    """Rows of a figure's table: of each run's line, by its name, the attributes that are named."""
+    of = [lines[m.name] for m in members]
+    frame = tidy("coefficients", "", "", "fit", **{c: [getattr(line, c) for line in of] for c in columns})
+    return frame.assign(series=list(series), run=[m.name for m in members])
+
+
 def table(rows: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """All rows in one frame."""
     import pandas as pd
 
     return pd.concat(rows, ignore_index=True)
+
+
+def name_rows(ax: Axes, labels: Sequence[str], above: float = -0.5, **options: Any) -> None:
+    """A y axis of names, the first at the top, with a thin line through each."""
+    ax.set_yticks(range(len(labels)), labels, **options)
+    ax.set_ylim(len(labels) - 0.5, above)
+    ax.grid(axis="y", lw=0.3, color="#dddddd")
+    ax.set_axisbelow(True)
+
+
+def twin(ax: Axes) -> Axes:
+    """A second y axis on the right, with its line."""
+    other = ax.twinx()
+    other.spines["right"].set_visible(True)
+    return other
 
 
 def at_most(cast: Cast, members: Sequence[Member], what: str = "runs") -> tuple[list[Member], str]:
@@ -130,12 +153,6 @@ def letters(axes: Iterable[Axes]) -> None:
         title = ax.get_title()
         ax.set_title("")
         ax.set_title(f"({letter}) {title}".rstrip(), loc="left")
-
-
-def need(condition: bool, what: str, hint: str) -> None:
-    """Raise NotEnoughRuns unless a condition holds."""
-    if not condition:
-        raise NotEnoughRuns(what, hint=hint)
 
 
 def key(ax: Axes, labels: Sequence[str], **options: Any) -> None:

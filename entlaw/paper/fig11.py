@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Facts, Library
-from entlaw.report.figures.controlpanels import (
+from entlaw.paper import panels
+from entlaw.paper.control_panels import (
     SMOOTHED,
     about,
     accuracy_name,
     curves,
+    error_bar,
     gain,
     interval,
     key,
@@ -21,15 +21,14 @@ from entlaw.report.figures.controlpanels import (
     look,
     put,
 )
-from entlaw.report.figures.controlruns import Arm, Effect, Spread, Trials, effect, most_seeds, pooled, trials
-from entlaw.report.figures.paper import numbers
+from entlaw.paper.controls import Arm, Effect, Spread, Trials, effect, most_seeds, pooled, trials
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Facts, Library
+from entlaw.paper.reported import numbers
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-NAME = "fig11"
-TITLE = "Controls of the entropy, and GRPO without any clip"
 
 METHODS = ("clip-higher", "clip-cov", "kl-cov", "no-clip")
 WORDS = {"clip-higher": "clip-higher", "clip-cov": "Clip-Cov", "kl-cov": "KL-Cov", "no-clip": "no clip"}
@@ -38,11 +37,16 @@ THEIRS = {"clip-higher": "Clip-higher", "clip-cov": "Clip-Cov", "kl-cov": "KL-Co
 MODELS = {"Qwen2.5-7B": ("D", "7B"), "Qwen2.5-32B": ("s", "32B")}
 
 
+@figure(
+    "fig11",
+    "Controls of the entropy, and GRPO without any clip",
+    needs="runs with clip-higher, Clip-Cov, KL-Cov or without clip, beside the same without",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     found = chosen(library)
     arms = [found.baseline, *found.arms]
-    fig, axes = panels.figure(panels.WIDE, 4.5, 2, 3, height_ratios=[1.25, 1])
+    fig, axes = panels.subplots(panels.WIDE, 4.5, 2, 3, height_ratios=[1.25, 1])
     a, b, c = axes[0]
     rows = curves(a, arms, "entropy", "entropy")
     a.set_ylabel("policy entropy (nats/token)")
@@ -133,8 +137,9 @@ def _ends(
     rows = []
     for y, arm in enumerate(arms):
         e, colour = ours[arm.method], look(y + 1)["color"]
-        bar = None if not np.isfinite(e.lo) else np.array([[e.value - e.lo], [e.hi - e.value]])
-        ax.errorbar([e.value], [y - 0.15], xerr=bar, fmt="o", ms=4, color=colour, elinewidth=1, capsize=2)
+        ax.errorbar(
+            [e.value], [y - 0.15], xerr=error_bar(e), fmt="o", ms=4, color=colour, elinewidth=1, capsize=2
+        )
         rows.append(panels.tidy(f"{metric} at the end", arm.label, ";".join(arm.names), "ours, beside GRPO",
                                 value=e.value, lo=e.lo, hi=e.hi))  # fmt: skip
         for model, of in theirs.items():
@@ -153,10 +158,7 @@ def _ends(
                         f"{metric} at the end", arm.label, "", f"paper, {model}", value=of[arm.method]
                     )
                 )
-    ax.set_yticks(range(len(arms)), [WORDS[arm.method] for arm in arms])
-    ax.set_ylim(len(arms) - 0.5, -0.5)
-    ax.grid(axis="y", lw=0.3, color="#dddddd")
-    ax.set_axisbelow(True)
+    panels.name_rows(ax, [WORDS[arm.method] for arm in arms])
     return rows
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # In a checkout, then in an installed package.
-_PLACES = (Path(__file__).parents[3] / "data" / "paper", Path(__file__).parents[2] / "data" / "paper")
+_PLACES = (Path(__file__).parents[2] / "data" / "paper", Path(__file__).parents[1] / "data" / "paper")
 
 
 def folder() -> Path:

@@ -1,15 +1,16 @@
-"""What the figures of controls draw alike: curves of arms against steps, effects beside the baseline, ladders."""
+"""What the figures of controls draw and say alike: curves of arms against steps, effects beside the baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import SMALL_MODELS, Drawn, Facts, Library
-from entlaw.report.figures.controlruns import Arm, Effect, Series, Trials, effect, mean_curve, trials
+from entlaw.paper import panels
+from entlaw.paper.controls import Arm, Effect, Series, Trials, effect, mean_curve
+from entlaw.paper.library import small_models
+from entlaw.paper.numbers import with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,6 @@ _DASHES: tuple[Any, ...] = (
     (0, (6, 2, 1, 2, 1, 2)),
     (0, (3, 3)),
 )
-_SMALL = 2e6
 
 
 def look(index: int) -> dict[str, Any]:
@@ -87,14 +87,14 @@ def accuracy_name(found: Trials) -> str:
 
 def about(found: Trials, lent: bool = True) -> str:
     """What an interval is of, and whose runs these are."""
-    largest = max(t.facts.parameters or np.inf for a in (found.baseline, *found.arms) for t in a.trials)
     spread = (
         "Intervals (95 %) are over seeds of RL from one starting policy; an arm of one run is lent the spread of all "
         f"arms ({100 * found.spread.sd:.1f} points, {found.spread.df} degrees of freedom). "
         if lent and found.spread.df
         else ""
     )
-    return spread + _siblings(found) + (SMALL_MODELS if largest <= _SMALL else "")
+    drawn = (t.facts for a in (found.baseline, *found.arms) for t in a.trials)
+    return spread + _siblings(found) + small_models(drawn)
 
 
 def _siblings(found: Trials) -> str:
@@ -122,7 +122,7 @@ def key_of(label: str) -> str:
 
 def put(findings: dict[str, Any], name: str, e: Effect) -> None:
     """An effect as a finding with its interval."""
-    findings |= {name: e.value, f"{name}_lo": e.lo, f"{name}_hi": e.hi}
+    findings |= with_interval(name, e.value, e.lo, e.hi)
 
 
 def gain(found: Trials, arm: Arm) -> Effect:
@@ -134,6 +134,11 @@ def level_ratio(found: Trials, arm: Arm) -> Effect:
     """Level of entropy (mean of the second half of the steps) over the baseline's."""
     e = effect(np.log(arm.of("level")), np.log(found.baseline.of("level")), found.spread_of_log_level)
     return Effect(*(float(np.exp(v)) for v in (e.value, e.lo, e.hi)))
+
+
+def error_bar(e: Effect, scale: float = 1.0) -> np.ndarray | None:
+    """An effect's interval as matplotlib's errors, shape (2, 1); None where it has none."""
+    return scale * np.array([[e.value - e.lo], [e.hi - e.value]]) if np.isfinite(e.lo) else None
 
 
 def interval(e: Effect, scale: float = 1.0, digits: int = 1) -> str:
@@ -154,82 +159,3 @@ def said(found: Trials, arms: Sequence[Arm] | None = None) -> str:
     return (
         f"Accuracy at the end and mean entropy of the second half, beside the baseline: {'; '.join(parts)}."
     )
-
-
-def ladder(
-    library: Library, method: str, symbol: str, name: str, theirs: Mapping[float, str], told: str
-) -> Drawn:
-    """A control at several strengths: entropy and accuracy against the step, and what each strength did at the end.
-
-    Parameters
-    ----------
-    library : Library
-    method : str
-        As in `Facts.method`.
-    symbol : str
-        Of its strength.
-    name : str
-        What it is called on an axis.
-    theirs : mapping
-        The paper's strengths and what it saw at each.
-    told : str
-        A sentence on what the paper reported.
-    """
-
-    def label(f: Facts) -> str:
-        return f.algorithm.upper() if f.method != method else f"{symbol} = {f.strength:g}"
-
-    found = trials(library, (method,), label, lambda f: bool(f.strength))
-    fig, axes = panels.figure(panels.WIDE, 2.6, 1, 3)
-    (a, b, c), arms = axes[0], [found.baseline, *found.arms]
-    rows = curves(a, arms, "entropy", "entropy")
-    a.set_ylabel("policy entropy (nats/token)")
-    rows += curves(b, arms, "accuracy", "accuracy", 100.0)
-    b.set_ylabel(accuracy_name(found))
-    rows += _gains(c, found, theirs)
-    c.set_xlabel(f"{name}, {symbol}")
-    for ax, title in ((a, "entropy"), (b, "accuracy"), (c, "gain at the end")):
-        ax.set_title(title)
-    panels.letters(axes[0])
-    key(fig, a)
-    findings: dict[str, Any] = {
-        "baseline_runs": float(len(found.baseline.trials)),
-        "accuracy_baseline": float(found.baseline.of("last").mean()),
-        "entropy_level_baseline": float(found.baseline.of("level").mean()),
-    }
-    for arm in found.arms:
-        put(findings, f"accuracy_gain_{arm.strength:g}", gain(found, arm))
-        put(findings, f"entropy_ratio_{arm.strength:g}", level_ratio(found, arm))
-    caption = (
-        f"{name[0].upper() + name[1:]} at {len(found.arms)} strengths beside {found.baseline.label} without it "
-        f"({len(found.baseline.trials)} runs: mean and, as a band, one standard deviation over seeds). (a) Policy "
-        f"entropy, (b) {accuracy_name(found).removesuffix(' (%)')}, (c) accuracy at the end (mean of the last five "
-        f"validations) less the baseline's; grey, the paper's strengths and what it says of them. {SMOOTHED}. "
-        f"{said(found)} {told} {about(found)}"
-    )
-    return Drawn(fig, panels.table(rows), caption.strip(), found.names, findings)
-
-
-def _gains(ax: Axes, found: Trials, theirs: Mapping[float, str]) -> list[pd.DataFrame]:
-    rows = []
-    for i, arm in enumerate(found.arms, 1):
-        e = gain(found, arm)
-        bar = 100 * np.array([[e.value - e.lo], [e.hi - e.value]]) if np.isfinite(e.lo) else None
-        ax.errorbar([arm.strength or 0.0], [100 * e.value], yerr=bar, fmt="o", ms=4, color=look(i)["color"],
-                    elinewidth=0.9, capsize=2)  # fmt: skip
-        rows.append(panels.tidy("gain", arm.label, ";".join(arm.names), "ours", strength=arm.strength,
-                                value=100 * e.value, lo=100 * e.lo, hi=100 * e.hi))  # fmt: skip
-    ax.axhline(0, color=panels.INK, lw=0.7)
-    ax.set_xscale("log")
-    strengths = [a.strength for a in found.arms if a.strength] + list(theirs)
-    ax.set_xlim(min(strengths) / 2, max(strengths) * 2)
-    low, high = ax.get_ylim()
-    floor = low - 0.42 * (high - low)
-    ax.set_ylim(floor, high)
-    for strength, words in theirs.items():
-        ax.plot([strength], [floor + 0.03 * (high - floor)], marker="^", ms=4, color=panels.GREY, mec="none")
-        note, at = f"paper: {words}" if words else "paper", (strength, floor + 0.06 * (high - floor))
-        ax.annotate(note, at, rotation=90, ha="center", va="bottom", fontsize=5.2, color="#5a5a5a")
-        rows.append(panels.tidy("gain", "paper", "", "paper, in words", strength=strength, words=words))
-    ax.set_ylabel("accuracy less baseline's (points)")
-    return rows

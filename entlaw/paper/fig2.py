@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Library
-from entlaw.report.figures.lawnumbers import (
+from entlaw.paper import panels
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library, need
+from entlaw.paper.members import cast, plain_runs
+from entlaw.paper.numbers import (
     END_SHARE,
     LEAST_UNITS,
     Progress,
@@ -16,12 +18,8 @@ from entlaw.report.figures.lawnumbers import (
     shares,
     with_interval,
 )
-from entlaw.report.figures.lawruns import cast, plain_runs
-from entlaw.report.figures.paper import numbers
+from entlaw.paper.reported import numbers
 from entlaw.report.style import COLUMN_WIDTH
-
-NAME = "fig2"
-TITLE = "Most of the entropy is consumed, and most of the performance gained, early in a run"
 
 # The paper's steps 200 and 800 of 2,400.
 MARKS = {"twelfth": 1 / 12, "third": 1 / 3}
@@ -29,18 +27,23 @@ MARKS = {"twelfth": 1 / 12, "third": 1 / 3}
 LEAST_GAIN, LEAST_FALL = 3.0, 0.1
 
 
+@figure(
+    "fig2",
+    "Most of the entropy is consumed, and most of the performance gained, early in a run",
+    needs="runs with nothing acting on the entropy that gain more than their noise",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     runs = cast(plain_runs(library), least=8)
     made = [(m, progress(m)) for m in runs.members]
     kept = [(m, p) for m, p in made if _moved(p)]
-    panels.need(
+    need(
         bool(kept),
         f"none of {len(made)} runs both consumes a tenth of its entropy and gains more than its noise",
         "train longer, or from a policy with more to gain",
     )
     members, moved = [m for m, _ in kept], [p for _, p in kept]
-    fig, axes = panels.figure(COLUMN_WIDTH, 2.7)
+    fig, axes = panels.subplots(COLUMN_WIDTH, 2.7)
     ax, rows, findings = axes[0, 0], [], {"runs": float(len(kept)), "left_out": float(len(made) - len(kept))}
     for what, label, colour, style in (
         ("consumed", "entropy consumed", panels.COLOURS[1], (0, (4, 1.2))),
@@ -83,16 +86,13 @@ def draw(library: Library) -> Drawn:
     )
     left = f"{len(made) - len(kept)} of {len(made)} runs moved too little to be cut into percents. "
     caption = (
-        "Entropy consumed, (H(0) - H(t)) / (H(0) - H(end)), and performance gained, (R(t) - R(0)) / (R(end) - R(0)), "
-        f"mean of {len(kept)} runs; {band}. Both series are smoothed first (a spline whose stiffness the data "
-        "choose) "
-        f"and the end is the mean over the last {END_SHARE:.0%} of the steps, so that one noisy score at "
-        "either end does "
-        "not move everything. Open markers: the paper's 73 % and 76 % at step 200 of 2,400, and 94 % of the entropy "
-        "and 93 % of the performance at step 800 (11 models; its normalisation is not stated). Steps are "
-        "shares of each "
-        "run's own length: a run stopped earlier would look slower. "
-        f"{left if len(kept) < len(made) else ''}{runs.about}"
+        "Entropy consumed, (H(0) - H(t)) / (H(0) - H(end)), and performance gained, (R(t) - R(0)) / (R(end) "
+        f"- R(0)), mean of {len(kept)} runs; {band}. Both series are smoothed first (a spline whose "
+        f"stiffness the data choose) and the end is the mean over the last {END_SHARE:.0%} of the steps, so "
+        "that one noisy score at either end does not move everything. Open markers: the paper's 73 % and 76 "
+        "% at step 200 of 2,400, and 94 % of the entropy and 93 % of the performance at step 800 (11 models; "
+        "its normalisation is not stated). Steps are shares of each run's own length: a run stopped earlier "
+        f"would look slower. {left if len(kept) < len(made) else ''}{runs.about}"
     )
     return Drawn(fig, panels.table(rows), caption.strip(), tuple(m.name for m in members), findings)
 

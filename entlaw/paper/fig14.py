@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Library
-from entlaw.report.figures.lawdata import difference
-from entlaw.report.figures.lawfamilies import summary, told
-from entlaw.report.figures.lawnumbers import whole_line
-from entlaw.report.figures.lawruns import (
-    Cast,
-    Member,
-    cast,
-    first_of_each,
-    is_plain,
-    main_algorithm,
-    plain_runs,
-)
+from entlaw.paper import panels
+from entlaw.paper.fig3_4 import describe_summary, summary
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library, need
+from entlaw.paper.members import Cast, Member, cast, difference, first_of_each, main_algorithm, plain_runs
+from entlaw.paper.numbers import whole_line
 from entlaw.report.style import COLUMN_WIDTH
 
-NAME = "fig14"
-TITLE = "Other starting policies"
 
-
+@figure(
+    "fig14", "Other starting policies", needs="runs on the main task from starting policies of another kind"
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     usual = cast(plain_runs(library))
@@ -31,7 +23,7 @@ def draw(library: Library) -> Drawn:
     runs, start = _others(library, main.task, main.start)
     lines = {m.name: whole_line(m, bend=True) for m in (*runs.members, *usual.members)}
     ladder, more = panels.at_most(runs, first_of_each(runs.members, lambda m: (m.facts.family, m.label)))
-    fig, axes = panels.figure(COLUMN_WIDTH, 2.8)
+    fig, axes = panels.subplots(COLUMN_WIDTH, 2.8)
     ax, rows, beside = axes[0, 0], [], []
     for i, m in enumerate(ladder):
         rows += panels.points_and_line(
@@ -55,12 +47,10 @@ def draw(library: Library) -> Drawn:
         }  # fmt: skip
     what = difference(start, main.start, "another start")
     caption = (
-        f"Starting policies with {what} (the usual ones: {difference(main.start, start, 'as these')}): points "
-        "and lines "
-        f"R = b - a exp(H) by least squares over each run; thin dashed, the usual policy of the same size. {more}"
-        f"{told(findings)} The paper's Figure 14 shows Qwen2.5 1.5B-, 3B- and 7B-Instruct on mathematics: its "
-        "fit stays "
-        f"valid, no numbers given. {runs.about}"
+        f"Starting policies with {what} (the usual ones: {difference(main.start, start, 'as these')}): "
+        "points and lines R = b - a exp(H) by least squares over each run; thin dashed, the usual policy of "
+        f"the same size. {more}{describe_summary(findings)} The paper's Figure 14 shows Qwen2.5 1.5B-, 3B- "
+        f"and 7B-Instruct on mathematics: its fit stays valid, no numbers given. {runs.about}"
     )
     used = dict.fromkeys([*runs.names, *(t.name for _, t in beside)])
     return Drawn(fig, panels.table(rows), caption.strip(), tuple(used), findings)
@@ -70,9 +60,9 @@ def _others(library: Library, task: str, usual: str) -> tuple[Cast, str]:
     """Plain runs on the main task from the start, other than the usual one, of most runs."""
     algorithm = main_algorithm(library, task)
     pairs = library.select(
-        lambda f: is_plain(f) and f.start not in ("", usual), task=task, algorithm=algorithm
+        lambda f: f.is_plain and f.start not in ("", usual), task=task, algorithm=algorithm
     )
-    panels.need(
+    need(
         bool(pairs),
         "no run on the main task from a starting policy of another kind",
         "train one from a policy with a longer warm-up (warmup.clean_steps)",

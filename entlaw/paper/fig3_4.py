@@ -1,4 +1,4 @@
-"""Figures 3 and 4: the law run by run, a panel a family; how well it fits, and whether another form fits better."""
+"""Figures 3 and 4: the law by family and size on two tasks; how well it fits, and whether another form fits better."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Library
-from entlaw.report.figures.lawnumbers import Line, bootstrap, over_policies, whole_line, with_interval
-from entlaw.report.figures.lawruns import Cast, Member, cast, first_of_each, plain_runs
+from entlaw.paper import panels
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library
+from entlaw.paper.members import Cast, Member, cast, difference, first_of_each, plain_runs, second_task
+from entlaw.paper.numbers import Line, bootstrap, over_policies, whole_line, with_interval
 from entlaw.report.style import COLUMN_WIDTH
 
 if TYPE_CHECKING:
@@ -19,10 +20,46 @@ MOST_FAMILIES = 4
 BENT = 0.05
 # Errors of a score below this are rounding.
 _EXACT = 1e-6
+# Of each run's line, beside what is drawn.
+COLUMNS = (
+    "a",
+    "b",
+    "a_se",
+    "b_se",
+    "ceiling",
+    "r_squared",
+    "curvature_p",
+    "rmse_held_out_law",
+    "rmse_held_out_straight_line",
+)
 
 
-def draw_families(library: Library, task: str, what: str, paper: str) -> Drawn:
-    """One figure of the law over families and sizes.
+@figure(
+    "fig3",
+    "The law by family and size, main task",
+    needs="runs with nothing acting on the entropy, of several sizes or families",
+)
+def fig3(library: Library) -> Drawn:
+    """On the task of most runs."""
+    paper = (
+        "The paper shows 11 models of four families on mathematics (Qwen2.5 0.5B to 32B, Mistral, LLaMA, DeepSeek) "
+        "and prints neither a, b nor R²; the digitised Qwen2.5 curves are in Figure 1 (c)."
+    )
+    return _families(library, library.main_task(), "the task of most runs", paper)
+
+
+@figure(
+    "fig4", "The law by family and size, second task", needs="the same on a second task, of two sizes or more"
+)
+def fig4(library: Library) -> Drawn:
+    """On another task."""
+    paper = "The paper's second task is code, with the same 11 models; it prints neither a, b nor R²."
+    task = second_task(library)
+    return _families(library, task, f"second task ({difference(task, library.main_task(), task)})", paper)
+
+
+def _families(library: Library, task: str, what: str, paper: str) -> Drawn:
+    """One figure of the law over families and sizes, a panel a family.
 
     Parameters
     ----------
@@ -38,21 +75,23 @@ def draw_families(library: Library, task: str, what: str, paper: str) -> Drawn:
     families = runs.by(lambda m: m.facts.family)
     shown = dict(list(families.items())[:MOST_FAMILIES])
     width = COLUMN_WIDTH if len(shown) == 1 else panels.WIDE
-    fig, axes = panels.figure(width, 2.7 if len(shown) < 3 else 2.4, 1, len(shown))
+    fig, axes = panels.subplots(width, 2.7 if len(shown) < 3 else 2.4, 1, len(shown))
     rows: list[pd.DataFrame] = []
     for ax, (family, members) in zip(axes[0], shown.items(), strict=True):
         rows += _family(ax, str(family), members, lines)
     if len(shown) > 1:
         panels.letters(axes[0])
-    rows.append(_coefficients(runs, lines))
+    fits = panels.coefficients(runs.members, lines, [m.label for m in runs.members], COLUMNS)
+    rows.append(
+        fits.assign(panel=[f"coefficients, {m.facts.family or 'unknown family'}" for m in runs.members])
+    )
     findings = summary(runs, lines)
     drawn = [m for members in shown.values() for m in members]
     more = f" {len(families) - len(shown)} more families are not drawn." if len(families) > len(shown) else ""
     caption = (
-        f"R = b - a exp(H) by least squares over whole runs, {what}: points and solid line of one run a size, "
-        "thin dashed "
-        f"lines the fits of its other starting policies and seeds ({len(drawn)} runs).{more} {told(findings)} "
-        f"{paper} {runs.about}"
+        f"R = b - a exp(H) by least squares over whole runs, {what}: points and solid line of one run a "
+        f"size, thin dashed lines the fits of its other starting policies and seeds ({len(drawn)} "
+        f"runs).{more} {describe_summary(findings)} {paper} {runs.about}"
     )
     return Drawn(fig, panels.table(rows), caption.strip(), tuple(m.name for m in drawn), findings)
 
@@ -75,21 +114,6 @@ def _family(ax: Any, family: str, members: list[Member], lines: dict[str, Line])
     return rows
 
 
-def _coefficients(runs: Cast, lines: dict[str, Line]) -> pd.DataFrame:
-    """a and b of every run beside what was drawn."""
-    of = [lines[m.name] for m in runs.members]
-    frame = panels.tidy(
-        "coefficients", "", "", "fit", a=[x.a for x in of], b=[x.b for x in of],
-        a_se=[np.sqrt(x.covariance[0, 0]) for x in of], b_se=[np.sqrt(x.covariance[1, 1]) for x in of],
-        ceiling=[x.ceiling for x in of], r_squared=[x.r_squared for x in of], curvature_p=[x.curvature_p for x in of],
-        rmse_held_out_law=[x.cv_law for x in of], rmse_held_out_straight_line=[x.cv_line for x in of],
-    )  # fmt: skip
-    frame["series"] = [m.label for m in runs.members]
-    frame["run"] = [m.name for m in runs.members]
-    frame["panel"] = [f"coefficients, {m.facts.family or 'unknown family'}" for m in runs.members]
-    return frame
-
-
 def summary(runs: Cast, lines: dict[str, Line]) -> dict[str, Any]:
     """How well the law fits over all runs: R^2, bend, and the held-out error beside a straight line's in H."""
     members = list(runs.members)
@@ -98,16 +122,16 @@ def summary(runs: Cast, lines: dict[str, Line]) -> dict[str, Any]:
     known = [x.r_squared for x in of if np.isfinite(x.r_squared)]
     r2 = np.array(known or [np.nan])  # of a score that never changes there is none
     # The log of the ratio: which form foretells held-out blocks better, and by how much.
-    ratio = over_policies(
-        members, [np.array([np.log(max(x.cv_law, _EXACT) / max(x.cv_line, _EXACT))]) for x in of]
-    )
+    errors = np.array([(x.rmse_held_out_law, x.rmse_held_out_straight_line) for x in of])
+    law, straight = np.maximum(errors, _EXACT).T
+    ratio = over_policies(members, list(np.log(law / straight)[:, None]))
     lo, hi = bootstrap(ratio)
     out: dict[str, Any] = {
         "runs": float(len(members)), "families": float(len(runs.by(lambda m: m.facts.family))),
         "r_squared_median": float(np.median(r2)), "r_squared_min": float(r2.min()),
         "r_squared_max": float(r2.max()), "falling_a_positive": float(sum(x.a > 0 for x in of)),
         "bent": float(np.sum(p < BENT)), "bend_tested": float(np.isfinite(p).sum()),
-        "straight_line_better": float(sum(x.cv_line < x.cv_law for x in of)),
+        "straight_line_better": float(sum(x.rmse_held_out_straight_line < x.rmse_held_out_law for x in of)),
     }  # fmt: skip
     out |= with_interval(
         "error_ratio_law_to_straight_line", np.exp(ratio.mean()), float(np.exp(lo[0])), float(np.exp(hi[0]))
@@ -118,7 +142,7 @@ def summary(runs: Cast, lines: dict[str, Line]) -> dict[str, Any]:
     return out
 
 
-def told(findings: dict[str, Any]) -> str:
+def describe_summary(findings: dict[str, Any]) -> str:
     """The summary in words, for a caption."""
     ratio = [findings[f"error_ratio_law_to_straight_line{end}"] for end in ("", "_lo", "_hi")]
     interval = f" [{ratio[1]:.2f}, {ratio[2]:.2f}]" if np.isfinite(ratio[1]) else ""
@@ -126,11 +150,8 @@ def told(findings: dict[str, Any]) -> str:
         return "No score changes, so there is nothing to fit."
     return (
         f"R² is {findings['r_squared_min']:.2f} to {findings['r_squared_max']:.2f}, which of two trending "
-        "series proves "
-        f"little; a bend beside the line is seen (p < 0.05, noise that wanders allowed for) in "
+        "series proves little; a bend beside the line is seen (p < 0.05, noise that wanders allowed for) in "
         f"{findings['bent']:.0f} of {findings['bend_tested']:.0f} runs, and blocks of a run left out are "
-        "foretold better "
-        f"by a straight line in H in {findings['straight_line_better']:.0f} of {findings['runs']:.0f} (error "
-        "of the law "
-        f"over that of the line: {ratio[0]:.2f}{interval})."
+        f"foretold better by a straight line in H in {findings['straight_line_better']:.0f} of "
+        f"{findings['runs']:.0f} (error of the law over that of the line: {ratio[0]:.2f}{interval})."
     )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from entlaw.dynamics import softmax
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Library
+from entlaw.paper import panels
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library
 from entlaw.report.style import COLUMN_WIDTH
-
-NAME = "theory"
-TITLE = "The theory's first-order statements, and where they end"
 
 ACTIONS, STATES, SEED = 50, 200, 0
 STEPS = np.geomspace(1e-4, 1.0, 25)
@@ -18,6 +16,9 @@ STEPS = np.geomspace(1e-4, 1.0, 25)
 _SMALL = (1e-4, 1e-3)
 
 
+@figure(
+    "theory", "The theory's first-order statements, and where they end", paper="Section 3", needs="no run"
+)
 def draw(library: Library) -> Drawn:
     """See the module; needs no run."""
     del library
@@ -43,7 +44,7 @@ def draw(library: Library) -> Drawn:
              softmax.entropy_change(logits, softmax.natural_gradient_step(advantage, eta))) for eta in STEPS
         ],
     }  # fmt: skip
-    fig, axes = panels.figure(COLUMN_WIDTH, 2.5)
+    fig, axes = panels.subplots(COLUMN_WIDTH, 2.5)
     ax, rows, findings = axes[0][0], [], {}
     for i, (name, pairs) in enumerate(kinds.items()):
         # Of the norms over states: single states whose entropy happens not to change have no relative error.
@@ -61,14 +62,12 @@ def draw(library: Library) -> Drawn:
     ax.set_ylabel("relative error of the predicted ΔH")
     ax.legend(fontsize=6.0, loc="lower right")
     caption = (
-        f"Relative error (norm over {STATES} random states of {ACTIONS} actions, advantages of unit variance) of "
-        "the predicted change of entropy against the exact "
-        "one, in the tabular setting that the paper proves it for. All fall in proportion to the step, as "
-        "first-order "
-        "statements must; above the dotted line a prediction is worse than none. Theorem 2's step is larger at "
-        "equal η: the "
-        "policy gradient's is multiplied by π. Shared parameters, Adam, clipping and sampled gradients are outside "
-        "of the theory; how much of "
-        "it survives them on real steps is Figure 8 and `benchmarks/entropy_change.py`."
+        f"Relative error (norm over {STATES} random states of {ACTIONS} actions, advantages of unit "
+        "variance) of the predicted change of entropy against the exact one, in the tabular setting that the "
+        "paper proves it for. All fall in proportion to the step, as first-order statements must; above the "
+        "dotted line a prediction is worse than none. Theorem 2's step is larger at equal η: the policy "
+        "gradient's is multiplied by π. Shared parameters, Adam, clipping and sampled gradients are outside "
+        "of the theory; how much of it survives them on real steps is Figure 8 and "
+        "`benchmarks/entropy_change.py`."
     )
     return Drawn(fig, panels.table(rows), caption, (), findings)

@@ -3,36 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from entlaw.errors import FitRefused
 from entlaw.law.fit import PAPER_WINDOW
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Library, NotEnoughRuns
-from entlaw.report.figures.early import FORECASTERS, LAW, SHORT, Early, early_forecasts
-from entlaw.report.figures.lawnumbers import bootstrap, over_policies, with_interval
-from entlaw.report.figures.lawruns import Cast, Member, cast, one_family, plain_runs, second_task
-from entlaw.report.figures.paper import numbers
+from entlaw.law.growth import in_time
+from entlaw.law.history import History, history_of_run
+from entlaw.law.rivals import LAST_K, LAST_VALUE, PAPER, RIVALS, Rival
+from entlaw.paper import panels
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library, NotEnoughRuns, need
+from entlaw.paper.members import Cast, Member, cast, one_family, plain_runs, second_task
+from entlaw.paper.numbers import bootstrap, least_squares, over_policies, with_interval
+from entlaw.paper.reported import numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NAME = "fig5"
-TITLE = "A fit of the first 36 steps and what came after, beside simpler forecasts"
+LEAST_SEEN, LEAST_LATER = 4, 3
+
+LAW = "the law, H given"
+OUTLOOK = "entlaw's outlook"
+# Our name: the name in findings, the rival's, and whether it is told the entropy.
+_RIVALS = {
+    LAW: ("law", PAPER.name, True),
+    "straight line in H, H given": ("straight_line", "linear in H", True),
+    "the law, H foretold": ("law_own_entropy", PAPER.name, False),
+    "last value stays": ("last_value", LAST_VALUE.name, False),
+    f"mean of last {LAST_K} stays": ("mean_of_last", f"mean of last {LAST_K}", False),
+    "sigmoid in step (ScaleRL)": ("sigmoid", "sigmoid in step (ScaleRL)", False),
+}
+SHORT = {name: short for name, (short, _, _) in _RIVALS.items()} | {OUTLOOK: "outlook"}
+FORECASTERS = tuple(SHORT)
 
 
+@figure(
+    "fig5",
+    "A fit of the first 36 steps and what came after, beside simpler forecasts",
+    needs="runs validated at least four times up to step 36 and three times after it",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     runs = cast(plain_runs(library))
     kept, made = _forecast(runs)
-    panels.need(
+    need(
         bool(kept),
         f"no run has four scores up to step {PAPER_WINDOW:g} and three after it",
         "validate every few steps from the start, and train beyond step 36",
     )
     other = _second(library)
-    fig, axes = panels.figure(panels.WIDE, 3.0, 1, 3, width_ratios=[1.25, 1.0, 1.0])
+    fig, axes = panels.subplots(panels.WIDE, 3.0, 1, 3, width_ratios=[1.25, 1.0, 1.0])
     ladder, more = panels.at_most(runs, one_family(kept))
     rows = _curves(axes[0, 0], ladder, {m.name: f for m, f in zip(kept, made, strict=True)})
     findings: dict[str, Any] = {"runs": float(len(kept)), "noise_of_one_score": _noise(kept)}
@@ -139,13 +162,9 @@ def _dress(ax: Any, measure: str) -> list[pd.DataFrame]:
         (_paper(measure, "code"), 1.0), xycoords=("data", "axes fraction"), fontsize=5.5, va="top",
         color=panels.COLOURS[1], xytext=(2, 0), textcoords="offset points",
     )  # fmt: skip
-    ax.set_yticks(
-        range(len(FORECASTERS)), FORECASTERS if measure == "rest" else [""] * len(FORECASTERS), fontsize=6
-    )
-    ax.set_ylim(len(FORECASTERS) - 0.5, -0.9)
+    names = FORECASTERS if measure == "rest" else [""] * len(FORECASTERS)
+    panels.name_rows(ax, names, above=-0.9, fontsize=6)
     ax.set_xlim(left=0)
-    ax.grid(axis="y", lw=0.3, color="#dddddd")
-    ax.set_axisbelow(True)
     ax.set_xlabel("accuracy points")
     ax.set_title("RMSE of the rest" if measure == "rest" else "error of the last score")
     return rows
@@ -191,17 +210,78 @@ def _caption(findings: dict[str, Any], more: str, second: bool, runs: Cast) -> s
     tasks = "Squares: the second task. " if second else ""
     return (
         "(a) R = b - a exp(H) by least squares on the points up to step 36 (filled), then read at the "
-        "entropies that came "
-        f"(open), one run a size. {more}(b, c) Errors of that prediction and of others made from the same "
-        "points, mean of "
-        f"{findings['runs']:.0f} runs with 95 % intervals from resampling starting policies (none with fewer "
-        "than five): root mean square "
-        "over the later "
-        f"scores, and size of the error at the last. {tasks}'H given' are told the entropy to come, as in the "
-        "paper; the "
-        "others are not. Vertical lines: the paper's 0.9 (math) and 1.2 (code) points over the rest, 0.5 and "
-        "1.9 at the "
-        "last step, given without a baseline; in the paper's runs most of the entropy is gone by then, so "
-        "that the last "
-        f"value may do as well. {floor}{runs.about}"
+        f"entropies that came (open), one run a size. {more}(b, c) Errors of that prediction and of others "
+        f"made from the same points, mean of {findings['runs']:.0f} runs with 95 % intervals from resampling "
+        "starting policies (none with fewer than five): root mean square over the later scores, and size of "
+        f"the error at the last. {tasks}'H given' are told the entropy to come, as in the paper; the others "
+        "are not. Vertical lines: the paper's 0.9 (math) and 1.2 (code) points over the rest, 0.5 and 1.9 at "
+        "the last step, given without a baseline; in the paper's runs most of the entropy is gone by then, "
+        f"so that the last value may do as well. {floor}{runs.about}"
     ).strip()
+
+
+@dataclass(frozen=True)
+class Early:
+    """Errors of forecasts from the first steps, as fractions.
+
+    Attributes
+    ----------
+    a, b : float
+        Of the law on the first steps, by least squares.
+    rest : dict of str to float
+        Root mean square error over all later scores, a forecaster.
+    last : dict of str to float
+        Size of the error at the last score.
+    bias : float
+        Mean of forecast less measured over all later scores, of the law.
+    """
+
+    a: float
+    b: float
+    rest: dict[str, float]
+    last: dict[str, float]
+    bias: float
+
+
+def early_forecasts(member: Member, until: float = PAPER_WINDOW) -> Early | None:
+    """Foretell a run from its points up to a step.
+
+    Parameters
+    ----------
+    member : Member
+    until : float
+
+    Returns
+    -------
+    Early or None
+        None where fewer than four distinct points are seen or fewer than three come later.
+    """
+    whole = history_of_run(member.run)
+    past, later = whole.until(until), whole.step > until
+    if len(np.unique(past.entropy)) < LEAST_SEEN or int(later.sum()) < LEAST_LATER:
+        return None
+    steps, entropies, truth = whole.step[later], whole.entropy[later], whole.performance[later]
+    named: dict[str, Rival] = {rival.name: rival for rival in RIVALS}
+    told: dict[str, np.ndarray] = {}
+    for name, (_, rival, given) in _RIVALS.items():
+        told[name] = _foretold(named[rival], past, steps, entropies if given else None)
+    told[OUTLOOK] = _outlook(past, steps)
+    a, b = least_squares(np.exp(past.entropy), past.performance)
+    rest = {name: float(np.sqrt(np.mean((f - truth) ** 2))) for name, f in told.items()}
+    last = {name: float(abs(f[-1] - truth[-1])) for name, f in told.items()}
+    return Early(a, b, rest, last, float(np.mean(told[LAW] - truth)))
+
+
+def _foretold(rival: Rival, past: History, steps: np.ndarray, entropies: np.ndarray | None) -> np.ndarray:
+    """Medians at the later steps."""
+    if entropies is None:
+        return np.array([rival.forecast(past, float(step)).median for step in steps])
+    pairs = zip(steps, entropies, strict=True)
+    return np.array([rival.forecast(past, float(step), np.array([h])).median for step, h in pairs])
+
+
+def _outlook(past: History, steps: np.ndarray) -> np.ndarray:
+    try:
+        return np.array([p.median for p in in_time(past, steps)])
+    except FitRefused:
+        return np.full(len(steps), np.nan)

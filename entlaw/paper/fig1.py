@@ -6,35 +6,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Library
-from entlaw.report.figures.lawnumbers import (
-    first_reached,
-    progress,
-    shares,
-    whole_line,
-    with_interval,
-)
-from entlaw.report.figures.lawruns import Cast, Member, cast, one_family, plain_runs, short_name
-from entlaw.report.figures.paper import qwen_curves
+from entlaw.paper import panels
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library
+from entlaw.paper.members import Cast, Member, cast, one_family, plain_runs, short_name
+from entlaw.paper.numbers import first_reached, progress, shares, whole_line, with_interval
+from entlaw.paper.reported import numbers, qwen_curves
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-NAME = "fig1"
-TITLE = "Entropy collapses, performance saturates, and one is read off the other"
 
 REACHED = 0.95
 # "95 % ... up to about step 800 of 2,400" of the paper's Figure 1.
 PAPER_SHARE = 1 / 3
 
 
+@figure(
+    "fig1",
+    "Entropy collapses, performance saturates, and one is read off the other",
+    needs="runs with nothing acting on the entropy",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     runs = cast(plain_runs(library))
     seeds = _most_seeds(runs)
-    fig, axes = panels.figure(panels.WIDE, 2.55, 1, 3, width_ratios=[1.15, 1.0, 0.95])
+    fig, axes = panels.subplots(panels.WIDE, 2.55, 1, 3, width_ratios=[1.15, 1.0, 0.95])
     left, right, paper = axes[0]
     rows, findings = _collapse(left, seeds)
     ladder, more = panels.at_most(runs, one_family(runs.members))
@@ -44,17 +41,14 @@ def draw(library: Library) -> Drawn:
     lines = {m.label: whole_line(m) for m in ladder}
     findings |= {f"r_squared_{label}": line.r_squared for label, line in lines.items()}
     caption = (
-        f"(a) Entropy and validation accuracy of {_who(seeds)} against the step: mean, and from the lowest to the "
-        "highest run where there are several. Dashed verticals: where the smoothed mean has made 95 % of its "
-        "way from "
-        f"the start to its end (mean of the last tenth of the steps), {_step(findings, 'gained')} "
-        f"for accuracy and {_step(findings, 'consumed')} for entropy, of {findings['steps']:.0f} steps; the dotted "
-        "line is "
-        "a third of the run, by which the paper reports 95 % of both. (b) Accuracy against entropy, one run a size, "
-        f"with R = b - a exp(H) by least squares over the whole run. {more}(c) The paper's Qwen2.5 fits "
-        "(math) as read "
-        "off its Figure 1; crosses are its last measured points, which lie above the curve's end at 32B. "
-        f"{runs.about}"
+        f"(a) Entropy and validation accuracy of {_who(seeds)} against the step: mean, and from the lowest "
+        "to the highest run where there are several. Dashed verticals: where the smoothed mean has made 95 % "
+        "of its way from the start to its end (mean of the last tenth of the steps), "
+        f"{_step(findings, 'gained')} for accuracy and {_step(findings, 'consumed')} for entropy, of "
+        f"{findings['steps']:.0f} steps; the dotted line is a third of the run, by which the paper reports "
+        "95 % of both. (b) Accuracy against entropy, one run a size, with R = b - a exp(H) by least squares "
+        f"over the whole run. {more}(c) The paper's Qwen2.5 fits (math) as read off its Figure 1; crosses "
+        f"are its last measured points, which lie above the curve's end at 32B. {runs.about}"
     )
     used = dict.fromkeys([m.name for m in [*seeds, *ladder]])
     return Drawn(fig, panels.table(rows), caption.strip(), tuple(used), findings)
@@ -80,8 +74,7 @@ def _who(seeds: list[Member]) -> str:
 
 def _collapse(ax: Axes, seeds: list[Member]) -> tuple[list[pd.DataFrame], dict[str, float | str]]:
     scale, label = panels.factor(seeds), panels.score_label(seeds)
-    other = ax.twinx()
-    other.spines["right"].set_visible(True)
+    other = panels.twin(ax)
     blue, orange = panels.COLOURS[4], panels.COLOURS[1]
     rows = []
     for target, colour, style, what, series in (
@@ -159,8 +152,6 @@ def _law(ax: Axes, ladder: list[Member]) -> list[pd.DataFrame]:
 
 
 def _papers(ax: Axes) -> list[pd.DataFrame]:
-    from entlaw.report.figures.paper import numbers
-
     rows, ends = [], []
     last = numbers("Fig 1 right", metric="last cluster mean R")
     known = dict(zip(last["model"], last["value"].astype(float), strict=True))

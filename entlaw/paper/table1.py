@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from entlaw.report.figures import paper, typeset
-from entlaw.report.figures.base import SMALL_MODELS, Drawn, Library, NotEnoughRuns
-from entlaw.report.figures.lawruns import plain_runs
+from entlaw.paper import reported, typeset
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import SMALL_MODELS, Library, NotEnoughRuns
+from entlaw.paper.members import plain_runs
 from entlaw.report.style import COLUMN_WIDTH
 from entlaw.runs.run import Run
-
-NAME = "table1"
-TITLE = "Covariance by share of tokens, at the first step"
 
 # Key of the log, and the paper's label.
 SHARES = {
@@ -20,25 +18,30 @@ SHARES = {
 }  # fmt: skip
 
 
+@figure(
+    "table1",
+    "Covariance by share of tokens, at the first step",
+    needs="runs that log the covariance by share of tokens",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     import pandas as pd
 
     runs = _runs(library)
-    theirs = paper.numbers("Table 1").set_index("metric")["value"]
+    theirs = reported.numbers("Table 1").set_index("metric")["value"]
     first = np.array([[_first(run, key) for key in SHARES] for run in runs])
     mean = first.mean(axis=0)
     error = first.std(axis=0, ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else np.full(len(SHARES), np.nan)
     rows, table, findings = [], [], {"runs": float(len(runs))}
     for at, label in enumerate(SHARES.values()):
-        value, se, reported = mean[at], error[at], float(theirs[f"{label} mean Cov"])
-        ours_ratio, their_ratio = value / mean[-1], reported / float(theirs["All mean Cov"])
+        value, se, printed = mean[at], error[at], float(theirs[f"{label} mean Cov"])
+        ours_ratio, their_ratio = value / mean[-1], printed / float(theirs["All mean Cov"])
         spread = f" ± {se:.3f}" if np.isfinite(se) else ""
         rows.append(
-            (label, f"{value:.3f}{spread}", f"{ours_ratio:.0f}", f"{reported:.3f}", f"{their_ratio:.0f}")
+            (label, f"{value:.3f}{spread}", f"{ours_ratio:.0f}", f"{printed:.3f}", f"{their_ratio:.0f}")
         )
         table.append({"share": label, "ours": value, "standard_error": se, "ours_to_all": ours_ratio,
-                      "paper": reported, "paper_to_all": their_ratio})  # fmt: skip
+                      "paper": printed, "paper_to_all": their_ratio})  # fmt: skip
         findings |= {
             f"covariance {label}": value,
             f"ratio {label}": ours_ratio,
@@ -50,13 +53,10 @@ def draw(library: Library) -> Drawn:
     )  # fmt: skip
     caption = (
         "Covariance of log-prob and advantage over the tokens of a batch (Eq. 10) at training step 1: mean ± "
-        "standard "
-        f"error over {len(runs)} runs of ours, and Qwen2.5-7B of the paper (one batch). Our first batch has about "
-        "1,300 "
-        "tokens of prompts with mixed answers, so that the top 0.02 % is one token. The paper's 'All' is rounded "
-        "to one "
-        "digit: its ratios are good to 17 %, and its bound of 1 is 333 times the average, not 500 as its text has "
-        f"it. {SMALL_MODELS}"
+        f"standard error over {len(runs)} runs of ours, and Qwen2.5-7B of the paper (one batch). Our first "
+        "batch has about 1,300 tokens of prompts with mixed answers, so that the top 0.02 % is one token. "
+        "The paper's 'All' is rounded to one digit: its ratios are good to 17 %, and its bound of 1 is 333 "
+        f"times the average, not 500 as its text has it. {SMALL_MODELS}"
     )
     return Drawn(
         typeset.picture([block], COLUMN_WIDTH), pd.DataFrame(table), caption, tuple(r.name for r in runs), findings,

@@ -9,23 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entlaw.law.pooling import Equality, equal_coefficients
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Library
-from entlaw.report.figures.lawnumbers import (
-    Line,
-    least_squares,
-    one_way,
-    score_at,
-    shared_entropy,
-    whole_line,
-)
-from entlaw.report.figures.lawruns import Cast, Member, cast, is_plain
+from entlaw.paper import panels
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library, need
+from entlaw.paper.members import Cast, Member, cast
+from entlaw.paper.numbers import Line, least_squares, one_way, score_at, shared_entropy, whole_line
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NAME = "fig6"
-TITLE = "Algorithms on one curve, and a test of equal a and b"
 
 WORDS = {
     "grpo": "GRPO", "rloo": "RLOO", "reinforce": "REINFORCE", "reinforce_plus_plus": "REINFORCE++", "ppo": "PPO",
@@ -38,6 +29,11 @@ LEVEL = 0.95
 LEAST_FIT = 0.3
 
 
+@figure(
+    "fig6",
+    "Algorithms on one curve, and a test of equal a and b",
+    needs="runs of two algorithms or more from one starting policy, nothing acting on the entropy",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     runs, extra = _chosen(library)
@@ -48,7 +44,7 @@ def draw(library: Library) -> Drawn:
         sorted(groups.items(), key=lambda g: (g[0] == APART, list(WORDS).index(g[0]) if g[0] in WORDS else 9))
     )
     lines = {m.name: whole_line(m) for m in (*runs.members, *(extra.members if extra else ()))}
-    fig, axes = panels.figure(panels.WIDE, 2.7, 1, 3, width_ratios=[1.5, 1.0, 1.0])
+    fig, axes = panels.subplots(panels.WIDE, 2.7, 1, 3, width_ratios=[1.5, 1.0, 1.0])
     common = [m for name, of in groups.items() if name != APART for m in of] or list(runs.members)
     rows, pooled = _one_curve(axes[0, 0], groups, common)
     rows += _coefficients(list(axes[0, 1:]), groups, extra, lines)
@@ -60,15 +56,11 @@ def draw(library: Library) -> Drawn:
     prime = _prime_words(groups, findings)
     caption = (
         f"(a) {len(runs.members)} runs of {len(groups)} algorithms from one starting policy (size "
-        f"{common[0].label}), "
-        "and one line, R = b - a exp(H), fitted by least squares to all of them"
-        f"{' but PRIME' if APART in groups else ''}. (b, c) a and the ceiling b - a of each run (open) and "
-        "mean of an "
-        "algorithm's runs (filled). "
-        f"{bases}{_words(without)} {_level(findings)}{prime}The paper shows GRPO, RLOO, PRIME and "
-        "REINFORCE++, one run each, on "
-        "one line with "
-        f"Qwen2.5-7B, without a test and without its a, b. {runs.about}"
+        f"{common[0].label}), and one line, R = b - a exp(H), fitted by least squares to all of "
+        f"them{' but PRIME' if APART in groups else ''}. (b, c) a and the ceiling b - a of each run (open) "
+        f"and mean of an algorithm's runs (filled). {bases}{_words(without)} {_level(findings)}{prime}The "
+        "paper shows GRPO, RLOO, PRIME and REINFORCE++, one run each, on one line with Qwen2.5-7B, without a "
+        f"test and without its a, b. {runs.about}"
     )
     used = [*runs.names, *(extra.names if extra else ())]
     return Drawn(fig, panels.table(rows), caption.strip(), tuple(used), findings)
@@ -78,11 +70,11 @@ def _chosen(library: Library) -> tuple[Cast, Cast | None]:
     """The runs of one starting policy with most algorithms, and plain runs of its size from other policies."""
     task = library.main_task()
     sets: dict[tuple[object, ...], list[Any]] = {}
-    for f, r in library.select(is_plain, task=task):
+    for f, r in library.select(is_plain=True, task=task):
         if f.algorithm:
-            sets.setdefault((f.family, f.size, f.parameters, f.start, f.base_seed), []).append((f, r))
+            sets.setdefault(f.policy, []).append((f, r))
     best = max(sets.values(), key=lambda s: (len({f.algorithm for f, _ in s}), len(s)), default=[])
-    panels.need(
+    need(
         len({f.algorithm for f, _ in best}) >= 2,
         "no starting policy (or model) from which two algorithms were run, nothing acting on the entropy",
         "run GRPO and RLOO from the same model on the same data",
@@ -96,7 +88,9 @@ def _chosen(library: Library) -> tuple[Cast, Cast | None]:
     )
     others = [
         (f, r)
-        for f, r in library.select(is_plain, task=task, family=one.family, size=one.size, start=one.start)
+        for f, r in library.select(
+            is_plain=True, task=task, family=one.family, size=one.size, start=one.start
+        )
         if f.base_seed != one.base_seed and f.algorithm == grpo
     ]
     return runs, cast(others) if others else None
@@ -148,12 +142,7 @@ def _coefficients(
             ax.plot(at, np.full(len(at), y + 0.16), ls="", ms=3.4, mew=0.7, mfc="none", **look)
             if name != "other starts":
                 ax.plot([at.mean()], [y - 0.16], ls="", ms=5, mec=panels.INK, mew=0.5, **look)
-        ax.set_yticks(
-            range(len(labelled)), [name for name, _ in labelled] if ax is axes[0] else [""] * len(labelled)
-        )
-        ax.set_ylim(len(labelled) - 0.5, -0.5)
-        ax.grid(axis="y", lw=0.3, color="#dddddd")
-        ax.set_axisbelow(True)
+        panels.name_rows(ax, [name if ax is axes[0] else "" for name, _ in labelled])
         ax.set_xlabel(label)
     axes[0].set_title("a by run")
     axes[1].set_title("ceiling by run")
@@ -163,12 +152,9 @@ def _coefficients(
 def _tidy_coefficients(
     series: str, members: Sequence[Member], lines: dict[str, Line], scale: float
 ) -> pd.DataFrame:
-    of = [lines[m.name] for m in members]
-    frame = panels.tidy(
-        "coefficients", series, "", "fit", a=[scale * x.a for x in of], b=[scale * x.b for x in of],
-        ceiling=[scale * x.ceiling for x in of], r_squared=[x.r_squared for x in of],
-    )  # fmt: skip
-    frame["run"] = [m.name for m in members]
+    columns = ["a", "b", "ceiling", "r_squared"]
+    frame = panels.coefficients(members, lines, [series] * len(members), columns)
+    frame[columns[:3]] *= scale
     mean = frame.mean(numeric_only=True).to_frame().T
     return panels.table(
         [frame, panels.tidy("coefficients", series, "", "mean", **{c: mean[c] for c in mean})]

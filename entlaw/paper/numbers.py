@@ -11,7 +11,7 @@ import numpy as np
 from entlaw.errors import FitRefused
 from entlaw.law.fit import fit_points, lag_one
 from entlaw.law.smooth import smooth_entropy
-from entlaw.report.figures.lawruns import Member
+from entlaw.paper.members import Member
 
 # Blocks in time that are foretold in turn: long against the wander of checkpoints.
 BLOCKS = 10
@@ -40,7 +40,7 @@ class Line:
     curvature_p : float
         Of a term in x^2 beside the line, with H smoothed and the noise's wander averaged over
         (:mod:`entlaw.law.noise`); NaN where it cannot be, or was not, tested.
-    cv_law, cv_line : float
+    rmse_held_out_law, rmse_held_out_straight_line : float
         Root mean square error of blocks in time foretold from the rest, of the law and of a straight line in H.
     """
 
@@ -49,13 +49,23 @@ class Line:
     covariance: np.ndarray
     r_squared: float
     curvature_p: float
-    cv_law: float
-    cv_line: float
+    rmse_held_out_law: float
+    rmse_held_out_straight_line: float
 
     @property
     def ceiling(self) -> float:
         """R at H = 0."""
         return self.b - self.a
+
+    @property
+    def a_se(self) -> float:
+        """Standard error of a."""
+        return float(np.sqrt(self.covariance[0, 0]))
+
+    @property
+    def b_se(self) -> float:
+        """Standard error of b."""
+        return float(np.sqrt(self.covariance[1, 1]))
 
     def at(self, entropy: np.ndarray) -> np.ndarray:
         """R of the line at entropies in nats/token."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Facts, Library
-from entlaw.report.figures.controlpanels import (
+from entlaw.paper import panels
+from entlaw.paper.control_panels import (
     SMOOTHED,
     about,
     accuracy_name,
@@ -21,23 +20,27 @@ from entlaw.report.figures.controlpanels import (
     look,
     put,
 )
-from entlaw.report.figures.controlruns import Arm, Trials, trials
-from entlaw.report.figures.paper import numbers
+from entlaw.paper.controls import Arm, Trials, trials
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Facts, Library, need
+from entlaw.paper.reported import numbers
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-NAME = "fig12"
-TITLE = "Clip-Cov's ratio and KL-Cov's coefficient set the level of the entropy"
-
 METHODS = ("clip-cov", "kl-cov", "no-clip")
 
 
+@figure(
+    "fig12",
+    "Clip-Cov's ratio and KL-Cov's coefficient set the level of the entropy",
+    needs="runs with Clip-Cov or KL-Cov at several strengths, beside the same without",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     found = trials(library, METHODS, _label)
-    panels.need(
+    need(
         bool(found.method("clip-cov") or found.method("kl-cov")),
         "no run with Clip-Cov or KL-Cov beside one without",
         "train one at several strengths",
@@ -49,7 +52,7 @@ def draw(library: Library) -> Drawn:
         "KL-Cov, coefficient β": [a for a in found.method("kl-cov") if a.strength == ratio],
         "KL-Cov, ratio k": [a for a in found.method("kl-cov") if a.coefficient == coefficient],
     }
-    fig, axes = panels.figure(panels.WIDE, 2.9, 1, 3, width_ratios=[1, 1, 1.05])
+    fig, axes = panels.subplots(panels.WIDE, 2.9, 1, 3, width_ratios=[1, 1, 1.05])
     rows: list[pd.DataFrame] = []
     for ax, (name, symbol) in zip(
         axes[0], (("Clip-Cov, ratio r", "r"), ("KL-Cov, coefficient β", "β")), strict=False

@@ -9,17 +9,15 @@ import numpy as np
 
 from entlaw.law.results import Interval
 from entlaw.law.sizes import SizedFit, Sizes, curvature_p, fit_sizes
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Library, NotEnoughRuns
-from entlaw.report.figures.lawnumbers import whole_line
-from entlaw.report.figures.lawruns import Cast, Member, cast, plain_runs
-from entlaw.report.figures.paper import qwen_curves
+from entlaw.paper import panels
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library, NotEnoughRuns, need
+from entlaw.paper.members import Cast, Member, cast, plain_runs
+from entlaw.paper.numbers import whole_line, with_interval
+from entlaw.paper.reported import qwen_curves
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NAME = "fig7"
-TITLE = "a and b against model size, and each size foretold from the others"
 
 QUANTITIES = ("a", "b", "ceiling")
 # Parameters without embeddings, in billions, of the Qwen2.5 model cards: the paper's axis.
@@ -29,17 +27,22 @@ READING_ERROR = 0.3
 LEVEL = 0.95
 
 
+@figure(
+    "fig7",
+    "a and b against model size, and each size foretold from the others",
+    needs="runs of three model sizes or more in one family, nothing acting on the entropy",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     runs = _sized(library)
     ours = [_fit(of) for of in runs.by(lambda m: m.policy).values()]
     sizes = sorted({f.parameters for f in ours})
-    panels.need(
+    need(
         len(sizes) >= 3,
         f"known model sizes in one family: {len(sizes)}, and a line over sizes needs three",
         "train other sizes, nothing acting on the entropy",
     )
-    fig, axes = panels.figure(panels.WIDE, 3.9, 2, 3)
+    fig, axes = panels.subplots(panels.WIDE, 3.9, 2, 3)
     rows: list[pd.DataFrame] = []
     findings: dict[str, Any] = {
         "runs": float(len(runs.members)),
@@ -56,13 +59,10 @@ def draw(library: Library) -> Drawn:
     family = runs.members[0].facts.family
     caption = (
         f"Top: coefficients of {len(ours)} starting policies{f' ({family})' if family else ''} of "
-        f"{len(sizes)} sizes (dots: "
-        "mean of a policy's seeds; bars: "
-        "mean of a size and its standard error, of fits and between policies), a line in ln N with its 95 % "
-        "band, and each "
-        "size foretold from the others (diamonds with 95 % intervals; the largest filled). Bottom: the same for the "
-        "paper's Qwen2.5 fits on mathematics, read off its Figure 1, against parameters without embeddings; "
-        "its Figure 7 "
+        f"{len(sizes)} sizes (dots: mean of a policy's seeds; bars: mean of a size and its standard error, "
+        "of fits and between policies), a line in ln N with its 95 % band, and each size foretold from the "
+        "others (diamonds with 95 % intervals; the largest filled). Bottom: the same for the paper's Qwen2.5 "
+        "fits on mathematics, read off its Figure 1, against parameters without embeddings; its Figure 7 "
         f"prints no numbers, and foretells no size from the others. {_words(findings, '', 'Ours')} "
         f"{_words(findings, 'paper_', 'The paper’s')} {runs.about}"
     )
@@ -81,7 +81,7 @@ def _sized(library: Library) -> Cast:
         )
     family = max(sizes, key=lambda name: (len(sizes[name]), sum(f.family == name for f, _ in pairs)))
     runs = cast([(f, r) for f, r in pairs if f.family == family])
-    panels.need(
+    need(
         panels.are_shares(runs.members),
         "scores that are not shares of right answers, which the paper's a and b are of",
         "choose a score in [0, 1]",
@@ -176,17 +176,15 @@ def _findings(prefix: str, found: Sizes, left_out: dict[str, Any]) -> dict[str, 
     for quantity in QUANTITIES:
         line, name = found.lines[quantity], f"{prefix}{quantity}"
         slope = line.slope_interval(LEVEL)
-        out |= {f"{name}_slope": line.slope, f"{name}_slope_lo": slope.lo, f"{name}_slope_hi": slope.hi}
+        out |= with_interval(f"{name}_slope", line.slope, slope.lo, slope.hi)
         residual = line.value - np.array([line.at(float(n))[0] for n in line.parameters])
         total = float(np.sum((line.value - line.value.mean()) ** 2))
         out[f"{name}_r_squared"] = 1 - float(residual @ residual) / total if total > 0 else float("nan")
         out[f"{name}_bend_p"] = curvature_p(line)
         if left_out[quantity]:
             _, forecast, interval, value = left_out[quantity][-1]
-            out |= {
-                f"{name}_largest": value, f"{name}_largest_foretold": forecast,
-                f"{name}_largest_foretold_lo": interval.lo, f"{name}_largest_foretold_hi": interval.hi,
-            }  # fmt: skip
+            out[f"{name}_largest"] = value
+            out |= with_interval(f"{name}_largest_foretold", forecast, interval.lo, interval.hi)
             errors = np.array([f - v for _, f, _, v in left_out[quantity]])
             out[f"{name}_left_out_rmse"] = float(np.sqrt(np.mean(errors**2)))
             out[f"{name}_left_out_inside"] = float(

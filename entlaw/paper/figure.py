@@ -1,26 +1,169 @@
-"""Figures on disk: PDF, SVG and PNG, the CSV of what is plotted, a caption and the findings; the same bytes each time.
+"""What a figure or table of the paper is, which there are, and its files.
 
-Nothing of the day or the machine is written.
+A module of this package adds one by `figure`; nothing else has to know of it. On disk it is PDF, SVG and PNG, the CSV
+of what is plotted, a caption and the findings: the same bytes each time, with nothing of the day or the machine.
 """
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import io
 import json
 import math
+import pkgutil
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from entlaw.report.figures.base import Drawn
+import entlaw.paper
+from entlaw.errors import UsageError
+from entlaw.paper.library import Library
+from entlaw.report.style import rc
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Picture
 
 SCHEMA = "entlaw.figure/1"
 DIGITS = 8
 PICTURES = (".pdf", ".svg", ".png")
 ROUNDING = 1e-5  # relative
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure or table before it is written.
+
+    Attributes
+    ----------
+    figure : matplotlib.figure.Figure
+        Not yet saved; `render` saves and closes it.
+    table : pandas.DataFrame
+        Exactly what is plotted, tidy, one row a point: its CSV.
+    caption : str
+        What is seen and how it was computed, in sentences; run names, command and version are added when written.
+    runs : tuple of str
+        Names of the runs used.
+    findings : mapping
+        Numbers a reader takes from it, with intervals as ``x``, ``x_lo``, ``x_hi``; or short texts.
+    markdown, latex : str
+        Of a table: its text for a page and for a paper.
+    """
+
+    figure: Picture
+    table: pd.DataFrame
+    caption: str
+    runs: tuple[str, ...]
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    markdown: str = ""
+    latex: str = ""
+
+
+Draw = Callable[[Library], Drawn]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure or table that can be drawn; the fields are `figure`'s.
+
+    Attributes
+    ----------
+    name, title, paper, needs : str
+    draw : callable
+        Of a `Library`, gives a `Drawn`, or raises `NotEnoughRuns`.
+    """
+
+    name: str
+    title: str
+    paper: str
+    needs: str
+    draw: Draw
+
+
+_FIGURES: dict[str, Figure] = {}
+_KINDS = {"fig": "Figure ", "table": "Table "}
+
+
+def figure(name: str, title: str, *, needs: str, paper: str = "") -> Callable[[Draw], Draw]:
+    """Register a function that draws; ``entlaw figures`` then knows it.
+
+    Parameters
+    ----------
+    name : str
+        As it is asked for, and of its files: ``fig1``.
+    title : str
+        Its headline.
+    needs : str
+        Which runs it is made from, in a few words.
+    paper : str
+        What of the paper it is; by default as the name says, ``Figure 1`` or ``Table 1``.
+
+    Raises
+    ------
+    ValueError
+        Two are called the same.
+    """
+
+    def register(draw: Draw) -> Draw:
+        if name in _FIGURES:
+            raise ValueError(f"two figures are called {name}: also in {draw.__module__}")
+        of = paper or re.sub(r"^(fig|table)(?=\d)", lambda m: _KINDS[m[0]], name)
+        _FIGURES[name] = Figure(name, title, of, needs, draw)
+        return draw
+
+    return register
+
+
+def figures() -> dict[str, Figure]:
+    """All figures and tables by name, in the paper's order: every module of this package is asked for its own."""
+    for module in pkgutil.iter_modules(entlaw.paper.__path__):
+        importlib.import_module(f"entlaw.paper.{module.name}")
+    return {name: _FIGURES[name] for name in sorted(_FIGURES, key=_order)}
+
+
+def draw(name: str, library: Library) -> Drawn:
+    """Draw one in the style of all.
+
+    Raises
+    ------
+    UsageError
+        There is none of that name.
+    NotEnoughRuns
+        The library lacks the runs for it.
+    """
+    import matplotlib
+
+    (known,) = chosen((name,))
+    with matplotlib.rc_context(rc()):
+        return known.draw(library)
+
+
+def chosen(names: Sequence[str]) -> list[Figure]:
+    """The figures of these names, in the paper's order; of ``all``, all.
+
+    Raises
+    ------
+    UsageError
+        There is none of a name; the nearest names are in the hint.
+    """
+    known = figures()
+    if "all" in names:
+        return list(known.values())
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, ["all", *known], n=3, cutoff=0.5)
+            told = f"did you mean {' or '.join(near)}? " if near else ""
+            raise UsageError(f"no figure is called {name}", hint=told + "`entlaw figures --list` shows all")
+    return [known[name] for name in known if name in names]
+
+
+def _order(name: str) -> list[tuple[int, str]]:
+    """fig2 before fig10."""
+    return [(int(part or 0), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 @dataclass(frozen=True)
@@ -137,8 +280,6 @@ def _same_pixels(there: bytes, data: bytes) -> bool:
 
 def _picture(figure: Any, format: str) -> bytes:
     import matplotlib
-
-    from entlaw.report.style import rc
 
     # No date, no machine: the same figure is the same file.
     metadata = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from entlaw.report.figures.base import Facts, Library, NotEnoughRuns
+from entlaw.paper.library import Facts, Library, NotEnoughRuns
 from entlaw.runs.run import Run
 
 # Values that the end of a run is the mean of: one validation of a thousand answers moves by 1.5 points by itself.
@@ -17,8 +17,6 @@ MIN_VALIDATIONS = LAST
 MIN_ENTROPIES = 10
 # The names under which the trainers log how long responses are.
 _LENGTHS = ("response_length/mean", "completions/mean_length", "completion_length", "val/response_length")
-
-Pair = tuple[Facts, Run]
 
 
 @dataclass(frozen=True)
@@ -250,7 +248,7 @@ def trials(
     best: tuple[tuple[int, int, int], list[Trial]] | None = None
     for members in settings.values():
         asked = [t for t in members if is_wanted(t.facts)]
-        plain = sum(_plain(t.facts) for t in members)
+        plain = sum(t.facts.is_plain for t in members)
         size = (len({t.facts.method for t in asked}), len(asked), plain)
         if asked and plain and (best is None or size > best[0]):
             best = size, members
@@ -262,7 +260,7 @@ def trials(
             hint="train both, with nothing else changed",
         )
     everything = _arms(best[1], label)
-    baseline = [a for a in everything if _plain(a.trials[0].facts)]
+    baseline = [a for a in everything if a.trials[0].facts.is_plain]
     arms = [a for a in everything if is_wanted(a.trials[0].facts)]
     arms.sort(key=lambda a: (list(methods).index(a.method), a.strength or 0.0, a.coefficient or 0.0))
     return Trials(max(baseline, key=lambda a: len(a.trials)), tuple(arms), tuple(everything))
@@ -310,11 +308,7 @@ def moving_mean(value: np.ndarray, window: int) -> np.ndarray:
 
 
 def _setting(f: Facts) -> tuple[object, ...]:
-    return (f.algorithm, f.family, f.size, f.parameters, f.task, f.start, f.base_seed)
-
-
-def _plain(f: Facts) -> bool:
-    return f.method == f.algorithm and not f.reference_code
+    return (f.algorithm, f.task, *f.policy)
 
 
 def _arms(members: Sequence[Trial], label: Callable[[Facts], str]) -> list[Arm]:

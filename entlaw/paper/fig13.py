@@ -7,35 +7,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entlaw.law.pooling import equal_coefficients
-from entlaw.report.figures import lawpanels as panels
-from entlaw.report.figures.base import Drawn, Facts, Library, NotEnoughRuns
-from entlaw.report.figures.lawdata import difference
-from entlaw.report.figures.lawnumbers import one_way, score_at, shared_entropy, whole_line
-from entlaw.report.figures.lawruns import (
+from entlaw.paper import panels
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library, NotEnoughRuns, need
+from entlaw.paper.members import (
     Cast,
     Member,
     cast,
+    difference,
     first_of_each,
-    is_plain,
     main_algorithm,
     second_task,
+    settings,
 )
+from entlaw.paper.numbers import one_way, score_at, shared_entropy, whole_line
 from entlaw.report.style import COLUMN_WIDTH
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-NAME = "fig13"
-TITLE = "The same policy trained on other data"
+    pass
 
 
+@figure(
+    "fig13",
+    "The same policy trained on other data",
+    needs="runs of one policy on several data sets, nothing acting on the entropy",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     main = library.main_task()
     runs = _same_policy(library, main)
     lines = {m.name: whole_line(m, bend=True) for m in runs.members}
     groups = runs.by(lambda m: m.facts.task)
-    panels.need(
+    need(
         len(groups) >= 2,
         "no policy that was trained on two data sets and can be compared",
         "validate both on the same problems",
@@ -43,7 +46,7 @@ def draw(library: Library) -> Drawn:
     words = {task: difference(str(task), main, "the usual data") for task in groups}
     ladder = first_of_each(sorted(runs.members, key=lambda m: m.facts.task != main), lambda m: m.facts.task)
     ladder, more = panels.at_most(runs, ladder, "data sets")
-    fig, axes = panels.figure(COLUMN_WIDTH, 2.7)
+    fig, axes = panels.subplots(COLUMN_WIDTH, 2.7)
     ax, rows = axes[0, 0], []
     for i, first in enumerate(ladder):
         for m in groups[first.facts.task]:
@@ -54,15 +57,16 @@ def draw(library: Library) -> Drawn:
     panels.entropy_axis(ax, [m.entropy for m in runs.members])
     panels.score_axis(ax, runs.members)
     panels.key(ax, [words[m.facts.task] for m in ladder])
-    rows.append(_coefficients(runs, lines, words))
+    labels = [words[m.facts.task] for m in runs.members]
+    columns = ("a", "b", "ceiling", "r_squared", "curvature_p")
+    rows.append(panels.coefficients(runs.members, lines, labels, columns))
     findings = _findings(runs, lines, words)
     caption = (
-        f"{len(runs.members)} runs from one starting policy (size {runs.members[0].label}), trained on different data"
-        f"{', validated on the same problems' if _same_test(groups) else ''}; R = b - a exp(H) by least "
-        "squares over each "
-        f"run, thin dashed lines for further seeds. {more}{_words(findings)} The paper's Figure 13 shows "
-        "Qwen2.5-7B on "
-        f"four data sets, with other a and b on each, none of them printed. {runs.about}"
+        f"{len(runs.members)} runs from one starting policy (size {runs.members[0].label}), trained on "
+        f"different data{', validated on the same problems' if _same_test(groups) else ''}; R = b - a exp(H) "
+        f"by least squares over each run, thin dashed lines for further seeds. {more}{_words(findings)} The "
+        "paper's Figure 13 shows Qwen2.5-7B on four data sets, with other a and b on each, none of them "
+        f"printed. {runs.about}"
     )
     return Drawn(fig, panels.table(rows), caption.strip(), runs.names, findings)
 
@@ -75,11 +79,11 @@ def _same_policy(library: Library, main: str) -> Cast:
         elsewhere = ""
     algorithm = main_algorithm(library, main)
     sets: dict[tuple[object, ...], list[Any]] = {}
-    for f, r in library.select(lambda f: is_plain(f) and bool(f.task), algorithm=algorithm):
+    for f, r in library.select(lambda f: f.is_plain and bool(f.task), algorithm=algorithm):
         if f.task != elsewhere and (f.size or f.family):
-            sets.setdefault(_policy(f), []).append((f, r))
+            sets.setdefault(f.policy, []).append((f, r))
     best = max(sets.values(), key=lambda s: (len({f.task for f, _ in s}), len(s)), default=[])
-    panels.need(
+    need(
         len({f.task for f, _ in best}) >= 2,
         "no policy that was trained on two data sets, nothing acting on the entropy",
         "train the same model with the same algorithm on other data",
@@ -87,28 +91,11 @@ def _same_policy(library: Library, main: str) -> Cast:
     return cast(best)
 
 
-def _policy(f: Facts) -> tuple[object, ...]:
-    return (f.family, f.size, f.parameters, f.start, f.base_seed)
-
-
 def _same_test(groups: dict[object, list[Member]]) -> bool:
     """Whether only what is trained on differs, as far as the settings tell."""
-    from entlaw.report.figures.lawdata import settings
-
     tests = [settings(str(task)) for task in groups]
     known = [{k: v for k, v in t.items() if not k.startswith("train_")} for t in tests if t is not None]
     return len(known) == len(tests) and all(t == known[0] for t in known)
-
-
-def _coefficients(runs: Cast, lines: dict[str, Any], words: dict[object, str]) -> pd.DataFrame:
-    of = [lines[m.name] for m in runs.members]
-    frame = panels.tidy(
-        "coefficients", "", "", "fit", a=[x.a for x in of], b=[x.b for x in of], ceiling=[x.ceiling for x in of],
-        r_squared=[x.r_squared for x in of], curvature_p=[x.curvature_p for x in of],
-    )  # fmt: skip
-    frame["series"] = [words[m.facts.task] for m in runs.members]
-    frame["run"] = [m.name for m in runs.members]
-    return frame
 
 
 def _findings(runs: Cast, lines: dict[str, Any], words: dict[object, str]) -> dict[str, Any]:

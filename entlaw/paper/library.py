@@ -1,4 +1,4 @@
-"""What a paper figure is made from (`Library`), and what it gives (`Drawn`).
+"""What a paper figure is made from: runs, and what kind of run each is.
 
 A figure asks for runs by what they are (algorithm, size, control, data), never by name, so that it can be made from
 anybody's runs. `Facts` reads this off a run's configuration: our own recipe, or the keys of verl and TRL.
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from entlaw.errors import DataError
 from entlaw.runs.model_size import model_size
 from entlaw.runs.run import Run
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
 SMALL_MODELS = (
     "Ours are small models (18 thousand to 1 million parameters) on a procedural task, trained on a CPU: what they "
     "say about the law they say about themselves."
 )
+# Models up to this size are those of this project's ladder, whoever trained them.
+_SMALL = 2e6
 
 
 class NotEnoughRuns(DataError):
@@ -76,6 +75,19 @@ class Facts:
     base_seed: int | None = None
     seed: int | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing that the log tells of acts on the entropy."""
+        return self.method == self.algorithm and not self.reference_code
+
+    @property
+    def policy(self) -> tuple[object, ...]:
+        """The starting policy; equal tuples mean the same one, as far as the configuration tells."""
+        return (self.family, self.size, self.parameters, self.start, self.base_seed)
+
+
+Pair = tuple[Facts, Run]
+
 
 @dataclass(frozen=True)
 class Library:
@@ -84,7 +96,7 @@ class Library:
     runs: tuple[Run, ...]
     facts: tuple[Facts, ...]
 
-    def select(self, where: Callable[[Facts], bool] | None = None, **equal: Any) -> list[tuple[Facts, Run]]:
+    def select(self, where: Callable[[Facts], bool] | None = None, **equal: Any) -> list[Pair]:
         """Runs whose facts equal the given ones (a tuple: any of them) and satisfy ``where``, in the library's order.
 
         >>> library.select(method="grpo", size=("s", "m"))  # doctest: +SKIP
@@ -98,44 +110,33 @@ class Library:
 
     def main_task(self) -> str:
         """The task of most runs (of two as frequent, the first)."""
-        return _commonest(f.task for f in self.facts)
+        return commonest(f.task for f in self.facts)
 
     def main_start(self, task: str | None = None) -> str:
         """The starting policy of most runs, on a task."""
-        return _commonest(f.start for f in self.facts if task is None or f.task == task)
+        return commonest(f.start for f in self.facts if task is None or f.task == task)
 
     def main_family(self) -> str:
         """The model family of most runs."""
-        return _commonest(f.family for f in self.facts)
+        return commonest(f.family for f in self.facts)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure or table before it is written.
+def small_models(all_facts: Iterable[Facts]) -> str:
+    """What a caption must say where all models are of this project's ladder; else empty."""
+    largest = max((f.parameters or math.inf for f in all_facts), default=math.inf)
+    return SMALL_MODELS if largest <= _SMALL else ""
 
-    Attributes
-    ----------
-    figure : matplotlib.figure.Figure
-        Not yet saved; `entlaw.report.figures.write` saves and closes it.
-    table : pandas.DataFrame
-        Exactly what is plotted, tidy, one row a point: its CSV.
-    caption : str
-        What is seen and how it was computed, in sentences; run names, command and version are added when written.
-    runs : tuple of str
-        Names of the runs used.
-    findings : mapping
-        Numbers a reader takes from it, with intervals as ``x``, ``x_lo``, ``x_hi``; or short texts.
-    markdown, latex : str
-        Of a table: its text for a page and for a paper.
-    """
 
-    figure: Figure
-    table: pd.DataFrame
-    caption: str
-    runs: tuple[str, ...]
-    findings: Mapping[str, Any] = field(default_factory=dict)
-    markdown: str = ""
-    latex: str = ""
+def need(condition: bool, what: str, hint: str) -> None:
+    """Raise NotEnoughRuns unless a condition holds."""
+    if not condition:
+        raise NotEnoughRuns(what, hint=hint)
+
+
+def commonest(values: Iterable[str]) -> str:
+    """The most frequent text; of several, the first; empty of none."""
+    counted = Counter(values)
+    return counted.most_common(1)[0][0] if counted else ""
 
 
 def library(runs: Iterable[Run]) -> Library:
@@ -269,10 +270,3 @@ def _text(c: Mapping[str, Any], prefix: str, of: tuple[str, ...] | None = None) 
     told = {k.removeprefix(prefix): v for k, v in c.items() if k.startswith(prefix)}
     told = {k: v for k, v in told.items() if (of is None or k in of) and v not in ("", [], (), None)}
     return json.dumps(told, sort_keys=True, ensure_ascii=False, default=str) if told else ""
-
-
-def _commonest(values: Iterable[str]) -> str:
-    counted: dict[str, int] = {}
-    for value in values:
-        counted[value] = counted.get(value, 0) + 1
-    return max(counted, key=counted.__getitem__) if counted else ""

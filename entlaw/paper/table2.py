@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entlaw.report.figures import paper
-from entlaw.report.figures.base import Drawn, Library, NotEnoughRuns
-from entlaw.report.figures.controlpanels import about, key_of
-from entlaw.report.figures.controlruns import LAST, Trial
-from entlaw.report.figures.fig11 import chosen
-from entlaw.report.figures.typeset import Block, latex, markdown, picture
+from entlaw.paper import reported
+from entlaw.paper.control_panels import about, key_of
+from entlaw.paper.controls import LAST, Trial
+from entlaw.paper.fig11 import chosen
+from entlaw.paper.figure import Drawn, figure
+from entlaw.paper.library import Library, NotEnoughRuns
+from entlaw.paper.typeset import Block, latex, markdown, picture
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NAME = "table2"
-TITLE = "Methods by benchmark, and two ways to average them"
 
 WIDTH = 7.0
 # Rows of the validation set that reproduce the printed averages: AIME and AMC come 32 times each, the others once.
@@ -61,6 +59,11 @@ class Row:
     rows_se: float
 
 
+@figure(
+    "table2",
+    "Methods by benchmark, and two ways to average them",
+    needs="runs with controls of the entropy, validated by benchmark, beside the same without",
+)
 def draw(library: Library) -> Drawn:
     """See the module."""
     found = chosen(library)
@@ -68,12 +71,12 @@ def draw(library: Library) -> Drawn:
     keys = _benchmarks([t for arm in arms for t in arm.trials])
     rows_of = row_weights([t for arm in arms for t in arm.trials], list(keys.values()))
     ours = [_ours(arm.label, arm.trials, list(keys.values()), rows_of) for arm in arms]
-    theirs = {backbone: _theirs(of) for backbone, of in paper.table2().groupby("backbone", sort=False)}
+    theirs = {backbone: _theirs(of) for backbone, of in reported.table2().groupby("backbone", sort=False)}
     blocks = [_block("Ours, accuracy (%) ± standard error over seeds", [_name(k) for k in keys], ours)]
     if (shared := _by_problems(ours[0], rows_of, found.baseline.trials[0].run.problems)) is not None:
         blocks[0] = replace(blocks[0], rows=(*blocks[0].rows, shared))
     for backbone, rows in theirs.items():
-        printed = [f"{v:.1f}" for v in paper.table2().query("backbone == @backbone")["Avg"]]
+        printed = [f"{v:.1f}" for v in reported.table2().query("backbone == @backbone")["Avg"]]
         names = [SHORT.get(n, n) for n in PAPER_PROBLEMS]
         blocks.append(_block(f"The paper, {backbone}, one run a row", names, rows, printed))
     findings = _findings(ours, theirs, rows_of)
@@ -248,7 +251,7 @@ def _findings(
         for how in ("equal", "rows"):
             out[f"best_paper_{backbone}_{how}"] = ranking(rows, how)[0]
         out[f"swaps_paper_{backbone}"] = "; ".join(f"{a} and {b}" for a, b in swaps(rows)) or "none"
-    printed = paper.table2()["Avg"].to_numpy(float)
+    printed = reported.table2()["Avg"].to_numpy(float)
     again = np.array([r.rows for rows in theirs.values() for r in rows])
     equal = np.array([r.equal for rows in theirs.values() for r in rows])
     out["paper_printed_less_by_row_largest"] = float(np.abs(printed - again).max())
@@ -267,43 +270,23 @@ def _table(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    lines: list[dict[str, Any]] = []
+    lines: list[tuple[Any, ...]] = []
     for source, rows, names, shares in (
         ("ours", ours, parts, weights),
         *((f"paper, {b}", rows, list(PAPER_PROBLEMS), paper_weights()) for b, rows in theirs.items()),
     ):
         w = np.full(len(names), np.nan) if shares is None else shares
         for r in rows:
-            lines += [
-                {
-                    "source": source,
-                    "method": r.label,
-                    "benchmark": name,
-                    "accuracy": v,
-                    "standard_error": e,
-                    "weight": x,
-                }
-                for name, v, e, x in zip(names, r.parts, r.parts_se, w, strict=True)
-            ]
-            for name, v, e in (
-                ("mean, equal weights", r.equal, r.equal_se),
-                ("mean, by row", r.rows, r.rows_se),
-            ):
-                lines.append(
-                    {
-                        "source": source,
-                        "method": r.label,
-                        "benchmark": name,
-                        "accuracy": v,
-                        "standard_error": e,
-                    }
-                )
-    printed = paper.table2()
+            lines += [(source, r.label, *of) for of in zip(names, r.parts, r.parts_se, w, strict=True)]
+            lines.append((source, r.label, "mean, equal weights", r.equal, r.equal_se, np.nan))
+            lines.append((source, r.label, "mean, by row", r.rows, r.rows_se, np.nan))
+    printed = reported.table2()
     lines += [
-        {"source": f"paper, {b}", "method": m, "benchmark": "mean, as printed", "accuracy": v}
+        (f"paper, {b}", m, "mean, as printed", v, np.nan, np.nan)
         for b, m, v in zip(printed["backbone"], printed["method"], printed["Avg"], strict=True)
     ]
-    return pd.DataFrame(lines)
+    columns = ["source", "method", "benchmark", "accuracy", "standard_error", "weight"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def _caption(
