@@ -220,9 +220,9 @@ def _slow(items: Iterable[T], description: str) -> Iterator[T]:
 def _tables(
     entries: list[Entry], level: float, version: str, latex: Path | None, markdown: Path | None
 ) -> None:
-    from entlaw.report import papertable
+    from entlaw.report import table
 
-    for path, make in ((latex, papertable.latex), (markdown, papertable.markdown)):
+    for path, make in ((latex, table.latex), (markdown, table.markdown)):
         if path == Path("-"):
             sys.stdout.write(make(entries, level, version))
         elif path is not None:
