@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from entlaw.report.style import INK
+from entlaw.report.table import LATEX
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,10 +15,7 @@ if TYPE_CHECKING:
 ROW_HEIGHT = 0.165  # inches
 FONT = 6.6
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$",
-}  # fmt: skip
+_LATEX = LATEX | {"±": r"$\pm$", "−": "$-$"}
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from entlaw.law.results import Fit, Forecast
 from entlaw.runs.run import Run
 
 # Bands, curves, dots, intervals at one x, and rules from edge to edge; a renderer has a look for each.
-Kind = Literal[
-    "prediction", "line",
-    "law", "implied", "entropy", "smoothed",
-    "later", "fitted",
-    "ceiling", "early", "final",
-    "level", "window",
-]  # fmt: skip
+Bands = Literal["prediction", "line"]
+Curves = Literal["law", "implied", "entropy", "smoothed"]
+Dots = Literal["later", "fitted"]
+Intervals = Literal["ceiling", "early", "final"]
+Rules = Literal["level", "window"]
+Kind = Bands | Curves | Dots | Intervals | Rules
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,8 @@ def steps_panels(
         extra.append(fit.ceiling)
         scores.append(Mark("level", np.zeros(1), np.array([fit.ceiling])))
     # An absurd interval must not flatten the data: as much room again at most.
-    limits = (max(min([least, *extra]), least - span) - 0.08 * span,
-              min(max([most, *extra]), most + span) + 0.08 * span)  # fmt: skip
+    bottom, top = max(min([least, *extra]), least - span), min(max([most, *extra]), most + span)
+    limits = (bottom - 0.08 * span, top + 0.08 * span)
     score = Panel((*scores, *rules), (start, end), limits, "training step", "R")
     values = np.concatenate([log_h, _column(run, "entropy")])
     values = values[np.isfinite(values)]

@@ -34,12 +34,20 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "later": {"marker": "o", "ls": "", "mfc": "white", "mec": style.GREY, "ms": 3, "mew": 0.7},
     "fitted": {"marker": "o", "ls": "", "color": style.INK, "ms": 3.4},
     "ceiling": {
-        "fmt": "D", "ms": 4.5, "color": style.ORANGE, "mec": style.INK, "mew": 0.6, "ecolor": style.INK,
-        "elinewidth": 1.1, "capsize": 2.5, "zorder": 5, "clip_on": False,
+        "fmt": "D",
+        "ms": 4.5,
+        "color": style.ORANGE,
+        "mec": style.INK,
+        "mew": 0.6,
+        "ecolor": style.INK,
+        "elinewidth": 1.1,
+        "capsize": 2.5,
+        "zorder": 5,
+        "clip_on": False,
     },
     "level": {"color": style.ORANGE, "lw": 1.0, "ls": (0, (4, 2))},
     "window": {"color": style.GREY, "lw": 0.7, "ls": ":"},
-}  # fmt: skip
+}
 _SMALL: dict[str, dict[str, Any]] = {"later": {"ms": 2.2, "mew": 0.6}, "fitted": {"ms": 2.4}}
 
 

@@ -23,7 +23,8 @@ _ORDER: dict[Use, int] = {use: i for i, use in enumerate(USE_WORDS)}
 # A spreadsheet would run a cell that begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-_LATEX = {
+# A character and what LaTeX writes for it.
+LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
@@ -183,8 +184,8 @@ def latex_text(text: str) -> str:
     """
     out = []
     for c in _clean(text):
-        if c in _LATEX:
-            out.append(_LATEX[c])
+        if c in LATEX:
+            out.append(LATEX[c])
         elif c.isascii() or (ord(c) <= 0xFF and unicodedata.category(c) in ("Ll", "Lu")):
             out.append(c)
         else:
