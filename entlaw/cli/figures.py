@@ -42,8 +42,7 @@ def figures(
         ),
     ] = False,
     list_: Annotated[
-        bool,
-        Parameter(name="--list", negative="", help="Say which figures there are and what each needs."),
+        bool, Parameter(name="--list", negative="", help="Say which figures there are and what each needs.")
     ] = False,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
     json: JsonFlag = False,
@@ -60,21 +59,17 @@ def figures(
         return _list(wanted, json)
     if not check:
         _folder(output)
-    library = _library(source, read)
     drawn: dict[str, list[str]] = {}
     missing: dict[str, dict[str, Any]] = {}
     wrong: list[str] = []
-    for one, made in _made(wanted, library, source):
+    for one, made in _made(wanted, _library(source, read), source):
         if isinstance(made, DataError):
             missing[one] = made.as_dict()
         elif check:
             wrong += _differences(made, output)
             drawn[one] = []
         else:
-            drawn[one] = [str(output / file) for file in made.files]
-            for file, data in made.files.items():
-                write_bytes(output / file, data)
-            write_bytes(output / "MADE_WITH", _made_with().encode())
+            drawn[one] = _write(made, output)
     if json:
         print_json({"schema": SCHEMA, "drawn": drawn, "not_drawn": missing, "differences": wrong})
     else:
@@ -83,6 +78,14 @@ def figures(
         return DataError.exit_code
     # Asked for by name and not drawn is a failure; of all, what the runs allow is the answer.
     return DataError.exit_code if missing and name != ("all",) else 0
+
+
+def _write(made: Written, output: Path) -> list[str]:
+    """A figure's files, and what they were made with; the paths of the former."""
+    for file, data in made.files.items():
+        write_bytes(output / file, data)
+    write_bytes(output / "MADE_WITH", _made_with().encode())
+    return [str(output / file) for file in made.files]
 
 
 def _list(wanted: list[Figure], json: bool) -> int:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entlaw.paper import panels
-from entlaw.paper.controls import Arm, Effect, Series, Trials, effect, mean_curve
+from entlaw.paper.controls import Arm, Series, Trials, mean_curve
 from entlaw.paper.library import small_models
-from entlaw.paper.numbers import with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,42 +119,12 @@ def key_of(label: str) -> str:
     return "".join(c if c.isalnum() or c == "." else "_" for c in label.lower()).strip("_")
 
 
-def put(findings: dict[str, Any], name: str, e: Effect) -> None:
-    """An effect as a finding with its interval."""
-    findings |= with_interval(name, e.value, e.lo, e.hi)
-
-
-def gain(found: Trials, arm: Arm) -> Effect:
-    """Accuracy at the end less the baseline's, as a fraction."""
-    return effect(arm.of("last"), found.baseline.of("last"), found.spread)
-
-
-def level_ratio(found: Trials, arm: Arm) -> Effect:
-    """Level of entropy (mean of the second half of the steps) over the baseline's."""
-    e = effect(np.log(arm.of("level")), np.log(found.baseline.of("level")), found.spread_of_log_level)
-    return Effect(*(float(np.exp(v)) for v in (e.value, e.lo, e.hi)))
-
-
-def error_bar(e: Effect, scale: float = 1.0) -> np.ndarray | None:
-    """An effect's interval as matplotlib's errors, shape (2, 1); None where it has none."""
-    return scale * np.array([[e.value - e.lo], [e.hi - e.value]]) if np.isfinite(e.lo) else None
-
-
-def interval(e: Effect, scale: float = 1.0, digits: int = 1) -> str:
-    """``+1.2 [-0.3, 2.7]``."""
-    if not np.isfinite(e.lo):
-        return f"{scale * e.value:+.{digits}f}"
-    return f"{scale * e.value:+.{digits}f} [{scale * e.lo:.{digits}f}, {scale * e.hi:.{digits}f}]"
-
-
-def said(found: Trials, arms: Sequence[Arm] | None = None) -> str:
+def describe_arms(found: Trials) -> str:
     """What each arm did, in one sentence."""
-    parts = []
-    for arm in found.arms if arms is None else arms:
-        ratio = level_ratio(found, arm)
-        parts.append(
-            f"{arm.label}: {interval(gain(found, arm), 100)} points, entropy {ratio.value:.2f} times the baseline's"
-        )
+    parts = [
+        f"{arm.label}: {found.gain(arm).times(100)} points, entropy {found.ratio(arm).value:.2f} times the baseline's"
+        for arm in found.arms
+    ]
     return (
         f"Accuracy at the end and mean entropy of the second half, beside the baseline: {'; '.join(parts)}."
     )

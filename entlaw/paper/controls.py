@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from entlaw.paper.library import Facts, Library, NotEnoughRuns
+from entlaw.paper.numbers import moving_mean
 from entlaw.runs.run import Run
 
 # Values that the end of a run is the mean of: one validation of a thousand answers moves by 1.5 points by itself.
@@ -141,10 +143,15 @@ class Trials:
         """Standard deviation between seeds of the accuracy at the end."""
         return pooled([arm.of("last") for arm in self.alike])
 
-    @property
-    def spread_of_log_level(self) -> Spread:
-        """The same of the logarithm of the level of entropy."""
-        return pooled([np.log(arm.of("level")) for arm in self.alike])
+    def gain(self, arm: Arm) -> Effect:
+        """Accuracy at the end less the baseline's, as a fraction."""
+        return effect(arm.of("last"), self.baseline.of("last"), self.spread)
+
+    def ratio(self, arm: Arm, what: str = "level") -> Effect:
+        """One of an arm's numbers over the baseline's, by default the level of entropy."""
+        spread = pooled([np.log(one.of(what)) for one in self.alike])
+        e = effect(np.log(arm.of(what)), np.log(self.baseline.of(what)), spread)
+        return Effect(*(float(np.exp(v)) for v in e))
 
     def method(self, name: str) -> list[Arm]:
         """The arms of one method."""
@@ -159,13 +166,28 @@ class Spread:
     df: int
 
 
-@dataclass(frozen=True)
-class Effect:
-    """A difference of two means with its 95 % interval (NaN where the spread is unknown)."""
+class Effect(NamedTuple):
+    """A difference of two means, or a ratio, with its 95 % interval (NaN where the spread is unknown)."""
 
     value: float
     lo: float
     hi: float
+
+    def times(self, scale: float) -> Effect:
+        """In another unit."""
+        return Effect(*(scale * v for v in self))
+
+    def bar(self, scale: float = 1.0) -> np.ndarray | None:
+        """The interval as matplotlib's errors, shape (2, 1); None where there is none."""
+        return (
+            scale * np.array([[self.value - self.lo], [self.hi - self.value]])
+            if np.isfinite(self.lo)
+            else None
+        )
+
+    def __str__(self) -> str:
+        """``+1.2 [-0.3, 2.7]``."""
+        return f"{self.value:+.1f}" + (f" [{self.lo:.1f}, {self.hi:.1f}]" if np.isfinite(self.lo) else "")
 
 
 def pooled(groups: Iterable[np.ndarray]) -> Spread:
@@ -286,25 +308,6 @@ def mean_curve(series: Sequence[Series], window: int) -> tuple[np.ndarray, np.nd
     rows = np.stack([moving_mean(s.value[np.isin(s.step, common)], window) for s in series])
     sd = rows.std(axis=0, ddof=1) if len(series) > 1 else np.full(len(common), np.nan)
     return common, rows.mean(axis=0), sd
-
-
-def moving_mean(value: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving mean, over fewer values at the ends.
-
-    At the start as many on either side, so that a steep start is not flattened and the first value stays; at the end
-    the values there are, so that the last point is not one noisy validation.
-
-    Parameters
-    ----------
-    value : ndarray, shape (n,)
-    window : int
-        Odd.
-    """
-    n, total, half = len(value), np.concatenate([[0.0], np.cumsum(value)]), window // 2
-    at = np.arange(n)
-    before, after = np.minimum(at, half), np.minimum(n - 1 - at, half)
-    after = np.where(at < half, np.minimum(before, after), after)
-    return (total[at + after + 1] - total[at - before]) / (before + after + 1)
 
 
 def _setting(f: Facts) -> tuple[object, ...]:

@@ -5,25 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from entlaw.paper import panels
-from entlaw.paper.control_panels import (
-    SMOOTHED,
-    about,
-    accuracy_name,
-    curves,
-    error_bar,
-    gain,
-    interval,
-    key,
-    key_of,
-    look,
-    put,
-)
-from entlaw.paper.controls import Arm, Effect, Spread, Trials, effect, most_seeds, pooled, trials
+from entlaw.paper.control_panels import SMOOTHED, about, accuracy_name, curves, key, key_of, look
+from entlaw.paper.controls import Arm, Effect, Trials, most_seeds, trials
 from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Facts, Library
+from entlaw.paper.numbers import with_interval
 from entlaw.paper.reported import numbers
 
 if TYPE_CHECKING:
@@ -66,21 +53,21 @@ def draw(library: Library) -> Drawn:
         "baseline_runs": float(len(found.baseline.trials)),
     }
     for ax, what, metric, label in ends:
-        ours = {arm.method: _ratio(found, arm, what) for arm in found.arms}
+        ours = {arm.method: found.ratio(arm, what) for arm in found.arms}
         rows += _ends(ax, found.arms, ours, _their_ratios(metric), metric)
         ax.set_xscale("log")
         _plain_ticks(ax)
         ax.axvline(1, color=panels.INK, lw=0.7)
         ax.set_xlabel(label)
         for arm in found.arms:
-            put(findings, f"{key_of(metric)}_ratio_{key_of(arm.method)}", ours[arm.method])
-    gains = {arm.method: gain(found, arm) for arm in found.arms}
-    ends_c = {m: Effect(100 * e.value, 100 * e.lo, 100 * e.hi) for m, e in gains.items()}
+            findings |= with_interval(f"{key_of(metric)}_ratio_{key_of(arm.method)}", *ours[arm.method])
+    gains = {arm.method: found.gain(arm) for arm in found.arms}
+    ends_c = {m: e.times(100) for m, e in gains.items()}
     rows += _ends(axes[1, 2], found.arms, ends_c, _their_gains(), "accuracy")
     axes[1, 2].axvline(0, color=panels.INK, lw=0.7)
     axes[1, 2].set_xlabel("accuracy less GRPO's (points)")
     for arm in found.arms:
-        put(findings, f"accuracy_gain_{key_of(arm.method)}", gains[arm.method])
+        findings |= with_interval(f"accuracy_gain_{key_of(arm.method)}", *gains[arm.method])
         findings[f"accuracy_{key_of(arm.method)}"] = float(arm.of("last").mean())
     findings |= {"accuracy_grpo": float(found.baseline.of("last").mean()),
                  "entropy_grpo": float(found.baseline.of("last_entropy").mean())}  # fmt: skip
@@ -102,12 +89,6 @@ def chosen(library: Library, methods: Sequence[str] = METHODS) -> Trials:
 def _label(f: Facts) -> str:
     name = WORDS.get(f.method, f.method.upper())
     return f"{name} {f.strength:g}" if f.strength is not None and f.method in WORDS else name
-
-
-def _ratio(found: Trials, arm: Arm, what: str) -> Effect:
-    spread: Spread = pooled([np.log(one.of(what)) for one in found.alike])
-    e = effect(np.log(arm.of(what)), np.log(found.baseline.of(what)), spread)
-    return Effect(*(float(np.exp(v)) for v in (e.value, e.lo, e.hi)))
 
 
 def _their(metric: str) -> dict[str, dict[str, float]]:
@@ -137,9 +118,7 @@ def _ends(
     rows = []
     for y, arm in enumerate(arms):
         e, colour = ours[arm.method], look(y + 1)["color"]
-        ax.errorbar(
-            [e.value], [y - 0.15], xerr=error_bar(e), fmt="o", ms=4, color=colour, elinewidth=1, capsize=2
-        )
+        ax.errorbar([e.value], [y - 0.15], xerr=e.bar(), fmt="o", ms=4, color=colour, elinewidth=1, capsize=2)
         rows.append(panels.tidy(f"{metric} at the end", arm.label, ";".join(arm.names), "ours, beside GRPO",
                                 value=e.value, lo=e.lo, hi=e.hi))  # fmt: skip
         for model, of in theirs.items():
@@ -181,7 +160,7 @@ def _their_key(fig: Any, ax: Axes) -> None:
 
 
 def _caption(found: Trials, gains: dict[str, Effect], findings: dict[str, Any]) -> str:
-    told = "; ".join(f"{arm.label}: {interval(gains[arm.method], 100)}" for arm in found.arms)
+    told = "; ".join(f"{arm.label}: {gains[arm.method].times(100)}" for arm in found.arms)
     missing = (
         " GRPO without any clip is the baseline that the paper does not show: its KL-Cov has no clip either, so the "
         "part of that in its gain is unknown."

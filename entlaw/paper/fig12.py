@@ -9,20 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entlaw.paper import panels
-from entlaw.paper.control_panels import (
-    SMOOTHED,
-    about,
-    accuracy_name,
-    curves,
-    gain,
-    interval,
-    level_ratio,
-    look,
-    put,
-)
+from entlaw.paper.control_panels import SMOOTHED, about, accuracy_name, curves, look
 from entlaw.paper.controls import Arm, Trials, trials
 from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Facts, Library, need
+from entlaw.paper.numbers import with_interval
 from entlaw.paper.reported import numbers
 
 if TYPE_CHECKING:
@@ -69,8 +60,8 @@ def draw(library: Library) -> Drawn:
             stem = (
                 f"{arm.method.replace('-', '_')}_{'coefficient' if 'coefficient' in name else 'ratio'}_{at}"
             )
-            put(findings, f"entropy_ratio_{stem}", level_ratio(found, arm))
-            put(findings, f"accuracy_gain_{stem}", gain(found, arm))
+            findings |= with_interval(f"entropy_ratio_{stem}", *found.ratio(arm))
+            findings |= with_interval(f"accuracy_gain_{stem}", *found.gain(arm))
         if len(arms) > 1:
             findings[f"rises with {name}"] = "yes" if _rises(found.baseline, arms) else "not throughout"
     drawn = [found.baseline, *(a for arms in ladders.values() for a in arms), *found.method("no-clip")]
@@ -138,7 +129,7 @@ def _bought(ax: Axes, found: Trials, ladders: dict[str, list[Arm]]) -> list[pd.D
             continue
         level = np.array([start[0], *(float(a.of("level").mean()) for a in arms)])
         last = np.array([start[1], *(100 * float(a.of("last").mean()) for a in arms)])
-        half = np.array([100 * (e.hi - e.value) for e in (gain(found, a) for a in arms)])
+        half = np.array([100 * (e.hi - e.value) for e in (found.gain(a) for a in arms)])
         ax.plot(level, last, lw=0.7, color=look(i)["color"], ls=look(i)["ls"])
         ax.errorbar(level[1:], last[1:], yerr=half if np.isfinite(half).all() else None, fmt=markers[name], ms=4,
                     color=look(i)["color"], elinewidth=0.6, capsize=1.5, label=name)  # fmt: skip
@@ -163,7 +154,7 @@ def _caption(found: Trials, ladders: dict[str, list[Arm]], ratio: float | None) 
     for name, arms in ladders.items():
         of = (
             f"{_told(a.coefficient if 'coefficient' in name else a.strength)}: "
-            f"{level_ratio(found, a).value:.2f} times, {interval(gain(found, a), 100)} points"
+            f"{found.ratio(a).value:.2f} times, {found.gain(a).times(100)} points"
             for a in arms
         )
         if arms:

@@ -7,7 +7,7 @@ import numpy as np
 from entlaw.paper import panels
 from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Library, need
-from entlaw.paper.members import cast, plain_runs
+from entlaw.paper.members import Cast, cast, plain_runs
 from entlaw.paper.numbers import (
     END_SHARE,
     LEAST_UNITS,
@@ -78,23 +78,27 @@ def draw(library: Library) -> Drawn:
     ax.set_ylim(max(min(0.0, lowest), -60.0), 112)
     ax.set_xlim(0, 100)
     ax.legend(loc="lower right", labelspacing=0.3)
+    caption = _caption(len(made) - len(kept), len(kept), units_known, runs)
+    return Drawn(fig, panels.table(rows), caption.strip(), tuple(m.name for m in members), findings)
+
+
+def _caption(left: int, kept: int, units: int, runs: Cast) -> str:
     band = (
-        f"bands are 95 % intervals of the mean, by resampling the {units_known} starting policies (seeds of one are "
+        f"bands are 95 % intervals of the mean, by resampling the {units} starting policies (seeds of one are "
         "averaged first)"
-        if units_known >= LEAST_UNITS
+        if units >= LEAST_UNITS
         else f"fewer than {LEAST_UNITS} starting policies, so no interval is given"
     )
-    left = f"{len(made) - len(kept)} of {len(made)} runs moved too little to be cut into percents. "
-    caption = (
+    moved = f"{left} of {left + kept} runs moved too little to be cut into percents. " if left else ""
+    return (
         "Entropy consumed, (H(0) - H(t)) / (H(0) - H(end)), and performance gained, (R(t) - R(0)) / (R(end) "
-        f"- R(0)), mean of {len(kept)} runs; {band}. Both series are smoothed first (a spline whose "
+        f"- R(0)), mean of {kept} runs; {band}. Both series are smoothed first (a spline whose "
         f"stiffness the data choose) and the end is the mean over the last {END_SHARE:.0%} of the steps, so "
         "that one noisy score at either end does not move everything. Open markers: the paper's 73 % and 76 "
         "% at step 200 of 2,400, and 94 % of the entropy and 93 % of the performance at step 800 (11 models; "
         "its normalisation is not stated). Steps are shares of each run's own length: a run stopped earlier "
-        f"would look slower. {left if len(kept) < len(made) else ''}{runs.about}"
+        f"would look slower. {moved}{runs.about}"
     )
-    return Drawn(fig, panels.table(rows), caption.strip(), tuple(m.name for m in members), findings)
 
 
 def _moved(p: Progress) -> bool:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entlaw.paper import panels, reported
-from entlaw.paper.controls import moving_mean
 from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import SMALL_MODELS, Library, NotEnoughRuns
-from entlaw.paper.numbers import with_interval
+from entlaw.paper.numbers import moving_mean, with_interval
 from entlaw.runs.run import Run
 
 if TYPE_CHECKING:

@@ -6,22 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from entlaw.paper import panels
-from entlaw.paper.control_panels import (
-    SMOOTHED,
-    about,
-    accuracy_name,
-    curves,
-    error_bar,
-    gain,
-    key,
-    level_ratio,
-    look,
-    put,
-    said,
-)
+from entlaw.paper.control_panels import SMOOTHED, about, accuracy_name, curves, describe_arms, key, look
 from entlaw.paper.controls import Trials, trials
 from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Facts, Library
+from entlaw.paper.numbers import with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,14 +87,14 @@ def _ladder(
         "entropy_level_baseline": float(found.baseline.of("level").mean()),
     }
     for arm in found.arms:
-        put(findings, f"accuracy_gain_{arm.strength:g}", gain(found, arm))
-        put(findings, f"entropy_ratio_{arm.strength:g}", level_ratio(found, arm))
+        findings |= with_interval(f"accuracy_gain_{arm.strength:g}", *found.gain(arm))
+        findings |= with_interval(f"entropy_ratio_{arm.strength:g}", *found.ratio(arm))
     caption = (
         f"{name[0].upper() + name[1:]} at {len(found.arms)} strengths beside {found.baseline.label} without it "
         f"({len(found.baseline.trials)} runs: mean and, as a band, one standard deviation over seeds). (a) Policy "
         f"entropy, (b) {accuracy_name(found).removesuffix(' (%)')}, (c) accuracy at the end (mean of the last five "
         f"validations) less the baseline's; grey, the paper's strengths and what it says of them. {SMOOTHED}. "
-        f"{said(found)} {told} {about(found)}"
+        f"{describe_arms(found)} {told} {about(found)}"
     )
     return Drawn(fig, panels.table(rows), caption.strip(), found.names, findings)
 
@@ -113,8 +102,8 @@ def _ladder(
 def _gains(ax: Axes, found: Trials, theirs: Mapping[float, str]) -> list[pd.DataFrame]:
     rows = []
     for i, arm in enumerate(found.arms, 1):
-        e = gain(found, arm)
-        bar = error_bar(e, 100)
+        e = found.gain(arm)
+        bar = e.bar(100)
         ax.errorbar([arm.strength or 0.0], [100 * e.value], yerr=bar, fmt="o", ms=4, color=look(i)["color"],
                     elinewidth=0.9, capsize=2)  # fmt: skip
         rows.append(panels.tidy("gain", arm.label, ";".join(arm.names), "ours", strength=arm.strength,

@@ -145,6 +145,25 @@ def _curvature(member: Member) -> float:
     return float(fit.noise["curvature_p"])
 
 
+def moving_mean(value: np.ndarray, window: int) -> np.ndarray:
+    """Centred moving mean, over fewer values at the ends.
+
+    At the start as many on either side, so that a steep start is not flattened and the first value stays; at the end
+    the values there are, so that the last point is not one noisy validation.
+
+    Parameters
+    ----------
+    value : ndarray, shape (n,)
+    window : int
+        Odd.
+    """
+    n, total, half = len(value), np.concatenate([[0.0], np.cumsum(value)]), window // 2
+    at = np.arange(n)
+    before, after = np.minimum(at, half), np.minimum(n - 1 - at, half)
+    after = np.where(at < half, np.minimum(before, after), after)
+    return (total[at + after + 1] - total[at - before]) / (before + after + 1)
+
+
 def smoothed(step: np.ndarray, value: np.ndarray) -> np.ndarray:
     """A series without its noise: the smoothing spline of :mod:`entlaw.law.smooth`, which fits any series in time."""
     lowest = float(value.min())

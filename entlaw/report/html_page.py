@@ -158,7 +158,7 @@ def _plots(e: Entry, i: int, total: int) -> str:
     drawn = thin(len(embedded), min(max(_POINTS // total, _LEAST_POINTS), _MOST_POINTS))
     shown = Shown(embedded[drawn], drawn)
     whole = len(embedded) == n
-    csv = points_csv(e.run, e.fit if e.answered else None, None if whole else embedded)
+    csv = points_csv(e.run, e.shown, None if whole else embedded)
     said = ""
     if len(drawn) < n:
         said = f" {len(drawn)} of {n} points are drawn"

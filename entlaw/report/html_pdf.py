@@ -26,12 +26,7 @@ _NAME = 30  # characters of a name in the table; the run's own page has it whole
 Line = tuple[str, float, str]  # text, size in points, weight or family
 
 
-def pdf_report(
-    entries: Sequence[Entry],
-    about: About,
-    settings: Settings,
-    track: Track = untracked,
-) -> bytes:
+def pdf_report(entries: Sequence[Entry], about: About, settings: Settings, track: Track = untracked) -> bytes:
     """The report as PDF.
 
     Parameters

@@ -111,7 +111,7 @@ def law_plot(e: Entry, key: str, shown: Shown) -> str:
         An SVG element.
     """
     assert e.run is not None
-    fit = e.fit if e.answered else None
+    fit = e.shown
     panel = law_panel(e.run, fit, fit.ceiling_interval.level if fit is not None else 0.95, _GRID)
     base = LAW_HEIGHT - _BOTTOM
     x, y = Axis(*panel.x_range, _LEFT, WIDTH - _RIGHT), Axis(*panel.y_range, base, _TOP)
@@ -129,7 +129,7 @@ def steps_plot(e: Entry, key: str, shown: Shown) -> str:
     """R above H, both against the step; the parameters are those of :func:`law_plot`."""
     assert e.run is not None
     final = e.future.final if e.future is not None else None
-    score, entropy = steps_panels(e.run, e.fit if e.answered else None, e.early, final)
+    score, entropy = steps_panels(e.run, e.shown, e.early, final)
     start, end = score.x_range
     x = Axis(start, end + 0.02 * (end - start or 1.0), _LEFT, WIDTH - _RIGHT)
     inner = STEPS_HEIGHT - _TOP - _BOTTOM - _GAP
@@ -203,9 +203,11 @@ def describe(e: Entry) -> str:
         f"H from {number(float(p['entropy'].iloc[0]))} to {number(float(p['entropy'].iloc[-1]))}, "
         f"R from {number(float(p['performance'].iloc[0]))} to {number(float(p['performance'].iloc[-1]))}."
     )
-    if e.answered and e.fit is not None:
-        c = e.fit.ceiling_interval
-        told += f" The fitted law reaches {number(e.fit.ceiling)} at H = 0, interval {interval(c.lo, c.hi)}."
+    if e.shown is not None:
+        c = e.shown.ceiling_interval
+        told += (
+            f" The fitted law reaches {number(e.shown.ceiling)} at H = 0, interval {interval(c.lo, c.hi)}."
+        )
     return told
 
 

@@ -84,7 +84,7 @@ def table(entries: Sequence[Entry]) -> str:
 
 
 def _row(e: Entry, i: int, bounds: tuple[float, float]) -> str:
-    f, h = (e.fit if e.answered else None), e.holdout
+    f, h = e.shown, e.holdout
     last = e.last
     entropy = float(e.run.points["entropy"].iloc[-1]) if e.run is not None and last is not None else None
     p = e.future.probability if e.future is not None and e.future.verdict != "does-not-apply" else None
@@ -126,9 +126,9 @@ def _bounds(entries: Sequence[Entry]) -> tuple[float, float]:
     """One scale for all bars: of ceilings and scores, with at most as much again for intervals."""
     seen, ends = [], []
     for e in entries:
-        if e.answered and e.fit is not None:
-            seen += [e.fit.ceiling, *([e.last[1]] if e.last else [])]
-            ends += [e.fit.ceiling_interval.lo, e.fit.ceiling_interval.hi]
+        if e.shown is not None:
+            seen += [e.shown.ceiling, *([e.last[1]] if e.last else [])]
+            ends += [e.shown.ceiling_interval.lo, e.shown.ceiling_interval.hi]
     seen, ends = [v for v in seen if math.isfinite(v)], [v for v in ends if math.isfinite(v)]
     if not seen:
         return 0.0, 1.0
@@ -143,7 +143,7 @@ def runs_csv(entries: Sequence[Entry]) -> str:
     write = csv.writer(out, lineterminator="\n")
     write.writerow(CSV_COLUMNS)
     for e in entries:
-        f, h, ahead = (e.fit if e.answered else None), e.holdout, e.future
+        f, h, ahead = e.shown, e.holdout, e.future
         fitted = [f.n, f.a, f.b, f.r_squared, f.ceiling, f.ceiling_interval.lo, f.ceiling_interval.hi,
                   f.ceiling_interval.level] if f else [""] * 8  # fmt: skip
         ahead_of = (ahead.final if ahead is not None else None) or e.early
@@ -215,9 +215,10 @@ def columns(level: float) -> tuple[str, ...]:
 def cells(e: Entry) -> tuple[str, ...]:
     """One run's cells, after its name; numbers only where there is an answer."""
     last = number(e.last[1]) if e.last is not None else "–"
-    if not e.answered or e.fit is None:
+    f, h = e.shown, e.holdout
+    if f is None:
         return ("–",) * 6 + (last, "–", "–", e.use)
-    f, c, h = e.fit, e.fit.ceiling_interval, e.holdout
+    c = f.ceiling_interval
     later = (number(h.rmse), number(h.rmse_last_value)) if h is not None else ("–", "–")
     return (str(f.n), number(f.a), number(f.b), number(f.r_squared, 2), number(f.ceiling),
             f"[{number(c.lo)}, {number(c.hi)}]", last, *later, e.use)  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entlaw.paper import controls, fig9_10, fig11, fig12, figure, reported, table2, typeset
+from entlaw.paper import controls, fig9_10, fig11, fig12, figure, numbers, reported, table2, typeset
 from entlaw.paper.controls import Series, Spread
 from entlaw.paper.library import Facts, Library, NotEnoughRuns, library
 from entlaw.runs import reader
@@ -117,7 +117,7 @@ def test_the_moving_mean_is_that_of_a_loop(values, window):
         if i < half:
             after = min(i, after)
         loop.append(np.mean(values[max(i - half, 0) : i + after + 1]))
-    assert controls.moving_mean(np.array(values), window) == pytest.approx(np.array(loop), abs=1e-12)
+    assert numbers.moving_mean(np.array(values), window) == pytest.approx(np.array(loop), abs=1e-12)
 
 
 def test_the_mean_curve_takes_the_steps_that_all_runs_have():
