@@ -12,7 +12,6 @@ from entlaw.paper.controls import Arm, Series, Trials, mean_curve
 from entlaw.paper.library import small_models
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -42,12 +41,16 @@ def look(index: int) -> dict[str, Any]:
     return {"color": _SHADES[at], "ls": _DASHES[at], "lw": 1.2}
 
 
-def curves(ax: Axes, arms: Sequence[Arm], what: str, panel: str, scale: float = 1.0) -> list[pd.DataFrame]:
-    """Mean over an arm's runs against the step, with a band of one standard deviation over seeds; the rows drawn.
+def curves(
+    ax: Axes, table: panels.Sheet, arms: Sequence[Arm], what: str, panel: str, scale: float = 1.0
+) -> None:
+    """Mean over an arm's runs against the step, with a band of one standard deviation over seeds.
 
     Parameters
     ----------
     ax : Axes
+    table : Sheet
+        Gets what is drawn.
     arms : sequence of Arm
         The baseline first.
     what : str
@@ -57,7 +60,6 @@ def curves(ax: Axes, arms: Sequence[Arm], what: str, panel: str, scale: float = 
     scale : float
         Multiplies the values (100 for percent).
     """
-    rows = []
     for i, arm in enumerate(arms):
         held = [s for t in arm.trials if isinstance(s := getattr(t, what), Series)]
         if not held:
@@ -67,10 +69,8 @@ def curves(ax: Axes, arms: Sequence[Arm], what: str, panel: str, scale: float = 
         if np.isfinite(sd).any():
             ax.fill_between(step, mean - sd, mean + sd, color=look(i)["color"], alpha=0.16, lw=0)
         ax.plot(step, mean, label=arm.label, **look(i))
-        names = ";".join(arm.names)
-        rows.append(panels.tidy(panel, arm.label, names, "curve", step=step, value=mean, sd_over_seeds=sd))
+        table.add(panel, arm.label, arm.runs, "curve", step=step, value=mean, sd_over_seeds=sd)
     ax.set_xlabel("training step")
-    return rows
 
 
 def key(fig: Figure, ax: Axes, columns: int = 6) -> None:

@@ -114,6 +114,11 @@ class Arm:
         """Names of its runs."""
         return tuple(t.name for t in self.trials)
 
+    @property
+    def runs(self) -> str:
+        """The same as one cell of a table."""
+        return ";".join(self.names)
+
 
 @dataclass(frozen=True)
 class Trials:

@@ -14,7 +14,6 @@ from entlaw.paper.numbers import first_reached, progress, shares, whole_line, wi
 from entlaw.paper.reported import numbers, qwen_curves
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 REACHED = 0.95
@@ -33,10 +32,11 @@ def draw(library: Library) -> Drawn:
     seeds = _most_seeds(runs)
     fig, axes = panels.subplots(panels.WIDE, 2.55, 1, 3, width_ratios=[1.15, 1.0, 0.95])
     left, right, paper = axes[0]
-    rows, findings = _collapse(left, seeds)
+    table = panels.Sheet()
+    findings = _collapse(left, table, seeds)
     ladder, more = panels.at_most(runs, one_family(runs.members))
-    rows += _law(right, ladder)
-    rows += _papers(paper)
+    _law(right, table, ladder)
+    _papers(paper, table)
     panels.letters(axes[0])
     lines = {m.label: whole_line(m) for m in ladder}
     findings |= {f"r_squared_{label}": line.r_squared for label, line in lines.items()}
@@ -51,7 +51,7 @@ def draw(library: Library) -> Drawn:
         f"are its last measured points, which lie above the curve's end at 32B. {runs.about}"
     )
     used = dict.fromkeys([m.name for m in [*seeds, *ladder]])
-    return Drawn(fig, panels.table(rows), caption.strip(), tuple(used), findings)
+    return Drawn(fig, table.frame(), caption.strip(), tuple(used), findings)
 
 
 def _step(findings: dict[str, float | str], what: str) -> str:
@@ -72,11 +72,10 @@ def _who(seeds: list[Member]) -> str:
     return f"{len(seeds)} runs (seeds) of size {one.label} from one starting policy"
 
 
-def _collapse(ax: Axes, seeds: list[Member]) -> tuple[list[pd.DataFrame], dict[str, float | str]]:
+def _collapse(ax: Axes, table: panels.Sheet, seeds: list[Member]) -> dict[str, float | str]:
     scale, label = panels.factor(seeds), panels.score_label(seeds)
     other = panels.twin(ax)
     blue, orange = panels.COLOURS[4], panels.COLOURS[1]
-    rows = []
     for target, colour, style, what, series in (
         (ax, blue, "-", "score", [(m.step, scale * m.score) for m in seeds]),
         (other, orange, (0, (4, 1.2)), "entropy", [m.run.entropy_series() for m in seeds]),
@@ -84,17 +83,14 @@ def _collapse(ax: Axes, seeds: list[Member]) -> tuple[list[pd.DataFrame], dict[s
         step, mean, lo, hi = _common(series)
         target.fill_between(step, lo, hi, color=colour, alpha=0.25, lw=0)
         target.plot(step, mean, color=colour, ls=style)
-        rows.append(
-            panels.tidy(
-                "collapse", f"{what}, mean of {len(seeds)}", "", what, step=step, **{what: mean}, lo=lo, hi=hi
-            )
+        table.add(
+            "collapse", f"{what}, mean of {len(seeds)}", "", what, step=step, **{what: mean}, lo=lo, hi=hi
         )
     ax.set_xlabel("step")
     ax.set_ylabel(f"{label} (solid)", color=blue)
     other.set_ylabel("entropy (nats/token, dashed)", color=orange)
     ax.set_title("collapse and saturation")
-    findings = _marks(ax, seeds)
-    return rows, findings
+    return _marks(ax, seeds)
 
 
 def _common(series: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
@@ -139,20 +135,18 @@ def _marks(ax: Axes, seeds: list[Member]) -> dict[str, float | str]:
     return findings
 
 
-def _law(ax: Axes, ladder: list[Member]) -> list[pd.DataFrame]:
+def _law(ax: Axes, table: panels.Sheet, ladder: list[Member]) -> None:
     scale = panels.factor(ladder)
-    rows: list[pd.DataFrame] = []
     for i, m in enumerate(ladder):
-        rows += panels.points_and_line(ax, m, whole_line(m), i, scale, panel="law")
+        panels.points_and_line(ax, table, "law", m, whole_line(m), i, scale)
     panels.entropy_axis(ax, [m.entropy for m in ladder])
     panels.score_axis(ax, ladder)
     ax.set_title("the law, ours")
     panels.key(ax, [m.label for m in ladder])
-    return rows
 
 
-def _papers(ax: Axes) -> list[pd.DataFrame]:
-    rows, ends = [], []
+def _papers(ax: Axes, table: panels.Sheet) -> None:
+    ends = []
     last = numbers("Fig 1 right", metric="last cluster mean R")
     known = dict(zip(last["model"], last["value"].astype(float), strict=True))
     curves = qwen_curves()
@@ -162,16 +156,13 @@ def _papers(ax: Axes) -> list[pd.DataFrame]:
         look = panels.look(i)
         ax.plot(h, r, color=look["color"])
         ax.plot(h[[0, 20, 40]], r[[0, 20, 40]], ls="", ms=3, mfc="none", mew=0.7, **look)
-        rows.append(panels.tidy("paper", curve.model, "", "fit", entropy=h, score=r))
+        table.add("paper", curve.model, "", "fit", entropy=h, score=r)
         ends.append(h)
         if curve.model in known:
             ax.plot(h[-1:], [known[curve.model]], "x", ms=4, mew=1.0, color=look["color"])
-            rows.append(
-                panels.tidy("paper", curve.model, "", "last", entropy=h[-1:], score=known[curve.model])
-            )
+            table.add("paper", curve.model, "", "last", entropy=h[-1:], score=known[curve.model])
     panels.entropy_axis(ax, ends)
     ax.set_ylabel("validation accuracy (%)")
     ax.set_title("paper: Qwen2.5, math")
     panels.key(ax, [str(m) for m in curves["model"]], loc="upper left", fontsize=5.5)
     ax.set_ylim(0, 62)
-    return rows

@@ -14,13 +14,13 @@ from entlaw.paper.numbers import with_interval
 from entlaw.paper.reported import numbers
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 METHODS = ("clip-higher", "clip-cov", "kl-cov", "no-clip")
 WORDS = {"clip-higher": "clip-higher", "clip-cov": "Clip-Cov", "kl-cov": "KL-Cov", "no-clip": "no clip"}
 # As the file of the paper's numbers calls them.
 THEIRS = {"clip-higher": "Clip-higher", "clip-cov": "Clip-Cov", "kl-cov": "KL-Cov"}
+Theirs = dict[str, dict[str, float]]  # the paper's number by model and method
 MODELS = {"Qwen2.5-7B": ("D", "7B"), "Qwen2.5-32B": ("s", "32B")}
 
 
@@ -35,11 +35,12 @@ def draw(library: Library) -> Drawn:
     arms = [found.baseline, *found.arms]
     fig, axes = panels.subplots(panels.WIDE, 4.5, 2, 3, height_ratios=[1.25, 1])
     a, b, c = axes[0]
-    rows = curves(a, arms, "entropy", "entropy")
+    table = panels.Sheet()
+    curves(a, table, arms, "entropy", "entropy")
     a.set_ylabel("policy entropy (nats/token)")
-    rows += curves(b, arms, "length", "response length")
+    curves(b, table, arms, "length", "response length")
     b.set_ylabel("response length (tokens)")
-    rows += curves(c, arms, "accuracy", "accuracy", 100.0)
+    curves(c, table, arms, "accuracy", "accuracy", 100.0)
     c.set_ylabel(accuracy_name(found))
     for ax, title in zip(axes[0], ("entropy", "response length", "accuracy"), strict=True):
         ax.set_title(title)
@@ -54,7 +55,7 @@ def draw(library: Library) -> Drawn:
     }
     for ax, what, metric, label in ends:
         ours = {arm.method: found.ratio(arm, what) for arm in found.arms}
-        rows += _ends(ax, found.arms, ours, _their_ratios(metric), metric)
+        _ends(ax, table, found.arms, ours, _their_ratios(metric), metric)
         ax.set_xscale("log")
         _plain_ticks(ax)
         ax.axvline(1, color=panels.INK, lw=0.7)
@@ -63,7 +64,7 @@ def draw(library: Library) -> Drawn:
             findings |= with_interval(f"{key_of(metric)}_ratio_{key_of(arm.method)}", *ours[arm.method])
     gains = {arm.method: found.gain(arm) for arm in found.arms}
     ends_c = {m: e.times(100) for m, e in gains.items()}
-    rows += _ends(axes[1, 2], found.arms, ends_c, _their_gains(), "accuracy")
+    _ends(axes[1, 2], table, found.arms, ends_c, _their_gains(), "accuracy")
     axes[1, 2].axvline(0, color=panels.INK, lw=0.7)
     axes[1, 2].set_xlabel("accuracy less GRPO's (points)")
     for arm in found.arms:
@@ -76,7 +77,7 @@ def draw(library: Library) -> Drawn:
     panels.letters(list(axes.ravel()))
     key(fig, a)
     _their_key(fig, axes[1, 0])
-    return Drawn(fig, panels.table(rows), _caption(found, gains, findings), found.names, findings)
+    return Drawn(fig, table.frame(), _caption(found, gains, findings), found.names, findings)
 
 
 def chosen(library: Library, methods: Sequence[str] = METHODS) -> Trials:
@@ -91,7 +92,7 @@ def _label(f: Facts) -> str:
     return f"{name} {f.strength:g}" if f.strength is not None and f.method in WORDS else name
 
 
-def _their(metric: str) -> dict[str, dict[str, float]]:
+def _their(metric: str) -> Theirs:
     """The paper's final values by model and method."""
     of = numbers("Fig 11", item="final", metric=metric)
     return {
@@ -100,45 +101,31 @@ def _their(metric: str) -> dict[str, dict[str, float]]:
     }
 
 
-def _their_ratios(metric: str) -> dict[str, dict[str, float]]:
+def _their_ratios(metric: str) -> Theirs:
     return {
         model: {m: v[name] / v["GRPO"] for m, name in THEIRS.items()} for model, v in _their(metric).items()
     }
 
 
-def _their_gains() -> dict[str, dict[str, float]]:
+def _their_gains() -> Theirs:
     of = _their("avg test accuracy")
     return {model: {m: v[name] - v["GRPO"] for m, name in THEIRS.items()} for model, v in of.items()}
 
 
 def _ends(
-    ax: Axes, arms: Sequence[Arm], ours: dict[str, Effect], theirs: dict[str, dict[str, float]], metric: str
-) -> list[pd.DataFrame]:
+    ax: Axes, table: panels.Sheet, arms: Sequence[Arm], ours: dict[str, Effect], theirs: Theirs, metric: str
+) -> None:
     """Ours with intervals above the paper's, a row a method."""
-    rows = []
     for y, arm in enumerate(arms):
         e, colour = ours[arm.method], look(y + 1)["color"]
         ax.errorbar([e.value], [y - 0.15], xerr=e.bar(), fmt="o", ms=4, color=colour, elinewidth=1, capsize=2)
-        rows.append(panels.tidy(f"{metric} at the end", arm.label, ";".join(arm.names), "ours, beside GRPO",
-                                value=e.value, lo=e.lo, hi=e.hi))  # fmt: skip
+        table.add(f"{metric} at the end", arm.label, arm.runs, "ours, beside GRPO", **e._asdict())
         for model, of in theirs.items():
             if arm.method in of:
-                ax.plot(
-                    [of[arm.method]],
-                    [y + 0.22],
-                    marker=MODELS[model][0],
-                    ms=4,
-                    mfc="none",
-                    mec=panels.GREY,
-                    ls="",
-                )
-                rows.append(
-                    panels.tidy(
-                        f"{metric} at the end", arm.label, "", f"paper, {model}", value=of[arm.method]
-                    )
-                )
+                mark = MODELS[model][0]
+                ax.plot([of[arm.method]], [y + 0.22], marker=mark, ms=4, mfc="none", mec=panels.GREY, ls="")
+                table.add(f"{metric} at the end", arm.label, "", f"paper, {model}", value=of[arm.method])
     panels.name_rows(ax, [WORDS[arm.method] for arm in arms])
-    return rows
 
 
 def _plain_ticks(ax: Axes) -> None:

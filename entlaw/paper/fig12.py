@@ -17,7 +17,6 @@ from entlaw.paper.numbers import with_interval
 from entlaw.paper.reported import numbers
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 METHODS = ("clip-cov", "kl-cov", "no-clip")
@@ -44,13 +43,13 @@ def draw(library: Library) -> Drawn:
         "KL-Cov, ratio k": [a for a in found.method("kl-cov") if a.coefficient == coefficient],
     }
     fig, axes = panels.subplots(panels.WIDE, 2.9, 1, 3, width_ratios=[1, 1, 1.05])
-    rows: list[pd.DataFrame] = []
+    table = panels.Sheet()
     for ax, (name, symbol) in zip(
         axes[0], (("Clip-Cov, ratio r", "r"), ("KL-Cov, coefficient β", "β")), strict=False
     ):
-        rows += _levels(ax, found, ladders[name], name, symbol)
+        _levels(ax, table, found, ladders[name], name, symbol)
     axes[0, 1].sharey(axes[0, 0])
-    rows += _bought(axes[0, 2], found, ladders)
+    _bought(axes[0, 2], table, found, ladders)
     panels.letters(list(axes[0]))
     findings: dict[str, Any] = {"entropy_level_baseline": float(found.baseline.of("level").mean()),
                                 "accuracy_baseline": float(found.baseline.of("last").mean())}  # fmt: skip
@@ -66,7 +65,7 @@ def draw(library: Library) -> Drawn:
             findings[f"rises with {name}"] = "yes" if _rises(found.baseline, arms) else "not throughout"
     drawn = [found.baseline, *(a for arms in ladders.values() for a in arms), *found.method("no-clip")]
     used = tuple(dict.fromkeys(name for arm in drawn for name in arm.names))
-    return Drawn(fig, panels.table(rows), _caption(found, ladders, ratio), used, findings)
+    return Drawn(fig, table.frame(), _caption(found, ladders, ratio), used, findings)
 
 
 def _label(f: Facts) -> str:
@@ -96,33 +95,33 @@ def _rises(baseline: Arm, arms: Sequence[Arm]) -> bool:
     return all(np.diff(levels) > 0)
 
 
-def _levels(ax: Axes, found: Trials, arms: Sequence[Arm], name: str, symbol: str) -> list[pd.DataFrame]:
+def _levels(
+    ax: Axes, table: panels.Sheet, found: Trials, arms: Sequence[Arm], name: str, symbol: str
+) -> None:
     """Entropy against the step; with KL-Cov also without any clip, which is the paper's coefficient 0."""
     shown = [found.baseline, *arms]
-    rows = curves(ax, shown, "entropy", name)
+    curves(ax, table, shown, "entropy", name)
     strengths = [a.coefficient if symbol == "β" else a.strength for a in arms]
     labels = [f"{symbol} = 0: {found.baseline.label}", *(f"{symbol} = {_told(s)}" for s in strengths)]
     lines = list(ax.get_lines())
     if symbol == "β":
         for arm in found.method("no-clip"):
-            extra = curves(ax, [arm], "entropy", name)
+            curves(ax, table, [arm], "entropy", name)
             lines.append(ax.get_lines()[-1])
             lines[-1].set(color=panels.GREY, linestyle=(0, (2, 1)), linewidth=1.2)
             ax.collections[-1].set_facecolor(panels.GREY)
             labels.append("without clip: the paper's β = 0")
-            rows += extra
     ax.legend(lines, labels, handlelength=2.6, fontsize=5.8, labelspacing=0.25)
     ax.set_ylabel("policy entropy (nats/token)")
     ax.set_title(name)
-    return rows
 
 
-def _bought(ax: Axes, found: Trials, ladders: dict[str, list[Arm]]) -> list[pd.DataFrame]:
+def _bought(ax: Axes, table: panels.Sheet, found: Trials, ladders: dict[str, list[Arm]]) -> None:
     """Accuracy at the end against the level held; an arm a point, a ladder a line."""
     base = found.baseline
     start = (float(base.of("level").mean()), 100 * float(base.of("last").mean()))
-    rows = [panels.tidy("accuracy by level", base.label, ";".join(base.names), "mean of runs", entropy=start[0],
-                        accuracy=start[1])]  # fmt: skip
+    mean = "mean of runs"
+    table.add("accuracy by level", base.label, base.runs, mean, entropy=start[0], accuracy=start[1])
     markers = dict(zip(ladders, ("o", "s", "^"), strict=True))
     for i, (name, arms) in enumerate(ladders.items(), 1):
         if not arms:
@@ -134,19 +133,18 @@ def _bought(ax: Axes, found: Trials, ladders: dict[str, list[Arm]]) -> list[pd.D
         ax.errorbar(level[1:], last[1:], yerr=half if np.isfinite(half).all() else None, fmt=markers[name], ms=4,
                     color=look(i)["color"], elinewidth=0.6, capsize=1.5, label=name)  # fmt: skip
         for arm, x, y, h in zip(arms, level[1:], last[1:], half, strict=True):
-            rows.append(panels.tidy("accuracy by level", arm.label, ";".join(arm.names), name, entropy=x, accuracy=y,
-                                    lo=y - h, hi=y + h))  # fmt: skip
+            table.add(
+                "accuracy by level", arm.label, arm.runs, name, entropy=x, accuracy=y, lo=y - h, hi=y + h
+            )
     ax.plot(*start, marker="*", ms=9, color=panels.INK, ls="", label=base.label, zorder=5)
     for arm in found.method("no-clip"):
         at = float(arm.of("level").mean()), 100 * float(arm.of("last").mean())
         ax.plot(*at, marker="X", ms=5, color=panels.GREY, ls="", label=arm.label)
-        rows.append(panels.tidy("accuracy by level", arm.label, ";".join(arm.names), "mean of runs", entropy=at[0],
-                                accuracy=at[1]))  # fmt: skip
+        table.add("accuracy by level", arm.label, arm.runs, "mean of runs", entropy=at[0], accuracy=at[1])
     ax.set_xlabel("entropy level (nats/token)")
     ax.set_ylabel(accuracy_name(found).replace("(%)", "at the end (%)"))
     ax.set_title("what the level bought")
     ax.legend(fontsize=5.6, labelspacing=0.25, handlelength=1.4)
-    return rows
 
 
 def _caption(found: Trials, ladders: dict[str, list[Arm]], ratio: float | None) -> str:

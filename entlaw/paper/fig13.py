@@ -47,19 +47,19 @@ def draw(library: Library) -> Drawn:
     ladder = first_of_each(sorted(runs.members, key=lambda m: m.facts.task != main), lambda m: m.facts.task)
     ladder, more = panels.at_most(runs, ladder, "data sets")
     fig, axes = panels.subplots(COLUMN_WIDTH, 2.7)
-    ax, rows = axes[0, 0], []
+    ax, table = axes[0, 0], panels.Sheet()
+    scale = panels.factor(runs.members)
     for i, first in enumerate(ladder):
+        label = words[first.facts.task]
         for m in groups[first.facts.task]:
-            rows += panels.points_and_line(
-                ax, m, lines[m.name], i, panels.factor(runs.members), points=m is first, panel="data",
-                label=words[m.facts.task],
-            )  # fmt: skip
+            line = lines[m.name]
+            panels.points_and_line(ax, table, "data", m, line, i, scale, label=label, points=m is first)
     panels.entropy_axis(ax, [m.entropy for m in runs.members])
     panels.score_axis(ax, runs.members)
     panels.key(ax, [words[m.facts.task] for m in ladder])
     labels = [words[m.facts.task] for m in runs.members]
-    columns = ("a", "b", "ceiling", "r_squared", "curvature_p")
-    rows.append(panels.coefficients(runs.members, lines, labels, columns))
+    each = panels.of_lines(runs.members, lines, "a", "b", "ceiling", "r_squared", "curvature_p")
+    table.add("coefficients", labels, list(runs.names), "fit", **each)
     findings = _findings(runs, lines, words)
     caption = (
         f"{len(runs.members)} runs from one starting policy (size {runs.members[0].label}), trained on "
@@ -68,7 +68,7 @@ def draw(library: Library) -> Drawn:
         "paper's Figure 13 shows Qwen2.5-7B on four data sets, with other a and b on each, none of them "
         f"printed. {runs.about}"
     )
-    return Drawn(fig, panels.table(rows), caption.strip(), runs.names, findings)
+    return Drawn(fig, table.frame(), caption.strip(), runs.names, findings)
 
 
 def _same_policy(library: Library, main: str) -> Cast:

@@ -24,16 +24,13 @@ def draw(library: Library) -> Drawn:
     lines = {m.name: whole_line(m, bend=True) for m in (*runs.members, *usual.members)}
     ladder, more = panels.at_most(runs, first_of_each(runs.members, lambda m: (m.facts.family, m.label)))
     fig, axes = panels.subplots(COLUMN_WIDTH, 2.8)
-    ax, rows, beside = axes[0, 0], [], []
+    ax, table, beside = axes[0, 0], panels.Sheet(), []
+    scale = panels.factor(runs.members)
     for i, m in enumerate(ladder):
-        rows += panels.points_and_line(
-            ax, m, lines[m.name], i, panels.factor(runs.members), panel="other start"
-        )
+        panels.points_and_line(ax, table, "other start", m, lines[m.name], i, scale)
         if (twin := _twin(m, usual)) is not None:
             beside.append((m, twin))
-            rows += panels.points_and_line(
-                ax, twin, lines[twin.name], i, panels.factor(runs.members), points=False, panel="usual start"
-            )
+            panels.points_and_line(ax, table, "usual start", twin, lines[twin.name], i, scale, points=False)
     panels.entropy_axis(ax, [m.entropy for m in (*ladder, *(t for _, t in beside))])
     panels.score_axis(ax, [*ladder, *(t for _, t in beside)])
     panels.key(ax, [m.label for m in ladder])
@@ -53,7 +50,7 @@ def draw(library: Library) -> Drawn:
         f"and 7B-Instruct on mathematics: its fit stays valid, no numbers given. {runs.about}"
     )
     used = dict.fromkeys([*runs.names, *(t.name for _, t in beside)])
-    return Drawn(fig, panels.table(rows), caption.strip(), tuple(used), findings)
+    return Drawn(fig, table.frame(), caption.strip(), tuple(used), findings)
 
 
 def _others(library: Library, task: str, usual: str) -> tuple[Cast, str]:

@@ -44,19 +44,23 @@ def draw(library: Library) -> Drawn:
     )
     members, moved = [m for m, _ in kept], [p for _, p in kept]
     fig, axes = panels.subplots(COLUMN_WIDTH, 2.7)
-    ax, rows, findings = axes[0, 0], [], {"runs": float(len(kept)), "left_out": float(len(made) - len(kept))}
+    ax, table, findings = (
+        axes[0, 0],
+        panels.Sheet(),
+        {"runs": float(len(kept)), "left_out": float(len(made) - len(kept))},
+    )
+    share = 100 * shares()
     for what, label, colour, style in (
         ("consumed", "entropy consumed", panels.COLOURS[1], (0, (4, 1.2))),
         ("gained", "performance gained", panels.COLOURS[4], "-"),
     ):
         units = over_policies(members, [getattr(p, what) for p in moved])
         mean, (lo, hi) = units.mean(axis=0), bootstrap(units)
-        ax.fill_between(100 * shares(), 100 * lo, 100 * hi, color=colour, alpha=0.22, lw=0)
-        ax.plot(100 * shares(), 100 * mean, color=colour, ls=style, label=f"{label}, ours")
-        rows.append(
-            panels.tidy("progress", label, "", "mean", share_of_run=100 * shares(), percent=100 * mean,
-                        lo=100 * lo, hi=100 * hi)
-        )  # fmt: skip
+        ax.fill_between(share, 100 * lo, 100 * hi, color=colour, alpha=0.22, lw=0)
+        ax.plot(share, 100 * mean, color=colour, ls=style, label=f"{label}, ours")
+        table.add(
+            "progress", label, "", "mean", share_of_run=share, percent=100 * mean, lo=100 * lo, hi=100 * hi
+        )
         for name, at in MARKS.items():
             i = int(np.argmin(np.abs(shares() - at)))
             findings |= with_interval(f"{what}_at_a_{name}", 100 * mean[i], 100 * lo[i], 100 * hi[i])
@@ -64,7 +68,7 @@ def draw(library: Library) -> Drawn:
             ax.plot([100 * at], [paper], marker="s" if what == "consumed" else "D", ms=4.2, mfc="white", mec=colour,
                     mew=1.0, ls="", label=f"{label}, paper" if name == "twelfth" else None, zorder=4)  # fmt: skip
             ax.plot([100 * at], [100 * mean[i]], "o", ms=3, color=colour, zorder=5)
-            rows.append(panels.tidy("progress", label, "", "paper", share_of_run=100 * at, percent=paper))
+            table.add("progress", label, "", "paper", share_of_run=100 * at, percent=paper)
         for name, at in MARKS.items():
             of_all = over_policies(members, [p.consumed_of_all for p in moved])
             i = int(np.argmin(np.abs(shares() - at)))
@@ -74,12 +78,12 @@ def draw(library: Library) -> Drawn:
     _marks(ax, findings)
     ax.set_xlabel("share of the run (%)")
     ax.set_ylabel("share of the whole change (%)")
-    lowest = min(float(frame["percent"].min()) for frame in rows)
+    lowest = float(table.frame()["percent"].min())
     ax.set_ylim(max(min(0.0, lowest), -60.0), 112)
     ax.set_xlim(0, 100)
     ax.legend(loc="lower right", labelspacing=0.3)
     caption = _caption(len(made) - len(kept), len(kept), units_known, runs)
-    return Drawn(fig, panels.table(rows), caption.strip(), tuple(m.name for m in members), findings)
+    return Drawn(fig, table.frame(), caption.strip(), tuple(m.name for m in members), findings)
 
 
 def _caption(left: int, kept: int, units: int, runs: Cast) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from entlaw.paper.library import Library
 from entlaw.paper.members import Cast, Member, cast, difference, first_of_each, plain_runs, second_task
 from entlaw.paper.numbers import Line, bootstrap, over_policies, whole_line, with_interval
 from entlaw.report.style import COLUMN_WIDTH
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_FAMILIES = 4
 BENT = 0.05
@@ -76,15 +73,14 @@ def _families(library: Library, task: str, what: str, paper: str) -> Drawn:
     shown = dict(list(families.items())[:MOST_FAMILIES])
     width = COLUMN_WIDTH if len(shown) == 1 else panels.WIDE
     fig, axes = panels.subplots(width, 2.7 if len(shown) < 3 else 2.4, 1, len(shown))
-    rows: list[pd.DataFrame] = []
+    table = panels.Sheet()
     for ax, (family, members) in zip(axes[0], shown.items(), strict=True):
-        rows += _family(ax, str(family), members, lines)
+        _family(ax, table, str(family), members, lines)
     if len(shown) > 1:
         panels.letters(axes[0])
-    fits = panels.coefficients(runs.members, lines, [m.label for m in runs.members], COLUMNS)
-    rows.append(
-        fits.assign(panel=[f"coefficients, {m.facts.family or 'unknown family'}" for m in runs.members])
-    )
+    panel = [f"coefficients, {m.facts.family or 'unknown family'}" for m in runs.members]
+    columns = panels.of_lines(runs.members, lines, *COLUMNS)
+    table.add(panel, [m.label for m in runs.members], list(runs.names), "fit", **columns)
     findings = summary(runs, lines)
     drawn = [m for members in shown.values() for m in members]
     more = f" {len(families) - len(shown)} more families are not drawn." if len(families) > len(shown) else ""
@@ -93,25 +89,22 @@ def _families(library: Library, task: str, what: str, paper: str) -> Drawn:
         f"size, thin dashed lines the fits of its other starting policies and seeds ({len(drawn)} "
         f"runs).{more} {describe_summary(findings)} {paper} {runs.about}"
     )
-    return Drawn(fig, panels.table(rows), caption.strip(), tuple(m.name for m in drawn), findings)
+    return Drawn(fig, table.frame(), caption.strip(), tuple(m.name for m in drawn), findings)
 
 
-def _family(ax: Any, family: str, members: list[Member], lines: dict[str, Line]) -> list[pd.DataFrame]:
-    scale, rows = panels.factor(members), []
+def _family(ax: Any, table: panels.Sheet, family: str, members: list[Member], lines: dict[str, Line]) -> None:
+    scale, panel = panels.factor(members), family or "unknown family"
     of_size: dict[str, list[Member]] = {}
     for m in members:
         of_size.setdefault(m.label, []).append(m)
     labels = list(of_size)[: panels.MOST]
     for i, label in enumerate(labels):
         for j, m in enumerate(of_size[label]):
-            rows += panels.points_and_line(
-                ax, m, lines[m.name], i, scale, points=j == 0, panel=family or "unknown family"
-            )
+            panels.points_and_line(ax, table, panel, m, lines[m.name], i, scale, points=j == 0)
     panels.entropy_axis(ax, [m.entropy for label in labels for m in of_size[label]])
     panels.score_axis(ax, [m for label in labels for m in of_size[label]])
     ax.set_title(family or "family unknown")
     panels.key(ax, labels)
-    return rows
 
 
 def summary(runs: Cast, lines: dict[str, Line]) -> dict[str, Any]:

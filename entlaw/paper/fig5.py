@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from entlaw.paper.library import Library, NotEnoughRuns, need
 from entlaw.paper.members import Cast, Member, cast, one_family, plain_runs, second_task
 from entlaw.paper.numbers import bootstrap, least_squares, over_policies, with_interval
 from entlaw.paper.reported import numbers
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LEAST_SEEN, LEAST_LATER = 4, 3
 
@@ -57,17 +54,16 @@ def draw(library: Library) -> Drawn:
     other = _second(library)
     fig, axes = panels.subplots(panels.WIDE, 3.0, 1, 3, width_ratios=[1.25, 1.0, 1.0])
     ladder, more = panels.at_most(runs, one_family(kept))
-    rows = _curves(axes[0, 0], ladder, {m.name: f for m, f in zip(kept, made, strict=True)})
+    table = panels.Sheet()
+    _curves(axes[0, 0], table, ladder, {m.name: f for m, f in zip(kept, made, strict=True)})
     findings: dict[str, Any] = {"runs": float(len(kept)), "noise_of_one_score": _noise(kept)}
-    tasks = [("main task", "", "math", kept, made)]
+    tasks = [TaskForecasts("main task, math in the paper", "", kept, made)]
     if other:
-        tasks.append(("second task", "second_", "code", *other))
+        tasks.append(TaskForecasts("second task, code in the paper", "second_", *other))
     for ax, measure in ((axes[0, 1], "rest"), (axes[0, 2], "last")):
-        for i, (task, prefix, paper, members, forecasts) in enumerate(tasks):
-            more_rows, found = _errors(ax, measure, members, forecasts, i, len(tasks), prefix)
-            rows += [frame.assign(series=f"{task}, {paper} in the paper") for frame in more_rows]
-            findings |= found
-        rows += _dress(ax, measure)
+        for i, task in enumerate(tasks):
+            findings |= _errors(ax, table, measure, task, i, len(tasks))
+        _dress(ax, table, measure)
         findings |= {
             f"{measure}_paper_math": _paper(measure, "math"),
             f"{measure}_paper_code": _paper(measure, "code"),
@@ -76,7 +72,16 @@ def draw(library: Library) -> Drawn:
     findings |= _per_size(kept, made)
     used = [*kept, *(other[0] if other else [])]
     caption = _caption(findings, more, bool(other), runs)
-    return Drawn(fig, panels.table(rows), caption, tuple(m.name for m in used), findings)
+    return Drawn(fig, table.frame(), caption, tuple(m.name for m in used), findings)
+
+
+class TaskForecasts(NamedTuple):
+    """What is foretold on one task, and how the table and the findings call it."""
+
+    series: str
+    prefix: str
+    members: list[Member]
+    made: list[Early]
 
 
 def _forecast(runs: Cast) -> tuple[list[Member], list[Early]]:
@@ -92,17 +97,14 @@ def _second(library: Library) -> tuple[list[Member], list[Early]] | None:
     return (members, made) if members else None
 
 
-def _curves(ax: Any, ladder: Sequence[Member], made: dict[str, Early]) -> list[pd.DataFrame]:
-    rows = []
+def _curves(ax: Any, table: panels.Sheet, ladder: Sequence[Member], made: dict[str, Early]) -> None:
     for i, m in enumerate(ladder):
         early, look = made[m.name], panels.look(i)
         past, seen = m.step <= PAPER_WINDOW, m.entropy > 0
         for mask, kind, fill in ((past & seen, "fitted", look["color"]), (~past & seen, "later", "none")):
-            ax.plot(m.entropy[mask], 100 * m.score[mask], ls="", ms=2.6, mew=0.5, mfc=fill, **look)
-            rows.append(
-                panels.tidy("early fit", m.label, m.name, kind, step=m.step[mask], entropy=m.entropy[mask],
-                            score=100 * m.score[mask])
-            )  # fmt: skip
+            at = panels.measured(m, mask, 100)
+            ax.plot(at["entropy"], at["score"], ls="", ms=2.6, mew=0.5, mfc=fill, **look)
+            table.add("early fit", m.label, m.name, kind, **at)
         joint = float(m.entropy[past].min())
         for low, high, style, kind in (
             (joint, float(m.entropy[seen].max()), "-", "fit"),
@@ -112,38 +114,39 @@ def _curves(ax: Any, ladder: Sequence[Member], made: dict[str, Early]) -> list[p
                 x = np.geomspace(high, low, panels.LINE_POINTS)
                 y = 100 * (early.b - early.a * np.exp(x))
                 ax.plot(x, y, color=look["color"], ls=style)
-                rows.append(panels.tidy("early fit", m.label, m.name, kind, entropy=x, score=y))
+                table.add("early fit", m.label, m.name, kind, entropy=x, score=y)
     panels.entropy_axis(ax, [m.entropy for m in ladder])
     panels.score_axis(ax, ladder)
     ax.set_title("fit to step 36 (solid), then dashed")
     panels.key(ax, [m.label for m in ladder])
-    return rows
 
 
 def _errors(
-    ax: Any, measure: str, members: list[Member], made: list[Early], index: int, of: int, prefix: str
-) -> tuple[list[pd.DataFrame], dict[str, float]]:
+    ax: Any, table: panels.Sheet, measure: str, task: TaskForecasts, index: int, of: int
+) -> dict[str, float]:
     """One row of dots a forecaster, in points; and the law's error less each other's, run by run."""
-    rows: list[pd.DataFrame] = []
     findings: dict[str, float] = {}
-    law = _units(members, made, LAW, measure)
+    law = _units(task.members, task.made, LAW, measure)
     for y, forecaster in enumerate(FORECASTERS):
-        units = _units(members, made, forecaster, measure)
+        units = _units(task.members, task.made, forecaster, measure)
         mean, (lo, hi) = float(units.mean()), bootstrap(units)
         place = y + (index - 0.5 * (of - 1)) * 0.26
         if np.isfinite(lo):
             ax.plot([lo, hi], [place, place], color=panels.INK, lw=0.9)
         colour = panels.COLOURS[1] if forecaster == LAW else panels.COLOURS[4]
         ax.plot([mean], [place], "os"[index], ms=4, color=colour, mec=panels.INK, mew=0.5, zorder=3)
-        rows.append(panels.tidy(measure, "", "", forecaster, error=mean, lo=lo, hi=hi))
-        name = f"{prefix}{measure}_{SHORT[forecaster]}"
+        table.add(measure, task.series, "", forecaster, error=mean, lo=lo, hi=hi)
+        name = f"{task.prefix}{measure}_{SHORT[forecaster]}"
         findings |= with_interval(name, mean, float(lo), float(hi))
         if forecaster != LAW:
             less, (low, high) = law - units, bootstrap(law - units)
             findings |= with_interval(
-                f"{prefix}{measure}_law_less_{SHORT[forecaster]}", float(less.mean()), float(low), float(high)
+                f"{task.prefix}{measure}_law_less_{SHORT[forecaster]}",
+                float(less.mean()),
+                float(low),
+                float(high),
             )
-    return rows, findings
+    return findings
 
 
 def _units(members: list[Member], made: list[Early], forecaster: str, measure: str) -> np.ndarray:
@@ -151,12 +154,11 @@ def _units(members: list[Member], made: list[Early], forecaster: str, measure: s
     return over_policies(members, values)
 
 
-def _dress(ax: Any, measure: str) -> list[pd.DataFrame]:
-    rows = []
+def _dress(ax: Any, table: panels.Sheet, measure: str) -> None:
     for task, style in (("math", "--"), ("code", ":")):
         value = _paper(measure, task)
         ax.axvline(value, color=panels.COLOURS[1], lw=0.9, ls=style)
-        rows.append(panels.tidy(measure, f"paper, {task}", "", "paper", error=value))
+        table.add(measure, f"paper, {task}", "", "paper", error=value)
     ax.annotate(
         f"paper: {_paper(measure, 'math'):g} (math, - -), {_paper(measure, 'code'):g} (code, ···)",
         (_paper(measure, "code"), 1.0), xycoords=("data", "axes fraction"), fontsize=5.5, va="top",
@@ -167,7 +169,6 @@ def _dress(ax: Any, measure: str) -> list[pd.DataFrame]:
     ax.set_xlim(left=0)
     ax.set_xlabel("accuracy points")
     ax.set_title("RMSE of the rest" if measure == "rest" else "error of the last score")
-    return rows
 
 
 def _per_size(members: list[Member], made: list[Early]) -> dict[str, float]:

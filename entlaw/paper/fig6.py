@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Library, need
 from entlaw.paper.members import Cast, Member, cast
 from entlaw.paper.numbers import Line, least_squares, one_way, score_at, shared_entropy, whole_line
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WORDS = {
     "grpo": "GRPO", "rloo": "RLOO", "reinforce": "REINFORCE", "reinforce_plus_plus": "REINFORCE++", "ppo": "PPO",
@@ -46,8 +43,9 @@ def draw(library: Library) -> Drawn:
     lines = {m.name: whole_line(m) for m in (*runs.members, *(extra.members if extra else ()))}
     fig, axes = panels.subplots(panels.WIDE, 2.7, 1, 3, width_ratios=[1.5, 1.0, 1.0])
     common = [m for name, of in groups.items() if name != APART for m in of] or list(runs.members)
-    rows, pooled = _one_curve(axes[0, 0], groups, common)
-    rows += _coefficients(list(axes[0, 1:]), groups, extra, lines)
+    table = panels.Sheet()
+    pooled = _one_curve(axes[0, 0], table, groups, common)
+    _coefficients(list(axes[0, 1:]), table, groups, extra, lines)
     panels.letters(axes[0])
     without = _test({n: g for n, g in groups.items() if n != APART}, lines)
     everyone = _test(groups, lines)
@@ -63,7 +61,7 @@ def draw(library: Library) -> Drawn:
         f"test and without its a, b. {runs.about}"
     )
     used = [*runs.names, *(extra.names if extra else ())]
-    return Drawn(fig, panels.table(rows), caption.strip(), tuple(used), findings)
+    return Drawn(fig, table.frame(), caption.strip(), tuple(used), findings)
 
 
 def _chosen(library: Library) -> tuple[Cast, Cast | None]:
@@ -97,36 +95,40 @@ def _chosen(library: Library) -> tuple[Cast, Cast | None]:
 
 
 def _one_curve(
-    ax: Any, groups: dict[str, list[Member]], common: Sequence[Member]
-) -> tuple[list[pd.DataFrame], tuple[float, float]]:
+    ax: Any, table: panels.Sheet, groups: dict[str, list[Member]], common: Sequence[Member]
+) -> tuple[float, float]:
     everyone = [m for of in groups.values() for m in of]
-    scale, rows = panels.factor(everyone), []
+    scale = panels.factor(everyone)
     for i, (name, of) in enumerate(groups.items()):
         for m in of:
-            seen = m.entropy > 0
-            ax.plot(m.entropy[seen], scale * m.score[seen], ls="", ms=2.2, mew=0.45, mfc="none", alpha=0.7,
-                    **panels.look(i))  # fmt: skip
-            rows.append(
-                panels.tidy("one curve", WORDS.get(name, name), m.name, "measured", step=m.step[seen],
-                            entropy=m.entropy[seen], score=scale * m.score[seen])
-            )  # fmt: skip
+            at = panels.measured(m, m.entropy > 0, scale)
+            ax.plot(
+                at["entropy"], at["score"], ls="", ms=2.2, mew=0.45, mfc="none", alpha=0.7, **panels.look(i)
+            )
+            table.add("one curve", WORDS.get(name, name), m.name, "measured", **at)
     h = np.concatenate([m.entropy for m in common])
     a, b = least_squares(np.exp(h), np.concatenate([m.score for m in common]))
     x = np.geomspace(h.max(), h[h > 0].min(), panels.LINE_POINTS)
     y = scale * (b - a * np.exp(x))
     ax.plot(x, y, color=panels.INK, lw=1.5)
-    rows.append(panels.tidy("one curve", "one line", "", "fit", entropy=x, score=y))
+    table.add("one curve", "one line", "", "fit", entropy=x, score=y)
     panels.entropy_axis(ax, [m.entropy for m in everyone])
     panels.score_axis(ax, everyone)
     ax.set_title("one curve?")
     panels.key(ax, [WORDS.get(n, n) for n in groups], loc="upper right", fontsize=5.8)
-    return rows, (a, b)
+    return a, b
 
 
 def _coefficients(
-    axes: Sequence[Any], groups: dict[str, list[Member]], extra: Cast | None, lines: dict[str, Line]
-) -> list[pd.DataFrame]:
+    axes: Any,
+    table: panels.Sheet,
+    groups: dict[str, list[Member]],
+    extra: Cast | None,
+    lines: dict[str, Line],
+) -> None:
     """A row an algorithm: each run's a and ceiling, and their mean; the others' starting policies below."""
+    import pandas as pd
+
     everyone = [m for of in groups.values() for m in of]
     scale = panels.factor(everyone)
     unit = " (points)" if scale == 100 else ""
@@ -146,19 +148,11 @@ def _coefficients(
         ax.set_xlabel(label)
     axes[0].set_title("a by run")
     axes[1].set_title("ceiling by run")
-    return [_tidy_coefficients(name, of, lines, scale) for name, of in labelled]
-
-
-def _tidy_coefficients(
-    series: str, members: Sequence[Member], lines: dict[str, Line], scale: float
-) -> pd.DataFrame:
-    columns = ["a", "b", "ceiling", "r_squared"]
-    frame = panels.coefficients(members, lines, [series] * len(members), columns)
-    frame[columns[:3]] *= scale
-    mean = frame.mean(numeric_only=True).to_frame().T
-    return panels.table(
-        [frame, panels.tidy("coefficients", series, "", "mean", **{c: mean[c] for c in mean})]
-    )
+    for name, of in labelled:
+        each = panels.of_lines(of, lines, "a", "b", "ceiling", "r_squared")
+        each = {k: v if k == "r_squared" else [scale * x for x in v] for k, v in each.items()}
+        table.add("coefficients", name, [m.name for m in of], "fit", **each)
+        table.add("coefficients", name, "", "mean", **pd.DataFrame(each).mean())
 
 
 def _test(groups: dict[str, list[Member]], lines: dict[str, Line]) -> Equality | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,8 @@ from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Library, NotEnoughRuns, need
 from entlaw.paper.members import Cast, Member, cast, plain_runs
 from entlaw.paper.numbers import whole_line, with_interval
+from entlaw.paper.panels import Sheet
 from entlaw.paper.reported import qwen_curves
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 QUANTITIES = ("a", "b", "ceiling")
 # Parameters without embeddings, in billions, of the Qwen2.5 model cards: the paper's axis.
@@ -43,7 +41,7 @@ def draw(library: Library) -> Drawn:
         "train other sizes, nothing acting on the entropy",
     )
     fig, axes = panels.subplots(panels.WIDE, 3.9, 2, 3)
-    rows: list[pd.DataFrame] = []
+    table = Sheet()
     findings: dict[str, Any] = {
         "runs": float(len(runs.members)),
         "starting_policies": float(len(ours)),
@@ -53,7 +51,7 @@ def draw(library: Library) -> Drawn:
         found = fit_sizes(fits)
         left_out = leave_one_out(fits)
         for ax, quantity in zip(axes[row], QUANTITIES, strict=True):
-            rows += _panel(ax, who, quantity, fits, found, left_out)
+            _panel(ax, table, who, quantity, fits, found, left_out)
         findings |= _findings("" if who == "ours" else "paper_", found, left_out)
     panels.letters(list(axes.flat))
     family = runs.members[0].facts.family
@@ -66,7 +64,7 @@ def draw(library: Library) -> Drawn:
         f"prints no numbers, and foretells no size from the others. {_words(findings, '', 'Ours')} "
         f"{_words(findings, 'paper_', 'The paper’s')} {runs.about}"
     )
-    return Drawn(fig, panels.table(rows), caption.strip(), runs.names, findings)
+    return Drawn(fig, table.frame(), caption.strip(), runs.names, findings)
 
 
 def _sized(library: Library) -> Cast:
@@ -125,9 +123,9 @@ def leave_one_out(fits: Sequence[SizedFit]) -> dict[str, list[tuple[float, float
 
 
 def _panel(
-    ax: Any, who: str, quantity: str, fits: Sequence[SizedFit], found: Sizes, left_out: dict[str, Any]
-) -> list[pd.DataFrame]:
-    line, rows = found.lines[quantity], []
+    ax: Any, table: Sheet, who: str, quantity: str, fits: Sequence[SizedFit], found: Sizes, left_out: Any
+) -> None:
+    line = found.lines[quantity]
     n = line.parameters
     grid = np.geomspace(n[0] / 1.3, n[-1] * 1.3, 60)
     band = [line.line_at(g, LEVEL) for g in grid]
@@ -135,32 +133,25 @@ def _panel(
     lo, hi = 100 * np.array([i.lo for i in band]), 100 * np.array([i.hi for i in band])
     ax.fill_between(grid, lo, hi, color="#cfe2f0", lw=0)
     ax.plot(grid, mean, color=panels.COLOURS[4], lw=1.1)
-    rows.append(panels.tidy(who, quantity, "", "line", parameters=grid, value=mean, lo=lo, hi=hi))
+    table.add(who, quantity, "", "line", parameters=grid, value=mean, lo=lo, hi=hi)
     each = {"a": [f.a for f in fits], "b": [f.b for f in fits], "ceiling": [f.b - f.a for f in fits]}[
         quantity
     ]
     at, value = [f.parameters for f in fits], 100 * np.array(each)
     ax.plot(at, value, "o", ms=2.6, mfc="none", mec=panels.INK, mew=0.6)
-    dots = panels.tidy(who, quantity, "", "run", parameters=at, value=value)
-    dots["run" if who == "ours" else "kind"] = [f.name for f in fits]
-    rows.append(dots)
-    se = 100 * np.sqrt(line.variance)
-    ax.errorbar(n, 100 * line.value, yerr=se, fmt="_", ms=7, color=panels.INK, lw=0.9, capsize=0)
-    rows.append(
-        panels.tidy(who, quantity, "", "mean of a size", parameters=n, value=100 * line.value,
-                    lo=100 * line.value - se, hi=100 * line.value + se)
-    )  # fmt: skip
+    names = [f.name for f in fits]
+    run, kind = (names, "run") if who == "ours" else ("", names)
+    table.add(who, quantity, run, kind, parameters=at, value=value)
+    centre, se = 100 * line.value, 100 * np.sqrt(line.variance)
+    ax.errorbar(n, centre, yerr=se, fmt="_", ms=7, color=panels.INK, lw=0.9, capsize=0)
+    table.add(who, quantity, "", "mean of a size", parameters=n, value=centre, lo=centre - se, hi=centre + se)
     for size, forecast, interval, _ in left_out[quantity]:
-        place, largest = size * 1.12, size == n[-1]
-        colour = panels.COLOURS[1]
-        ax.plot([place] * 2, [100 * interval.lo, 100 * interval.hi], color=colour, lw=0.8)
-        ax.plot(
-            [place], [100 * forecast], "D", ms=3.4, mec=colour, mfc=colour if largest else "white", mew=0.8
-        )
-        rows.append(
-            panels.tidy(who, quantity, "", "foretold from the others", parameters=size, value=100 * forecast,
-                        lo=100 * interval.lo, hi=100 * interval.hi)
-        )  # fmt: skip
+        told = {"value": 100 * forecast, "lo": 100 * interval.lo, "hi": 100 * interval.hi}
+        place, colour = [size * 1.12], panels.COLOURS[1]
+        fill = colour if size == n[-1] else "white"
+        ax.plot(place * 2, [told["lo"], told["hi"]], color=colour, lw=0.8)
+        ax.plot(place, [told["value"]], "D", ms=3.4, mec=colour, mfc=fill, mew=0.8)
+        table.add(who, quantity, "", "foretold from the others", parameters=size, **told)
     shown = [*value, *mean, *(100 * forecast for _, forecast, _, _ in left_out[quantity])]
     margin = 0.35 * max(float(np.ptp(shown)), 1.0)
     ax.set_ylim(min(shown) - margin, max(shown) + margin)  # wide intervals must not flatten the data
@@ -168,7 +159,6 @@ def _panel(
     ax.set_xlabel("parameters N" if who == "ours" else "parameters N, no embeddings")
     ax.set_ylabel({"a": "a", "b": "b", "ceiling": "ceiling b - a"}[quantity] + " (points)")
     ax.set_title(f"{'ours' if who == 'ours' else 'paper, Qwen2.5'}")
-    return rows
 
 
 def _findings(prefix: str, found: Sizes, left_out: dict[str, Any]) -> dict[str, Any]:

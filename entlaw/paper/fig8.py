@@ -20,7 +20,6 @@ from entlaw.paper.numbers import moving_mean, with_interval
 from entlaw.runs.run import Run
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 CHANGE = "actor/entropy_change"
@@ -53,9 +52,10 @@ def draw(library: Library) -> Drawn:
             hint="entlaw train --set loss.kind=policy_gradient --set loss.mini_batches=1",
         )
     fig, axes = panels.subplots(panels.WIDE, 2.5, 1, 3, width_ratios=[1.2, 1.0, 1.0])
-    rows, findings = _over_steps(axes[0][0], runs)
-    more, related = _readings(axes[0][1], runs)
-    difficulty, by_group = _difficulty(axes[0][2], runs)
+    table = panels.Sheet()
+    findings = _over_steps(axes[0][0], table, runs)
+    related = _readings(axes[0][1], table, runs)
+    by_group = _difficulty(axes[0][2], table, runs)
     panels.letters(list(axes[0]))
     best = max(READINGS, key=lambda k: related[f"correlation {READINGS[k]}"])
     theirs = reported.numbers("Fig 8 right").set_index("metric")["value"]
@@ -74,7 +74,7 @@ def draw(library: Library) -> Drawn:
         f"{theirs['acc .125 start']:g} at the start for 7, 4 and 1 of 8. {SMALL_MODELS}"
     )
     return Drawn(
-        fig, panels.table([*rows, *more, *difficulty]), caption, tuple(r.name for r in runs),
+        fig, table.frame(), caption, tuple(r.name for r in runs),
         {"runs": float(len(runs)), **findings, **related, **by_group},
     )  # fmt: skip
 
@@ -85,10 +85,9 @@ def _series(run: Run, *keys: str) -> list[np.ndarray]:
     return [kept.index.to_numpy(float), *(kept[k].to_numpy(float) for k in keys)]
 
 
-def _over_steps(ax: Axes, runs: list[Run]) -> tuple[list[pd.DataFrame], dict[str, float]]:
+def _over_steps(ax: Axes, table: panels.Sheet, runs: list[Run]) -> dict[str, float]:
     other = panels.twin(ax)
     blue, orange = panels.COLOURS[4], panels.COLOURS[1]
-    rows = []
     for target, key, sign, colour, dash in (
         (ax, "cov/mean", 1.0, blue, "-"), (other, CHANGE, -1.0, orange, (0, (4, 1.2)))
     ):  # fmt: skip
@@ -97,20 +96,18 @@ def _over_steps(ax: Axes, runs: list[Run]) -> tuple[list[pd.DataFrame], dict[str
             mean = moving_mean(sign * value, WINDOW)
             target.plot(step, mean, color=colour, ls=dash, lw=1.3 if i == 0 else 0.7)
             series = "covariance" if key != CHANGE else "fall of entropy"
-            rows.append(panels.tidy("a", series, run.name, "moving mean", step=step, value=mean))
+            table.add("a", series, run.name, "moving mean", step=step, value=mean)
     other.axhline(0, color=panels.GREY, lw=0.5)
     ax.set_xlabel("step")
     ax.set_ylabel("covariance, tokens and A (solid)", color=blue)
     other.set_ylabel("−ΔH (nats/token, dashed)", color=orange)
     ax.set_title("over steps")
     early = [_series(run, "cov/mean", CHANGE) for run in runs]
-    first = {f"{name}, first {BLOCK} steps": float(np.mean([s * e[at][:BLOCK].mean() for e in early]))
+    return {f"{name}, first {BLOCK} steps": float(np.mean([s * e[at][:BLOCK].mean() for e in early]))
              for name, at, s in (("covariance", 1, 1.0), ("fall of entropy", 2, -1.0))}  # fmt: skip
-    return rows, first
 
 
-def _readings(ax: Axes, runs: list[Run]) -> tuple[list[pd.DataFrame], dict[str, Any]]:
-    rows: list[pd.DataFrame] = []
+def _readings(ax: Axes, table: panels.Sheet, runs: list[Run]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for i, (key, name) in enumerate(READINGS.items()):
         r = relation([(x, -y) for _, x, y in (_series(run, key, CHANGE) for run in runs)])
@@ -123,21 +120,20 @@ def _readings(ax: Axes, runs: list[Run]) -> tuple[list[pd.DataFrame], dict[str, 
             look = panels.look(i)
             ax.plot([lo, hi], [-i + shift] * 2, color=look["color"], lw=1.2)
             ax.plot(value, -i + shift, ms=4.5, ls="", mfc=look["color"] if filled else "white", **look)
-            rows.append(panels.tidy("b", name, "", f"correlation, {what}", value=value, lo=lo, hi=hi))
+            table.add("b", name, "", f"correlation, {what}", value=value, lo=lo, hi=hi)
             label = "correlation" if filled else "correlation around trend"
             found |= with_interval(f"{label} {name}", value, lo, hi)
         found |= with_interval(f"slope {name}", *r.slope)
-        rows.append(panels.tidy("b", name, "", "slope", value=r.slope[0], lo=r.slope[1], hi=r.slope[2]))
+        table.add("b", name, "", "slope", value=r.slope[0], lo=r.slope[1], hi=r.slope[2])
     ax.axvline(0, color=panels.GREY, lw=0.6, ls=":")
     ax.set_yticks([-i for i in range(len(READINGS))], [n.replace(" (", "\n(") for n in READINGS.values()])
     ax.set_ylim(-len(READINGS) + 0.5, 0.5)
     ax.set_xlabel("correlation with −ΔH")
     ax.set_title("raw ●, around trend ○")
-    return rows, found
+    return found
 
 
-def _difficulty(ax: Axes, runs: list[Run]) -> tuple[list[pd.DataFrame], dict[str, float]]:
-    rows: list[pd.DataFrame] = []
+def _difficulty(ax: Axes, table: panels.Sheet, runs: list[Run]) -> dict[str, float]:
     found: dict[str, float] = {}
     for i, (share, name) in enumerate(DIFFICULTY.items()):
         key = f"cov/accuracy_{share}"
@@ -149,7 +145,7 @@ def _difficulty(ax: Axes, runs: list[Run]) -> tuple[list[pd.DataFrame], dict[str
             mean = moving_mean(value, WINDOW)
             ax.plot(step, mean, lw=1.2 if j == 0 else 0.6, color=panels.look(i)["color"],
                     ls=("-", (0, (4, 1.2)), (0, (1, 1)))[i], label=name if j == 0 else None)  # fmt: skip
-            rows.append(panels.tidy("c", name, run.name, "moving mean", step=step, value=mean))
+            table.add("c", name, run.name, "moving mean", step=step, value=mean)
         blocks = np.concatenate(
             [[b.mean() for b in np.array_split(v, max(len(v) // BLOCK, 1))] for _, v in series]
         )
@@ -162,7 +158,7 @@ def _difficulty(ax: Axes, runs: list[Run]) -> tuple[list[pd.DataFrame], dict[str
     ax.set_xlabel("step")
     ax.set_ylabel("covariance, responses and A")
     ax.set_title("by difficulty")
-    return rows, found
+    return found
 
 
 @dataclass(frozen=True)

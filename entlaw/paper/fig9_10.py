@@ -13,7 +13,6 @@ from entlaw.paper.library import Facts, Library
 from entlaw.paper.numbers import with_interval
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 
@@ -71,11 +70,12 @@ def _ladder(
     found = trials(library, (method,), label, lambda f: bool(f.strength))
     fig, axes = panels.subplots(panels.WIDE, 2.6, 1, 3)
     (a, b, c), arms = axes[0], [found.baseline, *found.arms]
-    rows = curves(a, arms, "entropy", "entropy")
+    table = panels.Sheet()
+    curves(a, table, arms, "entropy", "entropy")
     a.set_ylabel("policy entropy (nats/token)")
-    rows += curves(b, arms, "accuracy", "accuracy", 100.0)
+    curves(b, table, arms, "accuracy", "accuracy", 100.0)
     b.set_ylabel(accuracy_name(found))
-    rows += _gains(c, found, theirs)
+    _gains(c, table, found, theirs)
     c.set_xlabel(f"{name}, {symbol}")
     for ax, title in ((a, "entropy"), (b, "accuracy"), (c, "gain at the end")):
         ax.set_title(title)
@@ -96,18 +96,15 @@ def _ladder(
         f"validations) less the baseline's; grey, the paper's strengths and what it says of them. {SMOOTHED}. "
         f"{describe_arms(found)} {told} {about(found)}"
     )
-    return Drawn(fig, panels.table(rows), caption.strip(), found.names, findings)
+    return Drawn(fig, table.frame(), caption.strip(), found.names, findings)
 
 
-def _gains(ax: Axes, found: Trials, theirs: Mapping[float, str]) -> list[pd.DataFrame]:
-    rows = []
+def _gains(ax: Axes, table: panels.Sheet, found: Trials, theirs: Mapping[float, str]) -> None:
     for i, arm in enumerate(found.arms, 1):
         e = found.gain(arm)
-        bar = e.bar(100)
-        ax.errorbar([arm.strength or 0.0], [100 * e.value], yerr=bar, fmt="o", ms=4, color=look(i)["color"],
+        ax.errorbar([arm.strength or 0.0], [100 * e.value], yerr=e.bar(100), fmt="o", ms=4, color=look(i)["color"],
                     elinewidth=0.9, capsize=2)  # fmt: skip
-        rows.append(panels.tidy("gain", arm.label, ";".join(arm.names), "ours", strength=arm.strength,
-                                value=100 * e.value, lo=100 * e.lo, hi=100 * e.hi))  # fmt: skip
+        table.add("gain", arm.label, arm.runs, "ours", strength=arm.strength, **e.times(100)._asdict())
     ax.axhline(0, color=panels.INK, lw=0.7)
     ax.set_xscale("log")
     strengths = [a.strength for a in found.arms if a.strength] + list(theirs)
@@ -119,6 +116,5 @@ def _gains(ax: Axes, found: Trials, theirs: Mapping[float, str]) -> list[pd.Data
         ax.plot([strength], [floor + 0.03 * (high - floor)], marker="^", ms=4, color=panels.GREY, mec="none")
         note, at = f"paper: {words}" if words else "paper", (strength, floor + 0.06 * (high - floor))
         ax.annotate(note, at, rotation=90, ha="center", va="bottom", fontsize=5.2, color="#5a5a5a")
-        rows.append(panels.tidy("gain", "paper", "", "paper, in words", strength=strength, words=words))
+        table.add("gain", "paper", "", "paper, in words", strength=strength, words=words)
     ax.set_ylabel("accuracy less baseline's (points)")
-    return rows

@@ -72,25 +72,33 @@ def factor(members: Sequence[Member]) -> float:
     return 100.0 if are_shares(members) else 1.0
 
 
+def measured(member: Member, seen: np.ndarray, scale: float) -> dict[str, np.ndarray]:
+    """Columns of a table: some of a run's points, the score in a unit."""
+    return {"step": member.step[seen], "entropy": member.entropy[seen], "score": scale * member.score[seen]}
+
+
 def points_and_line(
-    ax: Axes, member: Member, line: Line, index: int, scale: float, *, label: str | None = None, points: bool = True,
-    panel: str = "",
-) -> list[pd.DataFrame]:  # fmt: skip
-    """A run's points and its line; the rows of what was drawn."""
-    rows, seen = [], member.entropy > 0
-    colour = look(index)["color"]
+    ax: Axes,
+    table: Sheet,
+    panel: str,
+    member: Member,
+    line: Line,
+    index: int,
+    scale: float,
+    *,
+    label: str = "",
+    points: bool = True,
+) -> None:
+    """A run's points, where they are wanted, and its line, in the look of an index."""
+    seen, series = member.entropy > 0, label or member.label
     if points:
-        ax.plot(
-            member.entropy[seen], scale * member.score[seen], ls="", ms=2.4, mew=0.5, mfc="none", alpha=0.85,
-            **look(index),
-        )  # fmt: skip
-        h, r = member.entropy[seen], scale * member.score[seen]
-        series = label or member.label
-        rows.append(tidy(panel, series, member.name, "measured", step=member.step[seen], entropy=h, score=r))
+        at = measured(member, seen, scale)
+        ax.plot(at["entropy"], at["score"], ls="", ms=2.4, mew=0.5, mfc="none", alpha=0.85, **look(index))
+        table.add(panel, series, member.name, "measured", **at)
     x, y = line_ends(member.entropy[seen], line)
-    ax.plot(x, scale * y, color=colour, lw=1.3 if points else 0.7, ls="-" if points else (0, (3, 2)))
-    rows.append(tidy(panel, label or member.label, member.name, "fit", entropy=x, score=scale * y))
-    return rows
+    colour, style = look(index)["color"], "-" if points else (0, (3, 2))
+    ax.plot(x, scale * y, color=colour, lw=1.3 if points else 0.7, ls=style)
+    table.add(panel, series, member.name, "fit", entropy=x, score=scale * y)
 
 
 def line_ends(entropy: np.ndarray, line: Line) -> tuple[np.ndarray, np.ndarray]:
@@ -99,30 +107,35 @@ def line_ends(entropy: np.ndarray, line: Line) -> tuple[np.ndarray, np.ndarray]:
     return x, line.at(x)
 
 
-def tidy(panel: str, series: str, run: str, kind: str, **columns: Any) -> pd.DataFrame:
-    """Rows of a figure's table: what was drawn as what in which panel."""
-    import pandas as pd
-
-    frame = pd.DataFrame({k: np.atleast_1d(v) for k, v in columns.items()})
-    for at, (name, value) in enumerate({"panel": panel, "series": series, "run": run, "kind": kind}.items()):
-        frame.insert(at, name, value)
-    return frame
+Names = str | list[str]  # of all rows, or of each
 
 
-def coefficients(
-    members: Sequence[Member], lines: Mapping[str, Line], series: Sequence[str], columns: Sequence[str]
-) -> pd.DataFrame:
-    """Rows of a figure's table: of each run's line, by its name, the attributes that are named."""
-    of = [lines[m.name] for m in members]
-    frame = tidy("coefficients", "", "", "fit", **{c: [getattr(line, c) for line in of] for c in columns})
-    return frame.assign(series=list(series), run=[m.name for m in members])
+class Sheet:
+    """What is drawn, tidy, filled while it is drawn: a figure's CSV."""
+
+    def __init__(self) -> None:
+        self._rows: list[pd.DataFrame] = []
+
+    def add(self, panel: Names, series: Names, run: Names, kind: Names, **columns: Any) -> None:
+        """Rows, one a value of the columns: what was drawn as what in which panel."""
+        import pandas as pd
+
+        frame = pd.DataFrame({k: np.atleast_1d(v) for k, v in columns.items()})
+        labels = {"panel": panel, "series": series, "run": run, "kind": kind}
+        for at, (name, value) in enumerate(labels.items()):
+            frame.insert(at, name, value)
+        self._rows.append(frame)
+
+    def frame(self) -> pd.DataFrame:
+        """All rows."""
+        import pandas as pd
+
+        return pd.concat(self._rows, ignore_index=True)
 
 
-def table(rows: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """All rows in one frame."""
-    import pandas as pd
-
-    return pd.concat(rows, ignore_index=True)
+def of_lines(members: Sequence[Member], lines: Mapping[str, Line], *names: str) -> dict[str, list[float]]:
+    """Columns of a table: the named attributes of each run's line."""
+    return {name: [getattr(lines[m.name], name) for m in members] for name in names}
 
 
 def name_rows(ax: Axes, labels: Sequence[str], above: float = -0.5, **options: Any) -> None:

@@ -45,12 +45,12 @@ def draw(library: Library) -> Drawn:
         ],
     }  # fmt: skip
     fig, axes = panels.subplots(COLUMN_WIDTH, 2.5)
-    ax, rows, findings = axes[0][0], [], {}
+    ax, table, findings = axes[0][0], panels.Sheet(), {}
     for i, (name, pairs) in enumerate(kinds.items()):
         # Of the norms over states: single states whose entropy happens not to change have no relative error.
         error = np.array([np.linalg.norm(said - true) / np.linalg.norm(true) for said, true in pairs])
         ax.plot(STEPS, error, ms=2.6, mew=0.6, mfc="none", lw=1.0, label=name, **panels.look(i))
-        rows.append(panels.tidy("", name, "", "relative error", step_size=STEPS, error=error))
+        table.add("", name, "", "relative error", step_size=STEPS, error=error)
         lo, hi = (int(np.argmin(abs(STEPS - s))) for s in _SMALL)
         findings[f"order, {name}"] = float(np.log(error[hi] / error[lo]) / np.log(STEPS[hi] / STEPS[lo]))
         for at in (1e-2, 1e-1, 1.0):
@@ -70,4 +70,4 @@ def draw(library: Library) -> Drawn:
         "of the theory; how much of it survives them on real steps is Figure 8 and "
         "`benchmarks/entropy_change.py`."
     )
-    return Drawn(fig, panels.table(rows), caption, (), findings)
+    return Drawn(fig, table.frame(), caption, (), findings)

@@ -20,7 +20,7 @@ Curves = Literal["law", "implied", "entropy", "smoothed"]
 Dots = Literal["later", "fitted"]
 Intervals = Literal["ceiling", "early", "final"]
 Rules = Literal["level", "window"]
-Kind = Bands | Curves | Dots | Intervals | Rules
+MarkKind = Bands | Curves | Dots | Intervals | Rules
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Mark:
         For a key; empty for none.
     """
 
-    kind: Kind
+    kind: MarkKind
     x: np.ndarray
     y: np.ndarray
     lo: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -137,7 +137,7 @@ def steps_panels(
         curves.append(Mark("smoothed", fit.points.step, fit.points.entropy))
         if fit.until_step is not None:
             rules = [Mark("window", np.array([fit.until_step]), np.zeros(1))]
-    forecasts: tuple[tuple[Kind, Forecast | None], ...] = (("early", early), ("final", final))
+    forecasts: tuple[tuple[MarkKind, Forecast | None], ...] = (("early", early), ("final", final))
     for kind, f in forecasts:
         if f is not None:
             scores.append(_interval(kind, f.target, f.performance, f.interval.lo, f.interval.hi))
@@ -220,7 +220,7 @@ def _dots(run: Run, fit: Fit | None, x: np.ndarray, y: np.ndarray) -> list[Mark]
     return marks
 
 
-def _interval(kind: Kind, x: float, y: float, lo: float, hi: float, label: str = "") -> Mark:
+def _interval(kind: MarkKind, x: float, y: float, lo: float, hi: float, label: str = "") -> Mark:
     return Mark(kind, np.array([x]), np.array([y]), np.array([lo]), np.array([hi]), label=label)
 
 
