@@ -213,7 +213,7 @@ def _agreed(yes: bool, count: int) -> bool:
 def _write(plans: list[Write], made: Analysis | None, clients: _Clients) -> list[Write]:
     """Write one after the other; what is wrong with the server itself ends it, and the rest was not tried."""
     from entlaw.report.wandb_write import write_analysis, write_summary
-    from entlaw.runs.wandb.trouble import ServerError
+    from entlaw.runs.wandb.sdk import ServerError
 
     writes: list[Write] = []
     over = False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from entlaw.law.pooling import equal_coefficients
+from entlaw.law.meta import equal_coefficients
 from entlaw.paper import panels
 from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Library, NotEnoughRuns, need
@@ -22,9 +22,6 @@ from entlaw.paper.members import (
 )
 from entlaw.paper.numbers import one_way, score_at, shared_entropy, whole_line
 from entlaw.report.style import COLUMN_WIDTH
-
-if TYPE_CHECKING:
-    pass
 
 
 @figure(

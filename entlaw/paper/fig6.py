@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from entlaw.law.pooling import Equality, equal_coefficients
+from entlaw.law.meta import Equality, equal_coefficients
 from entlaw.paper import panels
 from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Library, need

@@ -97,7 +97,7 @@ def law_panel(run: Run, fit: Fit | None, level: float = 0.95, grid: int = 200) -
             Mark("law", x, line.mean, label=r"$R = b - a\,e^{H}$"),
         ]
         c = fit.ceiling_interval
-        seen = np.concatenate([r, fit.points.performance, [fit.ceiling, c.lo, c.hi]])
+        seen = np.concatenate([r, fit.points.score, [fit.ceiling, c.lo, c.hi]])
     marks += _dots(run, fit, entropy_used(run, fit), r)
     if fit is not None:
         told = f"ceiling {fit.ceiling:.3f} [{c.lo:.3f}, {c.hi:.3f}]"
