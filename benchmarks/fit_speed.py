@@ -1,4 +1,6 @@
-"""1,000 runs, each with a ceiling and 2,000 bootstrap replicates of it: entlaw against lmfit and statsmodels in a loop.
+"""1,000 runs, each with 2,000 bootstrap ceilings: closed forms against lmfit and statsmodels in a loop.
+
+The closed forms are in ``many_fits.py`` beside this file. No command of entlaw uses them.
 
 All three are given the same runs and the same resamples and must return the same ceilings. A loop over two million
 refits takes minutes to hours, so each peer is timed on a subset of runs and replicates, and its total is that time
@@ -21,8 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from many_fits import bootstrap_ceilings, fit_many, percentile_intervals, residual_indices
 
-from entlaw.law.batch import bootstrap_ceilings, fit_many, percentile_intervals, residual_indices
 from entlaw.law.fit import fit_points
 from entlaw.points import Points
 
@@ -107,7 +109,7 @@ def main() -> int:
     print(
         f"{'':<24}{'seconds':>12}{'refits timed':>14}{'us a refit':>12}{'ratio':>12}{'max |difference|':>18}"
     )
-    print(f"{'entlaw.law.batch':<24}{ours:>12.3f}{total:>14}{1e6 * ours / total:>12.3f}{'1':>12}{'':>18}")
+    print(f"{'closed forms':<24}{ours:>12.3f}{total:>14}{1e6 * ours / total:>12.3f}{'1':>12}{'':>18}")
     for name, make in (("statsmodels OLS", statsmodels_ols), ("lmfit minimize", lmfit_minimize),
                        ("lmfit LinearModel", lmfit_model)):  # fmt: skip
         refit = make()

@@ -85,7 +85,7 @@ def backtest(
         write_text(output, rows.to_csv(index=False))
         written.append(output)
     if plot:
-        from entlaw.report.backtestplot import backtest_figure
+        from entlaw.report.plots import backtest_figure
 
         write_bytes(plot, backtest_figure(whole, plot.suffix.lower().lstrip(".")))
         write_text(plot.with_suffix(".csv"), whole.to_csv())

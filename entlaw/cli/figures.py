@@ -13,8 +13,8 @@ from entlaw.cli.output import console, print_json, track, write_bytes
 from entlaw.errors import DataError, SourceNotFound, UsageError
 
 if TYPE_CHECKING:
-    from entlaw.report.figures.base import Library
-    from entlaw.report.figures.write import Written
+    from entlaw.paper.figure import Figure, Written
+    from entlaw.paper.library import Library
 
 SCHEMA = "entlaw.figures/1"
 
@@ -22,7 +22,7 @@ SCHEMA = "entlaw.figures/1"
 def figures(
     name: Annotated[
         tuple[str, ...],
-        Parameter(help="Which: all, fig1 ... fig14, table1, table2, theory."),
+        Parameter(help="Which: all, or names that --list says, such as fig1, table2, theory."),
     ] = ("all",),
     /,
     *,
@@ -41,6 +41,9 @@ def figures(
             negative="", help="Write nothing; exit with 3 unless the folder holds what would be written."
         ),
     ] = False,
+    list_: Annotated[
+        bool, Parameter(name="--list", negative="", help="Say which figures there are and what each needs.")
+    ] = False,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
     json: JsonFlag = False,
 ) -> int:
@@ -49,26 +52,24 @@ def figures(
     Each comes as PDF, SVG and PNG, with the CSV of what is plotted, a caption and its findings as JSON. What a
     figure needs and the runs lack is said, and the others are drawn. Needs a checkout for runs/, or --from.
     """
-    from entlaw.report.figures.index import names
+    from entlaw.paper.figure import chosen
 
-    wanted = _wanted(name, names())
+    wanted = chosen(name)
+    if list_:
+        return _list(wanted, json)
     if not check:
         _folder(output)
-    library = _library(source, read)
     drawn: dict[str, list[str]] = {}
     missing: dict[str, dict[str, Any]] = {}
     wrong: list[str] = []
-    for one, made in _made(wanted, library, source):
+    for one, made in _made(wanted, _library(source, read), source):
         if isinstance(made, DataError):
             missing[one] = made.as_dict()
         elif check:
             wrong += _differences(made, output)
             drawn[one] = []
         else:
-            drawn[one] = [str(output / file) for file in made.files]
-            for file, data in made.files.items():
-                write_bytes(output / file, data)
-            write_bytes(output / "MADE_WITH", _made_with().encode())
+            drawn[one] = _write(made, output)
     if json:
         print_json({"schema": SCHEMA, "drawn": drawn, "not_drawn": missing, "differences": wrong})
     else:
@@ -79,13 +80,23 @@ def figures(
     return DataError.exit_code if missing and name != ("all",) else 0
 
 
-def _wanted(asked: tuple[str, ...], known: list[str]) -> list[str]:
-    if "all" in asked:
-        return known
-    for one in asked:
-        if one not in known:
-            raise UsageError(f"no figure is called {one}", hint=f"one of all, {', '.join(known)}")
-    return [one for one in known if one in asked]
+def _write(made: Written, output: Path) -> list[str]:
+    """A figure's files, and what they were made with; the paths of the former."""
+    for file, data in made.files.items():
+        write_bytes(output / file, data)
+    write_bytes(output / "MADE_WITH", _made_with().encode())
+    return [str(output / file) for file in made.files]
+
+
+def _list(wanted: list[Figure], json: bool) -> int:
+    """What is registered, without reading a run."""
+    if json:
+        told = [{"name": f.name, "title": f.title, "paper": f.paper, "needs": f.needs} for f in wanted]
+        print_json({"schema": SCHEMA, "figures": told})
+    else:
+        for f in wanted:
+            console().print(f"{f.name:8}{f.title} ({f.paper}); needs {f.needs}", markup=False, soft_wrap=True)
+    return 0
 
 
 def _folder(output: Path) -> None:
@@ -99,7 +110,7 @@ def _folder(output: Path) -> None:
 
 def _library(source: tuple[str, ...], read: ReadFlags) -> Library:
     from entlaw.cli.fit import scan_sources
-    from entlaw.report.figures.base import library
+    from entlaw.paper.library import library
 
     sources = list(source) or ["runs/*-*"]
     if not source and not any(Path("runs").glob("*-*/run.json")):
@@ -122,25 +133,24 @@ def _library(source: tuple[str, ...], read: ReadFlags) -> Library:
 
 
 def _made(
-    wanted: list[str], library: Library, source: tuple[str, ...]
+    wanted: list[Figure], library: Library, source: tuple[str, ...]
 ) -> Iterator[tuple[str, Written | DataError]]:
     from entlaw._version import __version__
-    from entlaw.report.figures.index import draw
-    from entlaw.report.figures.write import render
+    from entlaw.paper.figure import draw, render
 
     for one in track(wanted, "drawing", "figures"):
-        command = " ".join(["entlaw figures", one, *(f"--from {s!r}" for s in source)])
+        command = " ".join(["entlaw figures", one.name, *(f"--from {s!r}" for s in source)])
         try:
-            title, drawn = draw(one, library)
+            drawn = draw(one.name, library)
         except DataError as error:
-            yield one, error
+            yield one.name, error
             continue
-        yield one, render(one, title, drawn, command=command, version=__version__)
+        yield one.name, render(one.name, one.title, drawn, command=command, version=__version__)
 
 
 def _differences(made: Written, output: Path) -> list[str]:
     """Pictures are compared only by the release of matplotlib that made the committed ones."""
-    from entlaw.report.figures.write import differences
+    from entlaw.paper.figure import differences
 
     try:
         pictures = (output / "MADE_WITH").read_text() == _made_with()

@@ -168,7 +168,8 @@ def fit_as_dict(fit_: Fit) -> dict[str, Any]:
 
 def write_plots(outcomes: list[Outcome], plot: Path, level: float) -> list[Path]:
     """One figure and one CSV a run that has a fit; several runs get their name in the file's name."""
-    from entlaw.report.fitplot import fit_csv, fit_figure
+    from entlaw.report.picture import points_csv
+    from entlaw.report.plots import fit_figure
 
     drawable = [o for o in outcomes if o.fit is not None and o.reading.run is not None]
     written: list[Path] = []
@@ -184,6 +185,6 @@ def write_plots(outcomes: list[Outcome], plot: Path, level: float) -> list[Path]
                 path, number = plot.with_name(f"{plot.stem}-{slug}-{number}{plot.suffix}"), number + 1
             taken.add(path)
         write_bytes(path, fit_figure(o.fit, o.reading.run, path.suffix.lower().lstrip("."), level=level))
-        write_text(path.with_suffix(".csv"), fit_csv(o.fit, o.reading.run))
+        write_text(path.with_suffix(".csv"), points_csv(o.reading.run, o.fit))
         written += [path, path.with_suffix(".csv")]
     return written

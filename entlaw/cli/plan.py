@@ -71,7 +71,7 @@ def plan(
     ]
     best = cheapest(found, margin)
     if plot:
-        from entlaw.report.planplot import plan_csv, plan_figure
+        from entlaw.report.plots import plan_csv, plan_figure
 
         write_bytes(plot, plan_figure(found, plot.suffix.lower().lstrip("."), margin, level))
         write_text(plot.with_suffix(".csv"), plan_csv(found))

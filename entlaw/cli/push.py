@@ -57,7 +57,7 @@ def push(
     how.check()
     target = _target(project)
     outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "fitting")]
-    clients: dict[str, Client] = {}
+    clients = _Clients()
     results, errors = _results(outcomes)
     if not results:
         raise errors[0]
@@ -67,7 +67,7 @@ def push(
         show(plans)
     todo = [w for w in plans if w.status == "to write"]
     agreed = bool(todo) and not dry_run and _agreed(read.yes, len(todo))
-    writes = _write(plans, results, made, clients) if agreed else plans
+    writes = _write(plans, made, clients) if agreed else plans
     if json:
         print_json({"schema": SCHEMA, "dry_run": dry_run, "writes": [w.as_dict() for w in writes],
                     "errors": [e.as_dict() for e in errors]})  # fmt: skip
@@ -155,14 +155,18 @@ def _analysis(
     )
 
 
-def _client(clients: dict[str, Client], host: str) -> Client:
-    from entlaw.runs.wandb.client import Client
+class _Clients(dict[str, "Client"]):
+    """One client a server, made when it is asked for."""
 
-    return clients.setdefault(host, Client(host))
+    def __missing__(self, host: str) -> Client:
+        from entlaw.runs.wandb.client import Client
+
+        self[host] = made = Client(host)
+        return made
 
 
 def _plan(
-    results: list[Result], made: Analysis | None, to: str, live: bool, clients: dict[str, Client]
+    results: list[Result], made: Analysis | None, to: str, live: bool, clients: _Clients
 ) -> list[Write]:
     """Everything that would be written, after asking the server what is there."""
     from entlaw._version import __version__
@@ -178,11 +182,9 @@ def _plan(
                 hint="--to analysis --project ENTITY/PROJECT",
             )  # fmt: skip
         for identity, one_ in _distinct(results).items():
-            plans.append(
-                plan_summary(_client(clients, identity.host), identity, summary(one_, __version__), live)
-            )
+            plans.append(plan_summary(clients[identity.host], identity, summary(one_, __version__), live))
     if made is not None:
-        plans.append(plan_analysis(_client(clients, made.host), made))
+        plans.append(plan_analysis(clients[made.to.host], made))
     return plans
 
 
@@ -208,27 +210,23 @@ def _agreed(yes: bool, count: int) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _write(
-    plans: list[Write], results: list[Result], made: Analysis | None, clients: dict[str, Client]
-) -> list[Write]:
+def _write(plans: list[Write], made: Analysis | None, clients: _Clients) -> list[Write]:
     """Write one after the other; what is wrong with the server itself ends it, and the rest was not tried."""
-    from entlaw.report.wandb_write import _with, write_analysis, write_summary
+    from entlaw.report.wandb_write import write_analysis, write_summary
     from entlaw.runs.wandb.sdk import ServerError
 
-    by_path = {str(r.identity): r.identity for r in results if r.identity is not None}
     writes: list[Write] = []
     over = False
     for plan in plans:
         if plan.status != "to write":
             writes.append(plan)
         elif over:
-            writes.append(_with(plan, "not tried"))
+            writes.append(plan.ended("not tried"))
         elif plan.what == "summary":
-            identity = by_path[plan.where]
-            writes.append(write_summary(_client(clients, identity.host), identity, plan))
+            writes.append(write_summary(clients[plan.to.host], plan))
         else:
             assert made is not None
-            writes.append(write_analysis(_client(clients, made.host), made, plan))
+            writes.append(write_analysis(clients[plan.to.host], made, plan))
         error = writes[-1].error
         # One run without access says nothing of the next; a server that is gone or wants no more requests does.
         over = over or (isinstance(error, ServerError) and error.transient)

@@ -220,9 +220,9 @@ def _slow(items: Iterable[T], description: str) -> Iterator[T]:
 def _tables(
     entries: list[Entry], level: float, version: str, latex: Path | None, markdown: Path | None
 ) -> None:
-    from entlaw.report import papertable
+    from entlaw.report import table
 
-    for path, make in ((latex, papertable.latex), (markdown, papertable.markdown)):
+    for path, make in ((latex, table.latex), (markdown, table.markdown)):
         if path == Path("-"):
             sys.stdout.write(make(entries, level, version))
         elif path is not None:
@@ -260,7 +260,7 @@ def _run_dict(e: Entry, origin: Origin) -> dict[str, Any]:
         "name": e.label, "path": e.reading.path, "bytes": origin.size, "sha256": origin.sha256, "verdict": e.use,
         "headline": told.headline, "details": told.details, "planned_steps": e.planned,
         "last": None if e.last is None else {"step": e.last[0], "performance": e.last[1]},
-        "fit": fit_as_dict(e.fit) if e.answered and e.fit is not None else None,
+        "fit": None if e.shown is None else fit_as_dict(e.shown),
         "holdout": None if e.holdout is None else e.holdout.__dict__,
         "forecast_of_last": _forecast(e.early), "findings": [f.as_dict() for f in e.findings], "future": None,
     }  # fmt: skip

@@ -59,7 +59,7 @@ def sizes(
     found = fit_sizes(used, entropies=entropy or [], level=how.level)
     forecasts = [forecast_size(found, n, how.level) for n in wanted]
     if plot:
-        from entlaw.report.sizeplot import sizes_csv, sizes_figure
+        from entlaw.report.plots import sizes_csv, sizes_figure
 
         write_bytes(plot, sizes_figure(found, plot.suffix.lower().lstrip("."), wanted, how.level))
         write_text(plot.with_suffix(".csv"), sizes_csv(found))

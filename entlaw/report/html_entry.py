@@ -120,7 +120,12 @@ class Entry:
     @property
     def answered(self) -> bool:
         """Whether a ceiling is given."""
-        return self.error is None and self.fit is not None
+        return self.shown is not None
+
+    @property
+    def shown(self) -> Fit | None:
+        """The fit where it may be shown: not where it was refused."""
+        return self.fit if self.error is None else None
 
     @property
     def passed(self) -> bool:

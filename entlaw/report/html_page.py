@@ -15,11 +15,11 @@ from typing import Any
 
 from entlaw.findings import Finding
 from entlaw.report.html_entry import Entry, Settings
-from entlaw.report.html_methods import methods, resource
 from entlaw.report.html_plot import SYMBOLS, Shown, law_plot, steps_plot, thin
-from entlaw.report.html_table import badge, data_uri, points_csv, runs_csv, table
-from entlaw.report.html_text import name, text
+from entlaw.report.html_text import methods, name, resource, text
 from entlaw.report.html_words import Told, of_run, overall, sentence
+from entlaw.report.picture import points_csv
+from entlaw.report.table import badge, data_uri, runs_csv, table
 
 # About this many points are drawn on a page, and about so many bytes of CSV embedded, shared among its runs: a page
 # that people mail stays small. The floors leave every run readable.
@@ -158,7 +158,7 @@ def _plots(e: Entry, i: int, total: int) -> str:
     drawn = thin(len(embedded), min(max(_POINTS // total, _LEAST_POINTS), _MOST_POINTS))
     shown = Shown(embedded[drawn], drawn)
     whole = len(embedded) == n
-    csv = points_csv(e, None if whole else embedded)
+    csv = points_csv(e.run, e.shown, None if whole else embedded)
     said = ""
     if len(drawn) < n:
         said = f" {len(drawn)} of {n} points are drawn"

@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from entlaw.report import papertable, style
-from entlaw.report.fitplot import METADATA, draw_fit
+from entlaw.report import style, table
 from entlaw.report.html_entry import Entry, Settings
-from entlaw.report.html_methods import plain_methods
 from entlaw.report.html_page import About, Track, untracked
+from entlaw.report.html_text import plain_methods
 from entlaw.report.html_words import USE_WORDS, of_run, overall, sentence
+from entlaw.report.plots import draw_fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,12 +26,7 @@ _NAME = 30  # characters of a name in the table; the run's own page has it whole
 Line = tuple[str, float, str]  # text, size in points, weight or family
 
 
-def pdf_report(
-    entries: Sequence[Entry],
-    about: About,
-    settings: Settings,
-    track: Track = untracked,
-) -> bytes:
+def pdf_report(entries: Sequence[Entry], about: About, settings: Settings, track: Track = untracked) -> bytes:
     """The report as PDF.
 
     Parameters
@@ -56,7 +51,7 @@ def pdf_report(
     with matplotlib.rc_context(style.rc()), warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; the HTML page has it in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        with PdfPages(out, metadata={**METADATA["pdf"], "Title": _one_line(about.title)}) as pages:
+        with PdfPages(out, metadata={**style.METADATA["pdf"], "Title": _one_line(about.title)}) as pages:
             first = [*_verdict(entries, about), *_table(entries, settings.level), *_unanswered(entries)]
             for part in _paged(first):
                 pages.savefig(_text_page(Figure, part))
@@ -97,7 +92,7 @@ def _table(entries: Sequence[Entry], level: float) -> list[Line]:
         "RMSE last",
         "verdict",
     ]
-    rows = [[_short(_one_line(e.label)), *papertable.cells(e)] for e in entries]
+    rows = [[_short(_one_line(e.label)), *table.cells(e)] for e in entries]
     widths = [max(len(r[i]) for r in [heads, *rows]) for i in range(len(heads))]
 
     def set_out(row: list[str]) -> str:
@@ -108,7 +103,7 @@ def _table(entries: Sequence[Entry], level: float) -> list[Line]:
     size = min(7.0, 7.05 * 72 / (0.602 * len(set_out(heads))))
     lines: list[Line] = [("", 10, ""), ("Runs", 12, "bold"), ("", 3, ""), (set_out(heads), size, "mono-bold")]
     lines += [(set_out(row), size, "mono") for row in rows]
-    return [*lines, ("", 4, ""), *_wrap(papertable.note(entries).replace("R^2", "R²"), 8, "normal")]
+    return [*lines, ("", 4, ""), *_wrap(table.note(entries).replace("R^2", "R²"), 8, "normal")]
 
 
 def _unanswered(entries: Sequence[Entry]) -> list[Line]:

@@ -1,4 +1,4 @@
-"""The plots of the report as inline SVG: R against H with the law, R and H against the step.
+"""The plots of the report as inline SVG: what `picture` describes, R against H and both against the step.
 
 They are whole without JavaScript; report.js only adds what moves. Colours are classes, so that a page's theme
 decides; every marker says by ``data-i`` which row of the run's CSV it is.
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from entlaw.report.fitplot import split, window
 from entlaw.report.html_entry import Entry
 from entlaw.report.html_text import text
 from entlaw.report.html_words import interval, number
+from entlaw.report.picture import Mark, Panel, law_panel, steps_panels
 
 WIDTH, LAW_HEIGHT, STEPS_HEIGHT = 460, 330, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 12, 38
@@ -22,6 +22,9 @@ _GAP = 16
 # Points of the bands' outlines: more cannot be seen at this width.
 _GRID = 60
 _CROWD = 120
+# The class of each kind of mark.
+_BANDS = {"prediction": "bp", "line": "bl"}
+_CURVES = {"law": "law", "implied": "law", "entropy": "ent"}
 
 # Once a page; a marker is then one short <use>. Shapes differ, so that colours need not be told apart.
 SYMBOLS = """<svg width="0" height="0" class="defs" aria-hidden="true" focusable="false"><defs>
@@ -48,9 +51,13 @@ class Axis:
         """Round numbers within the scale, not many more than ``about``."""
         lo, hi = min(self.lo, self.hi), max(self.lo, self.hi)
         span = (hi - lo) or 1.0
-        unit = 10.0 ** np.floor(np.log10(span / about))
-        step = unit * next(m for m in (1, 2, 5, 10) if span / (unit * m) <= about)
-        return np.arange(np.ceil(lo / step - 1e-9), np.floor(hi / step + 1e-9) + 1) * step
+        steps = 10.0 ** np.floor(np.log10(span / about)) * np.array([1, 2, 5, 10])
+        wide = int(np.argmax(span / steps <= about))
+        ticks = np.zeros(0)
+        for step in (steps[wide], steps[wide - 1]):  # the wider may lie around the scale: then the finer
+            if not len(ticks):
+                ticks = np.arange(np.ceil(lo / step - 1e-9), np.floor(hi / step + 1e-9) + 1) * step
+        return ticks
 
 
 @dataclass(frozen=True)
@@ -104,88 +111,86 @@ def law_plot(e: Entry, key: str, shown: Shown) -> str:
         An SVG element.
     """
     assert e.run is not None
-    points = e.run.points
-    h, r = points["entropy"].to_numpy(float), points["performance"].to_numpy(float)
-    fit = e.fit if e.answered else None
-    top = max(float(np.nanmax(h)), fit.entropy_range[1] if fit else 0.0) or 1.0
-    x = Axis(top * 1.04, -0.03 * top, _LEFT, WIDTH - _RIGHT)
-    seen = r
-    if fit is not None:
-        c = fit.ceiling_interval
-        seen = np.concatenate([r, fit.points.score, [fit.ceiling, c.lo, c.hi]])
-    seen = seen[np.isfinite(seen)]
-    room = 0.08 * (float(np.ptp(seen)) or 1.0)
-    y = Axis(*window(r, seen, room), LAW_HEIGHT - _BOTTOM, _TOP)
-    parts = _frame(x, y, LAW_HEIGHT - _BOTTOM, _TOP, "policy entropy H (nats per token)", _label(e), 6, 5)
-    parts.append(_clip(key, _TOP, LAW_HEIGHT - _BOTTOM))
-    inside = []
-    if fit is not None:
-        grid = np.linspace(0.0, top * 1.04, _GRID)
-        level = fit.ceiling_interval.level
-        prediction, line = fit.prediction_at(grid, level), fit.line_at(grid, level)
-        inside += [_band("bp", x(grid), y(prediction.lo), y(prediction.hi)),
-                   _band("bl", x(grid), y(line.lo), y(line.hi)),
-                   f'<path class="law" d="{_path(x(grid), y(line.mean))}"/>']  # fmt: skip
-    inside += _markers(e, x(_drawn_entropy(e)), y(r), shown, small=False)
-    parts.append(f'<g clip-path="url(#{key}c)">{"".join(inside)}</g>{_axes(LAW_HEIGHT - _BOTTOM, _TOP)}')
-    if fit is not None:
-        c, at = fit.ceiling_interval, x(0.0)
-        ends = np.clip(y(np.array([c.lo, c.hi])), _TOP, LAW_HEIGHT - _BOTTOM)
-        parts.append(f'<path class="err" d="M{_px(at)} {_px(ends[0])}V{_px(ends[1])}"/>')
-        parts.append(f'<use class="mc" href="#mc" x="{_px(at)}" y="{_px(y(fit.ceiling))}"/>')
+    fit = e.shown
+    panel = law_panel(e.run, fit, fit.ceiling_interval.level if fit is not None else 0.95, _GRID)
+    base = LAW_HEIGHT - _BOTTOM
+    x, y = Axis(*panel.x_range, _LEFT, WIDTH - _RIGHT), Axis(*panel.y_range, base, _TOP)
+    parts = [*_frame(x, y, panel.x_label, panel.y_label, 6, 5), _clip(key, y)]
+    parts += [_inside(key, panel, x, y, shown), _axes(y)]
+    for m in panel.marks:
+        if m.kind == "ceiling":
+            at, ends = _px(x(m.x[0])), np.clip(y(np.append(m.lo, m.hi)), _TOP, base)
+            parts.append(f'<path class="err" d="M{at} {_px(ends[0])}V{_px(ends[1])}"/>')
+            parts.append(f'<use class="mc" href="#mc" x="{at}" y="{_px(y(m.y[0]))}"/>')
     return _svg(LAW_HEIGHT, parts, describe(e))
 
 
 def steps_plot(e: Entry, key: str, shown: Shown) -> str:
     """R above H, both against the step; the parameters are those of :func:`law_plot`."""
     assert e.run is not None
-    points = e.run.points
-    t, r = points["step"].to_numpy(float), points["performance"].to_numpy(float)
-    log_t, log_h = e.run.entropy_series()
-    fit = e.fit if e.answered else None
-    ends = [float(t.max()), float(log_t.max()) if len(log_t) else 0.0]
-    start = min(float(t.min()), float(log_t.min()) if len(log_t) else 0.0, 0.0)
     final = e.future.final if e.future is not None else None
-    end = max(*ends, final.target if final is not None else 0.0)
+    score, entropy = steps_panels(e.run, e.shown, e.early, final)
+    start, end = score.x_range
     x = Axis(start, end + 0.02 * (end - start or 1.0), _LEFT, WIDTH - _RIGHT)
     inner = STEPS_HEIGHT - _TOP - _BOTTOM - _GAP
     base_r, base_h = _TOP + 0.58 * inner, STEPS_HEIGHT - _BOTTOM
-    least, most = float(np.nanmin(r)), float(np.nanmax(r))
-    span = (most - least) or 0.1
-    extra = [v for f in (e.early, final) if f is not None for v in (f.interval.lo, f.interval.hi)]
-    extra += [fit.ceiling] if fit is not None else []
-    lo = max(min([least, *extra]), least - span) - 0.08 * span
-    hi = min(max([most, *extra]), most + span) + 0.08 * span
-    yr, yh = (
-        Axis(lo, hi, base_r, _TOP),
-        _entropy_axis(log_h, points["entropy"].to_numpy(float), base_h, base_r),
-    )
-    parts = _frame(x, yr, base_r, _TOP, "", "R", 6, 4, steps=True)
-    parts += _frame(x, yh, base_h, base_r + _GAP, "training step", "H", 6, 3)
-    parts += [_clip(f"{key}r", _TOP, base_r), _clip(f"{key}h", base_r + _GAP, base_h)]
-    upper, lower = [], []
-    if fit is not None:
-        if lo < fit.ceiling < hi:
-            parts.append(f'<path class="ceil" d="M{_LEFT} {_px(yr(fit.ceiling))}H{WIDTH - _RIGHT}"/>')
-        if fit.until_step is not None and fit.until_step < end:
-            parts.append(f'<path class="win" d="M{_px(x(fit.until_step))} {_TOP}V{_px(base_h)}"/>')
-        with np.errstate(over="ignore"):
-            implied = fit.b - fit.a * np.exp(_drawn_entropy(e))
-        upper.append(f'<path class="law" d="{_path(x(t[shown.points]), yr(implied[shown.points]))}"/>')
-    upper += _markers(e, x(t), yr(r), shown, small=True)
-    for f, title in ((e.early, "early"), (final, "final")):
-        if f is not None:
-            at, two = _px(x(f.target)), yr(np.array([f.interval.lo, f.interval.hi]))
-            upper.append(f'<path class="fc {title}" d="M{at} {_px(two[0])}V{_px(two[1])}"/>'
-                         f'<use class="mx" href="#mx" x="{at}" y="{_px(yr(f.performance))}"/>')  # fmt: skip
-    if len(log_t):
-        a, b = thin_line(log_t, log_h, max(40, len(shown.rows)))
-        lower.append(f'<path class="ent" d="{_path(x(a), yh(b))}"/>')
-    lower += _markers(e, x(t), yh(_drawn_entropy(e)), shown, small=True)
-    parts.append(f'<g clip-path="url(#{key}rc)">{"".join(upper)}</g>')
-    parts.append(f'<g clip-path="url(#{key}hc)">{"".join(lower)}</g>')
-    parts += [_axes(base_r, _TOP), _axes(base_h, base_r + _GAP)]
+    yr, yh = Axis(*score.y_range, base_r, _TOP), Axis(*entropy.y_range, base_h, base_r + _GAP)
+    parts = _frame(x, yr, "", score.y_label, 6, 4, steps=True)
+    parts += _frame(x, yh, entropy.x_label, entropy.y_label, 6, 3)
+    parts += [_clip(f"{key}r", yr), _clip(f"{key}h", yh)]
+    for m in score.marks:
+        if m.kind == "level" and yr.lo < m.y[0] < yr.hi:
+            parts.append(f'<path class="ceil" d="M{_LEFT} {_px(yr(m.y[0]))}H{WIDTH - _RIGHT}"/>')
+        elif m.kind == "window" and m.x[0] < end:
+            parts.append(f'<path class="win" d="M{_px(x(m.x[0]))} {_TOP}V{_px(base_h)}"/>')
+    for name, panel, y in (("r", score, yr), ("h", entropy, yh)):
+        parts.append(_inside(key + name, panel, x, y, shown, small=True))
+    parts += [_axes(yr), _axes(yh)]
     return _svg(STEPS_HEIGHT, parts, f"Performance R and entropy H of {e.label} against the training step.")
+
+
+def _inside(key: str, panel: Panel, x: Axis, y: Axis, shown: Shown, *, small: bool = False) -> str:
+    """What of a panel is cut off at its edges: bands, curves, points, forecasts."""
+    parts = [_mark(m, x, y, shown, small) for m in panel.marks]
+    return f'<g clip-path="url(#{key}c)">{"".join(parts)}</g>'
+
+
+def _mark(m: Mark, x: Axis, y: Axis, shown: Shown, small: bool) -> str:
+    """One mark; empty for one that is drawn elsewhere or, at this width, not at all."""
+    if m.at is not None:
+        return _points(m, x, y, shown, small)
+    if m.kind in _BANDS:
+        return _band(_BANDS[m.kind], x(m.x), y(m.lo), y(m.hi))
+    if m.kind in _CURVES:
+        at, value = m.x, m.y
+        if m.kind == "implied":
+            at, value = at[shown.points], value[shown.points]
+        elif m.kind == "entropy":
+            at, value = thin_line(at, value, max(40, len(shown.rows)))
+        return f'<path class="{_CURVES[m.kind]}" d="{_path(x(at), y(value))}"/>'
+    if m.kind in ("early", "final"):
+        place = _px(x(m.x[0]))
+        return (
+            f'<path class="fc {m.kind}" d="M{place} {_px(y(m.lo[0]))}V{_px(y(m.hi[0]))}"/>'
+            f'<use class="mx" href="#mx" x="{place}" y="{_px(y(m.y[0]))}"/>'
+        )
+    return ""
+
+
+def _points(m: Mark, x: Axis, y: Axis, shown: Shown, small: bool) -> str:
+    """Those the fit used are discs, the others open squares; they say which row of the CSV they are."""
+    assert m.at is not None
+    letter = "f" if m.kind == "fitted" else "l"
+    # Beside each other in time they would hide the curves; a crowd anywhere would hide itself.
+    size = "s" if small or len(shown.rows) > _CROWD else "m"
+    place = {point: k for k, point in enumerate(m.at.tolist())}
+    drawn = [(i, place[j]) for i, j in zip(shown.rows, shown.points.tolist(), strict=True) if j in place]
+    px, py = x(m.x), y(m.y)
+    return "".join(
+        f'<use class="m{letter}" href="#{size}{letter}" x="{_px(px[k])}" y="{_px(py[k])}" data-i="{i}"/>'
+        for i, k in drawn
+        if np.isfinite(px[k]) and np.isfinite(py[k])
+    )
 
 
 def describe(e: Entry) -> str:
@@ -198,9 +203,11 @@ def describe(e: Entry) -> str:
         f"H from {number(float(p['entropy'].iloc[0]))} to {number(float(p['entropy'].iloc[-1]))}, "
         f"R from {number(float(p['performance'].iloc[0]))} to {number(float(p['performance'].iloc[-1]))}."
     )
-    if e.answered and e.fit is not None:
-        c = e.fit.ceiling_interval
-        told += f" The fitted law reaches {number(e.fit.ceiling)} at H = 0, interval {interval(c.lo, c.hi)}."
+    if e.shown is not None:
+        c = e.shown.ceiling_interval
+        told += (
+            f" The fitted law reaches {number(e.shown.ceiling)} at H = 0, interval {interval(c.lo, c.hi)}."
+        )
     return told
 
 
@@ -217,58 +224,11 @@ def mini(low: float, high: float, centre: float, lo: float, hi: float, last: flo
     )
 
 
-def _drawn_entropy(e: Entry) -> np.ndarray:
-    """The entropy at each point: smoothed where the fit used it so, else as logged; shape (n,)."""
-    assert e.run is not None
-    h = e.run.points["entropy"].to_numpy(float).copy()
-    if e.answered and e.fit is not None:
-        used, _ = split(e.fit, e.run)
-        smooth = dict(zip(e.fit.points.step, e.fit.points.entropy, strict=True))
-        t = e.run.points["step"].to_numpy(float)
-        h[used] = [smooth.get(s, v) for s, v in zip(t[used], h[used], strict=True)]
-    return h
-
-
-def _markers(e: Entry, x: np.ndarray, y: np.ndarray, shown: Shown, *, small: bool) -> list[str]:
-    """The points; those the fit used are discs, the others open squares drawn beneath them."""
-    assert e.run is not None
-    if e.answered and e.fit is not None:
-        used, _ = split(e.fit, e.run)
-    else:
-        used = np.zeros(len(e.run.points), dtype=bool)
-    order = sorted(zip(shown.rows, shown.points, strict=True), key=lambda pair: bool(used[pair[1]]))
-    # Beside each other in time they would hide the curves; a crowd anywhere would hide itself.
-    size = "s" if small or len(shown.rows) > _CROWD else "m"
-    return [
-        f'<use class="{"mf" if used[j] else "ml"}" href="#{size}{"f" if used[j] else "l"}" '
-        f'x="{_px(x[j])}" y="{_px(y[j])}" data-i="{i}"/>'
-        for i, j in order
-        if np.isfinite(x[j]) and np.isfinite(y[j])
-    ]
-
-
-def _entropy_axis(log: np.ndarray, points: np.ndarray, base: float, top: float) -> Axis:
-    values = np.concatenate([log, points])
-    values = values[np.isfinite(values)]
-    hi = float(values.max()) if len(values) else 1.0
-    lo = min(0.0, float(values.min())) if len(values) else 0.0
-    return Axis(lo, hi + 0.06 * ((hi - lo) or 1.0), base, top + _GAP)
-
-
 def _frame(
-    x: Axis,
-    y: Axis,
-    base: float,
-    top: float,
-    x_label: str,
-    y_label: str,
-    nx: int,
-    ny: int,
-    *,
-    steps: bool = False,
+    x: Axis, y: Axis, x_label: str, y_label: str, nx: int, ny: int, *, steps: bool = False
 ) -> list[str]:
     """Axes, grid and labels; ``steps`` leaves out the labels of x, which the panel below has."""
-    left, right = _LEFT, WIDTH - _RIGHT
+    left, right, base, top = x.start, x.end, y.start, y.end
     parts = []
     for v in y.ticks(ny):
         at = _px(y(v))
@@ -288,9 +248,9 @@ def _frame(
     return parts
 
 
-def _axes(base: float, top: float) -> str:
+def _axes(y: Axis) -> str:
     """The lines of the axes, drawn last."""
-    return f'<path class="axis" d="M{_LEFT} {_px(top)}V{_px(base)}H{WIDTH - _RIGHT}"/>'
+    return f'<path class="axis" d="M{_LEFT} {_px(y.end)}V{_px(y.start)}H{WIDTH - _RIGHT}"/>'
 
 
 def _svg(height: int, parts: Sequence[str], label: str) -> str:
@@ -300,9 +260,9 @@ def _svg(height: int, parts: Sequence[str], label: str) -> str:
     )
 
 
-def _clip(key: str, top: float, base: float) -> str:
-    size = f'width="{WIDTH - _LEFT - _RIGHT + 8}" height="{_px(base - top + 4)}"'
-    return f'<clipPath id="{key}c"><rect x="{_LEFT - 2}" y="{_px(top - 2)}" {size}/></clipPath>'
+def _clip(key: str, y: Axis) -> str:
+    size = f'width="{WIDTH - _LEFT - _RIGHT + 8}" height="{_px(y.start - y.end + 4)}"'
+    return f'<clipPath id="{key}c"><rect x="{_LEFT - 2}" y="{_px(y.end - 2)}" {size}/></clipPath>'
 
 
 def _band(name: str, x: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> str:
@@ -326,8 +286,3 @@ def _px(value: np.ndarray | float) -> str:
 
 def _tick(value: float) -> str:
     return f"{0.0 if abs(value) < 1e-12 else value:.6g}".replace("-", "−")
-
-
-def _label(e: Entry) -> str:
-    assert e.run is not None
-    return f"{'validation' if e.run.performance_kind == 'validation' else 'training'} performance R"

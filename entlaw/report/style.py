@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import io
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMN_WIDTH = 3.35  # inches: a single column of a two-column paper
 
@@ -13,6 +19,41 @@ ORANGE = "#E69F00"
 GREY = "#8a8a8a"
 LINE_BAND = "#7fb2d6"
 PREDICTION_BAND = "#dbe8f2"
+
+# No date, no machine: the same figure is the same file.
+METADATA: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Creator": "entlaw", "Producer": None},
+    "svg": {"Date": None, "Creator": "entlaw"},
+    "png": {"Software": None},
+}
+
+
+def render(draw: Callable[[Figure], None], height: float, format: str) -> bytes:
+    """A figure of one column's width as a file.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws into an empty figure.
+    height : float
+        Inches.
+    format : {"pdf", "svg", "png"}
+
+    Returns
+    -------
+    bytes
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(rc()), warnings.catch_warnings():
+        # A run's name in a script the font lacks is drawn as boxes; the file's name has it in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
+        draw(figure)
+        out = io.BytesIO()
+        figure.savefig(out, format=format, metadata=METADATA[format])
+    return out.getvalue()
 
 
 def rc() -> Any:

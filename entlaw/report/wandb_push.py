@@ -162,10 +162,8 @@ class Analysis:
 
     Attributes
     ----------
-    host, entity, project : str
-        Where it goes.
-    run_id : str
-        From the sources and the settings: the same push finds the same run again.
+    to : Identity
+        Where it goes; its run id is from the sources and the settings, so that the same push finds the same run again.
     name : str
     config : mapping
         Sources, settings, versions.
@@ -179,10 +177,7 @@ class Analysis:
         sha256 over the rows, figures and files.
     """
 
-    host: str
-    entity: str
-    project: str
-    run_id: str
+    to: Identity
     name: str
     config: Mapping[str, Any]
     rows: list[list[Any]]
@@ -191,14 +186,9 @@ class Analysis:
     digest: str
 
     @property
-    def path(self) -> str:
-        """``entity/project/run_id``."""
-        return f"{self.entity}/{self.project}/{self.run_id}"
-
-    @property
     def artifact(self) -> str:
         """Name of the artifact."""
-        return f"fit-{self.run_id}"
+        return f"fit-{self.to.run_id}"
 
 
 def analysis(
@@ -219,7 +209,8 @@ def analysis(
     level : float
         Of the bands in the figures.
     """
-    from entlaw.report.fitplot import fit_csv, fit_figure
+    from entlaw.report.picture import points_csv
+    from entlaw.report.plots import fit_figure
 
     sources = [one.path for one in results]
     key = json.dumps([sorted(sources), settings, entity, project], sort_keys=True)
@@ -230,7 +221,7 @@ def analysis(
     for one, stem in zip(results, _stems(results), strict=True):
         if one.fit is None or one.run is None:
             continue
-        files[f"{stem}.csv"] = fit_csv(one.fit, one.run).encode()
+        files[f"{stem}.csv"] = points_csv(one.run, one.fit).encode()
         for form in ("svg", "pdf"):
             files[f"{stem}.{form}"] = fit_figure(one.fit, one.run, form, level=level)
         figures[stem] = fit_figure(one.fit, one.run, "png", level=level)
@@ -239,7 +230,7 @@ def analysis(
     for name, data in sorted({**files, **{f"{k}.png": v for k, v in figures.items()}}.items()):
         digest.update(f"\0{name}\0{len(data)}\0".encode() + data)
     return Analysis(
-        host, entity, project, "entlaw-" + hashlib.sha256(key.encode()).hexdigest()[:12],
+        Identity(host, entity, project, "entlaw-" + hashlib.sha256(key.encode()).hexdigest()[:12]),
         f"entlaw fit of {results[0].name}" if len(results) == 1 else f"entlaw fit of {len(results)} runs",
         {"entlaw": {"sources": sources, "settings": dict(settings), "versions": dict(versions)}},
         rows, figures, files, digest.hexdigest(),

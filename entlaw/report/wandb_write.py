@@ -12,8 +12,8 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,8 +48,7 @@ class Write:
     Attributes
     ----------
     what : {"summary", "analysis"}
-    where : str
-        ``entity/project/run_id``.
+    to : Identity
     status : str
     values : mapping
         Keys to what is to stand there; of an analysis run, what it holds.
@@ -63,13 +62,22 @@ class Write:
     """
 
     what: Literal["summary", "analysis"]
-    where: str
+    to: Identity
     status: Status
     values: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
     error: EntlawError | None = None
+
+    @property
+    def where(self) -> str:
+        """``entity/project/run_id``."""
+        return str(self.to)
+
+    def ended(self, status: Status, done: Iterable[str] = (), error: EntlawError | None = None) -> Write:
+        """What became of it."""
+        return replace(self, status=status, done=tuple(done), error=error)
 
     def as_dict(self) -> dict[str, Any]:
         """The same in schema ``entlaw.push/1``."""
@@ -99,29 +107,29 @@ def plan_summary(client: Client, to: Identity, wanted: Mapping[str, Any], live: 
         error.hint = (
             "it was deleted, or its offline folder never synced (`wandb sync`); --to analysis needs no run"
         )
-        return Write("summary", str(to), "failed", wanted, error=error)
+        return Write("summary", to, "failed", wanted, error=error)
     except EntlawError as error:
-        return Write("summary", str(to), "failed", wanted, error=error)
+        return Write("summary", to, "failed", wanted, error=error)
     gone = tuple(stale(now, wanted))
     before = {key: now[key] for key in (*wanted, *gone) if key in now and now[key] != wanted.get(key)}
     if not gone and all(key in now and now[key] == value for key, value in wanted.items()):
-        return Write("summary", str(to), "unchanged", wanted)
+        return Write("summary", to, "unchanged", wanted)
     if run.state in LIVE and not live:
         refused = UsageError(
             f"the run is {run.state}: its summary was not touched", where=str(to),
             why="its own process sends its summary whole, again and again, and removes what others have written",
             hint="push again when it has ended, use --to analysis, or write all the same with --even-running",
         )  # fmt: skip
-        return Write("summary", str(to), "refused", wanted, before, gone, error=refused)
-    return Write("summary", str(to), "to write", wanted, before, gone)
+        return Write("summary", to, "refused", wanted, before, gone, error=refused)
+    return Write("summary", to, "to write", wanted, before, gone)
 
 
-def write_summary(client: Client, to: Identity, write: Write) -> Write:
+def write_summary(client: Client, write: Write) -> Write:
     """Write the keys of a plan into the run's summary, and read them back.
 
     The summary is read again right before, so that what changed since the plan was made is kept.
     """
-    path = str(to)
+    to, path = write.to, write.where
     try:
         run = client.run(to.entity, to.project, to.run_id)
         before = _summary(run)
@@ -134,7 +142,7 @@ def write_summary(client: Client, to: Identity, write: Write) -> Write:
         run = client.run(to.entity, to.project, to.run_id)
         after = _summary(run)
     except EntlawError as error:
-        return _with(write, "failed", error=error)
+        return write.ended("failed", error=error)
     wrong = [k for k, v in write.values.items() if after.get(k) != v] + [
         k for k in write.remove if k in after
     ]
@@ -144,7 +152,7 @@ def write_summary(client: Client, to: Identity, write: Write) -> Write:
             why="another process writes this run's summary" if run.state in LIVE else "the server did not keep it",
             hint="push again when the run has ended; `entlaw push` only changes what differs",
         )  # fmt: skip
-        return _with(write, "failed", error=trouble)
+        return write.ended("failed", error=trouble)
     lost = [k for k in before if k not in SUMMARY_KEYS and k not in after]
     if lost:
         trouble = ServerError(
@@ -152,14 +160,8 @@ def write_summary(client: Client, to: Identity, write: Write) -> Write:
             why="another process wrote the same summary at the same moment",
             hint="the histories of these keys are untouched; the run's process may write them again",
         )  # fmt: skip
-        return _with(write, "partly written", tuple(write.values), trouble)
-    return _with(write, "written", tuple(write.values))
-
-
-def _with(
-    write: Write, status: Status, done: tuple[str, ...] = (), error: EntlawError | None = None
-) -> Write:
-    return Write(write.what, write.where, status, write.values, write.before, write.remove, done, error)
+        return write.ended("partly written", write.values, trouble)
+    return write.ended("written", write.values)
 
 
 def _summary(run: Any) -> dict[str, Any]:
@@ -174,14 +176,14 @@ def plan_analysis(client: Client, made: Analysis) -> Write:
         "artifact": f"{made.artifact} ({ARTIFACT_TYPE})", "files": sorted(made.files),
     }  # fmt: skip
     try:
-        known = client.run_or_none(made.entity, made.project, made.run_id)
+        known = client.run_or_none(made.to.entity, made.to.project, made.to.run_id)
     except EntlawError as error:
-        return Write("analysis", made.path, "failed", holds, error=error)
+        return Write("analysis", made.to, "failed", holds, error=error)
     if known is None:
-        return Write("analysis", made.path, "to write", holds)
+        return Write("analysis", made.to, "to write", holds)
     digest = _summary(known).get(DIGEST_KEY)
     status: Status = "unchanged" if digest == made.digest and known.state == "finished" else "to write"
-    return Write("analysis", made.path, status, holds, {} if digest is None else {DIGEST_KEY: digest})
+    return Write("analysis", made.to, status, holds, {} if digest is None else {DIGEST_KEY: digest})
 
 
 def write_analysis(client: Client, made: Analysis, write: Write) -> Write:
@@ -196,22 +198,22 @@ def write_analysis(client: Client, made: Analysis, write: Write) -> Write:
             _log(client, made, Path(folder), done)
         _confirm(client, made, done)
     except EntlawError as error:
-        return _with(write, "partly written" if done else "failed", tuple(done), error)
-    return _with(write, "written", tuple(done))
+        return write.ended("partly written" if done else "failed", done, error)
+    return write.ended("written", done)
 
 
 def _log(client: Client, made: Analysis, folder: Path, done: list[str]) -> None:
-    wandb, where = client.sdk, made.path
+    wandb, to, where = client.sdk, made.to, str(made.to)
     run: Any = None
 
     def explained(error: BaseException, what: str) -> EntlawError:
-        return error if isinstance(error, EntlawError) else explain(error, what, where, made.host)
+        return error if isinstance(error, EntlawError) else explain(error, what, where, to.host)
 
     try:
         run = wandb.init(
-            entity=made.entity, project=made.project, id=made.run_id, name=made.name, job_type=JOB_TYPE,
+            entity=to.entity, project=to.project, id=to.run_id, name=made.name, job_type=JOB_TYPE,
             config=json.loads(json.dumps(made.config)), resume="allow", reinit="create_new", dir=str(folder),
-            mode="online", allow_val_change=True, settings=_settings(client, made.host),
+            mode="online", allow_val_change=True, settings=_settings(client, to.host),
         )  # fmt: skip
     except Exception as error:  # the SDK raises its own errors, requests' and OSError
         raise explained(error, "making the analysis run") from error
@@ -290,11 +292,11 @@ def _confirm(client: Client, made: Analysis, done: list[str]) -> None:
     ServerError
         Something that was sent is not there.
     """
-    where = made.path
+    to, where = made.to, str(made.to)
     missing = ["?"]
     for wait in (0.0, 1.0, 3.0):  # a server may list an upload a moment after it took it
         time.sleep(wait)
-        run = client.run(made.entity, made.project, made.run_id)
+        run = client.run(to.entity, to.project, to.run_id)
         missing = client.call("reading the run's files back", where, lambda run=run: _missing(run, made))  # type: ignore[misc]
         if not missing:
             break
@@ -303,7 +305,7 @@ def _confirm(client: Client, made: Analysis, done: list[str]) -> None:
             f"the analysis run misses {', '.join(missing[:4])}", where=where,
             why="the upload of some files failed", hint="push again: it goes on with the same run",
         )  # fmt: skip
-    name = f"{made.entity}/{made.project}/{made.artifact}:latest"
+    name = f"{to.entity}/{to.project}/{made.artifact}:latest"
     artifact = client.call(
         "reading the artifact back", name, lambda: client.api.artifact(name, ARTIFACT_TYPE)
     )

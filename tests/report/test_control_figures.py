@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entlaw.report.figures import controlruns, fig9, fig11, fig12, index, paper, table2, typeset
-from entlaw.report.figures.base import Facts, Library, NotEnoughRuns, library
-from entlaw.report.figures.controlruns import Series, Spread
+from entlaw.paper import controls, fig9_10, fig11, fig12, figure, numbers, reported, table2, typeset
+from entlaw.paper.controls import Series, Spread
+from entlaw.paper.library import Facts, Library, NotEnoughRuns, library
 from entlaw.runs import reader
 from entlaw.runs.run import EntropyMeaning, Provenance, Run
 from tests.conftest import REPO
@@ -71,7 +71,7 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def drawn(shipped):
-    return {name: index.draw(name, shipped)[1] for name in FIGURES}
+    return {name: figure.draw(name, shipped) for name in FIGURES}
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ few = st.lists(st.floats(0, 1), min_size=2, max_size=6).filter(lambda v: np.std(
 def test_several_runs_are_compared_by_welchs_interval(a, b):
     from scipy.stats import ttest_ind
 
-    one = controlruns.effect(np.array(a), np.array(b), Spread(99.0, 3))
+    one = controls.effect(np.array(a), np.array(b), Spread(99.0, 3))
     theirs = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     assert (one.lo, one.hi) == pytest.approx((theirs.low, theirs.high), rel=1e-9, abs=1e-12)
     assert one.value == pytest.approx(np.mean(a) - np.mean(b), abs=1e-12)
@@ -94,18 +94,16 @@ def test_a_single_run_is_lent_the_spread_of_the_others():
     from scipy.stats import t
 
     groups = [np.array([0.1, 0.3]), np.array([0.5, 0.5, 0.8]), np.array([0.9])]
-    spread = controlruns.pooled(groups)
+    spread = controls.pooled(groups)
     variance = (0.02 + 0.06) / 3  # sums of squares about the groups' means, over 1 + 2 degrees of freedom
     assert (spread.sd, spread.df) == (pytest.approx(np.sqrt(variance)), 3)
-    one = controlruns.effect(groups[2], groups[1], spread)
+    one = controls.effect(groups[2], groups[1], spread)
     half = t.ppf(0.975, 3) * np.sqrt(variance * (1 + 1 / 3))
     assert (one.value, one.lo, one.hi) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
 
 
 def test_without_any_repeated_run_there_is_no_interval():
-    e = controlruns.effect(
-        np.array([0.4]), np.array([0.5]), controlruns.pooled([np.array([0.4]), np.array([0.5])])
-    )
+    e = controls.effect(np.array([0.4]), np.array([0.5]), controls.pooled([np.array([0.4]), np.array([0.5])]))
     assert e.value == pytest.approx(-0.1) and np.isnan([e.lo, e.hi]).all()
 
 
@@ -119,13 +117,13 @@ def test_the_moving_mean_is_that_of_a_loop(values, window):
         if i < half:
             after = min(i, after)
         loop.append(np.mean(values[max(i - half, 0) : i + after + 1]))
-    assert controlruns.moving_mean(np.array(values), window) == pytest.approx(np.array(loop), abs=1e-12)
+    assert numbers.moving_mean(np.array(values), window) == pytest.approx(np.array(loop), abs=1e-12)
 
 
 def test_the_mean_curve_takes_the_steps_that_all_runs_have():
     a = Series(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 4.0]))
     b = Series(np.array([2.0, 4.0, 6.0]), np.array([4.0, 8.0, 0.0]))
-    step, mean, sd = controlruns.mean_curve([a, b], 1)
+    step, mean, sd = controls.mean_curve([a, b], 1)
     assert step.tolist() == [2, 4] and mean.tolist() == [3, 6]
     assert sd == pytest.approx([np.std([2, 4], ddof=1), np.std([4, 8], ddof=1)])
 
@@ -162,15 +160,17 @@ def test_the_ladders_are_every_strength_and_none_of_the_authors_variants(drawn):
 )  # fmt: skip
 def test_a_control_from_another_setting_is_compared_with_nothing(other):
     baseline = arm("grpo", [0.5, 0.52])
-    assert fig9.draw(world(*baseline, *arm("entropy-bonus", [0.6], 0.01))).findings["accuracy_gain_0.01"] > 0
+    assert (
+        fig9_10.fig9(world(*baseline, *arm("entropy-bonus", [0.6], 0.01))).findings["accuracy_gain_0.01"] > 0
+    )
     with pytest.raises(NotEnoughRuns):
-        fig9.draw(world(*baseline, *arm("entropy-bonus", [0.6], 0.01, **other)))
+        fig9_10.fig9(world(*baseline, *arm("entropy-bonus", [0.6], 0.01, **other)))
 
 
 def test_a_run_with_too_few_validations_is_left_out():
     short = made("short", n=16)
     with pytest.raises(NotEnoughRuns, match="entropy-bonus"):
-        fig9.draw(world(*arm("grpo", [0.5]), (facts("short", "entropy-bonus", strength=0.1), short)))
+        fig9_10.fig9(world(*arm("grpo", [0.5]), (facts("short", "entropy-bonus", strength=0.1), short)))
 
 
 # What they say --------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_a_level_that_rises_with_the_strength_is_said_to_and_one_that_does_not_i
 
 @pytest.mark.parametrize("name", ["fig9", "fig10", "fig11", "fig12"])
 def test_the_curves_drawn_are_those_of_the_table(name, shipped):
-    made_now = index.draw(name, shipped)[1]
+    made_now = figure.draw(name, shipped)
     curves = made_now.table[made_now.table["kind"] == "curve"]
     groups = [(g["step"].to_numpy(), g["value"].to_numpy()) for _, g in curves.groupby(["panel", "series"])]
     assert len(groups) >= 8
@@ -266,16 +266,16 @@ def test_captions_tell_of_small_models_and_of_the_paper(name, drawn):
 def test_figures_of_logs_without_lengths_sizes_or_second_seeds():
     lib = world(*arm("grpo", [0.5]), *arm("clip-higher", [0.55], 0.28), *arm("kl-cov", [0.6], 0.002))
     for name in ("fig11", "fig12"):
-        found = index.draw(name, lib)[1]
+        found = figure.draw(name, lib)
         assert "small models" not in found.caption and "nan" not in found.caption
-    assert index.draw("fig11", lib)[1].findings["accuracy_gain_kl_cov"] == pytest.approx(0.1, abs=1e-3)
+    assert figure.draw("fig11", lib).findings["accuracy_gain_kl_cov"] == pytest.approx(0.1, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_to_draw_is_an_error_that_helps(name):
     for lib in (world(), world(*arm("grpo", [0.5, 0.6])), world(*arm("clip-cov", [0.5], 0.1))):
         with pytest.raises(NotEnoughRuns) as caught:
-            index.draw(name, lib)
+            figure.draw(name, lib)
         assert caught.value.hint
 
 
@@ -284,8 +284,8 @@ def test_nothing_to_draw_is_an_error_that_helps(name):
 
 def test_the_papers_averages_are_those_worked_out_beside_its_table():
     """Against the values in the file of reported numbers, worked out when it was made."""
-    derived = paper.numbers("Table 2 (derived)")
-    for backbone, of in paper.table2().groupby("backbone"):
+    derived = reported.numbers("Table 2 (derived)")
+    for backbone, of in reported.table2().groupby("backbone"):
         for row in table2._theirs(of):
             setting = row.label if row.label == "GRPO" else f"GRPO w. {row.label}"
             mine = derived[(derived["model"] == backbone) & (derived["setting"] == setting)]
@@ -309,7 +309,7 @@ def test_the_papers_ranking_on_7b_turns_with_the_weights_and_that_on_32b_does_no
 
 
 def test_row_weights_are_found_from_the_log_and_the_average_by_row_is_the_logged_total(drawn, shipped):
-    found = controlruns.trials(shipped, ("no-clip",), lambda f: f.method)
+    found = controls.trials(shipped, ("no-clip",), lambda f: f.method)
     weights = table2.row_weights(found.baseline.trials, [f"val/level_{i}" for i in range(2, 7)])
     counts = 512 * weights
     assert np.abs(counts - counts.round()).max() < 0.01 and counts.sum() == pytest.approx(512)
@@ -332,11 +332,11 @@ def with_parts(seed, mix=(0.7, 0.3), noise=0.0):
 
 def test_weights_that_do_not_give_the_total_are_not_given():
     lib = [(facts("a"), with_parts(0)), (facts("b", "no-clip"), with_parts(1))]
-    found = controlruns.trials(world(*lib), ("no-clip",), lambda f: f.method)
+    found = controls.trials(world(*lib), ("no-clip",), lambda f: f.method)
     keys = ["val/level_1", "val/level_2"]
     assert table2.row_weights(found.baseline.trials, keys) == pytest.approx([0.7, 0.3], abs=1e-9)
     for bad in (with_parts(0, noise=0.01), with_parts(0, (0.9, 0.3)), with_parts(0, (1.2, -0.2))):
-        found = controlruns.trials(world((facts("a"), bad), lib[1]), ("no-clip",), lambda f: f.method)
+        found = controls.trials(world((facts("a"), bad), lib[1]), ("no-clip",), lambda f: f.method)
         assert table2.row_weights(found.baseline.trials, keys) is None
         shown = table2.draw(world((facts("a"), bad), lib[1]))
         assert "by row" not in shown.markdown.split("The paper")[0] and "does not tell" in shown.caption

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
+import entlaw.paper as entlaw_paper
 from entlaw.cli.app import run as entlaw
-from entlaw.report.figures import index, paper
-from entlaw.report.figures.base import Drawn, Facts, facts, library
-from entlaw.report.figures.write import differences, render
+from entlaw.paper import figure, reported
+from entlaw.paper.figure import Drawn, differences, render
+from entlaw.paper.library import Facts, facts, library
 from entlaw.runs import reader
 from tests.conftest import REPO, law_records, write_jsonl
 
@@ -70,13 +72,13 @@ def test_select_by_values_by_any_of_several_and_by_a_condition():
 
 def test_the_papers_numbers():
     """Against the paper's own arithmetic: the ceiling is b - a, the average of Table 2 is no mean of its columns."""
-    curves = paper.qwen_curves()
+    curves = reported.qwen_curves()
     assert np.allclose(curves["b"] - curves["a"], curves["ceiling"], atol=0.02) and len(curves) == 5
-    table = paper.table2()
+    table = reported.table2()
     means = table.iloc[:, 2:9].mean(axis=1)
     assert len(table) == 8 and (means - table["Avg"]).abs().max() > 1
-    assert set(paper.numbers("Fig 1")["source"].str.split().str[1]) == {"1"}  # not Figures 10 to 14
-    assert sorted(paper.numbers("Table 1")["value"]) == [0.003, 0.152, 0.351, 1.385, 3.112, 5.654]
+    assert set(reported.numbers("Fig 1")["source"].str.split().str[1]) == {"1"}  # not Figures 10 to 14
+    assert sorted(reported.numbers("Table 1")["value"]) == [0.003, 0.152, 0.351, 1.385, 3.112, 5.654]
 
 
 def drawn(values=(1.0, 2.0, 4.0)):
@@ -143,6 +145,38 @@ def test_check_finds_damage(folder, damage):
     assert differences(made(), folder)
 
 
+def test_a_module_of_the_package_is_all_that_a_figure_takes(tmp_path, monkeypatch, capsys):
+    """Found by itself, in the paper's order, listed and drawn; a second of its name is an error."""
+    (tmp_path / "fig15.py").write_text(
+        "from entlaw.paper.figure import figure\n"
+        "@figure('fig15', 'Another', needs='no run')\n"
+        "def draw(library): return library\n"
+    )
+    monkeypatch.setattr(figure, "_FIGURES", dict(figure.figures()))
+    monkeypatch.setattr(entlaw_paper, "__path__", [*entlaw_paper.__path__, str(tmp_path)])
+    before = list(figure._FIGURES)
+    try:
+        found = figure.figures()
+        assert [n for n in found if n not in before] == ["fig15"]
+        assert list(found)[12:16] == ["fig13", "fig14", "fig15", "table1"]
+        assert figure.draw("fig15", "drawn") == "drawn"
+        assert entlaw(["figures", "--list"]) == 0
+        assert "fig15   Another (Figure 15); needs no run" in capsys.readouterr().out
+    finally:
+        sys.modules.pop("entlaw.paper.fig15", None)
+        if hasattr(entlaw_paper, "fig15"):
+            del entlaw_paper.fig15
+    with pytest.raises(ValueError, match="two figures are called fig1"):
+        figure.figure("fig1", "Again", needs="no run")(lambda library: library)
+
+
+def test_the_list_says_what_each_is_and_needs(capsys):
+    assert entlaw(["figures", "--list", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["figures"]
+    names = [*(f"fig{n}" for n in range(1, 15)), "table1", "table2", "theory"]
+    assert [f["name"] for f in told] == names and all(f["title"] and f["paper"] and f["needs"] for f in told)
+
+
 FIGURE = "fig2"  # of the ladder alone
 
 
@@ -173,8 +207,9 @@ def test_drawn_then_checked_then_damaged(checkout, capsys):
 
 
 def test_bad_input(checkout, capsys, monkeypatch):
-    assert entlaw(["figures", "fig99"]) == 2
-    assert "no figure is called fig99" in capsys.readouterr().err
+    assert entlaw(["figures", "fig9", "tabel2"]) == 2
+    told = capsys.readouterr().err
+    assert "no figure is called tabel2" in told and "did you mean table2" in told and "--list" in told
     (checkout / "file").write_text("")
     assert entlaw(["figures", FIGURE, "-o", "file"]) == 2
     assert entlaw(["figures", FIGURE, "--from", "nothing/here"]) == 3
@@ -191,6 +226,6 @@ def test_any_log_draws_what_it_can_and_says_what_it_lacks(tmp_path, capsys):
     log = write_jsonl(tmp_path / "log.jsonl", law_records(n=12))
     code = entlaw(["figures", "all", "--from", str(log), "-o", str(tmp_path / "out"), "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert set(told["drawn"]) | set(told["not_drawn"]) == set(index.names())
+    assert set(told["drawn"]) | set(told["not_drawn"]) == set(figure.figures())
     assert all(error["what"] for error in told["not_drawn"].values()) and code == (0 if told["drawn"] else 3)
     assert "theory" in told["drawn"]

@@ -11,16 +11,16 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from entlaw.report.fitplot import fit_csv
 from entlaw.report.html_entry import Settings, examine, examine_all, labels
-from entlaw.report.html_methods import resource
 from entlaw.report.html_page import page
 from entlaw.report.html_plot import Axis, thin, thin_line
-from entlaw.report.html_table import COLUMNS, data_uri, runs_csv
+from entlaw.report.html_text import resource
 from entlaw.report.html_words import number, of_run, overall, sentence, sign_test
+from entlaw.report.picture import points_csv
+from entlaw.report.table import COLUMNS, data_uri, runs_csv
 from entlaw.runs.reader import scan
 
 from ..conftest import REPO, law_records, write_jsonl
@@ -202,7 +202,7 @@ def split_plots(html):
 def test_the_downloads_are_the_numbers(reading):
     entry = examine(reading)
     found = Page(page_of([reading]))
-    assert csv_of(found.all("a", class_="points")[0]) == fit_csv(entry.fit, entry.run)
+    assert csv_of(found.all("a", class_="points")[0]) == points_csv(entry.run, entry.fit)
     [row] = csv.DictReader(io.StringIO(csv_of(found.all("a", download="runs.csv")[0])))
     assert float(row["ceiling"]) == pytest.approx(entry.fit.ceiling, rel=1e-9)
     assert float(row["ceiling_lo"]) == pytest.approx(entry.fit.ceiling_interval.lo, rel=1e-9)
@@ -346,6 +346,7 @@ def test_a_thinned_curve_keeps_its_peaks(values, buckets):
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e4), st.integers(2, 8))
+@example(1.0, 401.0, 2)
 @settings(deadline=None, max_examples=100)
 def test_ticks_are_round_within_and_few(lo, span, about_so_many):
     ticks = Axis(lo, lo + span, 0, 100).ticks(about_so_many)

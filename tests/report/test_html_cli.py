@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from entlaw.cli.app import run
-from entlaw.report import papertable
+from entlaw.report import table
 from entlaw.report.html_entry import Settings, examine_all
 from entlaw.report.html_pdf import pdf_report
 
@@ -189,12 +189,12 @@ def test_the_command_on_the_page_makes_the_same_page(logs, monkeypatch, capsys):
 
 
 def test_latex_has_one_cell_a_column_and_nothing_live_from_names(nasty):
-    made = papertable.latex(nasty, 0.95, "0.0")
+    made = table.latex(nasty, 0.95, "0.0")
     body = made.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     assert len(body) == len(NASTY)
     for row in body:
         assert row.rstrip().endswith(r"\\")
-        assert len(re.findall(r"(?<!\\)&", row)) == len(papertable.columns(0.95)) - 1
+        assert len(re.findall(r"(?<!\\)&", row)) == len(table.columns(0.95)) - 1
         assert row.isascii() or "ü" in row
         bare = re.sub(r"\\[&%$#_{}]|\$[^$]*\$|\\text\w+\{\}|\{[][*]?\}", "", row)
         assert not re.search(r"[%#_$^~<>|]", bare.replace(r"\\", "")), bare
@@ -205,18 +205,18 @@ def test_latex_has_one_cell_a_column_and_nothing_live_from_names(nasty):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex to compile the table with")
 def test_latex_compiles(nasty, tmp_path):
     head = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}"
-    (tmp_path / "t.tex").write_text(f"{head}\n{papertable.latex(nasty, 0.95, '0.0')}\\end{{document}}\n")
+    (tmp_path / "t.tex").write_text(f"{head}\n{table.latex(nasty, 0.95, '0.0')}\\end{{document}}\n")
     done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path,
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_markdown_has_one_cell_a_column(nasty):
-    lines = papertable.markdown(nasty, 0.9, "0.0").splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    assert len(table) == len(NASTY) + 2
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(papertable.columns(0.9)) + 1}
-    assert "<script>" not in "".join(table) and "90% interval" in table[0]
+    lines = table.markdown(nasty, 0.9, "0.0").splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == len(NASTY) + 2
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {len(table.columns(0.9)) + 1}
+    assert "<script>" not in "".join(rows) and "90% interval" in rows[0]
     assert "proves nothing" in lines[-1]
 
 
@@ -226,7 +226,7 @@ def test_the_tables_hold_the_fit_s_numbers(nasty, logs, capsys):
     assert run(["report", str(logs / "good-0.jsonl"), "--latex", "-"]) == 0
     assert capsys.readouterr().out.startswith("% entlaw ")
     entry = nasty[0]
-    cells = papertable.cells(entry)
+    cells = table.cells(entry)
     assert cells[4] == f"{entry.fit.ceiling:.3f}" and cells[0] == str(entry.fit.n)
     assert out.startswith("| run | n | a | b |") and "Were the runs" not in out
     [row] = [line for line in out.splitlines() if line.startswith("| good")]
@@ -238,10 +238,8 @@ def test_refused_runs_are_in_the_tables_without_numbers(logs):
     from entlaw.runs.reader import scan
 
     entries = examine_all(list(scan(str(logs / "flat.jsonl"))))
-    assert set(papertable.cells(entries[0])[:6]) == {"–"} and papertable.cells(entries[0])[-1] == "refused"
-    assert "refused" in papertable.latex(entries, 0.95, "0") and "refused" in papertable.markdown(
-        entries, 0.95, "0"
-    )
+    assert set(table.cells(entries[0])[:6]) == {"–"} and table.cells(entries[0])[-1] == "refused"
+    assert "refused" in table.latex(entries, 0.95, "0") and "refused" in table.markdown(entries, 0.95, "0")
 
 
 # --- PDF

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from entlaw.report.figures import fig7, index, lawnumbers, lawruns
-from entlaw.report.figures.base import Facts, Library, NotEnoughRuns, library
-from entlaw.report.figures.early import FORECASTERS, LAW, early_forecasts
-from entlaw.report.figures.lawdata import difference
-from entlaw.report.figures.paper import qwen_curves
+from entlaw.paper import fig7, figure, numbers
+from entlaw.paper.fig5 import FORECASTERS, LAW, early_forecasts
+from entlaw.paper.library import Facts, Library, NotEnoughRuns, library
+from entlaw.paper.members import cast, difference
+from entlaw.paper.reported import qwen_curves
 from entlaw.runs import reader
 from entlaw.runs.run import EntropyMeaning, Provenance, Run
 from tests.conftest import REPO
@@ -63,7 +63,7 @@ def ladder(a_of=lambda n: 0.05 * np.log(n) - 0.4, b_of=lambda n: 0.1 * np.log(n)
 
 
 def member(run, **more):
-    return lawruns.cast([(facts(run.name, **more), run)]).members[0]
+    return cast([(facts(run.name, **more), run)]).members[0]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def shipped():
 @pytest.fixture(scope="module")
 def draw(shipped):
     """A figure of the shipped runs by its name, drawn once; to be looked at, not changed."""
-    return functools.cache(lambda name: index.draw(name, shipped)[1])
+    return functools.cache(lambda name: figure.draw(name, shipped))
 
 
 # Numbers --------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_the_line_is_that_of_numpy_and_its_error_that_of_independent_residuals_s
     rng = np.random.default_rng(3)
     h = np.sort(rng.uniform(0.1, 1.2, 400))[::-1]
     run = made("r", np.arange(400.0), h, 0.8 - 0.2 * np.exp(h) + 0.01 * rng.standard_normal(400))
-    line = lawnumbers.whole_line(member(run))
+    line = numbers.whole_line(member(run))
     slope, level = np.polyfit(np.exp(h), run.points["performance"], 1)
     assert np.allclose([line.a, line.b], [-slope, level], rtol=1e-9)
     x = np.column_stack([-np.exp(h), np.ones(400)])
@@ -100,20 +100,21 @@ def test_residuals_that_wander_widen_the_error():
     h = np.linspace(1.0, 0.1, 200)
     white = 0.02 * rng.standard_normal(200)
     wander = np.convolve(white, np.ones(25) / 5, "same")
-    one, two = (lawnumbers.covariance(np.exp(h), 0.5 - 0.2 * np.exp(h) + e)[0, 0] for e in (white, wander))
+    one, two = (numbers.covariance(np.exp(h), 0.5 - 0.2 * np.exp(h) + e)[0, 0] for e in (white, wander))
     assert two > 3 * one
 
 
 def test_a_bend_is_found_and_none_where_there_is_none():
-    straight = lawnumbers.whole_line(member(lawful("r", noise=0.01)), bend=True)
+    straight = numbers.whole_line(member(lawful("r", noise=0.01)), bend=True)
     run = lawful("r", noise=0.01)
     h = run.points["entropy"].to_numpy()
     bent = made(
         "r", run.points["step"], h, 0.9 - 0.5 * h + 0.01 * np.random.default_rng(0).standard_normal(len(h))
     )
-    line = lawnumbers.whole_line(member(bent), bend=True)
+    line = numbers.whole_line(member(bent), bend=True)
     assert straight.curvature_p > 0.01 and line.curvature_p < 0.01
-    assert line.cv_line < 0.7 * line.cv_law and straight.cv_law < straight.cv_line
+    assert line.rmse_held_out_straight_line < 0.7 * line.rmse_held_out_law
+    assert straight.rmse_held_out_law < straight.rmse_held_out_straight_line
 
 
 @settings(deadline=None, max_examples=20)
@@ -124,11 +125,11 @@ def test_progress_is_that_of_the_curve_without_its_noise(tau, seed):
     fall = np.exp(-step / tau)
     noise = 0.01 * rng.standard_normal((2, len(step)))
     run = made("r", step, 0.1 + 0.9 * fall + noise[0], 0.5 - 0.3 * fall + noise[1])
-    found = lawnumbers.progress(member(run))
-    true = 1 - np.exp(-600 * lawnumbers.shares() / tau)
-    end = true[lawnumbers.shares() >= 0.9].mean()
+    found = numbers.progress(member(run))
+    true = 1 - np.exp(-600 * numbers.shares() / tau)
+    end = true[numbers.shares() >= 0.9].mean()
     for share in (1 / 12, 1 / 3):
-        i = int(np.argmin(np.abs(lawnumbers.shares() - share)))
+        i = int(np.argmin(np.abs(numbers.shares() - share)))
         assert found.consumed[i] == pytest.approx(true[i] / end, abs=0.04)
         assert found.gained[i] == pytest.approx(true[i] / end, abs=0.09)
     assert found.fell == pytest.approx(0.9 * end, abs=0.03)
@@ -138,37 +139,37 @@ def test_one_noisy_last_score_does_not_move_the_shares():
     run = lawful("r", noise=0.0)
     spoilt = run.points.copy()
     spoilt.loc[len(spoilt) - 1, "performance"] -= 0.05
-    one, two = (lawnumbers.progress(member(replace(run, points=p))) for p in (run.points, spoilt))
+    one, two = (numbers.progress(member(replace(run, points=p))) for p in (run.points, spoilt))
     whole = run.points["performance"].iloc[-1] - run.points["performance"].iloc[0]
     assert np.max(np.abs(one.gained[:160] - two.gained[:160])) < 0.5 * 0.05 / whole
 
 
 def test_bootstrap_is_as_wide_as_theory_says_and_says_nothing_of_four():
     units = np.random.default_rng(0).normal(2.0, 1.0, 400)
-    lo, hi = lawnumbers.bootstrap(units)
+    lo, hi = numbers.bootstrap(units)
     assert (hi - lo) / 2 == pytest.approx(1.96 * units.std() / 20, rel=0.06)
-    assert np.isnan(lawnumbers.bootstrap(units[:4])).all()
+    assert np.isnan(numbers.bootstrap(units[:4])).all()
 
 
 def test_seeds_of_one_policy_count_once():
     bases = {"a": 0, "b": 0, "c": 1}
-    members = lawruns.cast([(facts(n, size="m", base_seed=b), lawful(n)) for n, b in bases.items()]).members
-    units = lawnumbers.over_policies(members, [np.array(v) for v in (1.0, 3.0, 10.0)])
+    members = cast([(facts(n, size="m", base_seed=b), lawful(n)) for n, b in bases.items()]).members
+    units = numbers.over_policies(members, [np.array(v) for v in (1.0, 3.0, 10.0)])
     assert sorted(units) == [2.0, 10.0]
-    unknown = lawruns.cast([(Facts(n), lawful(n)) for n in "ab"]).members
-    assert len(lawnumbers.over_policies(unknown, [np.zeros(1)] * 2)) == 2
+    unknown = cast([(Facts(n), lawful(n)) for n in "ab"]).members
+    assert len(numbers.over_policies(unknown, [np.zeros(1)] * 2)) == 2
 
 
 def test_one_way_is_the_square_of_t_for_two_groups():
     a, b = np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0, 5.5, 7.0])
-    f, df, p = lawnumbers.one_way([a, b])
+    f, df, p = numbers.one_way([a, b])
     pooled = (((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()) / 5
     t = (a.mean() - b.mean()) / np.sqrt(pooled * (1 / 3 + 1 / 4))
     assert f == pytest.approx(t**2) and df == (1, 5)
     from scipy.stats import ttest_ind
 
     assert p == pytest.approx(ttest_ind(a, b).pvalue)
-    assert np.isnan(lawnumbers.one_way([[1.0], [2.0]])[2])
+    assert np.isnan(numbers.one_way([[1.0], [2.0]])[2])
 
 
 # Early fits -----------------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def test_the_largest_of_the_papers_sizes_from_the_others():
 
 
 def test_exact_lines_over_sizes_are_foretold_exactly():
-    drawn = index.draw("fig7", world(*ladder(seeds=1)))[1]
+    drawn = figure.draw("fig7", world(*ladder(seeds=1)))
     for quantity, slope in (("a", 0.05), ("b", 0.1), ("ceiling", 0.05)):
         assert drawn.findings[f"{quantity}_slope"] == pytest.approx(slope, abs=0.004)
         assert drawn.findings[f"{quantity}_largest_foretold"] == pytest.approx(
@@ -242,7 +243,7 @@ def test_runs_with_a_control_of_the_entropy_are_in_no_figure_of_the_law():
     ]
     alone, both = world(*pairs), world(*strange[:2], *pairs, *strange[2:])
     for name in ("fig1", "fig2", "fig3", "fig5", "fig7"):
-        one, two = (index.draw(name, held)[1] for held in (alone, both))
+        one, two = (figure.draw(name, held) for held in (alone, both))
         assert one.runs == two.runs
         pd.testing.assert_frame_equal(one.table, two.table)
         assert repr(one.findings) == repr(two.findings)
@@ -252,18 +253,18 @@ def test_another_definition_of_entropy_is_left_out_and_said():
     pairs = ladder(seeds=1)
     f, run = pairs[0]
     odd = replace(run, entropy=replace(run.entropy, estimator="sampled"))
-    drawn = index.draw("fig3", world((f, odd), *pairs[1:]))[1]
+    drawn = figure.draw("fig3", world((f, odd), *pairs[1:]))
     assert "xs-0" not in drawn.runs and "defined in another way" in drawn.caption
 
 
 def test_a_second_task_is_one_that_several_sizes_were_trained_on():
     pairs = ladder(seeds=1)
     with pytest.raises(NotEnoughRuns, match="second task"):
-        index.draw("fig4", world(*pairs, (replace(pairs[0][0], task="words"), lawful("w"))))
+        figure.draw("fig4", world(*pairs, (replace(pairs[0][0], task="words"), lawful("w"))))
     more = [(replace(f, name=f"w-{f.name}", task="words"), lawful(f"w-{f.name}")) for f, _ in pairs[:3]]
-    drawn = index.draw("fig4", world(*pairs, *more))[1]
+    drawn = figure.draw("fig4", world(*pairs, *more))
     assert drawn.runs == ("w-xs-0", "w-s-0", "w-m-0")
-    early = index.draw("fig5", world(*pairs, *more))[1]
+    early = figure.draw("fig5", world(*pairs, *more))
     assert {"rest_law", "second_rest_law", "last_sigmoid", "second_last_sigmoid"} <= set(early.findings)
 
 
@@ -281,20 +282,20 @@ def algorithms(odd=0.25, seeds=3, prime=False):
 
 
 def test_equal_algorithms_pass_and_one_that_differs_is_found():
-    same, other = (index.draw("fig6", algorithms(odd))[1].findings for odd in (0.25, 0.31))
+    same, other = (figure.draw("fig6", algorithms(odd)).findings for odd in (0.25, 0.31))
     assert same["p_equal_all"] > 0.05 and other["p_equal_all"] < 0.01
     assert "p_equal_with_prime" not in same
 
 
 def test_prime_is_told_apart_and_does_not_move_the_line():
-    without, with_it = (index.draw("fig6", algorithms(prime=p))[1].findings for p in (False, True))
+    without, with_it = (figure.draw("fig6", algorithms(prime=p)).findings for p in (False, True))
     assert with_it["a_pooled"] == without["a_pooled"]
     assert with_it["p_equal_without_prime"] == pytest.approx(without["p_equal_all"])
     assert with_it["p_equal_with_prime"] < 1e-6
 
 
 def test_one_run_an_algorithm_cannot_be_tested_and_that_is_said():
-    drawn = index.draw("fig6", algorithms(seeds=1))[1]
+    drawn = figure.draw("fig6", algorithms(seeds=1))
     assert np.isnan(drawn.findings["p_equal_all"]) and "cannot be tested" in drawn.caption
 
 
@@ -303,14 +304,14 @@ def test_other_data_and_other_starts():
     task = '{"operations": [2, 3], "train_operations": [5]}'
     main = [(replace(f, task='{"operations": [2, 3]}'), r) for f, r in usual]
     data = (replace(main[2][0], name="hard", task=task), lawful("hard", a=0.1, b=0.5))
-    drawn = index.draw("fig13", world(*main, data))[1]
+    drawn = figure.draw("fig13", world(*main, data))
     assert set(drawn.runs) == {"m-0", "hard"} and "validated on the same problems" in drawn.caption
     assert drawn.findings["a 5 operations"] == pytest.approx(0.1, abs=0.01)
     long = [
         (replace(f, name=f"{f.name}-long", start="long"), lawful(f"{f.name}-long", a=0.1, b=0.6))
         for f, _ in main[1:4]
     ]
-    drawn = index.draw("fig14", world(*main, *long))[1]
+    drawn = figure.draw("fig14", world(*main, *long))
     assert {"s-0-long", "s-0"} <= set(drawn.runs) and "xs-0" not in drawn.runs
     assert drawn.findings["a m less usual"] == pytest.approx(0.1 - (0.05 * np.log(1.3e5) - 0.4), abs=0.01)
 
@@ -412,7 +413,7 @@ def anything(draw):
 @given(held=anything(), name=st.sampled_from(LAW_FIGURES))
 def test_no_logs_break_a_figure(held, name):
     try:
-        _, drawn = index.draw(name, held)
+        drawn = figure.draw(name, held)
     except NotEnoughRuns as error:
         assert error.what and error.hint
     else:
@@ -445,7 +446,7 @@ def test_degenerate_runs_give_a_figure_or_a_reason(name, kind):
         for f, r in pairs[2:3]
     ]
     try:
-        _, drawn = index.draw(name, world(*((f, spoilt(r)) for f, r in pairs)))
+        drawn = figure.draw(name, world(*((f, spoilt(r)) for f, r in pairs)))
     except NotEnoughRuns as error:
         assert error.what and error.hint
     else:
@@ -463,6 +464,6 @@ def test_the_format_samples_give_a_figure_or_a_reason(name):
 
     held = library([r.run for r in scan_sources([str(folder)], ReadFlags()) if r.run is not None])
     try:
-        assert len(index.draw(name, held)[1].table)
+        assert len(figure.draw(name, held).table)
     except NotEnoughRuns as error:
         assert error.what and error.hint

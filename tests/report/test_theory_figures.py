@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from entlaw.report.figures import fig8, table1, theory
-from entlaw.report.figures.base import NotEnoughRuns, library
-from entlaw.report.figures.blocks import BLOCK, relation
+from entlaw.paper import fig8, table1, theory
+from entlaw.paper.fig8 import BLOCK, relation
+from entlaw.paper.library import NotEnoughRuns, library
 from entlaw.runs import reader
 from tests.conftest import REPO
 

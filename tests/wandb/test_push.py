@@ -39,10 +39,10 @@ def push(results, **settings):
 
 def test_the_same_fits_give_the_same_bytes_and_another_fit_gives_others(tmp_path):
     first, again = (push([made(tmp_path / "a.jsonl")], until_step=36) for _ in range(2))
-    assert (first.digest, first.run_id, first.files) == (again.digest, again.run_id, again.files)
+    assert (first.digest, first.to.run_id, first.files) == (again.digest, again.to.run_id, again.files)
     longer = push([made(tmp_path / "a.jsonl", n=30)], until_step=36)
-    assert longer.run_id == first.run_id and longer.digest != first.digest
-    assert push([made(tmp_path / "a.jsonl")], until_step=50).run_id != first.run_id
+    assert longer.to.run_id == first.to.run_id and longer.digest != first.digest
+    assert push([made(tmp_path / "a.jsonl")], until_step=50).to.run_id != first.to.run_id
     assert not any(str(tmp_path).encode() in data for data in first.files.values())
 
 
