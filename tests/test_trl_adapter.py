@@ -84,7 +84,7 @@ class Watched(CovGRPOTrainer):
         chosen = {}
         for part in parts:
             choice = part["entlaw_chosen"]
-            tokens = choice.detached_BT if choice.detached_BT is not None else choice.penalised_BT
+            tokens = next(iter(choice.tokens.values()))
             for ids, mask, row in zip(part["completion_ids"], part["completion_mask"], tokens, strict=True):
                 n = int(mask.sum())
                 key = tuple(ids[:n].tolist())
@@ -179,7 +179,7 @@ def test_the_loss_is_that_of_our_own_trainer(controls, loss_type, tmp_path):
     }
     loss = Loss(aggregation=names[loss_type])
     expected_choice = choose(current, given, loss, controls, torch_generator(0, "selection", 0))
-    tokens = expected_choice.detached_BT if controls is CLIP else expected_choice.penalised_BT
+    tokens = expected_choice["clip_cov" if controls is CLIP else "kl_cov"]
     assert 0 < int(tokens.sum()) < int(mask.sum())
     theirs = t._compute_loss(t.model, part)
     theirs.backward()
@@ -213,7 +213,7 @@ assert t.accelerator.num_processes == 2
 t.model.train()
 part = by_hand(slice(4 * rank, 4 * rank + 4))
 t._choose([part])
-torch.save(part["entlaw_chosen"].detached_BT, f"{sys.argv[1]}/{rank}.pt")
+torch.save(part["entlaw_chosen"]["clip_cov"], f"{sys.argv[1]}/{rank}.pt")
 """
 
 
@@ -239,7 +239,7 @@ def test_two_ranks_choose_what_one_chooses(tmp_path):
     t.model.train()
     part = by_hand()
     t._choose([part])
-    alone = part["entlaw_chosen"].detached_BT
+    alone = part["entlaw_chosen"]["clip_cov"]
     assert 0 < int(alone.sum()) < int(part["completion_mask"].sum())
     for rank in (0, 1):
         mine = torch.load(tmp_path / f"{rank}.pt")

@@ -242,9 +242,8 @@ def _memory(recipe: Recipe, f: Footprint) -> Iterator[tuple[str, float]]:
     yield "gradients", f.resident.gradients
     yield "Adam's two moments", f.resident.moments
     if f.resident.copies:
-        ppo = recipe.algorithm.name == "ppo"
-        names = ["critic"] if ppo else ["reward model"] if recipe.algorithm.name == "prime" else []
-        if recipe.controls.kl_coef or recipe.algorithm.name == "prime":
+        names = ["critic"] * recipe.estimator.critic + ["reward model"] * recipe.estimator.reward_model
+        if recipe.needs_reference:
             names.append("reference policy")
         yield " and ".join(names), f.resident.copies
     yield "the step's responses as tensors", f.batch

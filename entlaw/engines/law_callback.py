@@ -11,8 +11,9 @@ from transformers import TrainerCallback
 
 from entlaw.errors import UsageError
 from entlaw.train.observers import PREFIX
+from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
-from entlaw.train.settings import Problem, read, settings
+from entlaw.train.settings import Problem, read
 from entlaw.train.watching import LawObserver, what_is_wrong_with
 from entlaw.watch.report import Report
 

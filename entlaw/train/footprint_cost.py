@@ -97,14 +97,14 @@ def passes(recipe: Recipe) -> tuple[float, float]:
     Without: the rollout policy's log-probs (twice if the temperature is not 1), the reference's, PRIME's scores, PPO's
     values, the entropy after the update; and the choice of tokens over the mini-batch before each update but the first.
     """
-    c, name = recipe.controls, recipe.algorithm.name
+    c, estimator = recipe.controls, recipe.estimator
     updates = mini_batches(recipe) * recipe.loss.epochs
     silent = 2.0 + (recipe.rollout.temperature != 1)
-    silent += (c.kl_coef > 0 or name == "prime") + (name == "prime") + (name == "ppo")
-    chooses = bool(c.clip_cov.ratio or c.kl_cov.ratio or c.high_entropy_share < 1)
+    silent += recipe.needs_reference + estimator.reward_model + estimator.critic
+    chooses = c.clip_cov.on or c.kl_cov.on or c.high_entropy_share < 1
     if chooses and not c.reference_code:
         silent += recipe.loss.epochs * (updates - 1) / updates
-    learning = float(recipe.loss.epochs) + (name == "prime") + (recipe.critic.epochs if name == "ppo" else 0)
+    learning = float(recipe.loss.epochs) + estimator.reward_model + recipe.critic.epochs * estimator.critic
     return silent, learning
 
 

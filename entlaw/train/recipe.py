@@ -5,7 +5,9 @@ Combinations of settings are the business of :mod:`entlaw.train.rules`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
 import re
 import textwrap
@@ -13,22 +15,53 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from entlaw.errors import UsageError
-from entlaw.train import schema
+from entlaw.train.advantages import ESTIMATORS
 from entlaw.train.catalogue import catalogue, layers, similar
+from entlaw.train.controls import CONTROLS
+from entlaw.train.losses import LOSSES
+from entlaw.train.registry import closest
 from entlaw.train.schema import Recipe
-from entlaw.train.settings import Problem, describe, read, settings, tables, unknown
+from entlaw.train.settings import Problem, Setting, describe, read, settings_of
 
-# Changing these does not change what a step does, only how many there are, where and what is kept of them.
-MAY_CHANGE = frozenset(
-    key
-    for key in settings()
-    if key in ("run.name", "run.steps", "run.device", "run.threads")
-    or key.startswith(("checkpoint.", "log.", "watch."))
-)
-"""Settings that may differ when a run goes on from a checkpoint."""
+
+def settings() -> Mapping[str, Setting]:
+    """All settings by full name, in the schema's order."""
+    return _known(tuple(ESTIMATORS), tuple(LOSSES), tuple(CONTROLS))[0]
+
+
+def tables() -> Mapping[str, str]:
+    """All tables by full name with their description; ``""`` is the recipe itself."""
+    return _known(tuple(ESTIMATORS), tuple(LOSSES), tuple(CONTROLS))[1]
+
+
+@functools.cache
+def _known(*registered: tuple[str, ...]) -> tuple[Mapping[str, Setting], Mapping[str, str]]:
+    """Settings and tables, as long as nothing more is registered."""
+    found: dict[str, Setting] = {}
+    named: dict[str, str] = {}
+
+    def walk(table: Any, name: str) -> None:
+        named[name] = inspect.getdoc(type(table)) or ""
+        prefix = f"{name}." if name else ""
+        own = {s.key: s for s in settings_of(type(table), prefix)}
+        for f in fields(table):
+            key, value = f"{prefix}{f.name}", getattr(table, f.name)
+            if is_dataclass(value):
+                walk(value, key)
+            else:
+                found[key] = own[key]
+
+    walk(Recipe(), "")
+    return MappingProxyType(found), MappingProxyType(named)
+
+
+MAY_CHANGE = frozenset(key for key, s in settings().items() if s.resumes)
+"""Settings that may differ when a run goes on from a checkpoint: they change only how many steps there are, where, and
+what is kept of them."""
 
 _Given = tuple[str, str, Any]
 """Full name, where it was written (``line 3``, ``--set loss.kind=x``, or nothing), value."""
@@ -187,6 +220,52 @@ def _plain(table: Any) -> dict[str, Any]:
     return out
 
 
+# What a name that does not exist is answered with -----------------------------------------------------
+
+
+def unknown(path: tuple[str, ...], is_table: bool) -> Problem:
+    """What to say of a name that the schema does not have; everything in front of its last part exists."""
+    *where, name = path
+    table = ".".join(where)
+    if is_table:
+        what = f"there is no table [{'.'.join(path)}]"
+        known = [t for t in tables() if t]
+        homes = [t for t in known if t.rpartition(".")[2] == name] or closest(".".join(path), known)
+        return Problem(
+            what, _list_of("nearest", homes) or _list_of("the tables are", [t for t in known if "." not in t])
+        )
+    what = (
+        f"there is no setting {name} in [{table}]"
+        if table
+        else f"there is no setting {name} outside the tables"
+    )
+    if name in settings():
+        return Problem(what, "write it without quotes")
+    homes = [key for key in settings() if key.rpartition(".")[2] == name]
+    if homes:
+        return Problem(what, f"write it as {' or '.join(homes)}")
+    for key, setting in settings().items():
+        for alias, _, remark in (text.partition(" ") for text in setting.aliases):
+            if alias == name:
+                return Problem(what, f"here it is called {key} {remark}".rstrip())
+    beside = [key for key in settings() if key.rpartition(".")[0] == table]
+    near = closest(name, [key.rpartition(".")[2] for key in beside])
+    if near:
+        return Problem(what, _list_of("nearest", [f"{table}.{leaf}" if table else leaf for leaf in near]))
+    near = closest(name, {key.rpartition(".")[2] for key in settings()})
+    elsewhere = [key for leaf in near for key in settings() if key.rpartition(".")[2] == leaf]
+    listed = (
+        [key.rpartition(".")[2] for key in beside] if table else [t for t in tables() if t and "." not in t]
+    )
+    return Problem(
+        what, _list_of("nearest", elsewhere) or _list_of("it has" if table else "the tables are", listed)
+    )
+
+
+def _list_of(label: str, names: list[str]) -> str:
+    return f"{label}: {', '.join(names)}" if names else ""
+
+
 # Reading ---------------------------------------------------------------------------------------------
 
 
@@ -311,7 +390,7 @@ def _build(given: Sequence[_Given], problems: list[tuple[str, Problem]], where: 
             values[key] = result
     if problems:
         raise _error(problems, where)
-    return _fill(schema.Recipe(), "", values)
+    return _fill(Recipe(), "", values)
 
 
 def _fill(table: Any, prefix: str, values: Mapping[str, Any]) -> Any:

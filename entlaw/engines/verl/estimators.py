@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from entlaw.train import advantages as adv
+from entlaw.engines.verl.names import estimators
+from entlaw.train.advantages import Rewards
+from entlaw.train.schema import Algorithm
 
 Estimator = Callable[..., tuple[Tensor, Tensor]]
 
@@ -28,10 +30,11 @@ def groups(index: Sequence[Any] | np.ndarray, response_mask: Tensor) -> Tensor:
 
 
 def estimator(name: str) -> Estimator:
-    """The function that verl calls for one of :data:`entlaw.engines.verl.names.ESTIMATORS`.
+    """The function that verl calls for one of :func:`entlaw.engines.verl.names.estimators`.
 
     Returns advantages twice: without a critic, verl's second value ("returns") is only logged.
     """
+    ours, baseline = estimators()[name]
 
     def estimate(
         token_level_rewards: Tensor,
@@ -40,30 +43,16 @@ def estimator(name: str) -> Estimator:
         config: Any = None,
         **_: Any,
     ) -> tuple[Tensor, Tensor]:
+        if index is None and ours.groups:
+            raise ValueError(f"{name} needs each response's prompt id (uid)")
         mask_BT = response_mask.to(token_level_rewards.dtype)
+        reward_BT = token_level_rewards * mask_BT
+        gamma = 1.0 if config is None else float(config.get("gamma", 1.0))
+        settings = Algorithm(ours.name, baseline=baseline, gamma=gamma)  # type: ignore[arg-type]
         with torch.no_grad():
-            advantages_BT = _advantages(name, token_level_rewards * mask_BT, mask_BT, index, config)
+            group_B = groups(index, mask_BT) if ours.groups else None
+            advantages_BT = ours(Rewards(reward_BT, reward_BT.sum(-1), group_B, mask_BT), settings)[0]
         return advantages_BT, advantages_BT
 
     estimate.__name__ = name
     return estimate
-
-
-def _advantages(name: str, token_reward_BT: Tensor, mask_BT: Tensor, index: Any, config: Any) -> Tensor:
-    reward_B = token_reward_BT.sum(-1)
-    if name == "reinforce":
-        return adv.reinforce(reward_B, mask_BT)
-    if name == "reinforce_batch_mean":
-        real_B = mask_BT.sum(-1) > 0
-        return adv.reinforce(reward_B, mask_BT, float(reward_B[real_B].mean()))
-    if name == "reinforce_plus_plus":
-        gamma = 1.0 if config is None else float(config.get("gamma", 1.0))
-        return adv.masked_whiten(adv.returns_to_go(token_reward_BT, mask_BT, gamma), mask_BT)
-    if index is None:
-        raise ValueError(f"entlaw_{name} needs each response's prompt id (uid)")
-    group_B = groups(index, mask_BT)
-    if name == "rloo":
-        return adv.rloo(reward_B, group_B, mask_BT)
-    if name == "reinforce_plus_plus_baseline":
-        return adv.reinforce_plus_plus_baseline(reward_B, group_B, mask_BT)
-    return adv.grpo(reward_B, group_B, mask_BT, norm_by_std=name != "dr_grpo")

@@ -7,50 +7,17 @@ is translated, is a finding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from entlaw.engines.verl import settings_rollout, settings_update
-from entlaw.engines.verl.names import TRAINER
+from entlaw.engines.verl.names import TRAINER, all_named, named
 from entlaw.errors import UsageError
 from entlaw.findings import Finding
-from entlaw.train.recipe import flat, show
+from entlaw.train.recipe import changes, settings, show
 from entlaw.train.schema import Recipe
-from entlaw.train.settings import settings
-
-# Full names of settings that have no meaning in verl: told about where they are not at their default.
-TOLD: Mapping[str, str] = MappingProxyType({
-    "run.threads": "Ray and verl divide the processors",
-    "rollout.batch": "verl's engine batches by itself",
-    "vllm.kv_cache_gb": "on a GPU the cache takes what vllm.memory_share leaves",
-    "validation.seed": "it chooses the problems; the sampling of a validation is seeded by verl",
-    "policy.size": "a model by path has its own",
-    "policy.family": "a model by path has its own",
-    "policy.seed": "a model by path is not warmed up",
-})  # fmt: skip
-# Settings that must be at their default, and what to do instead.
-REFUSED: Mapping[str, str] = MappingProxyType({
-    "task.reward": "coin-flip rewards are a control of `entlaw train`",
-    "rollout.stop": "verl's single-turn loop ends a response at the model's own end-of-sequence token",
-    "vllm.devices": "verl places its engines itself",
-    "vllm.sync": "verl hands weights over itself",
-    "controls.entropy_target": "verl's entropy coefficient is constant; set controls.entropy_coeff",
-    "algorithm.whiten": "verl whitens PPO's advantages always",
-})  # fmt: skip
-# Settings that only matter together with one that is refused.
-UNUSED_TABLES = ("warmup.", "prime.")
-UNUSED = frozenset(
-    {
-        "task.operations",
-        "task.operators",
-        "task.train_operations",
-        "task.train_operators",
-        "controls.entropy_step",
-        "controls.entropy_max",
-    }
-)
+from entlaw.train.uses import CRITIC
 
 
 @dataclass(frozen=True)
@@ -109,6 +76,7 @@ def plan(
     out: dict[str, Any] = dict(_run(recipe, cluster, folder))
     out |= dict(settings_rollout.translate(recipe, data, adds_bos))
     out |= dict(settings_update.translate(recipe, cluster.total))
+    out |= {name: value for name, value in all_named(recipe) if name not in out}
     found = [*told(recipe), *settings_rollout.findings(recipe, adds_bos), *settings_update.findings(recipe)]
     environment = {"WANDB_MODE": "offline"} if recipe.log.wandb == "offline" else {}
     if recipe.log.wandb != "off" and recipe.log.wandb_group:
@@ -143,26 +111,19 @@ def refuse(recipe: Recipe, cluster: Cluster) -> None:
 
 
 def refusals(recipe: Recipe) -> Iterator[str]:
-    """Settings without a counterpart that are not at their default."""
-    values = flat(recipe)
-    for key, why in REFUSED.items():
-        if values[key] != _default(key) and not (
-            key == "algorithm.whiten" and recipe.algorithm.name != "ppo"
-        ):
-            yield f"{key} = {show(values[key])}: {why}"
+    """Settings without a counterpart that are not at their default; a critic's, where there is one."""
+    for key, value in changes(recipe).items():
+        s = settings()[key]
+        if s.verl.how == "refused" and (CRITIC not in s.used or CRITIC.used(recipe)):
+            yield f"{key} = {show(value)}: {s.verl.text}"
 
 
 def told(recipe: Recipe) -> Iterator[Finding]:
-    """Settings without a meaning that are not at their default."""
-    values = flat(recipe)
-    for key, why in TOLD.items():
-        if values[key] != _default(key):
-            yield Finding("verl-not-used", "info", f"{key} = {show(values[key])} is not used: {why}")
-
-
-def _default(key: str) -> Any:
-    default = settings()[key].default
-    return list(default) if isinstance(default, tuple) else default
+    """Settings without a meaning that are not at their default; last those that mean nothing to us either."""
+    changed = [(settings()[key], value) for key, value in changes(recipe).items()]
+    for s, value in sorted(changed, key=lambda item: not item[0].has_effect(recipe)):
+        if s.verl.how == "told":
+            yield Finding("verl-not-used", "info", f"{s.key} = {show(value)} is not used: {s.verl.text}")
 
 
 def _run(recipe: Recipe, cluster: Cluster, folder: Path) -> Iterator[tuple[str, Any]]:
@@ -170,23 +131,21 @@ def _run(recipe: Recipe, cluster: Cluster, folder: Path) -> Iterator[tuple[str, 
     run, every = recipe.run, recipe.validation.every
     yield "trainer.v1.trainer_mode", TRAINER
     yield "+trainer.v1.entlaw.seed", run.seed
-    yield "+trainer.v1.entlaw.shares", list(recipe.log.covariance_shares)
+    yield from named(recipe, "log.covariance_shares")
     if recipe.watch.on:
-        for f in fields(recipe.watch):
-            yield f"+trainer.v1.entlaw.watch.{f.name}", getattr(recipe.watch, f.name)
-    yield "trainer.project_name", recipe.log.wandb_project
+        yield from named(recipe, *(key for key in settings() if key.startswith("watch.")))
+    yield from named(recipe, "log.wandb_project")
     yield "trainer.experiment_name", run.name or folder.name
     loggers = ["console"] + ["wandb"] * (recipe.log.wandb != "off") + ["tensorboard"] * recipe.log.tensorboard
     yield "trainer.logger", loggers
-    yield "trainer.total_training_steps", run.steps
+    yield from named(recipe, "run.steps")
     # Also a limit, in passes through the data; the steps are to be the one that counts.
     yield "trainer.total_epochs", run.steps
     yield "trainer.nnodes", cluster.nodes
     yield "trainer.n_gpus_per_node", cluster.gpus
     yield "trainer.test_freq", every or -1
     yield "trainer.val_before_train", bool(every)
-    yield "trainer.save_freq", recipe.checkpoint.every
-    yield "trainer.max_actor_ckpt_to_keep", recipe.checkpoint.keep
+    yield from named(recipe, "checkpoint.every", "checkpoint.keep")
     yield "trainer.default_local_dir", str(folder / "checkpoints")
     yield "trainer.resume_mode", "auto"
     yield "hydra.run.dir", str(folder)

@@ -11,18 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from entlaw.engines.verl.names import TRAINER, LossName
 from entlaw.engines.whole_batch import read, weight_metrics
 from entlaw.train import losses
+from entlaw.train.controls import Controls, KlCov
+from entlaw.train.losses import LOSSES
+from entlaw.train.schema import Loss
 
 PolicyLoss = Callable[..., tuple[Tensor, dict[str, Any]]]
 
 
 def policy_loss(name: LossName) -> PolicyLoss:
     """The function that verl calls for one of our losses."""
+    kind = LOSSES[name.kind]
 
     def loss(
         old_log_prob: Tensor,
@@ -34,8 +37,7 @@ def policy_loss(name: LossName) -> PolicyLoss:
         rollout_is_weights: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         mask_BT = response_mask.to(log_prob.dtype)
-        arguments = (log_prob, old_log_prob, advantages, mask_BT)
-        loss_BT, metrics = _per_token(name.kind, arguments, config)
+        loss_BT, metrics = kind(log_prob, old_log_prob, advantages, mask_BT, _clip(config))
         found: dict[str, Tensor] = dict(metrics)
         if rollout_is_weights is None:
             if name.control:
@@ -47,12 +49,11 @@ def policy_loss(name: LossName) -> PolicyLoss:
             weight_BT, chosen_BT = read(rollout_is_weights.to(log_prob.dtype))
             loss_BT = loss_BT * weight_BT
             found |= weight_metrics(rollout_is_weights, mask_BT)
-            if name.control == "clip_cov":
-                loss_BT = torch.where(chosen_BT, loss_BT.detach(), loss_BT)
-            elif name.control == "kl_cov":
-                pull_BT = losses.kl_penalty(old_log_prob, log_prob, name.penalty)
-                coef = float(config.policy_loss.ppo_kl_coef)
-                loss_BT = loss_BT + coef * torch.where(chosen_BT, pull_BT, torch.zeros_like(pull_BT))
+            if name.control:
+                control = getattr(_controls(name, config), name.control)
+                loss_BT = control.weigh(loss_BT, chosen_BT)
+                pull_BT = control.pull(log_prob, old_log_prob, chosen_BT)
+                loss_BT = loss_BT if pull_BT is None else loss_BT + pull_BT
         total = aggregated(loss_BT, mask_BT, loss_agg_mode, dict(config.global_batch_info))
         return total, {key: float(value.detach()) for key, value in found.items()}
 
@@ -63,18 +64,17 @@ def policy_loss(name: LossName) -> PolicyLoss:
     return loss
 
 
-def _per_token(
-    kind: str, arguments: tuple[Tensor, Tensor, Tensor, Tensor], config: Any
-) -> tuple[Tensor, Mapping[str, Tensor]]:
+def _clip(config: Any) -> Loss:
+    """verl's clip range as ours; where it has one number, it is both ends."""
     low = config.clip_ratio if config.clip_ratio_low is None else config.clip_ratio_low
     high = config.clip_ratio if config.clip_ratio_high is None else config.clip_ratio_high
-    if kind == "policy_gradient":
-        return losses.policy_gradient(*arguments)
-    if kind == "gspo":
-        return losses.gspo(*arguments, low, high)
-    if kind == "cispo":
-        return losses.cispo(*arguments, low, high)
-    return losses.ppo_clip(*arguments, low, high, config.clip_ratio_c or None)
+    return Loss(clip_ratio_low=low, clip_ratio_high=high, clip_ratio_c=config.clip_ratio_c or 0.0)
+
+
+def _controls(name: LossName, config: Any) -> Controls:
+    if name.control != "kl_cov":
+        return Controls()
+    return Controls(kl_cov=KlCov(coef=float(config.policy_loss.ppo_kl_coef), penalty=name.penalty))
 
 
 def aggregated(loss_BT: Tensor, mask_BT: Tensor, mode: str, info: Mapping[str, Any]) -> Tensor:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from entlaw.engines.verl.names import named
 from entlaw.findings import Finding
+from entlaw.train.schema import MODEL as _MODEL
+from entlaw.train.schema import ROLLOUT as _ROLLOUT
 from entlaw.train.schema import Recipe
 
-_MODEL, _ROLLOUT, _ACTOR = "actor_rollout_ref.model", "actor_rollout_ref.rollout", "actor_rollout_ref.actor"
 PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 """A chat template that is none, for base models: verl sends every prompt through one."""
 DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
@@ -63,9 +65,7 @@ def translate(
     train, validation = data
     yield "data.train_files", str(train)
     yield "data.val_files", str(validation or train)
-    yield "data.train_batch_size", rollout.prompts
-    yield "data.max_prompt_length", rollout.max_prompt_tokens
-    yield "data.max_response_length", rollout.max_tokens
+    yield from named(recipe, "rollout.prompts", "rollout.max_prompt_tokens", "rollout.max_tokens")
     yield "data.filter_overlong_prompts", True
     yield "data.truncation", "error"
     yield "data.shuffle", True
@@ -76,10 +76,9 @@ def translate(
     if task.format_weight:
         yield "+reward.custom_reward_function.reward_kwargs.format", task.format
         yield "+reward.custom_reward_function.reward_kwargs.format_weight", task.format_weight
-    yield "reward.num_workers", task.workers
+    yield from named(recipe, "task.workers")
     # Model
-    yield f"{_MODEL}.path", policy.path
-    yield f"{_MODEL}.enable_gradient_checkpointing", policy.gradient_checkpointing
+    yield from named(recipe, "policy.path", "policy.gradient_checkpointing")
     if not task.chat:
         yield f"{_MODEL}.custom_chat_template", ("{{ bos_token }}" if adds_bos else "") + PLAIN
     compute = "bfloat16" if policy.autocast or policy.dtype == "bfloat16" else "float32"
@@ -88,20 +87,12 @@ def translate(
         yield f"actor_rollout_ref.{role}.fsdp_config.dtype", compute
     # Sampling
     yield f"{_ROLLOUT}.name", "vllm"
-    yield f"{_ROLLOUT}.n", rollout.group_size
-    yield f"{_ROLLOUT}.temperature", rollout.temperature
-    yield f"{_ROLLOUT}.top_p", rollout.top_p
+    yield from named(recipe, "rollout.group_size", "rollout.temperature", "rollout.top_p")
     yield f"{_ROLLOUT}.top_k", rollout.top_k or -1
     yield f"{_ROLLOUT}.seed", recipe.run.seed
     yield f"{_ROLLOUT}.dtype", compute if vllm.dtype == "auto" else vllm.dtype
-    yield f"{_ROLLOUT}.gpu_memory_utilization", vllm.memory_share
-    yield f"{_ROLLOUT}.tensor_model_parallel_size", vllm.tensor_parallel
-    yield f"{_ROLLOUT}.max_num_seqs", vllm.max_sequences
-    yield f"{_ROLLOUT}.enforce_eager", vllm.eager
-    yield f"{_ROLLOUT}.free_cache_engine", vllm.sleep
+    yield from named(recipe, "vllm.memory_share", "vllm.tensor_parallel", "vllm.max_sequences")
+    yield from named(recipe, "vllm.eager", "vllm.sleep")
     # Validation
-    check = recipe.validation
-    yield f"{_ROLLOUT}.val_kwargs.n", check.samples
-    yield f"{_ROLLOUT}.val_kwargs.temperature", check.temperature
-    yield f"{_ROLLOUT}.val_kwargs.top_p", check.top_p
-    yield f"{_ROLLOUT}.val_kwargs.do_sample", check.temperature > 0
+    yield from named(recipe, "validation.samples", "validation.temperature", "validation.top_p")
+    yield f"{_ROLLOUT}.val_kwargs.do_sample", recipe.validation.temperature > 0

@@ -18,8 +18,9 @@ from typing import Any
 from entlaw.errors import UsageError
 from entlaw.findings import Finding
 from entlaw.train.observers import PREFIX, Observers, records
+from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
-from entlaw.train.settings import Problem, read, settings
+from entlaw.train.settings import Problem, read
 from entlaw.train.watching import LawObserver, what_is_wrong_with
 
 JOURNAL = "entlaw_watch.jsonl"
