@@ -332,7 +332,10 @@ def high_entropy_tokens(entropy_BT: Tensor, mask_BT: Tensor, share: float = 0.2)
 
 @control
 class ReferenceKl(_OfTable):
-    """Divergence from the base policy, in the loss; in the reward it is the estimator's business."""
+    """Divergence from the base policy, by k1, k2, k3 or the absolute log-ratio, in the loss or in the reward.
+
+    In the reward it is :func:`entlaw.train.estimate.token_penalty`.
+    """
 
     name, label, reference = "reference_kl", "the reference KL", "arXiv 1909.08593"
     switch = "controls.kl_coef"
@@ -356,7 +359,7 @@ class ReferenceKl(_OfTable):
 
 @control
 class EntropyBonus(_OfTable):
-    """A bonus on the mean entropy, fixed or adaptive (Skywork-OR1, arXiv 2505.22312)."""
+    """A bonus on the mean entropy of the tokens; with `controls.entropy_target` it adapts (Skywork-OR1)."""
 
     name, label, reference = "entropy_bonus", "the entropy bonus", "arXiv 1602.01783, 2505.22312"
     switch = "controls.entropy_coeff"
