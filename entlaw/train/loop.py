@@ -17,8 +17,7 @@ from entlaw.train import estimate, measure, prime
 from entlaw.train.batch import Batch, concatenate
 from entlaw.train.controls import EntropyBonus
 from entlaw.train.distributed import ALONE, World
-from entlaw.train.distributed_model import shard_module, sharded
-from entlaw.train.distributed_rollout import ranked
+from entlaw.train.distributed_model import ranked, shard_module, sharded
 from entlaw.train.failure import TrainingFailed
 from entlaw.train.measure import Record
 from entlaw.train.policy import LanguageModel

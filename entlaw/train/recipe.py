@@ -154,6 +154,20 @@ def flat(recipe: Recipe) -> dict[str, Any]:
     return out
 
 
+def put(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """A recipe with some settings changed, by full name; they are taken as they are."""
+
+    def filled(table: Any, prefix: str) -> Any:
+        new = {}
+        for f in fields(table):
+            value, key = getattr(table, f.name), f"{prefix}{f.name}"
+            new[f.name] = filled(value, f"{key}.") if is_dataclass(value) else values.get(key, value)
+        return type(table)(**new)
+
+    found: Recipe = filled(recipe, "")
+    return found
+
+
 def changes(recipe: Recipe) -> dict[str, Any]:
     """The settings that differ from their defaults, by full name."""
     return {key: new for key, _, new in diff(Recipe(), recipe)}
@@ -390,16 +404,7 @@ def _build(given: Sequence[_Given], problems: list[tuple[str, Problem]], where: 
             values[key] = result
     if problems:
         raise _error(problems, where)
-    return _fill(Recipe(), "", values)
-
-
-def _fill(table: Any, prefix: str, values: Mapping[str, Any]) -> Any:
-    filled = {}
-    for f in fields(table):
-        value = getattr(table, f.name)
-        key = f"{prefix}{f.name}"
-        filled[f.name] = _fill(value, f"{key}.", values) if is_dataclass(value) else values.get(key, value)
-    return type(table)(**filled)
+    return put(Recipe(), values)
 
 
 def _error(problems: Sequence[tuple[str, Problem]], where: str) -> UsageError:

@@ -14,11 +14,11 @@ from entlaw.errors import UsageError
 from entlaw.findings import Finding, Severity, worst_first
 from entlaw.tasks import manifest
 from entlaw.train import rules_update
+from entlaw.train.observers import what_is_wrong_with
 from entlaw.train.recipe import changes, from_dict, settings, to_dict
 from entlaw.train.rules_update import mini_batches
 from entlaw.train.schema import Recipe
 from entlaw.train.uses import USES
-from entlaw.train.watching import what_is_wrong_with
 
 Rule = Callable[[Recipe], Iterator[Finding]]
 

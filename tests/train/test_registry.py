@@ -11,8 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra (torch)")
 
-from entlaw.engines.verl import estimators as verl_estimators  # noqa: E402
-from entlaw.engines.verl import mapping, names, policy_losses, prepare  # noqa: E402
+from entlaw.engines.verl import functions, mapping, names, prepare  # noqa: E402
 from entlaw.errors import UsageError  # noqa: E402
 from entlaw.law.interventions import interventions  # noqa: E402
 from entlaw.train import estimate, losses, runner, update  # noqa: E402
@@ -118,9 +117,7 @@ def test_what_is_registered_is_a_choice_everywhere(toys):
 
 def test_verl_calls_what_is_registered(toys):
     reward_BT, mask_BT = torch.tensor([[0.0, 1.0], [0.5, 0.0]]), torch.tensor([[1, 1], [1, 0]])
-    found, _ = verl_estimators.estimator("entlaw_toy_estimator")(
-        reward_BT, mask_BT, ["a", "b"], {"gamma": 0.25}
-    )
+    found, _ = functions.estimator("entlaw_toy_estimator")(reward_BT, mask_BT, ["a", "b"], {"gamma": 0.25})
     assert found.tolist() == [[-1.0, -1.0], [-0.5, 0.0]] and toys["estimator"] == [0.25]
 
 
@@ -140,7 +137,7 @@ def test_a_name_that_nobody_registered_is_an_error_everywhere():
         "needs": lambda: recipe.needs_reference,
         "runner": lambda: runner.train(recipe, Path("never")),
         "control": lambda: CONTROLS["clipcov"],
-        "verl's loss": lambda: policy_losses.policy_loss(names.LossName("pp0_clip")),
+        "verl's loss": lambda: functions.policy_loss(names.LossName("pp0_clip")),
         "verl's name": lambda: names.estimator_name(recipe.estimator),
     }
     for where, call in calls.items():
@@ -148,7 +145,7 @@ def test_a_name_that_nobody_registered_is_an_error_everywhere():
             call()
         assert "near" in (caught.value.hint or "") or "nearest" in str(caught.value), where
     with pytest.raises(KeyError):
-        verl_estimators.estimator("entlaw_gpro")
+        functions.estimator("entlaw_gpro")
 
 
 def test_an_estimator_that_asks_for_what_it_is_not_given_says_so():

@@ -19,8 +19,7 @@ def register() -> None:
     """Put everything into verl's registries; doing it again changes nothing."""
     from verl.trainer.ppo import core_algos
 
-    from entlaw.engines.verl.estimators import estimator
-    from entlaw.engines.verl.policy_losses import policy_loss
+    from entlaw.engines.verl.functions import estimator, policy_loss
 
     for registered_as, name in loss_names().items():
         if registered_as not in core_algos.POLICY_LOSS_REGISTRY:
