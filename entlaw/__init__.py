@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from entlaw.law.results import Fit as Fit
     from entlaw.law.results import Forecast as Forecast
     from entlaw.law.results import Interval as Interval
+    from entlaw.runs.example import example as example
     from entlaw.runs.prepare import Selection as Selection
     from entlaw.runs.reader import read as read
     from entlaw.runs.reader import scan as scan
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "read": "entlaw.runs.reader",
+    "example": "entlaw.runs.example",
     "scan": "entlaw.runs.reader",
     "Selection": "entlaw.runs.prepare",
     "Run": "entlaw.runs.run",

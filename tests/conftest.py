@@ -1,4 +1,9 @@
-"""Shared fixtures: a run with a known law, and where the real logs are."""
+"""Shared fixtures: a run with a known law, and where the real logs are.
+
+The suite runs on all cores (``pytest -n auto``; ``-n 0`` for one process), one thread a process. A result depends
+neither on the order of the tests nor on the load of the machine: tests wait for a condition with `wait_until`, and
+property tests have no deadline.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,26 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
+
+# Before numpy and torch are loaded, which read this once. Two workers with two threads each are slower than with one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes depends on the machine's load. CI tests the same examples every time.
+settings.register_profile(
+    "entlaw",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("entlaw")
+
+PATIENCE = 120.0  # seconds that a test waits for what comes in well under one on an idle machine
 
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared" / "data" / "runs"
@@ -27,6 +48,16 @@ def interruptible():
     its children.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_until(condition, seconds=PATIENCE, every=0.01):
+    """The first true value of ``condition()``; fails after ``seconds``, which only a broken program takes."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"nothing came in {seconds:g} s of waiting")
+        time.sleep(every)
+    return found
 
 
 def law_records(

@@ -58,6 +58,7 @@ def test_commands_run(monkeypatch, capsys, law_log, tmp_path):
     found = [c for c in found if c not in at_scale() + on_a_server()]
     named = {c.split()[0] for c in found}
     assert named == {
+        "demo",
         "doctor",
         "fit",
         "predict",
@@ -132,10 +133,42 @@ def test_training_docs_example_runs(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out.startswith("finished ")
 
 
+OWN = re.compile(
+    r"https://(?:raw\.githubusercontent\.com/entlaw/entlaw|github\.com/entlaw/entlaw/(?:blob|tree|raw))/main/([^)#\s]*)"
+)
+
+
 def test_links_point_at_files():
+    """An absolute address of this repository is a file here, too."""
     for page in [REPO / "README.md", *REPO.glob("docs/*.md"), REPO / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+            if own := OWN.fullmatch(target):
+                assert (REPO / own[1]).exists(), f"{page.name}: {target}"
+            else:
+                assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_reads_the_same_on_a_package_index():
+    """There, a relative link leads nowhere and an image needs the raw file."""
+    text = (REPO / "README.md").read_text()
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", text)
+    assert sum(bool(OWN.fullmatch(target)) for _, target in links) > 20
+    for image, target in links:
+        assert target.startswith("https://"), target
+        assert not image or target.startswith("https://raw.githubusercontent.com/"), target
+        if (own := OWN.fullmatch(target)) and not image:
+            assert ("/tree/" in target) == (REPO / own[1]).is_dir(), target
+
+
+def test_the_addresses_of_the_project_are_those_of_the_readme():
+    import tomllib
+
+    urls = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["urls"]
+    assert set(urls) == {"Homepage", "Documentation", "Repository", "Changelog", "Issues"}
+    for address in urls.values():
+        assert address.startswith("https://github.com/entlaw/entlaw"), address
+        if own := OWN.fullmatch(address):
+            assert (REPO / own[1]).exists(), address
 
 
 def test_version_is_one(capsys):

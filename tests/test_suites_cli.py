@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from entlaw.cli.app import run
-from tests.conftest import REPO
+from tests.conftest import PATIENCE, REPO
 from tests.suites_helpers import SHARED, byte_model
 
 SMALL = [
@@ -139,7 +139,7 @@ def test_the_bar_on_a_terminal(trained, tmp_path):
         if not part:
             break
         seen += part
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     os.close(read)
     assert process.returncode == 0 and b"a: arithmetic" in seen and b"/120" in seen
     assert out.startswith(b"arithmetic\n") and b"\x1b" not in out

@@ -1,10 +1,6 @@
 """TRL's real trainer with whole-step Clip-Cov and KL-Cov, on a tiny model."""
 
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 
@@ -202,49 +198,6 @@ def test_the_loss_is_that_of_our_own_trainer(controls, loss_type, tmp_path):
     )  # fmt: skip
     if controls is KL:
         assert abs(float(plain) - float(theirs.detach())) > 1e-4, "the penalty counts"
-
-
-RANK = """
-import sys, torch
-from tests.test_trl_adapter import CLIP, by_hand, trainer
-t = trainer(micro=4, folder=sys.argv[1], controls=CLIP, options={"gradient_accumulation_steps": 1})
-rank = t.accelerator.process_index
-assert t.accelerator.num_processes == 2
-t.model.train()
-part = by_hand(slice(4 * rank, 4 * rank + 4))
-t._choose([part])
-torch.save(part["entlaw_chosen"]["clip_cov"], f"{sys.argv[1]}/{rank}.pt")
-"""
-
-
-@pytest.mark.slow
-def test_two_ranks_choose_what_one_chooses(tmp_path):
-    """Real processes (gloo), whose responses differ in length."""
-    (tmp_path / "rank.py").write_text(RANK)
-    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    env = os.environ | {
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONWARNINGS": "ignore",
-    }
-    done = subprocess.run(
-        [*call, str(tmp_path / "rank.py"), str(tmp_path)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    t = trainer(folder=tmp_path / "one", controls=CLIP)
-    t.model.train()
-    part = by_hand()
-    t._choose([part])
-    alone = part["entlaw_chosen"]["clip_cov"]
-    assert 0 < int(alone.sum()) < int(part["completion_mask"].sum())
-    for rank in (0, 1):
-        mine = torch.load(tmp_path / f"{rank}.pt")
-        assert torch.equal(mine, alone[4 * rank : 4 * rank + 4, : mine.shape[1]])
-        assert not alone[4 * rank : 4 * rank + 4, mine.shape[1] :].any()
 
 
 @pytest.mark.parametrize(

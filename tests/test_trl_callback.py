@@ -2,11 +2,7 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -193,39 +189,3 @@ def test_a_rule_ends_a_real_grpo_run_with_a_checkpoint(tmp_path):
     more.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{end}"))
     rows = [row for row in more.state.log_history if "entropy" in row]
     assert [row["step"] for row in rows] == list(range(1, end + 3)) and callback.report.points == end + 2
-
-
-RANK = """
-import json, sys, warnings
-warnings.simplefilter("ignore")
-from entlaw.engines.law_callback import EntlawCallback
-from tests.test_trl_adapter import trainer
-from trl import GRPOTrainer
-t = trainer(GRPOTrainer, micro=4, steps=20, folder=sys.argv[1], options={"gradient_accumulation_steps": 1})
-assert t.accelerator.num_processes == 2
-EntlawCallback("step > 8").add_to(t)
-t.train()
-law = sum(any(k.startswith("entlaw/") for k in row) for row in t.state.log_history)
-open(f"{sys.argv[1]}/rank{t.accelerator.process_index}.json", "w").write(json.dumps([t.state.global_step, law]))
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_stop_together(tmp_path):
-    """Real processes (gloo): the first decides."""
-    (tmp_path / "rank.py").write_text(RANK)
-    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*call, str(tmp_path / "rank.py"), str(tmp_path)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (one, law_of_one), (other, law_of_other) = (
-        json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)
-    )
-    assert one == other and 8 < one < 20
-    assert law_of_one > 0 and law_of_other == 0

@@ -38,7 +38,6 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_as_far_as_a_machine_without_gpus_goes(files):
     run = files / "run"
     call = [

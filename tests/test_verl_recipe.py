@@ -31,6 +31,7 @@ from entlaw.errors import EntlawError, OutOfMemory, UsageError  # noqa: E402
 from entlaw.train import recipe as recipes  # noqa: E402
 from entlaw.train.catalogue import catalogue  # noqa: E402
 from entlaw.train.recipe import settings as known_settings  # noqa: E402
+from tests.conftest import wait_until  # noqa: E402
 
 EIGHT = mapping.Cluster(1, 8)
 needs_hydra = pytest.mark.skipif(hydra_parser is None, reason="needs verl's Hydra (`make test-verl`)")
@@ -322,13 +323,19 @@ def test_the_console_is_kept_and_shown(tmp_path, monkeypatch, capsys, code):
 
 
 def test_a_signal_reaches_verl_and_is_the_exit_code(tmp_path, monkeypatch):
-    script = "import time; print('up', flush=True); time.sleep(60)"
+    script = "import time; print('up', flush=True); time.sleep(1000)"
     monkeypatch.setattr(launch, "command", lambda arguments: [sys.executable, "-c", script])
     before = signal.getsignal(signal.SIGTERM)
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
+
+    def end_it_once_it_is_up():
+        console = tmp_path / "r" / "console.log"
+        wait_until(lambda: console.is_file() and "up" in console.read_text())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=end_it_once_it_is_up)
+    sender.start()
     assert launch.launch([], {}, tmp_path / "r") == 128 + signal.SIGTERM
-    timer.join()
+    sender.join()
     assert signal.getsignal(signal.SIGTERM) is before
 
 

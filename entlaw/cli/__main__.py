@@ -15,8 +15,10 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.
     """
     from entlaw.cli.app import run
+    from entlaw.cli.surroundings import prepare
     from entlaw.process import hush_deprecations
 
+    prepare()
     # Of a parent with a W&B run of its own: its service process is not ours to use, or to bring down.
     os.environ.pop("WANDB_SERVICE", None)
     if argv is None:

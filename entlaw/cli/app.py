@@ -11,6 +11,7 @@ from entlaw._version import __version__
 from entlaw.cli import backtest, doctor, evaluate, fit, predict, pull, push, train
 from entlaw.cli.compare import compare
 from entlaw.cli.data import data
+from entlaw.cli.demo import demo
 from entlaw.cli.figures import figures
 from entlaw.cli.output import print_json, show_error
 from entlaw.cli.plan import plan
@@ -28,6 +29,7 @@ app = App(
     "W&B offline files, TensorBoard, MLflow, CSV, Parquet, JSON; or a W&B run (entity/project/run, a URL).\n\n"
     "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.",
 )
+app.command(demo)
 app.command(doctor.doctor)
 app.command(fit.fit)
 app.command(predict.predict)
@@ -70,8 +72,20 @@ def run(tokens: list[str]) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and _nowhere_to_write(error):
+            told = UsageError(
+                "there is no folder for temporary files that can be written to",
+                hint="make room, or set TMPDIR to a folder that can be written to",
+            )
+            show_error(told, as_json=as_json)
+            return told.exit_code
         return _unexpected(error, as_json)
     return result if isinstance(result, int) else 0
+
+
+def _nowhere_to_write(error: OSError) -> bool:
+    """Whether Python or matplotlib looked for a temporary folder in vain."""
+    return "No usable temporary directory" in str(error) or "writable cache directory" in str(error)
 
 
 def _unexpected(error: Exception, as_json: bool) -> int:
@@ -80,13 +94,19 @@ def _unexpected(error: Exception, as_json: bool) -> int:
     import tempfile
     import traceback
 
-    handle, path = tempfile.mkstemp(prefix="entlaw-traceback-", suffix=".txt")
-    with os.fdopen(handle, "w") as out:
-        traceback.print_exception(error, file=out)
+    try:
+        handle, path = tempfile.mkstemp(prefix="entlaw-traceback-", suffix=".txt")
+        with os.fdopen(handle, "w") as out:
+            traceback.print_exception(error, file=out)
+        hint = f"please report it with the traceback in {path}"
+    except OSError:
+        hint = (
+            "please report it; for the traceback, set TMPDIR to a folder that can be written to and try again"
+        )
     wrapped = EntlawError(
         f"unexpected {type(error).__name__}: {error}",
         why="this is a defect in entlaw, not in your call",
-        hint=f"please report it with the traceback in {path}",
+        hint=hint,
     )
     show_error(wrapped, as_json=as_json)
     return 1

@@ -13,12 +13,12 @@ from entlaw.cli.options import JsonFlag
 from entlaw.cli.output import console, dump_json, print_json, write_text
 from entlaw.cli.suite import Sampling as SuiteSampling
 from entlaw.cli.suite import SuiteFlags, evaluate_suite
-from entlaw.cli.train import need_torch, spinner
+from entlaw.cli.train import spinner
+from entlaw.cli.training import need_torch, resolve
 from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
     from entlaw.train.evaluate import Evaluation
-    from entlaw.train.schema import Recipe
 
 
 # Of the evaluation on a run's own task; a suite's data sets have defaults of their own.
@@ -130,32 +130,6 @@ def _evaluate_task(
     else:
         _show(found)
     return 0
-
-
-def resolve(checkpoint: str, recipe: Path | None) -> tuple[str, Recipe]:
-    """Where the model is, and the recipe that belongs to it.
-
-    Raises
-    ------
-    UsageError
-        A run without a checkpoint.
-    """
-    from entlaw.train import checkpoint as checkpoints
-    from entlaw.train import recipe as recipes
-
-    folder = Path(checkpoint)
-    model = checkpoint
-    if (folder / "recipe.toml").is_file():
-        newest = checkpoints.latest(folder).path
-        if newest is None:
-            raise UsageError(
-                "the run has no checkpoint yet", where=checkpoint, hint="wait for it, or resume the run"
-            )
-        folder = newest
-    if (folder / "policy").is_dir():
-        model = str(folder / "policy")
-    beside = folder.parent / "recipe.toml"
-    return model, recipes.load(recipe or (beside if beside.is_file() else None))
 
 
 def _show(found: Evaluation) -> None:

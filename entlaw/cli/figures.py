@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag, ReadFlags
 from entlaw.cli.output import console, print_json, track, write_bytes
-from entlaw.errors import DataError, UsageError
+from entlaw.errors import DataError, SourceNotFound, UsageError
 
 if TYPE_CHECKING:
     from entlaw.report.figures.base import Library
@@ -103,9 +103,11 @@ def _library(source: tuple[str, ...], read: ReadFlags) -> Library:
 
     sources = list(source) or ["runs/*-*"]
     if not source and not any(Path("runs").glob("*-*/run.json")):
-        raise UsageError(
+        raise SourceNotFound(
             "there is no folder runs/ with runs here",
-            hint="name some (--from SOURCE), or go to a checkout of entlaw, whose runs/ the figures are made from",
+            why="an installed entlaw brings one sample run; the paper's figures are drawn from the many of a checkout",
+            hint="name runs of your own (--from SOURCE), or run this in a checkout of "
+            "https://github.com/entlaw/entlaw",
         )
     runs, last = [], None
     for reading in track(scan_sources(sources, read), "reading"):

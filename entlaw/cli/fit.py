@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
+from entlaw.cli.outcome import Outcome as Outcome
 from entlaw.cli.output import console, dump_json, print_json, track, write_bytes, write_text
-from entlaw.errors import EntlawError, UsageError
+from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
-    from entlaw.findings import Finding
-    from entlaw.law.holdout import Holdout
     from entlaw.law.results import Fit
     from entlaw.runs.reader import Reading
 
 PLOT_SUFFIXES = (".pdf", ".svg", ".png")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one run: a fit (perhaps refused) or an error."""
-
-    reading: Reading
-    fit: Fit | None
-    holdout: Holdout | None
-    error: EntlawError | None
-
-    @property
-    def verdict(self) -> str:
-        """One word for the table."""
-        if self.error is not None:
-            return "refused" if self.error.exit_code == 4 else "unusable"
-        assert self.fit is not None
-        severities = {f.severity for f in self.fit.findings}
-        return (
-            "forced" if "error" in severities else "with care" if "warning" in severities else "no objection"
-        )
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Of the refusal, or else of the fit, worst first."""
-        refused: tuple[Finding, ...] = getattr(self.error, "findings", ())
-        return refused or (self.fit.findings if self.fit is not None else ())
 
 
 def fit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from entlaw.cli.doctor import names
-from entlaw.cli.fit import Outcome
+from entlaw.cli.outcome import Outcome
 from entlaw.cli.output import console, law_text, print_findings
 
 # Columns in the order in which a narrow terminal loses them: a number is left out, never cut short.

@@ -94,7 +94,7 @@ def evaluate_suite(
     as_json: bool,
 ) -> int:
     """Run a suite and print its table."""
-    from entlaw.cli.train import need_torch
+    from entlaw.cli.training import need_torch
     from entlaw.suites import definition
 
     for name, value in (("--limit", flags.limit), ("--batch", flags.batch), ("--workers", flags.workers)):
@@ -136,7 +136,7 @@ def evaluate_suite(
 
 
 def _models(checkpoints: list[str], recipe: Path | None, dtype: str | None) -> list[Model]:
-    from entlaw.cli.evaluate import resolve
+    from entlaw.cli.training import resolve
     from entlaw.suites import evaluate as suites
     from entlaw.suites.models import describe
 

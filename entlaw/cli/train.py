@@ -13,7 +13,8 @@ from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag
 from entlaw.cli.output import console, print_findings, print_json
-from entlaw.errors import EntlawError, MissingExtra, UsageError
+from entlaw.cli.training import need_torch
+from entlaw.errors import EntlawError, UsageError
 
 if TYPE_CHECKING:
     from entlaw.findings import Finding
@@ -220,34 +221,6 @@ def summary(record: dict[str, float]) -> str:
     """Entropy, reward and accuracy of a record in one line."""
     names = {"actor/entropy": "entropy", "reward/mean": "reward", "val/accuracy": "validation"}
     return "  ".join(f"{name} {record[key]:.3f}" for key, name in names.items() if key in record)
-
-
-def need_torch() -> None:
-    """A message instead of a traceback where the training extra is not installed, or does not load.
-
-    Raises
-    ------
-    MissingExtra
-    """
-    from importlib.util import find_spec
-
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
-        raise MissingExtra(
-            f"training needs {' and '.join(missing)}",
-            hint="pip install 'entlaw[train]' (choose your build of torch first)",
-        )
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except (ImportError, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MissingExtra(
-            f"torch or transformers is installed but cannot be loaded: {first}",
-            why="a CUDA build without its libraries, or a build for another processor, does this",
-            hint="install a build of torch for this machine (a CPU build where there is no GPU), then try "
-            "`python -c 'import torch, transformers'`",
-        ) from error
 
 
 def _new_folder(recipe: Path | None) -> Path:

@@ -123,7 +123,7 @@ def _shape(recipe: Recipe) -> Any:
     shape = shape_of(recipe.policy)
     if shape is not None:
         return shape
-    from entlaw.cli.train import need_torch
+    from entlaw.cli.training import need_torch
     from entlaw.train.hub import load_config
 
     need_torch()

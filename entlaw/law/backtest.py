@@ -211,8 +211,9 @@ def table(rows: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
     rows["error"], rows["square"] = rows["off"].abs(), rows["off"] ** 2
     keys = [*by, "forecaster"]
     source = [] if "source" in by else ["source"]
+    run = [] if "run" in by else ["run"]  # a level named twice is ambiguous to pandas
     values = ["crps", "square", "in50", "in80", "in95", "width50", "width80", "width95"]
-    per_run = rows.groupby([*keys, *source, "run"], observed=True)[values].mean()
+    per_run = rows.groupby([*keys, *source, *run], observed=True)[values].mean()
     per_source = per_run.groupby([*keys, *source], observed=True).mean()
     medians = rows.groupby([*keys, *source], observed=True)["error"].median()
     last = (

@@ -13,94 +13,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from entlaw.errors import DataError, UsageError
 from entlaw.findings import Finding, worst_first
+from entlaw.law.compare_groups import compare_groups
+from entlaw.law.compare_types import (
+    FINAL_SHARE,
+    Comparison,
+    Difference,
+    share_begins,
+    spent_entropy,
+)
+from entlaw.law.compare_types import Track as Track
 from entlaw.law.history import is_same_run
 from entlaw.law.intervals import mixture_cdf
 from entlaw.law.noise import careful
 from entlaw.law.results import Fit, Interval
 
-Unit = Literal["validations", "paired runs", "runs", "runs of one side", "fits"]
-
-# "Final" is the mean over this last share of the common steps.
-FINAL_SHARE = 0.25
-# Its noise is measured over this last share: a quarter of ten validations cannot show how they wander.
+# The noise of "final" is measured over this last share: a quarter of ten validations cannot show how they wander.
 _NOISE_SHARE = 0.5
 _LEAST = 5
-
-
-@dataclass(frozen=True)
-class Track:
-    """One run as a comparison sees it.
-
-    Attributes
-    ----------
-    name : str
-    seed : str or None
-        What pairs it with a run of the other side.
-    step, entropy, performance : ndarray, shape (n,)
-        Its points, steps increasing.
-    fit : Fit or None
-        None where nothing can be fitted: then only final performance is compared.
-    """
-
-    name: str
-    seed: str | None
-    step: np.ndarray
-    entropy: np.ndarray
-    performance: np.ndarray
-    fit: Fit | None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """B less A in one quantity.
-
-    Attributes
-    ----------
-    quantity : {"final", "ceiling", "at equal entropy", "entropy spent"}
-    a, b : float
-        The sides' values (fractions; entropy in nats/token).
-    difference : float
-    interval : Interval or None
-        None where nothing tells how sure it is.
-    p_value : float
-        Two-sided, of no difference; NaN without an interval.
-    unit : str
-        What was counted as independent: validations (of one run a side), fits, or runs.
-    n : int
-        How many.
-    """
-
-    quantity: str
-    a: float
-    b: float
-    difference: float
-    interval: Interval | None
-    p_value: float
-    unit: Unit
-    n: int
-
-    @property
-    def verdict(self) -> str:
-        """``better`` or ``worse`` (B; of the entropy spent ``more`` or ``less``), ``noise``, or ``cannot tell``."""
-        if self.interval is None or not np.isfinite([self.interval.lo, self.interval.hi]).all():
-            return "cannot tell"
-        up, down = ("more", "less") if self.quantity == "entropy spent" else ("better", "worse")
-        return up if self.interval.lo > 0 else down if self.interval.hi < 0 else "noise"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Differences of two sides, and what to bear in mind."""
-
-    differences: tuple[Difference, ...]
-    findings: tuple[Finding, ...]
 
 
 def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comparison:
@@ -133,8 +67,6 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
             )  # fmt: skip
     if len(a) == len(b) == 1:
         return _single(a[0], b[0], level)
-    from entlaw.law.compare_groups import compare_groups
-
     return compare_groups(a, b, level)
 
 
@@ -161,13 +93,6 @@ def _single(a: Track, b: Track, level: float) -> Comparison:
     return Comparison(tuple(differences), worst_first(found))
 
 
-def final_mean(track: Track, last_step: float | None = None) -> float:
-    """Mean performance over the last quarter of the steps (up to ``last_step``)."""
-    end = float(track.step[-1]) if last_step is None else last_step
-    inside = (track.step <= end) & (track.step >= _from(track.step[0], end, FINAL_SHARE))
-    return float(track.performance[inside].mean()) if inside.any() else float("nan")
-
-
 def _final_of_pair(a: Track, b: Track, level: float) -> Difference:
     """Difference at common steps, averaged over the last quarter; its wander is measured over the last half."""
     step, at_a, at_b = np.intersect1d(a.step, b.step, return_indices=True)
@@ -178,9 +103,9 @@ def _final_of_pair(a: Track, b: Track, level: float) -> Difference:
             hint="validate both at the same steps",
         )  # fmt: skip
     r_a, r_b = a.performance[at_a], b.performance[at_b]
-    last = step >= _from(step[0], step[-1], FINAL_SHARE)
+    last = step >= share_begins(step[0], step[-1], FINAL_SHARE)
     mean_a, mean_b = float(r_a[last].mean()), float(r_b[last].mean())
-    used = step >= _from(step[0], step[-1], _NOISE_SHARE)
+    used = step >= share_begins(step[0], step[-1], _NOISE_SHARE)
     if used.sum() < _LEAST:
         used = np.arange(len(step)) >= len(step) - _LEAST
     n = int(used.sum())
@@ -198,10 +123,6 @@ def _final_of_pair(a: Track, b: Track, level: float) -> Difference:
         "final", mean_a, mean_b, float(post.weight @ mean[:, 0]),
         Interval(float(interval[0][0]), float(interval[1][0]), level), p, "validations", n,
     )  # fmt: skip
-
-
-def _from(first: float, last: float, share: float) -> float:
-    return last - share * (last - first)
 
 
 def _ceilings(a: Track, b: Track, level: float) -> Difference:
@@ -285,8 +206,3 @@ def _weights(fit: Fit, x: float) -> np.ndarray:
     xs = np.exp(fit.points.entropy)
     u = xs - xs.mean()
     return 1.0 / len(xs) + (x - xs.mean()) * u / float(u @ u)
-
-
-def spent_entropy(track: Track) -> float:
-    """Entropy at the first point less that at the last, nats/token."""
-    return float(track.entropy[0] - track.entropy[-1])

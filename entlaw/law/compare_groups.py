@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from entlaw.findings import Finding, worst_first
-from entlaw.law.compare import Comparison, Difference, Track, Unit, final_mean, spent_entropy
+from entlaw.law.compare_types import Comparison, Difference, Track, Unit, final_mean, spent_entropy
 from entlaw.law.results import Interval
 
 

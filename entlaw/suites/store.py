@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from entlaw import files
 from entlaw.errors import CheckpointError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
-from entlaw.train import durable
+from entlaw.lock import hold
 
 SCHEMA = "entlaw.eval-items/1"
 VERDICTS = ("right", "wrong", "partial", "no-answer", "undecided")
@@ -178,13 +179,20 @@ class ItemFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = open(self.path.with_name(f".{self.path.name}.lock"), "wb")  # noqa: SIM115
         with lock:
-            _lock(lock, self.path)
+            hold(
+                lock.fileno(),
+                UsageError(
+                    "another evaluation is writing here",
+                    where=str(self.path),
+                    hint="wait for it, or give another folder with -o",
+                ),
+            )
             with _told_as_checkpoint(self.path):
                 lines = [
                     {"schema": SCHEMA, "fingerprint": fingerprint(self.settings), "settings": self.settings}
                 ]
                 lines += [asdict(item) for item in self.items.values()]
-                durable.write_whole(self.path, b"".join(map(_line, lines)))
+                files.write_whole(self.path, b"".join(map(_line, lines)))
                 out = open(self.path, "ab", buffering=0)  # noqa: SIM115
             with out:
                 yield out
@@ -201,7 +209,7 @@ class ItemFile:
         with _told_as_checkpoint(self.path):
             while data:
                 data = data[out.write(data) :]
-            durable.flush(out.fileno())
+            files.flush(out.fileno())
         self.items |= {(item.id, item.sample): item for item in items}
 
 
@@ -214,23 +222,6 @@ def _told_as_checkpoint(path: Path) -> Iterator[None]:
             f"responses cannot be written: {error.strerror or error}", errno=error.errno, where=str(path),
             why="what was written before is intact", hint="make room or choose another folder with -o, and run again",
         ) from error  # fmt: skip
-
-
-def _lock(held: IO[bytes], path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two evaluations into one folder are the user's to avoid
-        return
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError(
-            "another evaluation is writing here",
-            where=str(path),
-            hint="wait for it, or give another folder with -o",
-        ) from error
-    except OSError:
-        return  # a file system without locks
 
 
 def _line(held: Any) -> bytes:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from entlaw.errors import EntlawError
+from entlaw.errors import EntlawError, SandboxUnavailable
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class WorkerPool:
         Address space of a worker in GiB; 0: unlimited.
     start_s : float
         Wall seconds within which a worker must have imported the function.
+
+    Raises
+    ------
+    SandboxUnavailable
+        On Windows.
     """
 
     def __init__(
@@ -71,6 +76,12 @@ class WorkerPool:
         memory_gb: float = 4.0,
         start_s: float = 300.0,
     ) -> None:
+        if sys.platform == "win32":
+            raise SandboxUnavailable(
+                "answers can be checked by computer algebra on Linux and macOS only",
+                why="the checking processes are held to their time and memory by means that Windows lacks",
+                hint="run it in WSL, a Linux container or a virtual machine",
+            )
         if workers < 1 or cpu_s <= 0 or wall_s <= 0:
             raise ValueError("workers, cpu_s and wall_s must be positive")
         self.target, self.size = target, workers

@@ -21,8 +21,6 @@ from entlaw.train.registry import Function, Registry
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from entlaw.train.schema import Algorithm, Prime
 else:
     from entlaw.train import lazy_torch as torch
 
@@ -71,8 +69,8 @@ class Estimator(Function):
         """A KL penalty in the reward reaches each token; else its sum over a response is subtracted."""
         return "token_reward_BT" in self.wants
 
-    def __call__(self, rewards: Rewards, *settings: Algorithm | Prime) -> tuple[Tensor, Tensor | None]:
-        """Advantages, and returns where there is a critic."""
+    def __call__(self, rewards: Rewards, *settings: object) -> tuple[Tensor, Tensor | None]:
+        """Advantages, and returns where there is a critic; ``settings`` are tables of the recipe."""
         found = self.call(**self.given(rewards, *settings))
         return found if isinstance(found, tuple) else (found, None)
 

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from entlaw.errors import CheckpointError, EntlawError, UnreadableSource
+from entlaw.files import flush_all, flush_path, megabytes
 from entlaw.findings import Finding
-from entlaw.train.durable import flush_all, flush_path, megabytes
 
 SCHEMA = "entlaw.checkpoint/1"
 MANIFEST = "manifest.json"

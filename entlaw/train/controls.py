@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from entlaw.train.batch import Batch
-    from entlaw.train.policy import Scores
 else:
     from entlaw.train import lazy_torch as torch
 
@@ -95,7 +94,8 @@ class Part:
         Of this step.
     """
 
-    scores: Scores
+    log_prob_BT: Tensor
+    entropy_BT: Tensor
     batch: Batch
     total: Callable[[Tensor], Tensor]
     tokens: float
@@ -119,8 +119,8 @@ class Control:
     @classmethod
     def of(cls, controls: Controls) -> Control:
         """The control that a recipe's table describes."""
-        own: Control = getattr(controls, cls.name, None) or cls()
-        return own
+        own: Control | None = getattr(controls, cls.name, None)
+        return cls() if own is None else own
 
     @property
     def on(self) -> bool:
@@ -352,7 +352,7 @@ class ReferenceKl(_OfTable):
         if not self.on or self.controls.kl_in != "loss":
             return None
         assert part.batch.ref_log_prob_BT is not None
-        kl_BT = losses.kl_penalty(part.scores.log_prob_BT, part.batch.ref_log_prob_BT, self.controls.kl_kind)
+        kl_BT = losses.kl_penalty(part.log_prob_BT, part.batch.ref_log_prob_BT, self.controls.kl_kind)
         metrics["actor/kl_loss"] = losses.masked_mean(kl_BT.detach(), part.batch.mask_BT)
         return self.controls.kl_coef * part.total(kl_BT)
 
@@ -382,7 +382,7 @@ class EntropyBonus(_OfTable):
         if not part.entropy_coeff:
             return None
         # Per token of the whole step for every aggregation, so that one coefficient means one thing.
-        entropy = (part.scores.entropy_BT * part.batch.mask_BT).sum()
+        entropy = (part.entropy_BT * part.batch.mask_BT).sum()
         return -part.entropy_coeff * entropy / max(part.tokens, 1.0)
 
 
@@ -415,6 +415,14 @@ class Controls:
     """As the authors' code: quotas and covariance within each micro-batch, the clip widened to [0, 2] with Clip-Cov
     and absent with KL-Cov."""
 
+    def __new__(cls, *args: Any, **settings: Any) -> Controls:
+        """A table for each control that has settings and was registered elsewhere stands beside these."""
+        if cls is not Controls:
+            return object.__new__(cls)
+        known = cls.__dataclass_fields__
+        added = [(n, c) for n, c in CONTROLS.items() if n not in known and dataclasses.is_dataclass(c)]
+        return object.__new__(_with(tuple(added)))
+
     def all(self) -> Iterator[Control]:
         """Every registered control as this table has it."""
         return (cls.of(self) for cls in CONTROLS.values())
@@ -422,15 +430,6 @@ class Controls:
     def active(self) -> Iterator[Control]:
         """Those that are on."""
         return (control for control in self.all() if control.on)
-
-
-def default_controls() -> Controls:
-    """The table's defaults, with a table in it for each control that has settings and was registered elsewhere."""
-    known = {f.name for f in dataclasses.fields(Controls)}
-    added = [
-        (name, cls) for name, cls in CONTROLS.items() if name not in known and dataclasses.is_dataclass(cls)
-    ]
-    return _with(tuple(added))()
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import time
 import uuid
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from entlaw.errors import UsageError
 from entlaw.findings import Finding
+from entlaw.lock import hold
 from entlaw.train import checkpoint
 from entlaw.train import recipe as recipes
 from entlaw.train.schema import Recipe
@@ -96,16 +96,14 @@ def _alone(folder: Path) -> Iterator[str]:
             f"nothing can be written here: {error.strerror or error}", where=str(folder), hint=_ELSEWHERE
         ) from error
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
+        hold(
+            handle.fileno(),
+            UsageError(
                 "another process is training into this folder",
                 where=str(folder),
                 hint=f"wait for it, or {_ELSEWHERE}",
-            ) from error
-        except OSError:
-            pass  # a file system without locks
+            ),
+        )
         token = uuid.uuid4().hex
         handle.truncate(0)
         handle.write(token)

@@ -22,8 +22,6 @@ from entlaw.train.registry import Function, Registry
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from entlaw.train.schema import Recipe
 else:
     from entlaw.train import lazy_torch as torch
 
@@ -49,7 +47,7 @@ class PolicyLoss(Function):
     stops: bool = False
     aggregation: str = ""
     why_aggregation: str = ""
-    rule: Callable[[Recipe], Iterator[Finding]] = lambda recipe: iter(())
+    rule: Callable[[Any], Iterator[Finding]] = lambda recipe: iter(())
 
     @property
     def clips(self) -> bool:
@@ -178,7 +176,7 @@ def policy_gradient(
     return -advantages_BT * ratio_BT, _ratio_metrics(log_prob_BT, old_log_prob_BT, mask_BT)
 
 
-def _gspo_rule(recipe: Recipe) -> Iterator[Finding]:
+def _gspo_rule(recipe: Any) -> Iterator[Finding]:
     low, high = recipe.loss.clip_ratio_low, recipe.loss.clip_ratio_high
     if max(low, high) > 0.05:
         yield Finding(
@@ -221,7 +219,7 @@ def gspo(
     return torch.maximum(plain_BT, clipped_BT), metrics
 
 
-def _cispo_rule(recipe: Recipe) -> Iterator[Finding]:
+def _cispo_rule(recipe: Any) -> Iterator[Finding]:
     high = recipe.loss.clip_ratio_high
     if high < 1:
         yield Finding(

@@ -13,7 +13,7 @@ import re
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -140,18 +140,20 @@ def from_dict(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as nested plain data: dicts, lists, numbers, text."""
-    return _plain(recipe)
+    return asdict(recipe, dict_factory=lambda items: {k: _plain(v) for k, v in items})
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
     """Every setting by its full name, as plain data."""
-    out: dict[str, Any] = {}
-    for key in settings():
-        value: Any = recipe
-        for name in key.split("."):
-            value = getattr(value, name)
-        out[key] = list(value) if isinstance(value, tuple) else value
-    return out
+
+    def walk(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in table.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+    return dict(walk(to_dict(recipe), ""))
 
 
 def put(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -195,7 +197,7 @@ def to_toml(recipe: Recipe) -> str:
             home, _, leaf = s.key.rpartition(".")
             if home != table:
                 continue
-            default = list(s.default) if isinstance(s.default, tuple) else s.default
+            default = _plain(s.default)
             notes = [s.doc] if s.doc else []
             notes += [f"{describe(s.kind)}.".capitalize()] if describe(s.kind).startswith("one of") else []
             notes += [f"Default {_toml(default)}."] if values[s.key] != default else []
@@ -205,7 +207,7 @@ def to_toml(recipe: Recipe) -> str:
 
 def show(value: Any) -> str:
     """A setting's value as it is written in a recipe."""
-    return _toml(list(value) if isinstance(value, tuple) else value)
+    return _toml(_plain(value))
 
 
 def _comment(text: str) -> list[str]:
@@ -224,14 +226,8 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
-def _plain(table: Any) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for f in fields(table):
-        value = getattr(table, f.name)
-        out[f.name] = (
-            _plain(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
-        )
-    return out
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 # What a name that does not exist is answered with -----------------------------------------------------

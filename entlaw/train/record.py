@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Self, TypedDict
 
 from entlaw.errors import CheckpointError, DataError, SourceNotFound, UnreadableSource, UsageError
-from entlaw.train.durable import flush, flush_path
+from entlaw.files import flush, flush_path
+from entlaw.lock import hold
 from entlaw.train.run_info import update_run_info as update_run_info
 from entlaw.train.run_info import write_run_info as write_run_info
 
@@ -25,6 +26,7 @@ from entlaw.train.run_info import write_run_info as write_run_info
 _IN_FULL = ("accuracy", "problems", "samples")
 _EXACT = 2.0**53  # beyond it a float has no units digit to lose
 _CHUNK = 1 << 20
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would write \r\n, and positions would not hold
 
 
 class Position(TypedDict):
@@ -198,33 +200,23 @@ class MetricsFile:
 
 def _open(path: Path, flags: int = 0) -> int:
     with _told(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | flags, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | _BINARY | flags, 0o666)
         try:
-            _hold(path, descriptor)
+            # Others are kept out for as long as the descriptor is open.
+            hold(
+                descriptor,
+                UsageError(
+                    "another process is writing these metrics",
+                    where=str(path),
+                    why="two trainings in one folder would mix their records and checkpoints",
+                    hint="wait for it or stop it, or choose another folder",
+                ),
+            )
             flush_path(path.parent)
         except BaseException:
             os.close(descriptor)
             raise
     return descriptor
-
-
-def _hold(path: Path, descriptor: int) -> None:
-    """Keep other processes out for as long as the descriptor is open; a kill lets go by itself."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError(
-            "another process is writing these metrics",
-            where=str(path),
-            why="two trainings in one folder would mix their records and checkpoints",
-            hint="wait for it or stop it, or choose another folder",
-        ) from error
-    except OSError:
-        return  # a file system without locks
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from entlaw._version import __version__
 from entlaw.errors import CheckpointError, UnreadableSource
-from entlaw.train.durable import write_whole
+from entlaw.files import write_whole
 
 SCHEMA = "entlaw.run/1"
 NAME = "run.json"

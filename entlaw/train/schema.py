@@ -13,7 +13,7 @@ from typing import Literal
 
 from entlaw.train import uses
 from entlaw.train.advantages import ESTIMATORS, Estimator
-from entlaw.train.controls import ClipCov, Controls, KlCov, default_controls
+from entlaw.train.controls import ClipCov, Controls, KlCov
 from entlaw.train.losses import LOSSES, PolicyLoss
 from entlaw.train.settings import IDLE, IN_THE_DATA, TRANSLATED, refused, setting, table, told
 
@@ -391,7 +391,7 @@ class Recipe:
     critic: Critic = field(default_factory=Critic)
     prime: Prime = field(default_factory=Prime)
     loss: Loss = field(default_factory=Loss)
-    controls: Controls = field(default_factory=default_controls)
+    controls: Controls = field(default_factory=Controls)
     optimizer: Optimizer = field(default_factory=Optimizer)
     validation: Validation = field(default_factory=Validation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

@@ -15,14 +15,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from entlaw.train.registry import closest
 
-if TYPE_CHECKING:
-    from entlaw.train.schema import Recipe
-
 T = TypeVar("T")
+Recipe = Any
+"""A :class:`entlaw.train.schema.Recipe`, which is made of what is defined here."""
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def objective(
             pull_BT = control.pull(scores.log_prob_BT, batch.log_prob_BT, chosen_BT)
             loss_BT = loss_BT if pull_BT is None else loss_BT + pull_BT
     result = total(loss_BT)
-    part = Part(scores, batch, total, tokens, entropy_coeff)
+    part = Part(scores.log_prob_BT, scores.entropy_BT, batch, total, tokens, entropy_coeff)
     for control in controls.all():
         term = control.term(part, metrics)
         result = result if term is None else result + term

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from entlaw.train.advantages import Estimator, names_that
-from entlaw.train.settings import When
-
-if TYPE_CHECKING:
-    from entlaw.train.schema import Recipe
+from entlaw.train.settings import Recipe, When
 
 USES: list[When] = []
 """In the order in which they are told."""

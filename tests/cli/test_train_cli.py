@@ -13,6 +13,9 @@ import pytest
 from entlaw.cli import train as train_command
 from entlaw.cli.app import run
 from entlaw.train import recipe as recipes
+from tests.conftest import PATIENCE
+
+pytest.importorskip("torch", reason="training needs torch")
 
 SMALL = [
     "run.steps=2", "policy.size=xs", "warmup.clean_steps=20", "warmup.noisy_steps=5", "warmup.batch_size=16",
@@ -73,7 +76,7 @@ def test_the_display_on_a_terminal(tmp_path):
             break
         seen += part
     os.close(read)
-    assert process.wait(timeout=60) == 0, seen[-2000:]
+    assert process.wait(timeout=PATIENCE) == 0, seen[-2000:]
     text = seen.decode()
     assert text.index("warm-up") < text.index("training") < text.index("finished at step 2")
     assert "validation" in text and "Traceback" not in text

@@ -107,6 +107,10 @@ def test_tables_break_down():
     assert set(by.index.get_level_values("horizon")) == {"halfway", "end"}
     assert (by["sources"] == 2).all()
     assert set(table(rows, ["source"]).index.get_level_values("source")) == {"a", "b"}
+    by_run = table(rows, ["run"]).xs(OUTLOOK, level="forecaster")
+    for run, scores in by_run.iterrows():
+        alone = table(rows[rows["run"] == run]).loc[OUTLOOK]
+        pd.testing.assert_series_equal(scores, alone, check_names=False)
 
 
 def test_two_processes_say_what_one_says():

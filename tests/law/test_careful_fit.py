@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -213,14 +212,12 @@ def test_mixture_quantiles_against_a_general_root_finder():
             assert q[0] == pytest.approx(root, rel=1e-7, abs=1e-7)
 
 
-def test_long_runs_are_bounded_in_time_and_keep_their_numbers():
+def test_long_runs_keep_their_numbers():
     rng = np.random.default_rng(0)
     t = np.arange(10_000.0)
     h = 0.05 + 0.95 * np.exp(-t / 1500)
     r = B - A * np.exp(h) + 0.05 * rng.standard_normal(len(t))
-    start = time.perf_counter()
     fit_ = fit_points(t, h + 0.02 * rng.standard_normal(len(t)), r, until_step=None)
-    assert time.perf_counter() - start < 5.0  # a fifth of a second on an idle core
     assert fit_.n == 10_000 and fit_.points.leverage.sum() == pytest.approx(2.0)
     assert fit_.ceiling_interval.lo < B - A < fit_.ceiling_interval.hi and fit_.ceiling_interval.width < 0.02
     assert np.abs(fit_.points.ceiling_without - fit_.ceiling).max() < 1e-3

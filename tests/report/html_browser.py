@@ -22,7 +22,7 @@ NAMES = (
     "chrome",
     "chrome-headless-shell",
 )
-_DEADLINE = 60.0  # seconds for one answer, on a machine that is busy
+_DEADLINE = 120.0  # seconds for one answer, on a machine that is busy
 _FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--disable-sync",
@@ -63,10 +63,10 @@ class Browser:
     ) -> None:
         try:
             self.call("Browser.close")
-            self._process.wait(10)
+            self._process.wait(_DEADLINE)
         except (OSError, RuntimeError, subprocess.TimeoutExpired):
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(_DEADLINE)
         os.close(self._write)
         os.close(self._read)
 

@@ -182,7 +182,7 @@ def test_bad_input(checkout, capsys, monkeypatch):
     assert "missing" in capsys.readouterr().out and not (checkout / "absent").exists()
     (checkout / "empty").mkdir()
     monkeypatch.chdir(checkout / "empty")
-    assert entlaw(["figures", FIGURE]) == 2
+    assert entlaw(["figures", FIGURE]) == 3
     assert "--from" in capsys.readouterr().err
 
 

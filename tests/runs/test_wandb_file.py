@@ -116,7 +116,6 @@ def real_file(tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
 def test_a_run_the_sdk_wrote_reads_as_the_sdk_reads_it(real_file):
     raw = read(real_file)
     theirs, _ = with_sdk_classes(real_file)
@@ -135,7 +134,6 @@ def test_a_run_the_sdk_wrote_reads_as_the_sdk_reads_it(real_file):
     assert raw.name == "real run" and raw.findings == ()
 
 
-@pytest.mark.slow
 def test_config_and_step_metrics_of_a_run_the_sdk_wrote(real_file):
     raw = read(real_file)
     assert raw.config == {

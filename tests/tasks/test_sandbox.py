@@ -8,7 +8,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
 from collections import Counter, OrderedDict, deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 from entlaw.errors import SandboxUnavailable, UsageError
 from entlaw.tasks.sandbox import Limits, Sandbox, UnitTests, host, place, run
 from entlaw.tasks.sandbox.inside import kernel, pytest_words, seccomp, tree, wire
+from tests.conftest import PATIENCE, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -321,9 +321,9 @@ def test_closing_ends_what_runs(sandbox):
     own = Sandbox(sandbox.isolation)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(own.run, "import time; time.sleep(1000)", limits=Limits(wall_s=900.0))
-        time.sleep(1.0)
+        wait_until(lambda: len(named(own.name.encode())) >= 3)  # its own process, a monitor, the program
         own.close()
-        outcome = under_way.result(timeout=20)
+        outcome = under_way.result(timeout=PATIENCE)
     assert (outcome.verdict, outcome.note) == ("killed", "it was ended from outside")
     assert own._process is None
 
@@ -340,12 +340,9 @@ def test_the_caller_is_killed_and_nothing_stays(tmp_path, sandbox):
     )
     with caller:
         name = caller.stdout.readline().strip()
-        time.sleep(1.0)
+        wait_until(lambda: len(named(name)) >= 4)  # the sandbox's, a monitor, the program and its child
         caller.kill()
-    until = time.monotonic() + 20
-    while (left := named(name)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert left == []
+    wait_until(lambda: not named(name))
 
 
 def named(name):

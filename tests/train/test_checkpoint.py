@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from entlaw import files
 from entlaw.errors import CheckpointError, EntlawError, UnreadableSource
-from entlaw.train import checkpoint, durable
+from entlaw.train import checkpoint
 
 
 def writer(seed, size=5000):
@@ -191,7 +192,7 @@ class Faults:
             (os, "replace"), (os, "fsync"), (os, "open"), (os, "mkdir"), (Path, "mkdir"), (Path, "iterdir"),
         ):  # fmt: skip
             monkeypatch.setattr(where, name, self.wrapped(name, getattr(where, name)))
-        for where in (checkpoint, durable):
+        for where in (checkpoint, files):
             monkeypatch.setattr(where, "open", self.wrapped("open", open), raising=False)
 
     def wrapped(self, name, real):
@@ -379,7 +380,7 @@ LIMITED = """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs resource limits")
-@pytest.mark.parametrize("how", ["plain", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["plain", "torch"])
 def test_a_limit_of_the_system(tmp_path, how):
     if how == "torch":
         pytest.importorskip("torch")
@@ -408,7 +409,6 @@ SAVING = """
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("keep", [1, 2])
 def test_sigkill_at_random_moments(tmp_path, keep):
     rng = np.random.default_rng(keep)

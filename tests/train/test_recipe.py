@@ -22,6 +22,7 @@ from entlaw.train.registry import closest
 from entlaw.train.rules import check
 from entlaw.train.schema import Controls, KlCov, Loss, Recipe, Rollout, Run
 from entlaw.train.settings import says, within
+from tests.conftest import PATIENCE
 
 
 def write(folder, text, name="r.toml"):
@@ -585,4 +586,4 @@ def test_reading_a_recipe_needs_no_torch():
         "import sys, entlaw.train.rules as r, entlaw.train.recipe as p; r.check(p.load(None));"
         "bad = {'torch', 'pandas', 'scipy', 'transformers'} & set(sys.modules); assert not bad, bad"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

@@ -100,7 +100,8 @@ def test_what_is_registered_is_a_choice_everywhere(toys):
         recipes.load(None, ["algorithm.name=nobody"])
     with pytest.raises(UsageError, match=r"toy_control\.strength must be at least 0"):
         recipes.load(None, ["controls.toy_control.strength=-1"])
-    assert recipes.from_dict(recipes.to_dict(Recipe())) == Recipe()
+    assert recipes.from_dict(recipes.to_dict(Recipe())) == Recipe() == Recipe(controls=Controls())
+    assert recipes.changes(Recipe(controls=Controls(kl_coef=0.5))) == {"controls.kl_coef": 0.5}
     assert "entlaw_toy_estimator" in names.estimators() and "entlaw_toy_loss_clip_cov" in names.loss_names()
 
     def plan(*overrides):

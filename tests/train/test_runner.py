@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from entlaw.train.schema import (
     Validation,
     Warmup,
 )
+from tests.conftest import PATIENCE
 
 SMALL = Recipe(
     run=Run(steps=4),
@@ -206,7 +206,6 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path, monkeypa
     assert str(tmp_path / "a" / "failure") in str(error.value)
     assert json.loads((tmp_path / "a" / "run.json").read_text())["status"] == "failed"
     monkeypatch.undo()
-    os.environ["ENTLAW_CACHE"] = os.environ.get("ENTLAW_CACHE", str(tmp_path / "cache"))
     assert (
         runner.train(SMALL, tmp_path / "a", resume=True).status == "finished"
     )  # step 3 again, this time sound
@@ -299,7 +298,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, number
         if line.startswith("step 2 "):
             process.send_signal(number)
             break
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number
     assert f"go on with: entlaw train --resume {tmp_path / 'a'}" in err
     assert "stopping after this step" in err

@@ -182,7 +182,6 @@ def test_the_rule_may_name_the_target():
         check(main_check)
 
 
-@pytest.mark.slow
 def test_two_ranks_stop_at_the_same_step(tmp_path):
     """torchrun (gloo): the first rank watches, both stop."""
     call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

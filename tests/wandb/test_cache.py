@@ -24,9 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import CacheError, UnreadableSource
+from entlaw.lock import exclusive
 from entlaw.runs.files import expand
 from entlaw.runs.wandb.cache import SIDECAR, Cache, sidecar
-from entlaw.runs.wandb.lock import exclusive
 from entlaw.runs.wandb.stored import Entry, Identity, decode, encode
 
 ME = Identity("http://127.0.0.1:1", "team", "project", "abc123")
@@ -196,7 +196,7 @@ _KILLED = """
     import os, sys, itertools
     sys.path.insert(0, {root!r})
     from pathlib import Path
-    import entlaw.train.durable as durable
+    from entlaw import files
     from entlaw.runs.wandb.cache import Cache
     from tests.wandb.test_cache import ME, entry
     count = itertools.count()
@@ -206,10 +206,10 @@ _KILLED = """
                 os.kill(os.getpid(), 9)
             return call(*args, **kw)
         return wrapped
-    durable.os = type(os)("os")
-    durable.os.__dict__.update(os.__dict__)
+    files.os = type(os)("os")
+    files.os.__dict__.update(os.__dict__)
     for name in ("replace", "fsync", "open"):
-        setattr(durable.os, name, dying(getattr(os, name)))
+        setattr(files.os, name, dying(getattr(os, name)))
     cache = Cache(Path({folder!r}))
     with cache.locked(ME, 1.0):
         cache.save(cache.load(ME, "a run").path, entry(n=30, seed=5))

@@ -29,7 +29,6 @@ from tests.wandb.write_server import WriteServer
 RECORDS = law_records(n=61)
 CHECKPOINT, KILLED_AT = 20, 44  # steps
 
-pytestmark = pytest.mark.slow
 
 TRAINER = textwrap.dedent(
     """

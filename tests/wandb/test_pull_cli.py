@@ -15,7 +15,7 @@ import pytest
 from entlaw.cli.__main__ import main
 from entlaw.runs.wandb.cache import sidecar
 from entlaw.runs.wandb.stored import decode
-from tests.conftest import interruptible, law_records
+from tests.conftest import PATIENCE, interruptible, law_records, wait_until
 from tests.wandb import read_server
 
 one_server = read_server.one_server
@@ -117,7 +117,7 @@ def test_two_programs_at_once_fetch_every_run_once(server, tmp_path):
         server.add(f"r{i}", RECORDS[: 20 + i])
     asked = len(server.asked)
     both = [start("pull", "wandb:team/proj", "-o", tmp_path, "--json") for _ in range(2)]
-    results = [(*p.communicate(timeout=120), p.returncode) for p in both]
+    results = [(*p.communicate(timeout=PATIENCE), p.returncode) for p in both]
     assert [code for *_, code in results] == [0, 0], results
     new = [sum(run["rows_new"] for run in json.loads(out)["runs"]) for out, *_ in results]
     assert sum(new) == 20 + 21 + 22 + 23
@@ -130,11 +130,9 @@ def test_ctrl_c_leaves_whole_files_and_the_next_pull_goes_on(server, tmp_path):
         server.add(f"r{i:02}", RECORDS)
     server.latency = 0.2
     process = start("pull", "wandb:team/proj", "-o", tmp_path)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: list(tmp_path.glob("*.parquet")))
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in told, told
     rows = whole(tmp_path) if all(sidecar(p).exists() for p in tmp_path.glob("*.parquet")) else []
     assert len(rows) < 12 and set(rows) <= {42}

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import PATIENCE
 from tests.wandb_server import WandbServer, wait_for
 from tests.wandb_server import history as histories
 from tests.wandb_server.client import PATH, client, http_get, scan
@@ -296,7 +297,7 @@ def test_two_servers_in_one_process(server):
     server.add_run("team/proj", "r1", [{"a": 1.0}])
     with WandbServer(entity="others") as other:
         other.add_run("others/proj", "r1", [{"a": 2.0}])
-        there = wandb.Api(overrides={"base_url": other.url}, timeout=20)
+        there = wandb.Api(overrides={"base_url": other.url}, timeout=PATIENCE)
         assert there.default_entity == "others" and client().default_entity == "team"
         assert [row["a"] for row in there.run("others/proj/r1").scan_history(use_cache=False)] == [2.0]
         assert [row["a"] for row in scan()] == [1.0]
@@ -307,15 +308,16 @@ def test_a_server_that_ends_leaves_nothing_behind():
     before = set(threading.enumerate())
     server = WandbServer()
     folder = Path(server.folder.name)
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
     connection.request("GET", "/storage/none")
     assert connection.getresponse().read() and folder.is_dir()  # and the connection stays open
-    server.fault("slow", seconds=60)
+    server.fault("slow", seconds=3600)
     connection.request("GET", "/storage/none")  # one that it has not answered when it ends
     assert wait_for(lambda: len(server.requests) == 2)
-    begun = time.monotonic()
-    server.close()
-    assert time.monotonic() - begun < 30, "it does not wait a minute for the answer"
+    closing = threading.Thread(target=server.close)
+    closing.start()
+    closing.join(PATIENCE)
+    assert not closing.is_alive(), "it does not wait for the hour in which the answer would come"
     assert set(threading.enumerate()) <= before and not folder.exists()
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         connection.getresponse()

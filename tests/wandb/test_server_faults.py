@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import PATIENCE
 from tests.wandb_server import KINDS, Fault, WandbServer
 from tests.wandb_server.client import PATH, client, http_get, scan
 
@@ -128,13 +129,13 @@ def test_a_slow_answer(server):
     begun = time.monotonic()
     assert client().run(PATH).id == "r1" and time.monotonic() - begun >= 0.3
     server.mend(fault)
-    api = client(timeout=1)
+    api = client(timeout=2)
     assert api.default_entity == "team"
-    server.fault("slow", "Run", seconds=30)
+    server.fault("slow", "Run", seconds=PATIENCE)
     begun = time.monotonic()
     with pytest.raises(wandb.errors.CommError, match=r"(?i)busy|timed? ?out|deadline"):
         api.run(PATH)
-    assert 0.9 < time.monotonic() - begun < 20
+    assert time.monotonic() - begun > 1.9
 
 
 def test_half_a_page_is_a_hole_that_the_client_does_not_see(server):
@@ -246,7 +247,7 @@ def test_every_kind_of_fault_is_tried_here():
 def test_an_operation_that_is_unknown_is_told():
     with WandbServer() as server:
         body = json.dumps({"query": "query Weather { weather }"}).encode()
-        connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=10)
+        connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
         key = b64encode(b"api:" + b"k" * 40).decode()
         connection.request("POST", "/graphql", body, {"Authorization": f"Basic {key}"})
         told = json.loads(connection.getresponse().read())

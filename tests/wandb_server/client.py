@@ -24,7 +24,7 @@ def scan(path: str = PATH, **how: Any) -> list[dict[str, Any]]:
 def http_get(url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     """One GET without the client: status, headers, body."""
     parts = urlsplit(url)
-    connection = HTTPConnection(str(parts.hostname), parts.port, timeout=10)
+    connection = HTTPConnection(str(parts.hostname), parts.port, timeout=120)
     try:
         connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
         answer = connection.getresponse()

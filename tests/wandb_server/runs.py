@@ -215,7 +215,7 @@ def _overwrite(kept: list[Any], offset: int, new: list[Any]) -> None:
     kept[offset : offset + len(new)] = new
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> bool:
     """Whether something comes true in time: what a client sends in the background arrives when it does."""
     end = time.monotonic() + seconds
     while not condition():

@@ -5,13 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 import entlaw
 from entlaw.cli.__main__ import main
-from tests.conftest import REPO, interruptible, law_records, write_jsonl
+from tests.conftest import PATIENCE, REPO, interruptible, law_records, write_jsonl
 
 RULE = "P(gain > 1%) < 0.05"
 
@@ -73,10 +72,11 @@ def test_a_finished_run_ends_by_itself(capsys):
     assert len(out.splitlines()) == 1
 
 
-def test_several_runs(capsys):
-    code, out, _ = run(capsys, REPO / "runs" / "grpo-m-rl0", REPO / "runs" / "rloo-m-rl0", "--json")
+def test_several_runs(capsys, tmp_path):
+    logs = [write_jsonl(tmp_path / f"{name}.jsonl", law_records(n=33)) for name in ("one", "two")]
+    code, out, _ = run(capsys, *logs, "--json", "--total-steps", 33)
     assert code == 0
-    assert [json.loads(line).get("name") for line in out.splitlines()[:2]] == ["grpo-m-rl0", "rloo-m-rl0"]
+    assert [json.loads(line).get("name") for line in out.splitlines()[:2]] == ["one", "two"]
 
 
 def test_a_run_without_entropy_is_watched_and_says_so(capsys, tmp_path):
@@ -110,7 +110,6 @@ def test_missing_with_once_is_3(capsys, tmp_path):
     assert code == 3 and "no such file" in err and out == ""
 
 
-@pytest.mark.slow
 def test_a_growing_log_followed_by_a_real_process_until_ctrl_c(tmp_path):
     records = law_records(n=61, noise=0.003)
     path = write_jsonl(tmp_path / "run.jsonl", records[:30])
@@ -135,11 +134,10 @@ def test_a_growing_log_followed_by_a_real_process_until_ctrl_c(tmp_path):
             for record in records[30:]:
                 out.write(json.dumps(record) + "\n")
                 out.flush()
-                time.sleep(0.01)
         last = first
         while last["step"] < 61:
             last = json.loads(process.stdout.readline())
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PATIENCE)
     assert first["step"] <= 29 and last["step"] == 61
     assert process.returncode == 130 and "Traceback" not in err

@@ -37,6 +37,13 @@ def as_text(report):
     return json.dumps(report.as_dict())
 
 
+@pytest.fixture(scope="module")
+def replayed():
+    """A shipped run and all reports on it, which are the dear part."""
+    run, _ = shipped("grpo-m-rl0")
+    return run, tuple(Watcher(240, name="x").replay(run))
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_inside_and_outside_say_the_same(name):
     run, records = shipped(name)
@@ -54,9 +61,9 @@ def test_inside_and_outside_say_the_same(name):
 
 
 @pytest.mark.parametrize("cut", [9, 30, 77])
-def test_a_report_uses_nothing_later(cut):
+def test_a_report_uses_nothing_later(replayed, cut):
     run, records = shipped("grpo-m-rl0")
-    whole = Watcher(240, name="x").replay(run)
+    _, whole = replayed
     early = Watcher(240, name="x", config=run.config)
     for record in records[: cut + 1]:
         early.observe(record["step"], record)
@@ -91,9 +98,9 @@ def test_a_resumed_run_is_judged_by_its_later_pass():
     assert [as_text(r) for r in watcher.reports] == [as_text(r) for r in alone.reports]
 
 
-def test_every_reports_less_often_and_the_same():
-    run, _ = shipped("grpo-m-rl0")
-    each, third = Watcher(240).replay(run), Watcher(240, every=3).replay(run)
+def test_every_reports_less_often_and_the_same(replayed):
+    run, each = replayed
+    third = Watcher(240, every=3).replay(run)
     assert [r.points for r in third] == [r.points for r in each][2::3]
     ceilings = [r.fit.ceiling if r.fit else None for r in each]
     assert [r.fit.ceiling for r in third] == ceilings[2::3]
@@ -179,16 +186,17 @@ def observed(rows, **how):
     return watcher
 
 
-def test_the_rule_is_seldom_wrong_where_its_assumptions_hold():
+@pytest.mark.parametrize(("runs", "luck"), [(12, 2), pytest.param(24, 3, marks=pytest.mark.slow)])
+def test_the_rule_is_seldom_wrong_where_its_assumptions_hold(runs, luck):
     """Of runs on the law that have more than a point to gain, no more are stopped than the rule's 5 % and some luck."""
     stopped = {"more": [], "nothing": []}
-    for seed in range(24):
+    for seed in range(runs):
         tau, n = ((18.0, 12), (30.0, 12), (60.0, 12), (6.0, 27))[seed % 4]
         rows, gain = simulated(seed, total=240.0, tau=tau, n=n)
         watcher = observed(rows, total_steps=240.0, stop_when=RULE)
         stopped["more" if gain > 0.01 else "nothing"].append(watcher.stopped is not None)
-    assert len(stopped["more"]) == 18 and len(stopped["nothing"]) == 6
-    assert sum(stopped["more"]) <= 3  # P(more than 3 of 18 at 5 %) is 0.01
+    assert len(stopped["more"]) == 3 * runs // 4 and len(stopped["nothing"]) == runs // 4
+    assert sum(stopped["more"]) <= luck  # P(more than 2 of 9, or than 3 of 18, at 5 %) is 0.01
     assert sum(stopped["nothing"]) >= 1  # careful, but not silent where nothing is left
 
 
@@ -300,7 +308,9 @@ def test_the_rule_needs_patience_and_points():
         watcher = Watcher(220, stop_when="step > 1", **how)
         for record in records:
             watcher.observe(record["step"], record)
-        return next(r.points for r in watcher.reports if r.stop.fired)
+            if watcher.report and watcher.report.stop.fired:
+                return watcher.report.points
+        return None
 
     assert fired_at(patience=1, least_points=1) == 2  # the first point is that of step 0
     assert fired_at(patience=3, least_points=1) == 4
@@ -309,8 +319,7 @@ def test_the_rule_needs_patience_and_points():
 
 
 def test_frozen():
-    run, _ = shipped("grpo-m-rl0")
-    report = Watcher(240).look(run)
+    report = observed(simulated(0, total=240.0, tau=18.0)[0], total_steps=240.0).report
     assert isinstance(report, entlaw.WatchReport) and entlaw.Watcher is Watcher
     with pytest.raises(AttributeError):
         report.verdict = "saturating"

@@ -10,13 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entlaw.errors import DataError
+from entlaw.files import shipped
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# In a checkout, then in an installed package.
-_PLACES = (Path(__file__).parents[3] / "data" / "paper", Path(__file__).parents[2] / "data" / "paper")
 
 
 def folder() -> Path:
@@ -27,10 +24,7 @@ def folder() -> Path:
     DataError
         They are not where they ship.
     """
-    for place in _PLACES:
-        if (place / "reported_numbers.csv").is_file():
-            return place
-    raise DataError("the paper's numbers are missing", where=str(_PLACES[0]), hint="reinstall entlaw")
+    return shipped("paper", in_checkout="data/paper")
 
 
 @cache

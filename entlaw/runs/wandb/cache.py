@@ -18,10 +18,10 @@ from typing import Any
 
 from entlaw._version import __version__
 from entlaw.errors import CacheError, UnreadableSource
+from entlaw.files import write_whole
 from entlaw.findings import Finding
-from entlaw.runs.wandb.lock import exclusive
+from entlaw.lock import exclusive
 from entlaw.runs.wandb.stored import SCHEMA, Entry, Identity, decode, encode, is_pulled
-from entlaw.train.durable import write_whole
 
 SIDECAR = ".pull.json"  # so spelt that a folder of pulled runs is not taken for a folder of JSON logs
 _LONGEST_SLUG = 60  # characters; with an id of 128 a name stays below the 255 bytes of file systems

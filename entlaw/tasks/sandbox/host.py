@@ -79,7 +79,9 @@ class Sandbox:
             raise UsageError(f"{isolation!r} is no isolation", hint=f"auto, {', '.join(ORDER)} or none")
         if sys.platform != "linux":
             raise SandboxUnavailable(
-                "the sandbox needs Linux", hint="run it in a Linux container or virtual machine"
+                f"programs can be checked on Linux only, and this is {sys.platform}",
+                why="what keeps an untrusted program in is Linux's own: namespaces, Landlock, seccomp",
+                hint="run it in a Linux container or virtual machine (on Windows: WSL)",
             )
         self._lock = threading.Lock()
         self._cells: set[_Cell] = set()

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from entlaw.errors import DataError
+
 # Some network and FUSE file systems cannot flush a folder, or anything; that must not stop a run.
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 _AT_ONCE = 8  # threads, which only wait for the disk
@@ -32,7 +34,8 @@ def flush(descriptor: int) -> None:
 def flush_path(path: Path) -> None:
     """:func:`flush` by path: of a folder, so that names made or removed in it survive."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        # Windows flushes only what is open for writing.
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     except PermissionError:
         if os.name == "nt":  # Windows opens no folders; there, renaming is as durable as it gets
             return
@@ -84,3 +87,28 @@ def write_whole(path: Path, data: bytes) -> None:
 def megabytes(n: float) -> str:
     """A size as a person reads it."""
     return f"{n / 1e6:,.1f} MB" if n >= 1e5 else f"{n / 1e3:,.1f} kB"
+
+
+def shipped(*name: str, in_checkout: str) -> Path:
+    """A folder that ships with entlaw, in a checkout or in an installed package.
+
+    Parameters
+    ----------
+    *name : str
+        Where it is below ``entlaw/data`` of an installed package.
+    in_checkout : str
+        Where it is below the root of a checkout, which keeps it once.
+
+    Raises
+    ------
+    DataError
+        It is in neither place.
+    """
+    package = Path(__file__).parent
+    places = (package.parent.joinpath(in_checkout), package.joinpath("data", *name))
+    for place in places:
+        if place.is_dir():
+            return place
+    raise DataError(
+        "a folder that ships with entlaw is missing", where=str(places[1]), hint="install entlaw again"
+    )
