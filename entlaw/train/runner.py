@@ -34,10 +34,11 @@ from entlaw.train.loop import Trainer
 from entlaw.train.measure import entropy_meaning
 from entlaw.train.observers import Observer, Observers, observers_of
 from entlaw.train.policy import LanguageModel, device_of
-from entlaw.train.record import MetricsFile, Position, update_run_info, write_run_info
+from entlaw.train.record import MetricsFile, Position
 from entlaw.train.rollout import Sampling
 from entlaw.train.rollout.factory import engine_findings, engine_of
 from entlaw.train.rules import check
+from entlaw.train.run_info import update_run_info, write_run_info
 from entlaw.train.schema import Recipe
 from entlaw.train.signals import STOPPING, StopRequest, stop_on_signals
 from entlaw.train.sinks import Sink, sinks_of
