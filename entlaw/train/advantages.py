@@ -148,7 +148,7 @@ def reinforce(reward_B: Tensor, mask_BT: Tensor, baseline: Literal["none", "batc
 
 
 @estimator("arXiv 2402.03300", "(r - mean) / (std + 1e-6) over the prompt's responses")
-def grpo(reward_B: Tensor, group_B: Tensor, mask_BT: Tensor, norm_by_std: bool = True) -> Tensor:
+def grpo(reward_B: Tensor, group_B: Tensor, mask_BT: Tensor, *, norm_by_std: bool = True) -> Tensor:
     """GRPO (arXiv 2402.03300): A = (r - mean) / (std + 1e-6) over the group, unbiased std.
 
     A group of one has mean 0 and std 1, as in the reference code. ``norm_by_std=False`` gives Dr. GRPO's

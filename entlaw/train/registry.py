@@ -66,12 +66,12 @@ class Function:
     reference: str
     formula: str
     wants: Mapping[str, bool] = field(init=False)
-    """Its parameters by name, and whether it can do without."""
+    """Its parameters by name, and whether it can do without; those behind a ``*`` are its own affair."""
 
     def __post_init__(self) -> None:
         parameters = inspect.signature(self.call).parameters.values()
-        wants = {p.name: p.default is not inspect.Parameter.empty for p in parameters}
-        object.__setattr__(self, "wants", wants)
+        asked = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        object.__setattr__(self, "wants", {p.name: p.default is not p.empty for p in asked})
 
     @property
     def name(self) -> str:
@@ -93,11 +93,11 @@ class Function:
         """
         found: dict[str, Any] = {}
         for name, optional in list(self.wants.items())[after:]:
-            values = (getattr(source, name, None) for source in sources)
+            values = [getattr(source, name) for source in sources if hasattr(source, name)]
             value = next((v for v in values if v is not None), None)
             if value is not None:
                 found[name] = value
-            elif not optional:
+            elif not optional or not values:  # a misspelt setting must not be its default in silence
                 raise ValueError(f"{self.name} asks for {name}, which it is not given")
         return found
 

@@ -127,12 +127,16 @@ def setting(
     default: T,
     range: str = "",
     *,
+    unit: str = "",
+    text: tuple[str, str] = ("", ""),
+    choices: Callable[[], Iterable[str]] | None = None,
+    filled: bool = False,
     aliases: str = "",
     used: When | tuple[When, ...] = (),
     verl: str | Verl | None = None,
-    **facts: Any,
+    resumes: bool = False,
 ) -> T:
-    """A field of a table, with all that is known of it; what it is stands in the text under it.
+    """A field of a table, with all that is known of it (:class:`Setting`); what it is stands in the text under it.
 
     Parameters
     ----------
@@ -140,27 +144,31 @@ def setting(
         Separated by commas.
     verl : str or Verl
         A name: verl's setting, which takes the value as it is.
-    facts
-        Further attributes of :class:`Setting`.
     """
-    if verl is not None:
-        facts["verl"] = Verl("named", verl) if isinstance(verl, str) else verl
-    facts |= {
+    facts = {
         "range": range,
-        "used": _several(used),
+        "unit": unit,
+        "text": text if text[1] else None,
+        "choices": choices,
+        "filled": filled,
         "aliases": tuple(aliases.split(", ")) if aliases else (),
+        "used": _several(used),
+        "verl": Verl("named", verl) if isinstance(verl, str) else verl,
+        "resumes": resumes,
     }
-    if unknown := facts.keys() - {f.name for f in dataclasses.fields(Setting)}:
-        raise TypeError(f"a setting has no {', '.join(unknown)}")
-    found: T = dataclasses.field(default=default, metadata=facts)
+    # What a field does not say, its table may.
+    found: T = dataclasses.field(default=default, metadata={k: v for k, v in facts.items() if v})
     return found
 
 
-def table(*, used: When | tuple[When, ...] = (), **facts: Any) -> Callable[[type[T]], type[T]]:
-    """Facts that hold for every setting of a table that does not say otherwise; ``used`` holds beside its own."""
+def table(
+    *, used: When | tuple[When, ...] = (), verl: Verl | None = None, resumes: bool = False
+) -> Callable[[type[T]], type[T]]:
+    """Facts of every setting of a table that does not say otherwise; ``used`` holds beside its own."""
+    facts = {"used": _several(used), "verl": verl, "resumes": resumes}
 
     def mark(cls: type[T]) -> type[T]:
-        cls.__facts__ = {**facts, "used": _several(used)}  # type: ignore[attr-defined]
+        cls.__facts__ = {k: v for k, v in facts.items() if v}  # type: ignore[attr-defined]
         return cls
 
     return mark

@@ -14,9 +14,10 @@ torch = pytest.importorskip("torch", reason="needs the train extra (torch)")
 from entlaw.engines.verl import functions, mapping, names, prepare  # noqa: E402
 from entlaw.errors import UsageError  # noqa: E402
 from entlaw.law.interventions import interventions  # noqa: E402
+from entlaw.train import advantages as adv  # noqa: E402
 from entlaw.train import estimate, losses, runner, update  # noqa: E402
 from entlaw.train import recipe as recipes  # noqa: E402
-from entlaw.train.advantages import ESTIMATORS, estimator  # noqa: E402
+from entlaw.train.advantages import ESTIMATORS, Estimator, estimator  # noqa: E402
 from entlaw.train.controls import CONTROLS, Control, Controls, control  # noqa: E402
 from entlaw.train.losses import LOSSES, policy_loss  # noqa: E402
 from entlaw.train.registry import Registry  # noqa: E402
@@ -154,6 +155,12 @@ def test_an_estimator_that_asks_for_what_it_is_not_given_says_so():
     with pytest.raises(ValueError, match="ppo asks for value_BT, which it is not given"):
         estimate.with_advantages(batch, Algorithm(name="ppo"), Controls(), Prime())
 
+    def misspelt(reward_B, gama=1.0, *, own=2.0):
+        return reward_B * gama * own
+
+    with pytest.raises(ValueError, match="misspelt asks for gama"):
+        Estimator(misspelt, "nobody", "r")(adv.Rewards(*[batch.reward_B] * 4), Algorithm())
+
 
 def test_two_of_one_name_are_refused():
     kinds: Registry[int] = Registry("toy")
@@ -188,6 +195,6 @@ def test_a_control_that_is_on_is_an_intervention_to_the_law(name):
 
 
 def test_a_setting_knows_only_its_own_facts():
-    with pytest.raises(TypeError, match="a setting has no rnage"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'rnage'"):
         setting(1, rnage="[0, 1]")
     assert all(dataclasses.is_dataclass(s) for s in recipes.settings().values())
