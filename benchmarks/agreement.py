@@ -22,7 +22,8 @@ import entlaw
 from entlaw import Run, Selection
 from entlaw.errors import EntlawError
 from entlaw.law.fit import fit_points
-from entlaw.law.holdout import holdout
+from entlaw.law.results import holdout
+from entlaw.points import Points
 
 DEFAULT = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "runs"
 
@@ -98,13 +99,11 @@ def main() -> int:
             except EntlawError as error:
                 print(f"{path.name:<58} {error.what}")
                 continue
-            p = run.points
-            series = run.entropy_series()
-            paper = fit_points(p["step"], p["entropy"], p["performance"], method="paper", until_step=36.0)
-            careful = fit_points(p["step"], p["entropy"], p["performance"], method="careful", until_step=36.0,
-                                 entropy_series=series, entropy_step=p["entropy_step"])  # fmt: skip
-            later = holdout(paper, p)
-            a, b, r2, rmse = least_squares(p)
+            points = Points.from_frame(run.points, log=run.entropy_series())
+            paper = fit_points(points, method="paper", until_step=36.0)
+            careful = fit_points(points, method="careful", until_step=36.0)
+            later = holdout(paper, points)
+            a, b, r2, rmse = least_squares(run.points)
             assert later is not None
             worst = max(abs(paper.a - a), abs(paper.b - b), abs(paper.r_squared - r2), abs(later.rmse - rmse))
             i, c = paper.ceiling_interval, careful.ceiling_interval

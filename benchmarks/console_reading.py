@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from entlaw.runs.sources import ReadOptions, console
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.sources import console
 
 PREFIX = "\x1b[36m(TaskRunner pid=14640)\x1b[0m "
 VERL_KEYS = [

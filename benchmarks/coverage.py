@@ -27,6 +27,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from entlaw.law.fit import fit_points
+from entlaw.points import Points, answers_behind
 
 A, B, TARGET, LEVEL, Z = 0.25, 0.85, 236.0, 0.95, 1.959963984540054
 CEILING = B - A
@@ -131,12 +132,12 @@ def one(s: Scenario, rng: np.random.Generator) -> np.ndarray:
             prediction[1] - prediction[0],
         )
 
-    sizes = {"problems": s.problems, "samples": s.samples}
-    for row, known in enumerate((sizes, {})):
-        fit = fit_points(run.step, run.entropy, run.performance, entropy_series=run.log, level=LEVEL, **known)
+    for row, answers in enumerate((answers_behind(s.problems, s.samples), None)):
+        points = Points.from_arrays(run.step, run.entropy, run.performance, log=run.log, answers=answers)
+        fit = fit_points(points, level=LEVEL)
         band = fit.prediction_at(at, LEVEL)
         note(row, (fit.ceiling_interval.lo, fit.ceiling_interval.hi), (band.lo[0], band.hi[0]))
-    fit = fit_points(run.step, run.entropy, run.performance, method="paper", level=LEVEL)
+    fit = fit_points(Points.from_arrays(run.step, run.entropy, run.performance), method="paper", level=LEVEL)
     band = fit.prediction_at(at, LEVEL)
     note(2, (fit.ceiling_interval.lo, fit.ceiling_interval.hi), (band.lo[0], band.hi[0]))
 

@@ -27,6 +27,7 @@ import pandas as pd
 import entlaw
 from entlaw.errors import EntlawError
 from entlaw.law.fit import fit_points
+from entlaw.points import Points
 from entlaw.runs.run import Run
 
 CHECKSUMMED = {"wandb", "tensorboard"}
@@ -106,9 +107,9 @@ def wandb_file(rows: list[dict[str, float]]) -> bytes:
     out, position = bytearray(b":W&B\xe1\xbe\x00"), 7
     for number, row in enumerate(rows):
         record = pb.Record(num=number + 1)
-        record.history.step.num = number
+        record.points.step.num = number
         for key, value in {**row, "_step": number}.items():
-            item = record.history.item.add()
+            item = record.points.item.add()
             item.nested_key.append(key)
             item.value_json = json.dumps(value)
         payload, first = record.SerializeToString(), True
@@ -198,10 +199,8 @@ def outcome(path: Path, want: Run) -> str:
     try:
         runs = entlaw.read(path)
         for run in runs:
-            p = run.points
-            if len(p) > 2:
-                fit_points(p["step"], p["entropy"], p["performance"], method="careful",
-                           entropy_series=run.entropy_series(), entropy_step=p["entropy_step"])  # fmt: skip
+            if len(run.points) > 2:
+                fit_points(Points.from_frame(run.points, log=run.entropy_series()), method="careful")
     except EntlawError:
         return "error"
     except Exception as error:

@@ -24,6 +24,7 @@ import numpy as np
 
 from entlaw.law.batch import bootstrap_ceilings, fit_many, percentile_intervals, residual_indices
 from entlaw.law.fit import fit_points
+from entlaw.points import Points
 
 Refit = Callable[[np.ndarray, np.ndarray], float]
 
@@ -140,7 +141,7 @@ def main() -> int:
     times = []
     for r in range(few_runs):
         start = time.perf_counter()
-        fit_points(step, np.log(x[r]), y[r], problems=500)
+        fit_points(Points.from_arrays(step, np.log(x[r]), y[r], answers=500))
         times.append(time.perf_counter() - start)
     print(f"careful fit with its interval, {len(step)} points: median {1e3 * np.median(times):.1f} ms, "
           f"slowest {1e3 * np.max(times[1:]):.1f} ms, so {o.runs} runs in {np.median(times) * o.runs:.1f} s "
@@ -152,7 +153,7 @@ def main() -> int:
         r = 0.85 - 0.25 * np.exp(h) + 0.01 * rng.standard_normal(n)
         noisy = h + 0.01 * rng.standard_normal(n)
         start = time.perf_counter()
-        fit_points(t, noisy, r, until_step=None)
+        fit_points(Points.from_arrays(t, noisy, r), until_step=None)
         print(f"careful fit, n = {n}: {1e3 * (time.perf_counter() - start):.1f} ms")
     return 0
 

@@ -23,9 +23,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from entlaw.law.backtest import Plan, backtest
-from entlaw.law.history import History, history_of_run
-from entlaw.law.outlook import Outlook
-from entlaw.law.rivals import RIVALS, entropy_nodes
+from entlaw.law.entropy_curve import entropy_nodes
+from entlaw.law.forecast import Outlook
+from entlaw.law.rivals import RIVALS
+from entlaw.points import Points
 from entlaw.runs.reader import read
 
 RUNS = Path(__file__).parents[1] / "runs"
@@ -33,12 +34,12 @@ LEVELS = (0.5, 0.8, 0.95)
 ORIGINS = tuple(np.linspace(0.08, 0.85, 10))
 
 
-def shipped() -> list[History]:
+def shipped() -> list[Points]:
     """All runs of our trainer."""
-    return [history_of_run(read(p.parent)[0]) for p in sorted(RUNS.glob("*/run.json"))]
+    return [Points.from_run(read(p.parent)[0]) for p in sorted(RUNS.glob("*/run.json"))]
 
 
-def copies(originals: list[History], n: int) -> list[History]:
+def copies(originals: list[Points], n: int) -> list[Points]:
     """As many as asked for, no two alike."""
     rng = np.random.default_rng(0)
     return [
@@ -47,7 +48,7 @@ def copies(originals: list[History], n: int) -> list[History]:
     ]
 
 
-def median_ms(ask: Callable[[History], object], histories: list[History]) -> float:
+def median_ms(ask: Callable[[Points], object], histories: list[Points]) -> float:
     """Median milliseconds of one question."""
     took = []
     for history in histories:
@@ -57,7 +58,7 @@ def median_ms(ask: Callable[[History], object], histories: list[History]) -> flo
     return 1e3 * float(np.median(took))
 
 
-def careful(past: History) -> object:
+def careful(past: Points) -> object:
     """What `entlaw predict` asks: the findings, the forecast at step 240, three intervals."""
     forecast = Outlook.of(past, force=True).at_step(240.0)
     return [forecast.interval(level) for level in LEVELS]

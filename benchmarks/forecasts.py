@@ -32,7 +32,7 @@ from entlaw.law.backtest import (
     shares_answered,
     table,
 )
-from entlaw.law.history import History, history_of_run
+from entlaw.points import Points
 from entlaw.runs.prepare import Selection
 from entlaw.runs.reader import scan
 
@@ -51,7 +51,7 @@ Written by `python benchmarks/forecasts.py --write docs/backtest.md`; do not edi
 
 {runs} series of {sources} sources ({names}), each seen from 10, 15, 25, 40, 50, 60 and 75 % of its length and
 from step 36; what is forecast is one measured score, halfway to the end and at the end. *entlaw* is
-`entlaw.law.outlook.Outlook`; the rivals are those of `entlaw.law.rivals`, each with its natural interval.
+`entlaw.law.forecast.Outlook`; the rivals are those of `entlaw.law.rivals`, each with its natural interval.
 Scores are averaged over the forecasts
 of a run, the runs of a source, then the sources. *Skill* is 1 - CRPS over that of the last value, the
 sources' ratios averaged geometrically;
@@ -63,7 +63,7 @@ are the real test; LOG.md tells what else was tried.
 """
 
 
-def histories() -> list[History]:
+def histories() -> list[Points]:
     """All series, named by run and view."""
     sources = [("ladder", sorted((REPO / "runs").glob("*-*"))), ("smollm2", sorted((REPO / "runs" /
     "smollm2").glob("mawps-*")))]  # fmt: skip
@@ -73,7 +73,7 @@ def histories() -> list[History]:
     return [h for source, paths in sources for path in paths for h in _views(path, source)]
 
 
-def _views(path: Path, source: str) -> Iterable[History]:
+def _views(path: Path, source: str) -> Iterable[Points]:
     seen: set[tuple[str, str]] = set()
     for on in (None, "train"):
         if path.is_file() and path.suffix in (".csv", ".toml") and source == "smollm2":
@@ -85,7 +85,7 @@ def _views(path: Path, source: str) -> Iterable[History]:
             key = (run.name, run.performance_key)
             if key not in seen:
                 seen.add(key)
-                yield replace(history_of_run(run, source), name=f"{run.name} ({run.performance_kind})")
+                yield replace(Points.from_run(run, source), name=f"{run.name} ({run.performance_kind})")
 
 
 def markdown(frame: pd.DataFrame) -> str:

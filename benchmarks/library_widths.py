@@ -22,15 +22,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 from forecasts import histories
 
-from entlaw.law.history import History
 from entlaw.law.library import MIN_RUNS, Lesson, calibrate_for, learn
+from entlaw.points import Points
 
 OTHERS = "all but the ladder, as one"
 
 
-def by_source() -> dict[str, list[History]]:
+def by_source() -> dict[str, list[Points]]:
     """One series a run: its validation score where there is one."""
-    found: dict[str, dict[str, History]] = {}
+    found: dict[str, dict[str, Points]] = {}
     for history in histories():
         run = history.name.rpartition(" (")[0]
         found.setdefault(history.source, {}).setdefault(run, history)
@@ -39,7 +39,7 @@ def by_source() -> dict[str, list[History]]:
 
 def row(source: str, lessons: list[Lesson]) -> str:
     """One line of the table."""
-    learned = [calibrate_for(one.history, lessons) for one in lessons]
+    learned = [calibrate_for(one.points, lessons) for one in lessons]
     plain = np.mean([np.mean(one.needed <= 1.0) for one in lessons])
     widened = np.mean([np.mean(one.needed <= c.factor) for one, c in zip(lessons, learned, strict=True)])
     factor, raw = (np.median([getattr(c, name) for c in learned]) for name in ("factor", "raw"))

@@ -26,10 +26,10 @@ import numpy as np
 from coverage import CEILING, SCENARIOS, STRESS, TARGET, Scenario, simulate
 
 from entlaw.law.backtest import NOMINAL
+from entlaw.law.forecast import Outlook
 from entlaw.law.growth import PRIOR
-from entlaw.law.history import history_of
-from entlaw.law.outlook import Outlook
-from entlaw.law.predictive import from_arcsine
+from entlaw.law.posterior import from_arcsine
+from entlaw.points import Points
 
 QUESTIONS = ("score at step 236", "score at the entropy of step 236", "ceiling")
 
@@ -37,7 +37,7 @@ QUESTIONS = ("score at step 236", "score at the entropy of step 236", "ceiling")
 def one(s: Scenario, rng: np.random.Generator, told: bool) -> np.ndarray:
     """(question, level, (held, width)) of one run; NaN where refused."""
     run = simulate(s, rng)
-    history = history_of(
+    history = Points.from_arrays(
         run.step, run.entropy, run.performance, log=run.log, answers=s.problems * s.samples if told else None
     )
     out = np.full((len(QUESTIONS), len(NOMINAL), 2), np.nan)
@@ -68,7 +68,7 @@ def own(rng: np.random.Generator) -> np.ndarray:
     z = rng.normal(0.5, 0.2) + rng.normal(*p.growth) * hill - rng.normal(*p.law) * (x - x[-2])
     z = z + wander + noise * rng.standard_normal(len(u))
     score = from_arcsine(z)
-    outlook = Outlook.of(history_of(step[:-1], entropy[:-1], score[:-1]), force=True)
+    outlook = Outlook.of(Points.from_arrays(step[:-1], entropy[:-1], score[:-1]), force=True)
     intervals = [outlook.at_step(TARGET).interval(level) for level in NOMINAL]
     return np.array([[float(i.lo <= score[-1] <= i.hi), i.width] for i in intervals])
 

@@ -26,9 +26,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import entlaw
-from entlaw.law.history import history_of_run
 from entlaw.law.interventions import interventions
 from entlaw.law.regimes import REGIMES, Regimes, regimes, wilson
+from entlaw.points import Points
 
 REPO = Path(__file__).resolve().parents[1]
 LABELS = REPO / "benchmarks" / "regime_labels.toml"
@@ -114,7 +114,7 @@ def thinned(judged: list[Judged], every: int) -> tuple[int, int]:
     """How many regimes are right when only each ``every``-th logged entropy is seen, over all offsets; of how many."""
     right = total = 0
     for j in judged:
-        h = history_of_run(entlaw.read(_path(j.name))[0])
+        h = Points.from_run(entlaw.read(_path(j.name))[0])
         for offset in range(every):
             seen = replace(h, log_step=h.log_step[offset::every], log_entropy=h.log_entropy[offset::every])
             right += regimes(seen).entropy == j.label["entropy"]

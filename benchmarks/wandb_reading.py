@@ -21,7 +21,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from entlaw.runs.sources import ReadOptions, wandb_file
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.sources import wandb_file
 from tests.runs import wandb_writer as writer
 
 

@@ -17,12 +17,13 @@ from entlaw._version import __version__
 
 if TYPE_CHECKING:
     from entlaw.law.fit import fit as fit
+    from entlaw.law.forecast import Outlook as Outlook
     from entlaw.law.forecast import forecast_at_step as forecast_at_step
     from entlaw.law.forecast import predict_at_entropy as predict_at_entropy
-    from entlaw.law.outlook import Outlook as Outlook
     from entlaw.law.results import Fit as Fit
     from entlaw.law.results import Forecast as Forecast
     from entlaw.law.results import Interval as Interval
+    from entlaw.points import Points as Points
     from entlaw.runs.example import example as example
     from entlaw.runs.prepare import Selection as Selection
     from entlaw.runs.reader import read as read
@@ -41,13 +42,14 @@ _WHERE = {
     "Selection": "entlaw.runs.prepare",
     "Run": "entlaw.runs.run",
     "EntropyMeaning": "entlaw.runs.run",
+    "Points": "entlaw.points",
     "fit": "entlaw.law.fit",
     "Fit": "entlaw.law.results",
     "Forecast": "entlaw.law.results",
     "Interval": "entlaw.law.results",
     "predict_at_entropy": "entlaw.law.forecast",
     "forecast_at_step": "entlaw.law.forecast",
-    "Outlook": "entlaw.law.outlook",
+    "Outlook": "entlaw.law.forecast",
     "Watcher": "entlaw.watch.watcher",
     "WatchReport": "entlaw.watch.report:Report",
 }

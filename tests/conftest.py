@@ -102,6 +102,6 @@ def law_log(tmp_path):
 def pytest_sessionfinish() -> None:
     """The SDK waits at exit for its service process, for ever if that has gone astray."""
     if (wandb := sys.modules.get("wandb")) is not None:
-        from entlaw.runs.wandb.service import end_service
+        from entlaw.runs.wandb.sdk import end_service
 
         end_service(wandb)

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 def _end_wandb() -> None:
     """Without this the SDK waits at exit for its service process, for ever if that has gone astray."""
     if (wandb := sys.modules.get("wandb")) is not None:
-        from entlaw.runs.wandb.service import end_service
+        from entlaw.runs.wandb.sdk import end_service
 
         end_service(wandb)
 

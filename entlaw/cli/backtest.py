@@ -16,7 +16,7 @@ from entlaw.errors import DataError, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from entlaw.law.history import History
+    from entlaw.points import Points
 
 
 def backtest(
@@ -124,8 +124,8 @@ def _check(
         raise UsageError("--gate needs the last value", hint="leave out --no-rivals")
 
 
-def _histories(source: list[str], read: ReadFlags) -> tuple[list[History], int]:
-    from entlaw.law.history import history_of_run
+def _histories(source: list[str], read: ReadFlags) -> tuple[list[Points], int]:
+    from entlaw.points import Points
     from entlaw.runs.reader import scan
 
     histories, unusable = [], 0
@@ -136,7 +136,7 @@ def _histories(source: list[str], read: ReadFlags) -> tuple[list[History], int]:
                 if reading.error is not None and len(source) == 1:
                     show_error(reading.error)
             else:
-                histories.append(history_of_run(reading.run, one))
+                histories.append(Points.from_run(reading.run, one))
     if not histories:
         raise DataError("no run can be used", hint="`entlaw doctor SOURCE` says what was found")
     return histories, unusable

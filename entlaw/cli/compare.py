@@ -57,6 +57,7 @@ def tracks(outcomes: list[Outcome], source: str, paired: bool) -> list[Track]:
         The first run's error when none is usable.
     """
     from entlaw.law.compare import Track
+    from entlaw.points import Points
 
     found = []
     for o in outcomes:
@@ -70,14 +71,8 @@ def tracks(outcomes: list[Outcome], source: str, paired: bool) -> list[Track]:
             console(stderr=True).print(
                 f"no ceiling of {o.reading.name}: {o.error.what} (--force)", style="dim"
             )
-        points = run.points.sort_values("step")
-        found.append(
-            Track(
-                o.reading.name, seed_of(run.config, o.reading.name) if paired else None,
-                points["step"].to_numpy(float), points["entropy"].to_numpy(float),
-                points["performance"].to_numpy(float), o.fit if o.error is None else None,
-            )
-        )  # fmt: skip
+        seed = seed_of(run.config, o.reading.name) if paired else None
+        found.append(Track(Points.from_run(run), seed, o.fit if o.error is None else None))
     if not found:
         error = next((o.error for o in outcomes if o.error is not None), None)
         raise error or UsageError("no run", where=source)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag, ReadFlags
 from entlaw.cli.output import console, print_findings, print_json, track
+from entlaw.limits import PAPER_WINDOW
 
 if TYPE_CHECKING:
     from entlaw.runs.reader import Reading
@@ -85,7 +86,7 @@ def report(reading: Reading) -> dict[str, Any]:
             "max": float(scores.max() * run.performance_scale) if len(scores) else None,
         },
         "pairs": len(run.points),
-        "pairs_by_step_36": int((run.points["step"] <= 36).sum()),
+        "pairs_by_step_36": int((run.points["step"] <= PAPER_WINDOW).sum()),
         "align": run.align,
         "regime": _regime(run),
         "findings": [f.as_dict() for f in run.findings],

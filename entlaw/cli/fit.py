@@ -114,7 +114,8 @@ def one(reading: Reading, how: FitFlags) -> Outcome:
     """Fit one run; errors are kept, not raised, so that one bad run does not spoil a table."""
     from entlaw.errors import FitRefused
     from entlaw.law.fit import fit as fit_run
-    from entlaw.law.holdout import holdout
+    from entlaw.law.results import holdout
+    from entlaw.points import Points
 
     if reading.run is None:
         return Outcome(reading, None, None, reading.error)
@@ -125,7 +126,7 @@ def one(reading: Reading, how: FitFlags) -> Outcome:
         )  # fmt: skip
     except FitRefused as error:
         return Outcome(reading, error.fit, None, error)
-    return Outcome(reading, fitted, holdout(fitted, reading.run.points), None)
+    return Outcome(reading, fitted, holdout(fitted, Points.from_run(reading.run)), None)
 
 
 def as_dict(outcome: Outcome) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def fit_as_dict(fit_: Fit) -> dict[str, Any]:
         "residual_autocorrelation": fit_.residual_autocorrelation, "entropy_range": fit_.entropy_range,
         "noise": fit_.noise,
         "points": {
-            "step": p.step, "entropy": p.entropy, "entropy_logged": p.entropy_logged, "performance": p.performance,
+            "step": p.step, "entropy": p.entropy, "entropy_logged": p.given.entropy, "performance": p.score,
             "leverage": p.leverage, "ceiling_without": p.ceiling_without,
         },
     }  # fmt: skip

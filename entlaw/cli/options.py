@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from entlaw.limits import PAPER_WINDOW, check_level
+
 if TYPE_CHECKING:
     from entlaw.runs.prepare import Selection
     from entlaw.runs.wandb.listing import Query
@@ -22,9 +24,6 @@ def ask(count: int) -> bool:
     sys.stderr.write(f"entlaw: {count:,} runs; pull them all? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-PAPER_STEP = 36.0  # as entlaw.law.fit.PAPER_WINDOW, whose import would slow --help down
 
 
 @Parameter(name="*")
@@ -95,13 +94,13 @@ class ReadFlags:
             A condition that cannot be read, or a limit below one.
         """
         from entlaw.errors import UsageError
-        from entlaw.runs.wandb.filters import parse
+        from entlaw.runs.wandb.address import parse_filters
         from entlaw.runs.wandb.listing import Query
 
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit} is not a positive number")
         return Query(
-            parse(self.filter), self.group, self.tag, self.sweep, self.limit,
+            parse_filters(self.filter), self.group, self.tag, self.sweep, self.limit,
             confirm=(lambda count: True) if self.yes else ask,
         )  # fmt: skip
 
@@ -112,7 +111,7 @@ class FitFlags:
     """How the law is fitted."""
 
     until_step: Annotated[float, Parameter(help="Use points up to this step, as the paper's 36.")] = (
-        PAPER_STEP
+        PAPER_WINDOW
     )
     all: Annotated[bool, Parameter(negative="", help="Use all points instead.")] = False
     method: Annotated[
@@ -142,12 +141,11 @@ class FitFlags:
                 f"--until-step {self.until_step:g} is no step of a run",
                 hint="e.g. --until-step 36; --all uses all",
             )
-        if self.all and self.until_step != PAPER_STEP:
+        if self.all and self.until_step != PAPER_WINDOW:
             raise UsageError(
                 f"--all and --until-step {self.until_step:g} exclude each other", hint="give one of them"
             )
-        if not 0 < self.level < 1:
-            raise UsageError(f"--level {self.level:g} is not between 0 and 1", hint="e.g. --level 0.95")
+        check_level(self.level, "--level", "e.g. --level 0.95")
         for name, value in (("--problems", self.problems), ("--samples", self.samples)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} {value} is not a positive number")

@@ -9,8 +9,7 @@ from entlaw.errors import EntlawError
 
 if TYPE_CHECKING:
     from entlaw.findings import Finding
-    from entlaw.law.holdout import Holdout
-    from entlaw.law.results import Fit
+    from entlaw.law.results import Fit, Holdout
     from entlaw.runs.reader import Reading
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from entlaw.cli.fit import check_targets
-from entlaw.cli.options import PAPER_STEP, JsonFlag, ReadFlags
+from entlaw.cli.options import JsonFlag, ReadFlags
 from entlaw.cli.output import console, print_json, track, write_bytes, write_text
 from entlaw.errors import UsageError
+from entlaw.limits import PAPER_WINDOW, check_level
 
 if TYPE_CHECKING:
     from entlaw.law.plan import Assumed, Budget
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def plan(
     *,
     margin: Annotated[float, Parameter(help="Half the ceiling's interval that is wanted (fraction).")] = 0.02,
-    until_step: Annotated[float, Parameter(help="By which step.")] = PAPER_STEP,
+    until_step: Annotated[float, Parameter(help="By which step.")] = PAPER_WINDOW,
     problems: Annotated[
         list[int] | None, Parameter(help="Sizes of the test to try (30 100 500 2000 8000).")
     ] = None,
@@ -51,8 +52,7 @@ def plan(
 
     if not 0 < margin < 1:
         raise UsageError(f"--margin {margin:g} is no fraction between 0 and 1", hint="0.02 is two points")
-    if not 0 < level < 1:
-        raise UsageError(f"--level {level:g} is not between 0 and 1")
+    check_level(level, "--level", None)
     if replicates < 20:
         raise UsageError(
             f"--replicates {replicates} are too few to tell anything", hint="at least 20; 200 is usual"
@@ -85,7 +85,7 @@ def plan(
 def _like(source: str, read: ReadFlags) -> Assumed:
     """The law, the entropy's curve and the noise of an earlier run."""
     import entlaw
-    from entlaw.law.planned import assumed_from
+    from entlaw.law.plan import assumed_from
 
     runs = entlaw.read(source, read.selection())
     if len(runs) > 1:

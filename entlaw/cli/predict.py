@@ -15,7 +15,7 @@ from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
     from entlaw.law.library import Calibration, Lesson
-    from entlaw.law.results import Fit, Forecast
+    from entlaw.law.results import Forecast
 
 MOST_STEPS = 1e9  # a step a second for thirty years
 FAR = 20.0  # times the log: beyond, the forecast says what form was assumed, not what the run does
@@ -102,12 +102,12 @@ def _lessons(library: tuple[str, ...], read: ReadFlags, how: FitFlags) -> list[L
             f"--library calibrates the careful forecast, not --method {how.method}",
             hint="leave one of them out",
         )
-    from entlaw.law.history import history_of_run
     from entlaw.law.library import learn
+    from entlaw.points import Points
 
     readings = list(track(scan_sources(list(library), read), "reading the library"))
     runs = [reading.run for reading in readings if reading.run is not None]
-    lessons = learn(history_of_run(run) for run in track(runs, "learning from the library"))
+    lessons = learn(Points.from_run(run) for run in track(runs, "learning from the library"))
     if left := len(readings) - len(lessons):
         console(stderr=True).print(
             f"library: nothing to learn from {left} of {len(readings)} runs: not readable, or never answered"
@@ -121,10 +121,10 @@ def _answer(
     """A run's forecasts, and what the library said of their widths."""
     if lessons is None or o.error is not None or o.reading.run is None:
         return o, forecasts(o, entropies, steps, how), None
-    from entlaw.law.history import history_of_run
     from entlaw.law.library import calibrate_for
+    from entlaw.points import Points
 
-    learned = calibrate_for(history_of_run(o.reading.run), lessons)
+    learned = calibrate_for(Points.from_run(o.reading.run), lessons)
     return o, forecasts(o, entropies, steps, how, learned.factor), learned
 
 
@@ -145,15 +145,14 @@ def forecasts(
 
 def _at_step(o: Outcome, step: float, level: float, how: FitFlags, width: float) -> Forecast:
     """With what the law leaves out; of the law alone by --method paper, and for steps that are past."""
-    from entlaw.law.forecast import forecast_at_step
-    from entlaw.law.outlook import Outlook
+    from entlaw.law.forecast import Outlook, forecast_at_step
 
     assert o.fit is not None and o.reading.run is not None
     if how.method == "careful":
         seen = Outlook.of(o.reading.run, how.window, force=how.force)
-        if not (seen.refused and not how.force) and seen.history.n >= 2 and step > seen.history.step[-1]:
+        if seen.can_answer and step > seen.points.step[-1]:
             return replace(seen, width=width).forecast(step, level)
-    return forecast_at_step(o.fit, step, o.reading.run.entropy_series(), level)
+    return forecast_at_step(o.fit, step, o.reading.run, level)
 
 
 def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
@@ -174,11 +173,6 @@ def _as_dict(o: Outcome, made: list[Forecast]) -> dict[str, Any]:
     if o.error is not None:
         told["error"] = o.error.as_dict()
     return told
-
-
-def _is_score(fit: Fit) -> bool:
-    """Whether all fitted values lie within 0 and 1."""
-    return bool((fit.points.performance >= 0).all() and (fit.points.performance <= 1).all())
 
 
 def _show(o: Outcome, made: list[Forecast]) -> None:
@@ -203,7 +197,7 @@ def _show(o: Outcome, made: list[Forecast]) -> None:
             out.print(
                 f"      extrapolated by {f.extrapolation:.2f} of the fitted range of exp(H)", markup=False
             )
-        if not 0 <= f.performance <= 1 and o.fit is not None and _is_score(o.fit):
+        if not 0 <= f.performance <= 1 and o.fit is not None and o.fit.points.given.shares:
             out.print(
                 "      a score cannot go there: the law must bend before (reported as computed)", markup=False
             )

@@ -213,7 +213,7 @@ def _write(
 ) -> list[Write]:
     """Write one after the other; what is wrong with the server itself ends it, and the rest was not tried."""
     from entlaw.report.wandb_write import _with, write_analysis, write_summary
-    from entlaw.runs.wandb.trouble import ServerError
+    from entlaw.runs.wandb.sdk import ServerError
 
     by_path = {str(r.identity): r.identity for r in results if r.identity is not None}
     writes: list[Write] = []

@@ -15,7 +15,7 @@ from entlaw.cli.output import console, print_findings, print_json, track, write_
 from entlaw.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from entlaw.law.pooling import Equality
+    from entlaw.law.meta import Equality
     from entlaw.law.sizes import SizedFit, SizeForecast, Sizes
 
 
@@ -102,7 +102,7 @@ def sized_fits(
 
 def algorithms_agree(outcomes: list[Outcome], used: list[SizedFit]) -> Equality | None:
     """Whether runs of different algorithms share a and b within each size; None with a single algorithm."""
-    from entlaw.law.pooling import equal_coefficients
+    from entlaw.law.meta import equal_coefficients
 
     label = {
         o.reading.name: algorithm_of(o.reading.run.config, o.reading.name) for o in outcomes if o.reading.run

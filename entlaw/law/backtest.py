@@ -1,10 +1,8 @@
 """Rolling origins: what would have been forecast at earlier steps of finished runs, and how wrong it was.
 
-At each origin a forecaster sees the run up to that step and says how a later score will be distributed; the
-measured score, its own noise
-included, is the truth. Scores are averaged over the forecasts of a run, then over the runs of a source, then
-over sources, so that sixty runs of one ladder count as much
-as one run of somebody else.
+At each origin a forecaster sees the run up to that step and says how a later score will be distributed; the measured
+score, its own noise included, is the truth. Scores are averaged over the forecasts of a run, then over the runs of a
+source, then over sources, so that sixty runs of one ladder count as much as one run of somebody else.
 """
 
 from __future__ import annotations
@@ -18,17 +16,20 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import has_error
-from entlaw.law.history import History
-from entlaw.law.outlook import Outlook, findings_of, regime_of
-from entlaw.law.predictive import LEVELS, Predictive, crps_of_quantiles
-from entlaw.law.rivals import MIN_POINTS, PAPER, RIVALS, entropy_nodes
+from entlaw.law.checks import forecast_findings
+from entlaw.law.entropy_curve import entropy_nodes
+from entlaw.law.forecast import Outlook
+from entlaw.law.posterior import LEVELS, Predictive, crps_of_quantiles
+from entlaw.law.regimes import regime_of
+from entlaw.law.rivals import PAPER, RIVALS
+from entlaw.limits import FEWEST_POINTS, PAPER_WINDOW
+from entlaw.points import Points
 
 OUTLOOK = "entlaw"
 PAPER_GIVEN = "paper's law, true H given"
 LAST_VALUE = RIVALS[0].name
 # Shares of a run's length at which it is looked at, and the paper's 36 steps.
 ORIGINS = (0.1, 0.15, 0.25, 0.4, 0.5, 0.6, 0.75)
-PAPER_STEP = 36.0
 # Targets as shares of the way from the origin to the end.
 HORIZONS = {"halfway": 0.5, "end": 1.0}
 # Less than this share of a run left is no future.
@@ -57,12 +58,12 @@ class Plan:
     """
 
     origins: tuple[float, ...] = ORIGINS
-    origin_steps: tuple[float, ...] = (PAPER_STEP,)
+    origin_steps: tuple[float, ...] = (PAPER_WINDOW,)
     rivals: bool = True
 
 
 def backtest(
-    histories: Sequence[History],
+    runs: Sequence[Points],
     plan: Plan = Plan(),
     *,
     workers: int = 1,
@@ -71,7 +72,7 @@ def backtest(
 
     Parameters
     ----------
-    histories : sequence of History
+    runs : sequence of Points
         Whole runs; ``source`` says which belong together.
     plan : Plan
     workers : int
@@ -80,59 +81,55 @@ def backtest(
     Returns
     -------
     pandas.DataFrame
-        One row per run, origin, horizon and forecaster, columns :data:`COLUMNS`. ``origin`` is the share of
-        the run seen, ``ratio`` target
-        over origin in steps from the start; ``fell`` whether the run's entropy fell, judged from all of it;
-        ``answered``
-        whether :class:`entlaw.law.outlook.Outlook` would have answered (scores are there either way);
-        ``median`` and below are
-        NaN where fewer than two points were seen.
+        One row per run, origin, horizon and forecaster, columns :data:`COLUMNS`. ``origin`` is the share of the run
+        seen, ``ratio`` target over origin in steps from the start; ``fell`` whether the run's entropy fell, judged from
+        all of it; ``answered`` whether :class:`entlaw.law.forecast.Outlook` would have answered (scores are there
+        either way); ``median`` and below are NaN where fewer than two points were seen.
     """
-    if workers > 1 and len(histories) > 1:
-        with ProcessPoolExecutor(min(workers, len(histories), os.cpu_count() or 1)) as pool:
-            parts = list(pool.map(_one, histories, [plan] * len(histories), chunksize=4))
+    if workers > 1 and len(runs) > 1:
+        with ProcessPoolExecutor(min(workers, len(runs), os.cpu_count() or 1)) as pool:
+            parts = list(pool.map(_one, runs, [plan] * len(runs), chunksize=4))
     else:
-        parts = [_one(history, plan) for history in histories]
+        parts = [_one(points, plan) for points in runs]
     return pd.DataFrame([row for part in parts for row in part], columns=list(COLUMNS))
 
 
-def origins_of(history: History, plan: Plan) -> list[float]:
-    """Steps from which a run is looked at: those of the plan that see something new and leave something to
-    forecast."""
-    if history.n < 2:
+def origins_of(points: Points, plan: Plan) -> list[float]:
+    """Steps from which a run is looked at: those of the plan that see something new and leave something to forecast."""
+    if points.n < 2:
         return []
-    first, last = float(history.step[0]), float(history.step[-1])
+    first, last = float(points.step[0]), float(points.step[-1])
     wanted = [first + share * (last - first) for share in plan.origins] + list(plan.origin_steps)
     seen: dict[int, float] = {}
     for step in sorted(wanted):
-        n = int(np.searchsorted(history.step, step, side="right"))
+        n = int(np.searchsorted(points.step, step, side="right"))
         if n and step <= last - _LEAST_LEFT * (last - first):
             seen.setdefault(n, step)
     return list(seen.values())
 
 
-def _one(history: History, plan: Plan) -> list[tuple[object, ...]]:
+def _one(points: Points, plan: Plan) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
-    if history.n < 2:
+    if points.n < 2:
         return rows
-    fell = regime_of(findings_of(history), history) == "falling"
-    first, last = float(history.step[0]), float(history.step[-1])
-    for origin in origins_of(history, plan):
-        past = history.until(origin)
+    fell = regime_of(forecast_findings(points), points) == "falling"
+    first, last = float(points.step[0]), float(points.step[-1])
+    for origin in origins_of(points, plan):
+        past = points.until(origin)
         outlook = Outlook.of(past, force=True)
         now = float(past.step[-1])
-        index = {name: _nearest(history.step, now + share * (last - now)) for name, share in HORIZONS.items()}
+        index = {name: _nearest(points.step, now + share * (last - now)) for name, share in HORIZONS.items()}
         index = {name: i for name, i in index.items() if i >= past.n}
         answered = not has_error(outlook.findings)
         codes = ",".join(f.code for f in outlook.findings if f.severity == "error")
-        start = min(first, 0.0)
-        forecasts = _forecasts(history, outlook, sorted(set(index.values())), plan)
+        start = points.start
+        forecasts = _forecasts(points, outlook, sorted(set(index.values())), plan)
         for name, i in index.items():
-            truth = float(history.performance[i])
-            ratio = (float(history.step[i]) - start) / max(now - start, 1e-9)
+            truth = float(points.score[i])
+            ratio = (float(points.step[i]) - start) / max(now - start, 1e-9)
             place = (
-                history.source, history.name, (now - first) / (last - first), now, past.n,
-                float(history.step[i]), name,
+                points.source, points.name, (now - first) / (last - first), now, past.n,
+                float(points.step[i]), name,
                 ratio, outlook.regime, fell, answered, codes,
             )  # fmt: skip
             rows += [(*place, forecaster, truth, *_score(p, truth)) for forecaster, p in forecasts[i].items()]
@@ -140,19 +137,19 @@ def _one(history: History, plan: Plan) -> list[tuple[object, ...]]:
 
 
 def _forecasts(
-    history: History, outlook: Outlook, targets: list[int], plan: Plan
+    points: Points, outlook: Outlook, targets: list[int], plan: Plan
 ) -> dict[int, dict[str, Predictive | None]]:
-    past = outlook.history
-    if past.n < MIN_POINTS:  # a refusal: counted, not scored
+    past = outlook.points
+    if past.n < FEWEST_POINTS:  # a refusal: counted, not scored
         return {i: {OUTLOOK: None} for i in targets}
-    steps = history.step[targets]
+    steps = points.step[targets]
     nodes = [entropy_nodes(past, float(step)) for step in steps]
     out: dict[int, dict[str, Predictive | None]] = {}
     for i, step, node, forecast in zip(targets, steps, nodes, outlook.at_steps(steps, nodes), strict=True):
         out[i] = {OUTLOOK: forecast}
         if plan.rivals:
             out[i] |= {rival.name: rival.forecast(past, float(step), node) for rival in RIVALS}
-            out[i][PAPER_GIVEN] = PAPER.forecast(past, float(step), history.entropy[i : i + 1])
+            out[i][PAPER_GIVEN] = PAPER.forecast(past, float(step), points.entropy[i : i + 1])
     return out
 
 
@@ -202,8 +199,7 @@ def table(rows: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
     -------
     DataFrame
         Index forecaster (and ``by``); columns forecasts, sources, rmse, median_error (median absolute error),
-        crps, skill (1 - CRPS over that of the last value,
-        sources' ratios averaged geometrically), cover50 .. width95.
+        crps, skill (1 - CRPS over that of the last value, sources' ratios averaged geometrically), cover50 .. width95.
     """
     rows = rows[rows["crps"].notna()].copy()
     by = list(by)

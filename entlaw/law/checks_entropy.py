@@ -1,4 +1,4 @@
-"""Checks of the regressor: is this an entropy, does it fall, and far enough?
+"""What the checks look at, and the checks of the regressor: is this an entropy, does it fall, and far enough?
 
 Thresholds are set from what the quantity can be and from what the law needs, not from a collection of runs.
 """
@@ -6,11 +6,16 @@ Thresholds are set from what the quantity can be and from what the law needs, no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from entlaw.findings import Finding
-from entlaw.law.evidence import Evidence
+from entlaw.law.results import MOST_ENTROPY, Fit
+from entlaw.law.smooth import block_means
+from entlaw.points import Points
+from entlaw.runs.run import Run
 
 # ln(vocabulary) bounds entropy per token: 11.9 for 150 thousand tokens, 12.5 for 260 thousand.
 IMPOSSIBLE_ENTROPY = 12.0
@@ -37,11 +42,117 @@ COLLAPSED = 0.1
 LATE_START_INTERVALS = 3.0
 # How many of the first entropies say where a continued log begins.
 _FIRST = 10
+# Longer series are averaged to this many values before their trend is looked at.
+_MOST = 600
+# From this width on a trimmed mean has something to trim; below, a level is a median.
+_TRIM_FROM = 10
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How a noisy series goes, from levels (medians, or trimmed means of many values) of stretches of it.
+
+    Attributes
+    ----------
+    start, end : float
+        Level of the first and of the last values.
+    low : float
+        Lowest level.
+    high_after : float
+        Highest level after the lowest one, the end included.
+    high : float
+        Highest level of all.
+    first : float
+        Mean of the first two values: a steep start is over before a level can show it.
+    error : float
+        Standard error of one level; 0 with fewer than 6 values, whose wiggles may be the curve itself.
+    n : int
+        Number of values.
+    """
+
+    start: float
+    end: float
+    low: float
+    high_after: float
+    high: float
+    first: float
+    error: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a check may use.
+
+    Attributes
+    ----------
+    whole : Points
+        All points of the run and its entropy log.
+    until_step : float or None
+        End of the window that is judged; None for all.
+    fit : Fit or None
+        None when nothing was, or could be, fitted.
+    run : Run or None
+    answers_known : bool
+        Whether the scores are taken as shares of a known number of answers.
+    """
+
+    whole: Points
+    until_step: float | None = None
+    fit: Fit | None = None
+    run: Run | None = None
+    answers_known: bool = False
+
+    @cached_property
+    def seen(self) -> Points:
+        """What lies in the window."""
+        return self.whole.until(self.until_step)
+
+    @cached_property
+    def later(self) -> Points:
+        """What came after it."""
+        return self.whole.after(self.until_step)
+
+    @cached_property
+    def trend(self) -> Trend | None:
+        """Trend of the entropy in the window; None with fewer than 3 values."""
+        return trend_of(self.seen.log_entropy)
+
+
+def trend_of(values: np.ndarray) -> Trend | None:
+    """Levels of a series (see :class:`Trend`); None with fewer than 3 values."""
+    values = block_means(_MOST, values)[1][0]
+    m = len(values)
+    if m < 3:
+        return None
+    # An eighth of the series shows a level; more than 5 values at the ends would miss a steep start.
+    ends = int(np.clip(m // 8, 1, 5))
+    width = max(ends, m // 12)
+    windows = np.lib.stride_tricks.sliding_window_view(values, width)
+    # The mean is what the policy's entropy is; a tenth is cut off either side, where single batches go astray.
+    cut = max(width // 10, (width - 1) // 2 if width < _TRIM_FROM else 0)
+    level = np.sort(windows, axis=1)[:, cut : width - cut].mean(axis=1)
+    lowest = int(np.argmin(level))
+    end = float(np.median(values[-ends:]))
+    # Second differences cancel a trend; 1.4826 and 6 make their median a standard deviation of one value.
+    wiggle = np.abs(np.diff(values, 2))
+    noise = 1.4826 * float(np.median(wiggle)) / np.sqrt(6.0)
+    return Trend(
+        start=float(np.median(values[:ends])),
+        end=end,
+        low=float(level[lowest]),
+        high_after=max(float(level[lowest:].max()), end),
+        high=float(level.max()),
+        first=float(values[:2].mean()),
+        error=1.2533 * noise / np.sqrt(ends) if m >= 6 else 0.0,
+        n=m,
+    )
 
 
 def unit(e: Evidence) -> Iterator[Finding]:
     """Is it nats per token at all?"""
-    h = np.concatenate([e.log[1], e.entropy]) if len(e.log[1]) + len(e.entropy) else e.whole_log[1]
+    h = np.concatenate([e.seen.log_entropy, e.seen.entropy])
+    h = h if len(h) else e.whole.log_entropy
     if not len(h):
         return
     meaning = e.run.entropy if e.run is not None else None
@@ -87,7 +198,7 @@ def trend(e: Evidence) -> Iterator[Finding]:
     if t is None:
         return
     size = max(abs(t.start), 1e-12)
-    if np.ptp(e.log[1]) <= 1e-9 * size:
+    if np.ptp(e.seen.log_entropy) <= 1e-9 * size:
         yield Finding(
             "entropy-constant", "error", f"entropy is {t.start:.4g} throughout the window",
             "the law says how R follows H; where H does not move there is nothing to fit",
@@ -142,7 +253,7 @@ def reach(e: Evidence) -> Iterator[Finding]:
     """How far is the ceiling from what was seen?"""
     if e.fit is None:
         return
-    low, high = np.exp(np.clip(e.fit.entropy_range, -50.0, 700.0))
+    low, high = np.exp(np.clip(e.fit.entropy_range, -50.0, MOST_ENTROPY))
     if not high > low:
         return
     distance = max(low - 1.0, 0.0) / (high - low)
@@ -158,7 +269,7 @@ def reach(e: Evidence) -> Iterator[Finding]:
 
 def resumed(e: Evidence) -> Iterator[Finding]:
     """Does the log begin in the middle of a run?"""
-    step, h = e.whole_log
+    step, h = e.whole.log_step, e.whole.log_entropy
     if len(step) < 2:
         return
     every = float(np.median(np.diff(step)))

@@ -12,29 +12,106 @@ paired t where the two sides have the same seeds, Welch's t otherwise.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from entlaw.errors import DataError, UsageError
 from entlaw.findings import Finding, worst_first
-from entlaw.law.compare_groups import compare_groups
-from entlaw.law.compare_types import (
-    FINAL_SHARE,
-    Comparison,
-    Difference,
-    share_begins,
-    spent_entropy,
-)
-from entlaw.law.compare_types import Track as Track
-from entlaw.law.history import is_same_run
-from entlaw.law.intervals import mixture_cdf
 from entlaw.law.noise import careful
+from entlaw.law.posterior import mixture_cdf
 from entlaw.law.results import Fit, Interval
+from entlaw.points import Points, is_same_run
 
-# The noise of "final" is measured over this last share: a quarter of ten validations cannot show how they wander.
+Unit = Literal["validations", "paired runs", "runs", "runs of one side", "fits"]
+
+# "Final" is the mean over this last share of the common steps.
+FINAL_SHARE = 0.25
+# Its noise is measured over this last share: a quarter of ten validations cannot show how they wander.
 _NOISE_SHARE = 0.5
 _LEAST = 5
+
+
+@dataclass(frozen=True)
+class Track:
+    """One run as a comparison sees it.
+
+    Attributes
+    ----------
+    points : Points
+    seed : str or None
+        What pairs it with a run of the other side.
+    fit : Fit or None
+        None where nothing can be fitted: then only final performance is compared.
+    """
+
+    points: Points
+    seed: str | None
+    fit: Fit | None
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.points.name
+
+    @property
+    def spent_entropy(self) -> float:
+        """Entropy at the first point less that at the last, nats/token."""
+        return float(self.points.entropy[0] - self.points.entropy[-1])
+
+    def final_mean(self, end: float) -> float:
+        """Mean score over the last quarter of the steps up to ``end``."""
+        step = self.points.step
+        inside = (step <= end) & (step >= _from(step[0], end, FINAL_SHARE))
+        return float(self.points.score[inside].mean()) if inside.any() else float("nan")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """B less A in one quantity.
+
+    Attributes
+    ----------
+    quantity : {"final", "ceiling", "at equal entropy", "entropy spent"}
+    a, b : float
+        The sides' values (fractions; entropy in nats/token).
+    difference : float
+    interval : Interval or None
+        None where nothing tells how sure it is.
+    p_value : float
+        Two-sided, of no difference; NaN without an interval.
+    unit : str
+        What was counted as independent: validations (of one run a side), fits, or runs.
+    n : int
+        How many.
+    """
+
+    quantity: str
+    a: float
+    b: float
+    difference: float
+    interval: Interval | None
+    p_value: float
+    unit: Unit
+    n: int
+
+    @property
+    def verdict(self) -> str:
+        """``better`` or ``worse`` (B; of the entropy spent ``more`` or ``less``), ``noise``, or ``cannot tell``."""
+        if self.interval is None or not np.isfinite([self.interval.lo, self.interval.hi]).all():
+            return "cannot tell"
+        up, down = ("more", "less") if self.quantity == "entropy spent" else ("better", "worse")
+        return up if self.interval.lo > 0 else down if self.interval.hi < 0 else "noise"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences of two sides, and what to bear in mind."""
+
+    differences: tuple[Difference, ...]
+    findings: tuple[Finding, ...]
 
 
 def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comparison:
@@ -59,7 +136,7 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
     if not a or not b:
         raise UsageError("a comparison needs at least one run on either side")
     for left, right in itertools.product(a, b):
-        if is_same_run(left, right):
+        if is_same_run(left.points, right.points):
             raise UsageError(
                 "one run is on both sides",
                 where=left.name if left.name == right.name else f"{left.name}, {right.name}",
@@ -67,7 +144,7 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
             )  # fmt: skip
     if len(a) == len(b) == 1:
         return _single(a[0], b[0], level)
-    return compare_groups(a, b, level)
+    return _groups(a, b, level)
 
 
 # One run against one ------------------------------------------------------------------------------
@@ -84,28 +161,26 @@ def _single(a: Track, b: Track, level: float) -> Comparison:
     differences = [_final_of_pair(a, b, level)]
     if a.fit is not None and b.fit is not None:
         differences += [_ceilings(a, b, level), _at_equal_entropy(a, b, level)]
-    spent = [spent_entropy(t) for t in (a, b)]
+    spent = a.spent_entropy, b.spent_entropy
     differences.append(
-        Difference(
-            "entropy spent", spent[0], spent[1], spent[1] - spent[0], None, float("nan"), "validations", 1
-        )
+        Difference("entropy spent", *spent, spent[1] - spent[0], None, float("nan"), "validations", 1)
     )
     return Comparison(tuple(differences), worst_first(found))
 
 
 def _final_of_pair(a: Track, b: Track, level: float) -> Difference:
     """Difference at common steps, averaged over the last quarter; its wander is measured over the last half."""
-    step, at_a, at_b = np.intersect1d(a.step, b.step, return_indices=True)
+    step, at_a, at_b = np.intersect1d(a.points.step, b.points.step, return_indices=True)
     if len(step) == 0:
         raise DataError(
             "the two runs have no step in common", where=f"{a.name}, {b.name}",
             why="validations of one step are compared, so that what they share cancels",
             hint="validate both at the same steps",
         )  # fmt: skip
-    r_a, r_b = a.performance[at_a], b.performance[at_b]
-    last = step >= share_begins(step[0], step[-1], FINAL_SHARE)
+    r_a, r_b = a.points.score[at_a], b.points.score[at_b]
+    last = step >= _from(step[0], step[-1], FINAL_SHARE)
     mean_a, mean_b = float(r_a[last].mean()), float(r_b[last].mean())
-    used = step >= share_begins(step[0], step[-1], _NOISE_SHARE)
+    used = step >= _from(step[0], step[-1], _NOISE_SHARE)
     if used.sum() < _LEAST:
         used = np.arange(len(step)) >= len(step) - _LEAST
     n = int(used.sum())
@@ -123,6 +198,10 @@ def _final_of_pair(a: Track, b: Track, level: float) -> Difference:
         "final", mean_a, mean_b, float(post.weight @ mean[:, 0]),
         Interval(float(interval[0][0]), float(interval[1][0]), level), p, "validations", n,
     )  # fmt: skip
+
+
+def _from(first: float, last: float, share: float) -> float:
+    return last - share * (last - first)
 
 
 def _ceilings(a: Track, b: Track, level: float) -> Difference:
@@ -146,7 +225,7 @@ def _of_fits(quantity: str, a: Track, b: Track, entropy: float, level: float) ->
     values, variances = [], []
     for fit in (a.fit, b.fit):
         c = np.array([-x, 1.0])
-        values.append(float(fit.b - fit.a * x))
+        values.append(float(fit.value_at(entropy)))
         variances.append(float(c @ fit.covariance @ c))
     shared = shared_correlation(a.fit, b.fit, x)
     variance = variances[0] + variances[1] - 2.0 * shared * float(np.sqrt(variances[0] * variances[1]))
@@ -186,7 +265,7 @@ def shared_correlation(a: Fit, b: Fit, x: float = 1.0) -> float:
     step, at_a, at_b = np.intersect1d(a.points.step, b.points.step, return_indices=True)
     if len(step) < 4:
         return 0.0
-    e_a, e_b = _residual(a)[at_a], _residual(b)[at_b]
+    e_a, e_b = a.residual[at_a], b.residual[at_b]
     power = float(np.sqrt((e_a @ e_a) * (e_b @ e_b)))
     if power == 0:
         return 0.0
@@ -196,13 +275,90 @@ def shared_correlation(a: Fit, b: Fit, x: float = 1.0) -> float:
     return float(np.clip(correlation * overlap, 0.0, 0.99))
 
 
-def _residual(fit: Fit) -> np.ndarray:
-    p = fit.points
-    return p.performance - (fit.b - fit.a * np.exp(p.entropy))
-
-
 def _weights(fit: Fit, x: float) -> np.ndarray:
     """Weights of the scores in the least-squares line's value at x."""
     xs = np.exp(fit.points.entropy)
     u = xs - xs.mean()
     return 1.0 / len(xs) + (x - xs.mean()) * u / float(u @ u)
+
+
+# Groups: the run is the unit -------------------------------------------------------------------------
+
+
+def _groups(a: Sequence[Track], b: Sequence[Track], level: float) -> Comparison:
+    """Two sides of which at least one has several runs."""
+    pairs = _pairs(a, b)
+    found = []
+    if pairs is None:
+        found.append(
+            Finding(
+                "not-paired", "info", "the runs of the two sides have no common seeds: compared as independent groups"
+            )
+        )  # fmt: skip
+    if min(len(a), len(b)) == 1:
+        found.append(
+            Finding(
+                "one-run-on-one-side", "warning", "one side is a single run",
+                "how much its seed matters is taken from the other side", "add runs",
+            )
+        )  # fmt: skip
+    end = min(float(t.points.step[-1]) for t in (*a, *b))
+    if any(float(t.points.step[-1]) > end for t in (*a, *b)):
+        found.append(
+            Finding("different-lengths", "info", f"final performance is that at step {end:g}, which all reached")
+        )  # fmt: skip
+    if pairs is not None:
+        a, b = [p[0] for p in pairs], [p[1] for p in pairs]
+
+    def of_runs(quantity: str, value: Callable[[Track], float]) -> Difference:
+        return _of_runs(quantity, [value(t) for t in a], [value(t) for t in b], pairs is not None, level)
+
+    out = [of_runs("final", lambda t: t.final_mean(end))]
+    fits = [t.fit for t in (*a, *b) if t.fit is not None]
+    if len(fits) == len(a) + len(b):
+        reached = max(fit.entropy_range[0] for fit in fits)
+        for quantity, entropy in (("ceiling", 0.0), ("at equal entropy", reached)):
+            values = [float(fit.value_at(entropy)) for fit in fits]
+            out.append(_of_runs(quantity, values[: len(a)], values[len(a) :], pairs is not None, level))
+    else:
+        found.append(
+            Finding("no-fit", "warning", "a run without a fit: ceilings are not compared", "", "see `entlaw fit`")
+        )  # fmt: skip
+    out.append(of_runs("entropy spent", lambda t: t.spent_entropy))
+    return Comparison(tuple(out), worst_first(found))
+
+
+def _pairs(a: Sequence[Track], b: Sequence[Track]) -> list[tuple[Track, Track]] | None:
+    """Runs of equal seed, where every run of both sides has exactly one partner and there are two pairs or more."""
+    by_seed = [{t.seed: t for t in side} for side in (a, b)]
+    if None in by_seed[0] or len(a) < 2 or len(by_seed[0]) != len(a) or len(by_seed[1]) != len(b):
+        return None
+    if set(by_seed[0]) != set(by_seed[1]):
+        return None
+    return [(t, by_seed[1][t.seed]) for t in a]
+
+
+def _of_runs(quantity: str, a: list[float], b: list[float], paired: bool, level: float) -> Difference:
+    from scipy.special import stdtr, stdtrit
+
+    x, y = np.array(a), np.array(b)
+    difference = float(y.mean() - x.mean())
+    unit: Unit
+    if paired:
+        d = y - x
+        unit, n, df, se = "paired runs", len(d), float(len(d) - 1), float(d.std(ddof=1) / np.sqrt(len(d)))
+    elif min(len(x), len(y)) == 1:
+        many = x if len(x) > 1 else y
+        unit, n, df = "runs of one side", len(many), float(len(many) - 1)
+        se = float(many.std(ddof=1) * np.sqrt(1 / len(x) + 1 / len(y)))
+    else:
+        v = [float(s.var(ddof=1)) / len(s) for s in (x, y)]
+        unit, n, se = "runs", len(x) + len(y), float(np.sqrt(sum(v)))
+        bottom = v[0] ** 2 / (len(x) - 1) + v[1] ** 2 / (len(y) - 1)
+        df = sum(v) ** 2 / bottom if bottom > 0 else float(n - 2)
+    half = float(stdtrit(df, 0.5 * (1 + level))) * se
+    p = 2.0 * float(stdtr(df, -abs(difference) / se)) if se > 0 else float(difference == 0)
+    return Difference(
+        quantity, float(x.mean()), float(y.mean()), difference,
+        Interval(difference - half, difference + half, level), p, unit, n,
+    )  # fmt: skip

@@ -1,31 +1,201 @@
-"""Forecasts of performance: given the entropy you will reach, or at a step, with the entropy forecast too.
+"""Forecasts of performance: what can be said about a run's future, and whether anything can.
 
-The two are different promises. The first is the paper's claim. The second also has to say how the entropy goes on, and
-that is where most of the uncertainty is.
+:class:`Outlook` is for all who ask: ``Outlook.of(run, until_step=36).at_step(240)``. It looks first whether the run so
+far is of a kind whose future follows from its past; where it is not, it refuses by code, with the reason and what would
+change the answer. Otherwise it gives distributions from :mod:`entlaw.law.growth`.
 
-H(t) = floor + (H0 - floor) g(t), where g is one of two families that fall quickly and then slowly: exponential,
-exp(-t/tau), and power, 1/(1 + t/tau). Given g the curve is linear in floor and H0, with closed-form t intervals; the
-family and tau are averaged over by their restricted likelihood, the floor is kept at or above zero. The forecast of R
-is the mixture of the fit's predictions over the quantiles of the forecast of H: deterministic, no sampling.
+:func:`predict_at_entropy` and :func:`forecast_at_step` are of the fitted law alone: given the entropy you will reach,
+which is the paper's claim, or at a step, with the entropy forecast too (:mod:`entlaw.law.entropy_curve`); that is where
+most of the uncertainty is. The forecast of R is then the mixture of the fit's predictions over the quantiles of the
+forecast of H: deterministic, no sampling.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
-from entlaw.errors import DataError, UsageError
-from entlaw.law.intervals import mixture_quantile
-from entlaw.law.results import Fit, Forecast, Interval
-from entlaw.law.smooth import block_means
+from entlaw.errors import DataError, FitRefused, UsageError
+from entlaw.findings import Finding, has_error
+from entlaw.law.checks import forecast_findings
+from entlaw.law.entropy_curve import entropy_nodes, entropy_quantiles
+from entlaw.law.growth import PRIOR, Prior, at_entropy, in_time
+from entlaw.law.posterior import Predictive, mixture_quantile
+from entlaw.law.regimes import Regime, regime_of
+from entlaw.law.results import MOST_ENTROPY, Fit, Forecast, Interval
+from entlaw.limits import FEWEST_POINTS, check_level
+from entlaw.points import Points
+from entlaw.runs.run import Run
 
-# Time constants, in units of the observed span: from "over long before" to "hardly begun".
-_TAUS = np.geomspace(0.02, 20.0, 24)
-# Quantile nodes over which R is averaged; midpoints of equal probability.
+# Beyond this many times the history a forecast is mostly the prior's.
+FAR = 10.0
+# A ceiling, or a score at a step, whose 80 % interval is as wide as this share of all possible scores excludes little.
+WIDE = 0.5
+# Quantile nodes over which the law's R is averaged; midpoints of equal probability.
 _NODES = (np.arange(41) + 0.5) / 41
-# Entropy logs are averaged to at most this many points before the curve is fitted.
-_MAX_POINTS = 200
-# The curve has three parameters, floor, H0 and tau: with fewer values nothing is left to judge it by.
-_MIN_LOG = 4
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The future of a run as seen from the end of a history.
+
+    Attributes
+    ----------
+    points : Points
+    findings : tuple of Finding
+        Worst first; those of severity error are the reasons of a refusal.
+    forced : bool
+        Answer all the same.
+    prior : Prior
+    width : float
+        By which forecasts at a step are stretched around their median (:mod:`entlaw.law.library`).
+    """
+
+    points: Points
+    findings: tuple[Finding, ...]
+    forced: bool = False
+    prior: Prior = PRIOR
+    width: float = 1.0
+
+    @classmethod
+    def of(
+        cls, run: Run | Points, until_step: float | None = None, *, force: bool = False, prior: Prior = PRIOR
+    ) -> Outlook:
+        """Look at a run from one of its steps.
+
+        Parameters
+        ----------
+        run : Run or Points
+        until_step : float, optional
+            What was logged later is not looked at; by default all is.
+        force : bool
+            Answer even where the findings refuse (but never with fewer than 2 points).
+        prior : Prior
+
+        Returns
+        -------
+        Outlook
+        """
+        points = Points.of(run).until(until_step)
+        return cls(points, forecast_findings(points), force, prior)
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing trustworthy can be said."""
+        return has_error(self.findings)
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether a forecast is given: two points or more, and not refused, or forced."""
+        return self.points.n >= 2 and (self.forced or not self.refused)
+
+    @cached_property
+    def regime(self) -> Regime:
+        """How the entropy goes."""
+        return regime_of(self.findings, self.points)
+
+    def at_step(self, step: float) -> Predictive:
+        """Distribution of the score that will be measured at a later step.
+
+        Raises
+        ------
+        FitRefused
+            The run so far says nothing about its future; ``findings`` hold why.
+        UsageError
+            A step that is not later than the history.
+        """
+        self._check()
+        if not (np.isfinite(step) and step > self.points.step[-1]):
+            raise UsageError(
+                f"step {step:g} is not after the last score, at step {self.points.step[-1]:g}",
+                hint="ask for a later step",
+            )
+        return in_time(self.points, np.array([float(step)]), prior=self.prior)[0].stretched(self.width)
+
+    def at_steps(self, steps: np.ndarray, entropies: list[np.ndarray] | None = None) -> list[Predictive]:
+        """As :meth:`at_step`, for many steps at the cost of few; ``entropies`` as of ``entlaw.law.growth.in_time``."""
+        self._check()
+        made = in_time(self.points, np.asarray(steps, dtype=float), prior=self.prior, entropy=entropies)
+        return [forecast.stretched(self.width) for forecast in made]
+
+    def at_entropy(self, entropy: float) -> Predictive:
+        """Distribution of the score that will be measured when the entropy is at a value (nats/token).
+
+        Raises
+        ------
+        FitRefused
+            As :meth:`at_step`.
+        UsageError
+            A negative or non-finite entropy.
+        """
+        self._check()
+        if not (np.isfinite(entropy) and entropy >= 0):
+            raise UsageError(f"entropy {entropy:g} is not possible", hint="give nats per token, at least 0")
+        return at_entropy(self.points, float(entropy), prior=self.prior)[0]
+
+    def ceiling(self) -> Predictive:
+        """Distribution of the level behind the score when the entropy is spent (H = 0): b - a, as far as the law holds.
+
+        Raises
+        ------
+        FitRefused
+            As :meth:`at_step`.
+        """
+        self._check()
+        return at_entropy(self.points, 0.0, prior=self.prior, measured=False)[0]
+
+    def entropy_at(self, step: float) -> Predictive:
+        """Distribution of the entropy (nats/token) at a later step, as point masses of equal weight."""
+        nodes = entropy_nodes(self.points, step)
+        return Predictive(np.full(len(nodes), 1.0 / len(nodes)), nodes, np.zeros(len(nodes)), low=0.0)
+
+    def forecast(self, step: float, level: float = 0.95) -> Forecast:
+        """The score at a later step with its interval, and the entropy with its own.
+
+        Raises
+        ------
+        FitRefused, UsageError
+            As :meth:`at_step`.
+        """
+        there, entropy = self.at_step(step), self.entropy_at(step)
+        x = np.exp(self.points.entropy)
+        beyond = max(float(x.min()) - float(np.exp(entropy.median)), 0.0)
+        width = float(np.ptp(x))
+        return Forecast(
+            "at-step", float(step), there.median, there.interval(level), entropy.median, entropy.interval(level),
+            beyond / width if width > 0 else float("inf"), "outlook",
+        )  # fmt: skip
+
+    def warnings(self, step: float, forecast: Predictive) -> tuple[Finding, ...]:
+        """What a reader of one forecast should know besides :attr:`findings`."""
+        found = []
+        start = self.points.start
+        times = (step - start) / max(float(self.points.step[-1]) - start, 1e-9)
+        if times > FAR:
+            found.append(Finding(
+                "forecast-far", "warning", f"step {step:g} is {times:.0f} times as far as what was seen",
+                "so far ahead the forecast is mostly what runs do in general", "ask again when more was seen",
+                times,
+            ))  # fmt: skip
+        width = forecast.interval(0.8).width
+        if self.points.shares and width > WIDE:
+            found.append(Finding(
+                "forecast-wide", "warning", f"the 80 % interval is {width:.2g} wide",
+                "that is half of all possible scores", "wait for more points, or evaluate on more problems",
+                width,
+            ))  # fmt: skip
+        return tuple(found)
+
+    def _check(self) -> None:
+        if not self.can_answer:
+            worst = next((f for f in self.findings if f.severity == "error"), None)
+            raise FitRefused(
+                worst.what if worst else f"{self.points.n} points", where=self.points.name or None,
+                why=worst.why if worst else "nothing can be seen in them",
+                hint=worst.hint if worst else "wait for more", findings=self.findings,
+            )  # fmt: skip
 
 
 def predict_at_entropy(fit: Fit, entropy: float, level: float = 0.95) -> Forecast:
@@ -49,14 +219,14 @@ def predict_at_entropy(fit: Fit, entropy: float, level: float = 0.95) -> Forecas
         A negative or non-finite entropy, a level outside (0, 1).
     """
     entropy = float(entropy)
-    _check_level(level)
-    if not (np.isfinite(entropy) and 0.0 <= entropy <= 700.0):
+    check_level(level)
+    if not (np.isfinite(entropy) and 0.0 <= entropy <= MOST_ENTROPY):
         raise UsageError(f"entropy {entropy:g} is not possible", hint="give nats per token, at least 0")
     x = np.array([np.exp(entropy)])
     mean, scale = fit.posterior.at(x, measured=True)
     middle = mixture_quantile(0.5, fit.posterior.weight, mean, scale, fit.posterior.df)
     lo, hi = fit.posterior.interval(x, level, measured=True)
-    best = float(middle[0]) if np.isfinite(middle[0]) else fit.b - fit.a * float(x[0])
+    best = float(middle[0]) if np.isfinite(middle[0]) else float(fit.value_at(entropy))
     return Forecast(
         "at-entropy", entropy, best, Interval(float(lo[0]), float(hi[0]), level), entropy, None,
         _extrapolation(fit, entropy),
@@ -64,12 +234,7 @@ def predict_at_entropy(fit: Fit, entropy: float, level: float = 0.95) -> Forecas
 
 
 def forecast_at_step(
-    fit: Fit,
-    step: float,
-    entropy_series: tuple[np.ndarray, np.ndarray],
-    level: float = 0.95,
-    *,
-    until_step: float | None = None,
+    fit: Fit, step: float, run: Run | Points, level: float = 0.95, *, until_step: float | None = None
 ) -> Forecast:
     """Forecast one measured score at a step, the entropy being forecast from its log.
 
@@ -78,8 +243,8 @@ def forecast_at_step(
     fit : Fit
     step : float
         The step asked for.
-    entropy_series : (step, entropy), each of shape (m,)
-        The entropy log. Only what lies in the fit's window (or ``until_step``) is used.
+    run : Run or Points
+        For its entropy log. Only what lies in the fit's window (or ``until_step``) is used.
     level : float
     until_step : float, optional
         Use the entropy log up to here instead of up to the end of the fit's window.
@@ -97,26 +262,23 @@ def forecast_at_step(
         Fewer than 4 logged entropies in the window.
     """
     step = float(step)
-    _check_level(level)
+    check_level(level)
     if not np.isfinite(step):
         raise UsageError("the step must be a finite number")
+    # Up to the window's end itself: with "next" pairing one value fewer than `Points.until` leaves.
     end = until_step if until_step is not None else fit.until_step
-    t, h = (np.asarray(c, dtype=float) for c in entropy_series)
-    keep = np.isfinite(t) & np.isfinite(h) & (t <= (np.inf if end is None else end))
-    order = np.argsort(t[keep], kind="stable")
-    t, h = t[keep][order], h[keep][order]
-    if len(t) < _MIN_LOG or np.ptp(t) == 0:
+    points = Points.of(run)
+    logged = points.log_step <= (np.inf if end is None else end)
+    t, h = points.log_step[logged], points.log_entropy[logged]
+    if len(t) < FEWEST_POINTS or np.ptp(t) == 0:
         raise DataError(
             f"{len(t)} logged entropies in the fit window: too few to forecast H(t)",
-            why=f"the entropy's own curve needs at least {_MIN_LOG} values",
+            why=f"the entropy's own curve needs at least {FEWEST_POINTS} values",
             hint="forecast at a given entropy instead (--entropy), or fit a longer window",
         )
-    weight, mean, scale, df = entropy_curve(t, h, step)
     tail = 0.5 * (1.0 - level)
     p = np.concatenate([[tail, 0.5, 1.0 - tail], _NODES])
-    column = np.ones(len(p))
-    quantiles = mixture_quantile(p, weight, np.outer(mean, column), np.outer(scale, column), df)
-    quantiles = np.clip(quantiles, 0.0, 700.0)  # a policy's entropy is not negative
+    quantiles = entropy_quantiles(t, h, step, p, MOST_ENTROPY)
     lo_h, middle_h, hi_h, nodes = quantiles[0], float(quantiles[1]), quantiles[2], quantiles[3:]
 
     m, s = fit.posterior.at(np.exp(nodes), measured=True)
@@ -125,65 +287,11 @@ def forecast_at_step(
     lo, middle, hi = mixture_quantile(
         at, weights, np.outer(m.ravel(), np.ones(3)), np.outer(s.ravel(), np.ones(3)), fit.posterior.df
     )
-    best = float(middle) if np.isfinite(middle) else fit.b - fit.a * float(np.exp(middle_h))
+    best = float(middle) if np.isfinite(middle) else float(fit.value_at(middle_h))
     return Forecast(
         "at-step", step, best, Interval(float(lo), float(hi), level), middle_h,
         Interval(float(lo_h), float(hi_h), level), _extrapolation(fit, middle_h),
     )  # fmt: skip
-
-
-def entropy_curve(
-    t: np.ndarray, h: np.ndarray, at: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Mixture that forecasts the entropy at one step.
-
-    Parameters
-    ----------
-    t, h : ndarray, shape (m,)
-        Entropy log, steps increasing, at least 4 values.
-    at : float
-        Step of the forecast.
-
-    Returns
-    -------
-    weight, mean, scale : ndarray, shape (k,)
-        Components (family and time constant), location-scale t.
-    df : float
-    """
-    if len(t) > _MAX_POINTS:
-        _, (t, h) = block_means(t, _MAX_POINTS, t, h)
-    span = float(t[-1] - t[0])
-    u, u_at = (t - t[0]) / span, (at - t[0]) / span
-    grid = u[:, None] / _TAUS
-    g = np.concatenate([np.exp(-grid), 1.0 / (1.0 + grid)], axis=1).T  # (k, m)
-    with np.errstate(over="ignore"):
-        past = (
-            np.maximum(u_at, -0.5 * _TAUS) / _TAUS
-        )  # before the log the power curve has a pole; stop short of it
-        g_at = np.concatenate([np.exp(-past), 1.0 / (1.0 + past)])
-    m = len(t)
-    g_mean, h_mean = g.mean(axis=1), float(h.mean())
-    gc, hc = g - g_mean[:, None], h - h_mean
-    s_gg = np.maximum(np.sum(gc**2, axis=1), 1e-300)
-    drop = gc @ hc / s_gg  # H0 - floor
-    floor = h_mean - drop * g_mean
-    # The policy cannot have negative entropy: where the best floor is below zero, it is zero and one parameter less.
-    negative = floor < 0
-    drop = np.where(negative, (g @ h) / np.sum(g**2, axis=1), drop)
-    floor = np.where(negative, 0.0, floor)
-    residual = h - floor[:, None] - drop[:, None] * g
-    rss = np.sum(residual**2, axis=1) + 1e-20 * max(float(h @ h), 1e-300)
-    df = float(m - 2)
-    log_weight = -0.5 * df * np.log(rss) - 0.5 * np.log(s_gg)
-    # Each family has weight 1/2 before the data; the volume term makes tau with hardly any curve in it comparable.
-    log_weight = log_weight + np.log(np.abs(g[:, 0] - g[:, -1]) + 1e-300)
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    # Residuals of a log wander: their lag-1 correlation shrinks the number of independent values.
-    r1 = np.clip(np.sum(residual[:, 1:] * residual[:, :-1], axis=1) / rss, 0.0, 0.95)
-    variance = rss / df
-    spread = variance * (1.0 + (1.0 + r1) / (1.0 - r1) * (1.0 / m + (g_at - g_mean) ** 2 / s_gg))
-    return weight, floor + drop * g_at, np.sqrt(spread), df
 
 
 def _extrapolation(fit: Fit, entropy: float) -> float:
@@ -191,8 +299,3 @@ def _extrapolation(fit: Fit, entropy: float) -> float:
     outside = max(x[0] - x[2], x[2] - x[1], 0.0)
     width = x[1] - x[0]
     return float(outside / width) if width > 0 else float("inf")
-
-
-def _check_level(level: float) -> None:
-    if not 0.0 < level < 1.0:
-        raise UsageError(f"level {level:g} is not between 0 and 1", hint="0.95 is usual")

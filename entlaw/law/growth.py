@@ -1,20 +1,15 @@
 """How a run's score goes on: the law with a wandering intercept, and growth that saturates in the step.
 
-In z = asin(sqrt(R)) (where the noise of a share does not depend on the share; rewards of another kind are
-only scaled),
+In z = asin(sqrt(R)) (where the noise of a share does not depend on the share; rewards of another kind are only scaled),
 
     z(t) = m + c g(t) - a (exp(H(t)) - exp(H now)) + w(t) + noise,
 
-g a Hill curve 1/(1 + (t_mid/t)^B), ScaleRL's (arXiv 2510.13786, Eq. 1), w a random walk in logarithmic time.
-With c = 0 and w = 0 this is the paper's law; what the law leaves out, that accuracy goes on growing while
-entropy hardly
-falls, is c g and w. Given the shape of g and the size of w the model is linear with Gaussian priors: closed
-forms, one
-eigen-decomposition, no iteration, no random numbers. Shapes and sizes are averaged over by their marginal
-likelihood.
+g a Hill curve 1/(1 + (t_mid/t)^B), ScaleRL's (arXiv 2510.13786, Eq. 1), w a random walk in logarithmic time. With c = 0
+and w = 0 this is the paper's law; what the law leaves out, that accuracy goes on growing while entropy hardly falls, is
+c g and w. Given the shape of g and the size of w the model is linear with Gaussian priors: closed forms, one
+eigen-decomposition, no iteration, no random numbers. Shapes and sizes are averaged over by their marginal likelihood.
 
-What R is at a given entropy is asked of the same model at the step where the entropy is forecast to be that
-low.
+What R is at a given entropy is asked of the same model at the step where the entropy is forecast to be that low.
 """
 
 from __future__ import annotations
@@ -24,19 +19,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from entlaw.law.history import History
-from entlaw.law.predictive import Predictive, to_arcsine
-from entlaw.law.rivals import MAX_ENTROPY, entropy_nodes
+from entlaw.law.entropy_curve import MAX_ENTROPY, entropy_nodes
+from entlaw.law.posterior import Predictive, to_arcsine
 from entlaw.law.smooth import block_means
+from entlaw.points import Points
 
 
 @dataclass(frozen=True)
 class Prior:
     """What is believed before a run is seen; z has units of arcsine, a share from 0 to 1 being 1.57 wide.
 
-    Set from what scores and runs can be, that of the law from the coefficients of the paper (0.04 to 0.24),
-    and left alone: choosing
-    them by back-test on other sources' runs made forecasts worse (docs/backtest.md).
+    Set from what scores and runs can be, that of the law from the coefficients of the paper (0.04 to 0.24), and left
+    alone: choosing them by back-test on other sources' runs made forecasts worse (docs/backtest.md).
 
     Attributes
     ----------
@@ -53,9 +47,8 @@ class Prior:
     known_weight : float
         How many scores the binomial noise counts for where the number of answers is known.
     surprise : (probability, factor)
-        The future is unlike the past with this probability, and all spreads are then larger by this factor:
-        what no run's
-        own past can say.
+        The future is unlike the past with this probability, and all spreads are then larger by this factor: what no
+        run's own past can say.
     """
 
     middles: tuple[float, ...] = tuple(float(x) for x in np.geomspace(0.02, 10.0, 12))
@@ -82,14 +75,13 @@ _CUT = min(MAX_ENTROPY, 5.0)
 _USUAL_RANGE = 0.6
 # Components that together weigh less than this are dropped.
 _NEGLIGIBLE = 0.02
-# End points outside what a share can be make a shape unlikely by this factor (in logs); not impossible: a
-# share near 1.
+# End points outside what a share can be make a shape unlikely by this factor (in logs); not impossible: a share near 1.
 _BEYOND = -6.0
 
 
 @dataclass(frozen=True)
 class _Data:
-    """A history as the model sees it: z, its counts, and log time."""
+    """Points as the model sees them: z, how many scores are in each, and what is known of their noise."""
 
     z: np.ndarray
     count: np.ndarray
@@ -117,8 +109,7 @@ class _Posterior:
     df: float
 
     def at(self, design: np.ndarray, walk: np.ndarray, own: float, *, measured: bool) -> Predictive:
-        """Distribution where the columns are ``design`` (s, nodes, k) and the walk has these covariances
-        (n,), own ()."""
+        """Distribution where the columns are ``design`` (s, nodes, k) and the walk has covariances (n,), own ()."""
         ratio = np.asarray(self.prior.wander)
         k = self.to_eigen @ walk
         gain = self.w * ratio[:, None] * k  # (r, n)
@@ -148,7 +139,7 @@ class _Posterior:
 
 
 def in_time(
-    history: History,
+    points: Points,
     steps: np.ndarray,
     *,
     prior: Prior = PRIOR,
@@ -159,14 +150,13 @@ def in_time(
 
     Parameters
     ----------
-    history : History
+    points : Points
         At least 2 points.
     steps : ndarray, shape (m,)
         Later than the history.
     prior : Prior
     entropy : sequence of m ndarrays, optional
-        Equally likely entropies at each of those steps, nats/token; by default they are forecast from the
-        log.
+        Equally likely entropies at each of those steps, nats/token; by default they are forecast from the log.
     measured : bool
         Of one measured score; otherwise of the level behind it.
 
@@ -174,10 +164,10 @@ def in_time(
     -------
     list of Predictive, length m
     """
-    model = grown(history, prior)
+    model = grown(points, prior)
     out = []
     for j, step in enumerate(np.asarray(steps, dtype=float)):
-        nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy[j], dtype=float)
+        nodes = entropy_nodes(points, step) if entropy is None else np.asarray(entropy[j], dtype=float)
         at, walk_at = model.columns(float(step), nodes)
         out.append(model.posterior.at(at, np.minimum(model.walk, walk_at), walk_at, measured=measured))
     return out
@@ -211,10 +201,10 @@ def _hill(u: np.ndarray | float, middle: np.ndarray, power: np.ndarray) -> np.nd
     return np.asarray(1.0 / (1.0 + (middle / u) ** power))
 
 
-def grown(history: History, prior: Prior) -> Grown:
-    data = _data(history)
-    start = min(float(history.step[0]), 0.0)
-    length = max(float(history.step[-1]) - start, 1e-9)
+def grown(points: Points, prior: Prior) -> Grown:
+    data = _data(points)
+    start = points.start
+    length = max(float(points.step[-1]) - start, 1e-9)
     u = np.maximum((data.step - start) / length, 1e-4)
     middle, power = (a.ravel()[:, None] for a in np.meshgrid(prior.middles, prior.powers))
     g, g_now = _hill(u, middle, power), _hill(1.0, middle, power)  # (s, n), (s, 1)
@@ -228,19 +218,17 @@ def grown(history: History, prior: Prior) -> Grown:
 
 
 def at_entropy(
-    history: History, entropy: float, *, prior: Prior = PRIOR, measured: bool = True
+    points: Points, entropy: float, *, prior: Prior = PRIOR, measured: bool = True
 ) -> tuple[Predictive, float]:
     """Distribution of the score when the entropy will be at a given value, and about when that is.
 
-    The score depends on when the entropy gets there, because accuracy goes on growing while entropy hardly
-    falls. The step is the first at which
-    the median forecast of the entropy is that low, at most :data:`LONGEST` times the history; half and twice
-    that time are taken as
-    equally likely.
+    The score depends on when the entropy gets there, because accuracy goes on growing while entropy hardly falls. The
+    step is the first at which the median forecast of the entropy is that low, at most :data:`LONGEST` times the
+    history; half and twice that time are taken as equally likely.
 
     Parameters
     ----------
-    history : History
+    points : Points
     entropy : float
         nats/token; 0 is the ceiling.
     prior : Prior
@@ -251,16 +239,16 @@ def at_entropy(
     Predictive
     step : float
     """
-    start = min(float(history.step[0]), 0.0)
-    now = float(history.step[-1]) - start
+    start = points.start
+    now = float(points.step[-1]) - start
     times = now * np.geomspace(1.0, LONGEST, _LOOKS)
     when = float(times[-1])
     for time in times:
-        if np.median(entropy_nodes(history, start + time)) <= entropy:
+        if np.median(entropy_nodes(points, start + time)) <= entropy:
             when = float(time)
             break
     guesses = start + np.maximum(when * np.array([0.5, 1.0, 2.0]), now * (1.0 + 1e-6))
-    parts = in_time(history, guesses, prior=prior, entropy=[np.array([entropy])] * 3, measured=measured)
+    parts = in_time(points, guesses, prior=prior, entropy=[np.array([entropy])] * 3, measured=measured)
     first = parts[0]
     return replace(
         first,
@@ -270,18 +258,14 @@ def at_entropy(
     ), start + when
 
 
-def _data(history: History) -> _Data:
-    count, step = np.ones(history.n), history.step
-    r, h = history.performance, np.minimum(history.entropy, _CUT)
-    if history.n > MAX_POINTS:
-        sizes, (step, r, h) = block_means(step, MAX_POINTS, step, r, h)
-        count = sizes.astype(float)
-    shares = history.shares
-    unit = 1.0 if shares else max(float(np.ptp(history.performance)), 1e-6) / _USUAL_RANGE
+def _data(points: Points) -> _Data:
+    r, h = points.score, np.minimum(points.entropy, _CUT)
+    count, (step, r, h) = block_means(MAX_POINTS, points.step, r, h)
+    shares = points.shares
+    unit = 1.0 if shares else max(float(np.ptp(points.score)), 1e-6) / _USUAL_RANGE
     z = to_arcsine(r) if shares else r / unit
-    if shares and history.answers:
-        return _Data(z, count, step, h, unit, shares, (0.25 / history.answers, -1.0))
-    return _Data(z, count, step, h, unit, shares, (-1.0, -1.0))
+    known = (0.25 / points.answers, -1.0) if shares and points.answers else (-1.0, -1.0)
+    return _Data(z, count.astype(float), step, h, unit, shares, known)
 
 
 def _condition(
@@ -295,8 +279,7 @@ def _condition(
     """Condition the linear model on the data for every shape (s) and size of the walk (r).
 
     V = sigma^2 (1/count + ratio K), sigma^2 with an inverse gamma prior; coefficients have the prior sds of
-    ``beliefs``, taken
-    in units of a first guess of sigma, which keeps all of it conjugate.
+    ``beliefs``, taken in units of a first guess of sigma, which keeps all of it conjugate.
     """
     n = len(data.z)
     known = data.noise[0] > 0
@@ -337,3 +320,59 @@ def _condition(
     return _Posterior(
         prior, data, to_eigen, w, columns, beta, inverse, residual, variance, weight, float(df)
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the level behind the scores will gain from the last point on.
+
+    Attributes
+    ----------
+    now : float
+        The level at the last point: median, in units of performance.
+    change : Predictive
+        Distribution of the change, of the arcsine for shares. What is not known of the level itself cancels in it.
+    shares : bool
+    """
+
+    now: float
+    change: Predictive
+    shares: bool
+
+    def above(self, amount: float) -> float:
+        """P(gain > amount), amount in units of performance."""
+        least = amount
+        if self.shares:
+            if self.now + amount >= 1.0:
+                return 0.0
+            ends = to_arcsine(np.array([self.now, max(self.now + amount, 0.0)]))
+            least = float(ends[1] - ends[0])
+        return 1.0 - float(self.change.cdf(least))
+
+
+def gain_until(points: Points, step: float, *, prior: Prior = PRIOR) -> Gain:
+    """Distribution of the gain from the last point of a run to a later step.
+
+    Parameters
+    ----------
+    points : Points
+        At least 2 points.
+    step : float
+        Later than the run.
+    prior : Prior
+
+    Returns
+    -------
+    Gain
+    """
+    model = grown(points, prior)
+    last = float(points.step[-1])
+    here, walk_now = model.columns(last, np.array([model.entropy_now]))
+    there, walk_then = model.columns(step, entropy_nodes(points, step))
+    present = model.posterior.at(here, np.minimum(model.walk, walk_now), walk_now, measured=False)
+    # What the walk has done so far is in both levels: its steps to come know nothing of the scores seen.
+    change = model.posterior.at(
+        there - here, np.zeros(len(model.walk)), max(walk_then - walk_now, 0.0), measured=False
+    )
+    plain = Predictive(change.weight, change.mean, change.scale, change.df)
+    return Gain(present.median, plain, model.posterior.data.shares)

@@ -17,9 +17,9 @@ import numpy as np
 
 from entlaw.errors import DataError
 from entlaw.law.backtest import Plan, origins_of
-from entlaw.law.history import History, Points, is_same_run
-from entlaw.law.outlook import Outlook
-from entlaw.law.predictive import Predictive, to_arcsine
+from entlaw.law.forecast import Outlook
+from entlaw.law.posterior import Predictive, to_arcsine
+from entlaw.points import Points, is_same_run
 
 LEVEL = 0.8
 MIN_RUNS = 5
@@ -36,13 +36,13 @@ class Lesson:
 
     Attributes
     ----------
-    history : History
+    points : Points
         The whole run.
     needed : ndarray, shape (k,)
         By which factor the 80 % interval of each forecast that would have been given had to be stretched.
     """
 
-    history: History
+    points: Points
     needed: np.ndarray
 
 
@@ -66,12 +66,12 @@ class Calibration:
     forecasts: int
 
 
-def learn(histories: Iterable[History], plan: Plan = PLAN) -> list[Lesson]:
+def learn(runs: Iterable[Points], plan: Plan = PLAN) -> list[Lesson]:
     """The factors that each run of a library would have needed.
 
     Parameters
     ----------
-    histories : iterable of History
+    runs : iterable of Points
         Finished runs.
     plan : Plan
         From where they are looked at; each forecast is of their last score.
@@ -82,16 +82,16 @@ def learn(histories: Iterable[History], plan: Plan = PLAN) -> list[Lesson]:
         Runs of which no forecast would have been given are left out.
     """
     out = []
-    for history in histories:
+    for points in runs:
         needed = []
-        for origin in origins_of(history, plan):
-            outlook = Outlook.of(history, origin)
-            if outlook.refused or outlook.history.n < 2 or outlook.history.n == history.n:
+        for origin in origins_of(points, plan):
+            outlook = Outlook.of(points, origin)
+            if not outlook.can_answer or outlook.points.n == points.n:
                 continue
-            forecast = outlook.at_step(float(history.step[-1]))
-            needed.append(needed_factor(forecast, float(history.performance[-1])))
+            forecast = outlook.at_step(float(points.step[-1]))
+            needed.append(needed_factor(forecast, float(points.score[-1])))
         if needed:
-            out.append(Lesson(history, np.array(needed)))
+            out.append(Lesson(points, np.array(needed)))
     return out
 
 
@@ -111,7 +111,7 @@ def needed_factor(forecast: Predictive, truth: float) -> float:
 
 def calibrate_for(run: Points, lessons: Sequence[Lesson]) -> Calibration:
     """As :func:`calibrate`, from all runs but the one to forecast, which may lie in the library too."""
-    return calibrate([one.needed for one in lessons if not is_same_run(one.history, run)])
+    return calibrate([one.needed for one in lessons if not is_same_run(one.points, run)])
 
 
 def calibrate(needed: Sequence[np.ndarray]) -> Calibration:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from entlaw.law.intervals import Posterior, binomial_variance
+from entlaw.law.posterior import Posterior, binomial_variance
 
 # Correlation time as a share of the window, log-uniform: how long a run wanders does not depend on how often somebody
 # looked, so the prior is in units of the run, not of the spacing. Below a twentieth of the window a wander averages out
@@ -154,25 +154,10 @@ def careful(
     if answers is None and n < 3:  # no residual is left to learn the size of the noise from
         return plain
 
-    fitted = plain.posterior.a * -(x - centre) + mean
     known = answers is not None
-    white = binomial_variance(fitted, float(answers)) if answers is not None else np.ones(n)
-    unit = float(white.mean())
-    nugget = np.diag(white / count)
-    if x_error is not None and x_error.size:
-        per = 1.0 if known else float(plain.posterior.nugget[0]) * float(count.mean())
-        if np.isfinite(per) and per > 0:
-            nugget = nugget + plain.posterior.a**2 * (x_error @ x_error.T) / per
-    lower = np.linalg.cholesky(nugget)
-
+    unit, nugget = _white_part(plain, plain.posterior.a * -(x - centre) + mean, answers, count, x_error)
     tau = _correlation_times(step)
-    distance = np.abs(step[:, None] - step[None, :])
-    wander = unit * np.exp(-distance[None] / tau[:, None, None])
-    half = np.linalg.solve(lower, wander)
-    white_wander = np.linalg.solve(lower, half.transpose(0, 2, 1))
-    eigen, vectors = np.linalg.eigh(0.5 * (white_wander + white_wander.transpose(0, 2, 1)))
-    eigen = np.maximum(eigen, 0.0)
-    to_eigen = np.linalg.solve(lower.T, vectors)  # V^-1 = to_eigen diag(w) to_eigen'
+    eigen, to_eigen = _decorrelated(step, tau, unit, nugget)
     ty, tx = v @ to_eigen, np.einsum("ni,knj->kji", design, to_eigen)  # (K, n), (K, n, 2)
 
     q, log_prior = _ratios(known, unit)
@@ -211,20 +196,54 @@ def careful(
         answers=float(answers) if answers is not None else None,
     )
     leverage, without = _influence(to_eigen, w, tx, ty, design, inverse, beta, weight, (1.0 - centre) / size)
-    share = q / (1.0 + q)
-    details = {
-        "correlation_time": float(np.exp(weight.sum(1) @ np.log(tau))),
-        "wander_share": float(weight.sum(0) @ share),
-        "wander_sd": _root_mean(flat, posterior.wander),
-        "white_sd": _root_mean(flat, posterior.nugget),
-        "white_known": known,
-        "answers": answers,
-        "degrees_of_freedom": posterior.df,
-        "components": int((flat > 1e-3).sum()),
-    }
     square = design[:, 0] ** 2 @ to_eigen
     curvature = _curvature_p(square, w, tx, e, inverse, rss, weight, known)
+    details = _details(posterior, weight, tau, q)
     return Regression(posterior, leverage, without + mean, curvature, details)
+
+
+def _white_part(
+    plain: Regression,
+    fitted: np.ndarray,
+    answers: float | None,
+    count: np.ndarray,
+    x_error: np.ndarray | None,
+) -> tuple[float, np.ndarray]:
+    """Mean variance of one score's white noise, and N with what is unknown of the entropy; (n, n)."""
+    white = binomial_variance(fitted, float(answers)) if answers is not None else np.ones(len(fitted))
+    nugget = np.diag(white / count)
+    if x_error is not None and x_error.size:
+        per = 1.0 if answers is not None else float(plain.posterior.nugget[0]) * float(count.mean())
+        if np.isfinite(per) and per > 0:
+            nugget = nugget + plain.posterior.a**2 * (x_error @ x_error.T) / per
+    return float(white.mean()), nugget
+
+
+def _decorrelated(
+    step: np.ndarray, tau: np.ndarray, unit: float, nugget: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues of the wander in units of N, (K, n), and T with V^-1 = T diag(1 / (1 + q eigen)) T', (K, n, n)."""
+    lower = np.linalg.cholesky(nugget)
+    distance = np.abs(step[:, None] - step[None, :])
+    wander = unit * np.exp(-distance[None] / tau[:, None, None])
+    half = np.linalg.solve(lower, wander)
+    white_wander = np.linalg.solve(lower, half.transpose(0, 2, 1))
+    eigen, vectors = np.linalg.eigh(0.5 * (white_wander + white_wander.transpose(0, 2, 1)))
+    return np.maximum(eigen, 0.0), np.linalg.solve(lower.T, vectors)
+
+
+def _details(posterior: Posterior, weight: np.ndarray, tau: np.ndarray, q: np.ndarray) -> dict[str, Any]:
+    """Figures of the noise model for the curious."""
+    return {
+        "correlation_time": float(np.exp(weight.sum(1) @ np.log(tau))),
+        "wander_share": float(weight.sum(0) @ (q / (1.0 + q))),
+        "wander_sd": _root_mean(posterior.weight, posterior.wander),
+        "white_sd": _root_mean(posterior.weight, posterior.nugget),
+        "white_known": posterior.answers is not None,
+        "answers": posterior.answers,
+        "degrees_of_freedom": posterior.df,
+        "components": int((posterior.weight > 1e-3).sum()),
+    }
 
 
 def _root_mean(weight: np.ndarray, variance: np.ndarray) -> float:

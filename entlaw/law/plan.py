@@ -16,7 +16,12 @@ from itertools import product
 import numpy as np
 
 from entlaw.errors import FitRefused, UsageError
-from entlaw.law.fit import PAPER_WINDOW, fit_points
+from entlaw.law.entropy_curve import exponential
+from entlaw.law.fit import fit, fit_points
+from entlaw.law.results import law
+from entlaw.limits import FEWEST_POINTS, PAPER_WINDOW
+from entlaw.points import Points, answers_behind
+from entlaw.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Assumed:
             raise UsageError(f"within = {self.within:g} is a share: at most 1")
         if not self.entropy_first > self.entropy_floor:
             raise UsageError("entropy must fall: entropy_first must be above entropy_floor")
-        ends = self.b - self.a * np.exp([self.entropy_first, self.entropy_floor])
+        ends = law(self.a, self.b, [self.entropy_first, self.entropy_floor])
         if not (np.isfinite(ends).all() and (ends >= 0).all() and (ends <= 1).all()):
             raise UsageError(
                 f"R would go from {ends[0]:.3f} to {ends[1]:.3f}: not a score",
@@ -153,7 +158,7 @@ def designs(
         if not values or min(values) < 1:
             raise UsageError(f"{name} must be numbers of at least 1")
     made = [Design(n, k, e, until_step) for n, k, e in product(problems, samples, every)]
-    usable = [d for d in made if d.validations >= 4]
+    usable = [d for d in made if d.validations >= FEWEST_POINTS]
     if not usable:
         raise UsageError(
             f"no design has four validations by step {until_step:g}",
@@ -195,16 +200,12 @@ def budget(
     estimate, half, hit = [], [], []
     for i in range(replicates):
         rng = np.random.default_rng([seed, i])
-        step, entropy, score, log = draw(assumed, design, rng)
         try:
-            fit = fit_points(
-                step, entropy, score, until_step=design.until_step, level=level, entropy_series=log,
-                problems=design.problems, samples=design.samples,
-            )  # fmt: skip
+            fitted = fit_points(draw(assumed, design, rng), until_step=design.until_step, level=level)
         except FitRefused:
             continue
-        interval = fit.ceiling_interval
-        estimate.append(fit.ceiling)
+        interval = fitted.ceiling_interval
+        estimate.append(fitted.ceiling)
         half.append(interval.width / 2)
         hit.append(interval.lo <= truth <= interval.hi)
     if not estimate:
@@ -222,18 +223,8 @@ def budget(
     )
 
 
-def draw(
-    assumed: Assumed, design: Design, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """One simulated run up to the end of the window.
-
-    Returns
-    -------
-    step, entropy, performance : ndarray, shape (validations,)
-        As logged, entropy with its noise.
-    log : (step, entropy), each of shape (m,)
-        The entropy of every step.
-    """
+def draw(assumed: Assumed, design: Design, rng: np.random.Generator) -> Points:
+    """One simulated run up to the end of the window: entropies with their noise, one logged at every step."""
     every_step = np.arange(0.0, np.floor(design.until_step) + 1)
     shock = rng.standard_normal(len(every_step))
     keep = np.exp(-1.0 / assumed.wander_steps)
@@ -245,11 +236,17 @@ def draw(
     noise = assumed.entropy_noise * rng.standard_normal(len(every_step))
     logged = np.maximum(true_entropy + noise, 1e-6)
     at = every_step[:: design.every].astype(int)
-    p = np.clip(assumed.b - assumed.a * np.exp(true_entropy[at]) + assumed.wander * wander[at], 0.0, 1.0)
+    p = np.clip(law(assumed.a, assumed.b, true_entropy[at]) + assumed.wander * wander[at], 0.0, 1.0)
     # Answers to one fixed test vary by their part within problems only: as many fewer independent ones would.
     answers = max(1, round(design.problems * design.samples / assumed.within))
     score = rng.binomial(answers, p) / answers
-    return every_step[at], logged[at], score, (every_step, logged)
+    return Points.from_arrays(
+        every_step[at],
+        logged[at],
+        score,
+        log=(every_step, logged),
+        answers=answers_behind(design.problems, design.samples),
+    )
 
 
 def plan(
@@ -265,3 +262,41 @@ def cheapest(budgets: Iterable[Budget], margin: float) -> Budget | None:
     """The design with the fewest answers whose interval is no wider than ±margin; None if none is."""
     fine = [b for b in budgets if b.half_width <= margin]
     return min(fine, key=lambda b: (b.design.answers, b.half_width), default=None)
+
+
+def assumed_from(run: Run) -> Assumed:
+    """Read off a finished run what a plan assumes.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    Assumed
+
+    Raises
+    ------
+    FitRefused
+        Nothing can be fitted, entropy does not fall, or its scores are none.
+    """
+    fitted = fit(run, until_step=None, force=True)
+    step, entropy = run.entropy_series()
+    first, floor, tau = exponential(step, entropy)
+    post = fitted.posterior
+    wander = float(np.sqrt(post.weight @ post.wander))
+    residual = entropy - (floor + (first - floor) * np.exp(-(step - step[0]) / tau))
+    # Successive differences: what is logged, not what the curve misses.
+    noise = float(np.std(np.diff(residual)) / np.sqrt(2)) if len(residual) > 2 else 0.0
+    a, b = fitted.a, fitted.b
+    ends = law(a, b, [first, floor])
+    if not (first > floor and a > 0 and ends.min() >= 0 and ends.max() <= 1):
+        raise FitRefused(
+            "this run is no model for a plan", where=run.name,
+            why=f"R = {b:.3f} - {a:.3f} exp(H) over H {first:.3f} -> {floor:.3f} is not a score that rises",
+            hint="choose a run that obeys the law, or leave --like out",
+        )  # fmt: skip
+    spacing = float(np.median(np.diff(fitted.points.step))) if fitted.n > 1 else 1.0
+    r = fitted.residual_autocorrelation
+    memory = -spacing / float(np.log(r)) if 0.05 < r < 0.95 else spacing
+    return Assumed(a, b, first, floor, tau, wander, max(memory, 0.5), noise)

@@ -1,7 +1,7 @@
 """What a run's entropy does, since when, whether it first learned a format, and what acts on it.
 
 The verdict stands on the checks that also refuse fits (:mod:`entlaw.law.checks_entropy`), read by
-:func:`entlaw.law.outlook.regime_of`. Two things are added. A run can have fallen and now stand still: the same check is
+:func:`regime_of`. Two things are added. A run can have fallen and now stand still: the same check is
 asked about the second half alone. And a run can have spent its entropy: it is then below ``COLLAPSED`` throughout its
 last quarter. How often the verdicts are right on real runs is measured by ``benchmarks/regimes.py``.
 """
@@ -16,23 +16,35 @@ from typing import Any, Literal
 
 import numpy as np
 
-from entlaw.findings import Finding, worst_first
-from entlaw.law import checks_entropy
+from entlaw.findings import Finding
+from entlaw.law.checks import entropy_findings
 from entlaw.law.checks_entropy import (
     COLLAPSED,
     EXPLODED_NATS,
     EXPLODED_RATIO,
     SIGNIFICANT,
     TURNED_UP_WARNING,
+    Evidence,
+    trend,
 )
-from entlaw.law.evidence import Evidence
-from entlaw.law.history import History, history_of_run
 from entlaw.law.interventions import interventions as from_config
-from entlaw.law.outlook import Regime, regime_of
 from entlaw.law.results import Interval
-from entlaw.law.rivals import MIN_POINTS
+from entlaw.limits import FEWEST_POINTS
+from entlaw.points import Points
 from entlaw.runs.run import Run
 
+# What the findings say of all that is seen: whether a forecast may be made.
+Regime = Literal["falling", "turned-up", "not-falling", "rising", "exploded", "spent", "unknown"]
+# In order: the first of these codes among the findings names it.
+_BY_CODE: tuple[tuple[str, Regime], ...] = (
+    ("entropy-exploded", "exploded"),
+    ("resumed-after-collapse", "spent"),
+    ("entropy-rising", "rising"),
+    ("entropy-not-falling", "not-falling"),
+    ("entropy-constant", "not-falling"),
+    ("entropy-turned-up", "turned-up"),
+)
+# What the entropy does by the end of the log.
 EntropyRegime = Literal["falling", "flat", "collapsed", "turned-up", "rising", "exploded", "unknown"]
 REGIMES: tuple[EntropyRegime, ...] = (
     "falling",
@@ -150,76 +162,70 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     return Interval(max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale), level)
 
 
-def regimes(run: Run | History) -> Regimes:
+def regime_of(findings: tuple[Finding, ...], points: Points) -> Regime:
+    """How the entropy goes, from the findings."""
+    codes = {f.code for f in findings}
+    for code, regime in _BY_CODE:
+        if code in codes:
+            return regime
+    if len(points.log_step) < FEWEST_POINTS or codes & {"entropy-not-per-token", "entropy-impossible"}:
+        return "unknown"
+    return "falling"
+
+
+def regimes(run: Run | Points) -> Regimes:
     """Judge a run's entropy, format phase and interventions.
 
     Parameters
     ----------
-    run : Run or History
-        A history has no configuration and no format score; what needs them is then left out.
+    run : Run or Points
+        Points have no configuration and no format score; what needs them is then left out.
 
     Returns
     -------
     Regimes
     """
-    history = history_of_run(run) if isinstance(run, Run) else run
-    findings = _checked(history.log_step, history.log_entropy, run if isinstance(run, Run) else None)
-    whole = regime_of(findings, history)
-    entropy = _now(whole, history)
-    found = list(from_config(run.config)) if isinstance(run, Run) else []
-    measured = _measured_format(run) if isinstance(run, Run) else None
+    points, read = Points.of(run), run if isinstance(run, Run) else None
+    findings = entropy_findings(points, read)
+    whole = regime_of(findings, points)
+    entropy = _now(whole, points)
+    found = from_config(read.config) if read is not None else []
+    measured = _measured_format(read) if read is not None else None
     return Regimes(
-        entropy, _since(entropy, whole, history), measured or _inferred_format(whole, history),
-        tuple(found + _held(entropy, whole, history)), findings,
+        entropy, _since(entropy, whole, points), measured or _inferred_format(whole, points),
+        tuple(found + _held(entropy, whole, points)), findings,
     )  # fmt: skip
 
 
-def _checked(step: np.ndarray, entropy: np.ndarray, run: Run | None = None) -> tuple[Finding, ...]:
-    """The checks of the entropy that need no score."""
-    log = np.stack([step, entropy])
-    evidence = Evidence(
-        step=step, entropy=entropy, performance=np.full(len(step), np.nan), log=log, whole_log=log,
-        later=np.zeros((3, 0)), until_step=None, fit=None, run=run, answers_known=False,
-    )  # fmt: skip
-    checks = (checks_entropy.resumed, checks_entropy.unit, checks_entropy.trend)
-    return worst_first([finding for check in checks for finding in check(evidence)])
-
-
-def _now(whole: Regime, history: History) -> EntropyRegime:
-    h = history.log_entropy
-    if whole == "unknown" or len(h) < MIN_POINTS:
+def _now(whole: Regime, points: Points) -> EntropyRegime:
+    h = points.log_entropy
+    if whole == "unknown" or len(h) < FEWEST_POINTS:
         return "unknown"
     if whole == "exploded":
         return whole
     # The end too: what was spent and comes back is not spent.
-    if max(float(np.median(h[-max(3, len(h) // 4) :])), float(_level(h)[-1])) < COLLAPSED:
+    if max(_end_level(h), float(_level(h)[-1])) < COLLAPSED:
         return "collapsed"
     if whole == "rising" or whole == "turned-up":
         return whole
-    if whole == "falling" and not _stands(history, int(len(h) * _NOW)):
+    if whole == "falling" and not _stands(points, int(len(h) * _NOW)):
         return "falling"
     return "flat"
 
 
-def _stands(history: History, start: int) -> bool:
+def _stands(points: Points, start: int) -> bool:
     """Whether the log from value ``start`` on does not fall."""
-    step, h = history.log_step[start:], history.log_entropy[start:]
-    if len(h) < MIN_POINTS:
+    rest = points.log_alone(start)
+    if len(rest.log_step) < FEWEST_POINTS:
         return False
-    level = _start_level(h)
-    for f in checks_entropy.trend(_bare(step, h)):
+    level = _start_level(rest.log_entropy)
+    for f in trend(Evidence(rest)):
         if f.code in ("entropy-constant", "entropy-rising", "entropy-exploded"):
             return True
         # A fall that a short or noisy log cannot tell from none is no stand: it must also be small.
         if f.code == "entropy-not-falling":
             return f.value is not None and f.value < SMALL_FALL * level
     return False
-
-
-def _bare(step: np.ndarray, h: np.ndarray) -> Evidence:
-    log = np.stack([step, h])
-    none = np.zeros(0)
-    return Evidence(none, none, none, log, log, np.zeros((3, 0)), None, None, None, False)
 
 
 def _level(values: np.ndarray, most: int | None = None) -> np.ndarray:
@@ -233,10 +239,14 @@ def _start_level(values: np.ndarray) -> float:
     return float(np.median(values[: int(np.clip(len(values) // 8, 1, 5))]))
 
 
-def _since(entropy: EntropyRegime, whole: Regime, history: History) -> float | None:
+def _end_level(values: np.ndarray) -> float:
+    return float(np.median(values[-max(3, len(values) // 4) :]))
+
+
+def _since(entropy: EntropyRegime, whole: Regime, points: Points) -> float | None:
     if entropy == "unknown":
         return None
-    step, h = history.log_step, history.log_entropy
+    step, h = points.log_step, points.log_entropy
     level = _level(h)
     if entropy == "collapsed":
         above = np.flatnonzero(level >= COLLAPSED)
@@ -251,18 +261,18 @@ def _since(entropy: EntropyRegime, whole: Regime, history: History) -> float | N
         return float(step[int(np.argmin(level))])
     if entropy == "flat" and whole == "falling":
         starts = (np.arange(0.0, _NOW, 1 / 16) * len(h)).astype(int)
-        standing = [s for s in starts if _stands(history, int(s))]
+        standing = [s for s in starts if _stands(points, int(s))]
         return float(step[standing[0] if standing else int(len(h) * _NOW)])
     if entropy == "falling":
         return float(step[int(np.argmax(level))])
     return float(step[0])
 
 
-def _inferred_format(whole: Regime, history: History) -> FormatPhase | None:
+def _inferred_format(whole: Regime, points: Points) -> FormatPhase | None:
     """Score gained while the entropy was not yet below its start: the law gives nothing for that."""
-    if whole in ("unknown", "spent", "not-falling", "rising") or history.n < MIN_POINTS:
+    if whole in ("unknown", "spent", "not-falling", "rising") or points.n < FEWEST_POINTS:
         return None
-    step, h, r = history.log_step, history.log_entropy, history.performance
+    step, h, r = points.log_step, points.log_entropy, points.score
     begin, level = _start_level(h), _level(h, _EARLY)
     fallen = np.flatnonzero(level < begin - TURNED_UP_WARNING * (begin - float(level.min())))
     if not fallen.size:
@@ -270,7 +280,7 @@ def _inferred_format(whole: Regime, history: History) -> FormatPhase | None:
     up = np.flatnonzero(level[: fallen[0]] >= begin)
     # No tolerance below: with one standard error, nine plain falls among the labelled runs became phases.
     end = float(step[up[-1]]) if up.size else float(step[0])
-    before = np.flatnonzero(history.step <= end)
+    before = np.flatnonzero(points.step <= end)
     if before.size < 2:
         return None
     gain = float(r[before[-1]] - r[0])
@@ -278,7 +288,7 @@ def _inferred_format(whole: Regime, history: History) -> FormatPhase | None:
     lasting = float(np.max(_level(r))) - float(r[0])
     if gain < SIGNIFICANT * np.sqrt(2.0) * noise or gain <= 0 or gain < FORMAT_SHARE * lasting:
         return None
-    return FormatPhase(float(history.step[0]), end, gain, False)
+    return FormatPhase(float(points.step[0]), end, gain, False)
 
 
 def _measured_format(run: Run) -> FormatPhase | None:
@@ -287,7 +297,7 @@ def _measured_format(run: Run) -> FormatPhase | None:
         if not _FORMAT_KEY.search(str(key)):
             continue
         series = run.metrics[key].dropna()
-        if len(series) < MIN_POINTS:
+        if len(series) < FEWEST_POINTS:
             continue
         level = _level(series.to_numpy(float))
         first, high = float(series.iloc[: max(2, len(level) // 50)].mean()), float(level.max())
@@ -298,12 +308,12 @@ def _measured_format(run: Run) -> FormatPhase | None:
     return None
 
 
-def _held(entropy: EntropyRegime, whole: Regime, history: History) -> list[Finding]:
+def _held(entropy: EntropyRegime, whole: Regime, points: Points) -> list[Finding]:
     """A fall that stops with much of the entropy left."""
     if entropy != "flat" or whole != "falling":
         return []
-    h = history.log_entropy
-    start, end = _start_level(h), float(np.median(h[-max(3, len(h) // 4) :]))
+    h = points.log_entropy
+    start, end = _start_level(h), _end_level(h)
     if end < HELD_SHARE * start:
         return []
     return [

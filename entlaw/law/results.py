@@ -1,4 +1,4 @@
-"""What a fit and a forecast are: frozen, plain, serialisable."""
+"""What a fit, a forecast and a held-out error are: frozen, plain, serialisable."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from typing import Any, Literal
 import numpy as np
 
 from entlaw.findings import Finding
+from entlaw.points import Points
 
 Method = Literal["paper", "careful"]
+
+# exp(H) beyond this is not a number a double can hold.
+MOST_ENTROPY = 700.0
+
+
+def law(a: float, b: float, entropy: Any) -> Any:
+    """The law's value b - a exp(H) at an entropy (nats/token), or at an array of them."""
+    return b - a * np.exp(entropy)
 
 
 @dataclass(frozen=True)
@@ -57,26 +66,34 @@ class Band:
 
 @dataclass(frozen=True)
 class FitPoints:
-    """The points a fit used, after alignment and (careful) smoothing.
+    """What a fit made of the points that it used.
 
     Attributes
     ----------
-    step, entropy, performance : ndarray, shape (n,)
-        Optimiser steps as logged; the entropy the fit used, nats/token; performance as a fraction.
-    entropy_logged : ndarray, shape (n,)
-        The entropy as logged, before smoothing.
+    given : Points
+        Those of the fit's window, entropy as logged.
+    entropy : ndarray, shape (n,)
+        The entropy that the fit used, nats/token: smoothed by the careful method.
     leverage : ndarray, shape (n,)
         Diagonal of the (generalised) hat matrix; sums to 2.
     ceiling_without : ndarray, shape (n,)
         The ceiling refitted without each point in turn.
     """
 
-    step: np.ndarray
+    given: Points
     entropy: np.ndarray
-    performance: np.ndarray
-    entropy_logged: np.ndarray
     leverage: np.ndarray
     ceiling_without: np.ndarray
+
+    @property
+    def step(self) -> np.ndarray:
+        """Optimiser steps as logged."""
+        return self.given.step
+
+    @property
+    def score(self) -> np.ndarray:
+        """Scores, as fractions."""
+        return self.given.score
 
 
 @dataclass(frozen=True)
@@ -109,7 +126,7 @@ class Fit:
         The noise model's figures (rho, s, binomial variance, weights ...), for the curious.
     findings : tuple of Finding
         Worst first; empty until diagnosed.
-    posterior : entlaw.law.intervals.Posterior
+    posterior : entlaw.law.posterior.Posterior
         The distribution behind all of the above; forecasts and other error models start from it.
     """
 
@@ -133,12 +150,21 @@ class Fit:
     @property
     def n(self) -> int:
         """Number of points used."""
-        return len(self.points.step)
+        return self.points.given.n
 
     @property
     def entropy_range(self) -> tuple[float, float]:
         """Lowest and highest entropy among the points used, nats/token."""
         return float(self.points.entropy.min()), float(self.points.entropy.max())
+
+    def value_at(self, entropy: Any) -> Any:
+        """The law's value at an entropy (nats/token), or at an array of them."""
+        return law(self.a, self.b, entropy)
+
+    @property
+    def residual(self) -> np.ndarray:
+        """Scores less the law's values, shape (n,)."""
+        return np.asarray(self.points.score - self.value_at(self.points.entropy))
 
 
 @dataclass(frozen=True)
@@ -174,3 +200,60 @@ class Forecast:
     entropy_interval: Interval | None
     extrapolation: float
     model: Literal["law", "outlook"] = "law"
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Errors on the points after the fit window, in units of performance.
+
+    Attributes
+    ----------
+    n : int
+        Number of points after the window.
+    rmse : float
+        Of the law given the entropy that was reached, as the paper reports it.
+    rmse_last_value : float
+        Of "the last value of the window stays".
+    final_error, final_error_last_value : float
+        Forecast minus observed, at the last point.
+    above_ceiling : float
+        Fraction of later points above the fitted ceiling.
+    """
+
+    n: int
+    rmse: float
+    rmse_last_value: float
+    final_error: float
+    final_error_last_value: float
+    above_ceiling: float
+
+
+def holdout(fit: Fit, points: Points) -> Holdout | None:
+    """Score a fit on the points after its window, next to the simplest forecast there is.
+
+    Parameters
+    ----------
+    fit : Fit
+    points : Points
+        All of the run.
+
+    Returns
+    -------
+    Holdout or None
+        None when no point lies after the window.
+    """
+    rest = points.after(fit.until_step)
+    if rest.n == 0:
+        return None
+    # A forced fit on a sequence sum may overflow; infinity is the honest error.
+    with np.errstate(over="ignore"):
+        off = fit.value_at(rest.entropy) - rest.score
+    stay = fit.points.score[-1] - rest.score
+    return Holdout(
+        n=rest.n,
+        rmse=float(np.sqrt(np.mean(off**2))),
+        rmse_last_value=float(np.sqrt(np.mean(stay**2))),
+        final_error=float(off[-1]),
+        final_error_last_value=float(stay[-1]),
+        above_ceiling=float(np.mean(rest.score > fit.ceiling)),
+    )

@@ -1,13 +1,10 @@
 """Other ways to forecast a run, all under one interface, so that the law has somebody to beat.
 
-Every rival sees the same history and answers with a distribution of the score that will be measured at a
-later step.
-Three kinds: *stay* (last value, mean of the last values, isotonic), whose spread is the run's own variogram;
-*curves in the step*
-(logarithm, power law, exponential, ScaleRL's sigmoid), least squares with their shape averaged over a grid;
-*laws in the
-entropy* (linear, quadratic in exp(H), logarithm, and the paper's), least squares with the entropy forecast by
-:func:`entlaw.law.forecast.entropy_curve`, or given, as the paper does.
+Every rival sees the same points and answers with a distribution of the score that will be measured at a later step.
+Three kinds: *stay* (last value, mean of the last values, isotonic), whose spread is the run's own variogram; *curves in
+the step* (logarithm, power law, exponential, ScaleRL's sigmoid), least squares with their shape averaged over a grid;
+*laws in the entropy* (linear, quadratic in exp(H), logarithm, and the paper's), least squares with the entropy forecast
+by :func:`entlaw.law.entropy_curve.entropy_nodes`, or given, as the paper does.
 """
 
 from __future__ import annotations
@@ -18,22 +15,15 @@ from typing import Protocol
 
 import numpy as np
 
-from entlaw.law.forecast import entropy_curve
-from entlaw.law.history import History
-from entlaw.law.intervals import mixture_quantile
-from entlaw.law.predictive import Predictive
+from entlaw.law.entropy_curve import MAX_ENTROPY, entropy_nodes
+from entlaw.law.posterior import Predictive
 from entlaw.law.smooth import block_means
+from entlaw.points import Points
 
-# Fewer points than this leave a curve of three parameters nothing to be judged by.
-MIN_POINTS = 4
 # Scores averaged by "mean of the last".
 LAST_K = 5
-# Longer histories are averaged in time to this many points: a forecast's cost stays bounded.
+# Longer runs are averaged in time to this many points: a forecast's cost stays bounded.
 MAX_POINTS = 100
-# A policy's entropy per token is below this; an exponential of more carries no fit.
-MAX_ENTROPY = 12.0
-# Quantile nodes over which an uncertain entropy is averaged.
-_NODES = (np.arange(9) + 0.5) / 9
 
 
 class Rival(Protocol):
@@ -44,19 +34,18 @@ class Rival(Protocol):
         """What tables call it."""
         ...
 
-    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
+    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
         """Distribution of the score measured at ``step``.
 
         Parameters
         ----------
-        history : History
-            What is known; at least :data:`MIN_POINTS` points.
+        points : Points
+            What is known; at least :data:`entlaw.limits.FEWEST_POINTS` points.
         step : float
             Later than the history.
         entropy : ndarray, shape (m,), optional
-            Equally likely entropies at that step, nats/token; one where it is given. By default rivals in the
-            entropy forecast it
-            (:func:`entropy_nodes`).
+            Equally likely entropies at that step, nats/token; one where it is given. By default rivals in the entropy
+            forecast it (:func:`entlaw.law.entropy_curve.entropy_nodes`).
 
         Returns
         -------
@@ -67,19 +56,18 @@ class Rival(Protocol):
 
 @dataclass(frozen=True)
 class Stay:
-    """The mean of the last ``k`` scores stays; the spread is that of changes over as long a time, seen so
-    far."""
+    """The mean of the last ``k`` scores stays; the spread is that of changes over as long a time, seen so far."""
 
     name: str
     k: int = 1
 
-    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
-        t, r = history.step, history.performance
+    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        t, r = points.step, points.score
         k = min(self.k, len(r))
         white, drift = variogram(t, r)
         ahead = step - float(t[-k:].mean())
         variance = white * (1.0 + 1.0 / k) + drift * ahead
-        return _single(float(r[-k:].mean()), variance, len(r) - 1, history)
+        return _single(float(r[-k:].mean()), variance, len(r) - 1, points)
 
 
 @dataclass(frozen=True)
@@ -88,33 +76,31 @@ class Isotonic:
 
     name: str = "isotonic"
 
-    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
-        t, r = history.step, history.performance
+    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        t, r = points.step, points.score
         level, size = last_level(r)
         white, drift = variogram(t, r)
         ahead = step - float(t[-size:].mean())
-        return _single(level, white * (1.0 + 1.0 / size) + drift * ahead, len(r) - 1, history)
+        return _single(level, white * (1.0 + 1.0 / size) + drift * ahead, len(r) - 1, points)
 
 
 @dataclass(frozen=True)
 class Curve:
     """R = m + c g(step; shape) by least squares; shapes are averaged by their restricted likelihood.
 
-    ``basis(u, u_at)`` maps steps, in units of the history's span and counted from its first step, to the
-    values
-    of g at the points, shape (k, n), and at the target, shape (k,). ``limit``, shape (k,), is where g goes in
-    the end, and
-    NaN where it goes nowhere: shapes whose end lies outside [0, 1] are dropped for shares.
+    ``basis(u, u_at)`` maps steps, in units of the history's span and counted from its first step, to the values of g at
+    the points, shape (k, n), and at the target, shape (k,). ``limit``, shape (k,), is where g goes in the end, and NaN
+    where it goes nowhere: shapes whose end lies outside [0, 1] are dropped for shares.
     """
 
     name: str
     basis: Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
-    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
-        t, r = _shortened(history.step, history.performance)
+    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        _, (t, r) = block_means(MAX_POINTS, points.step, points.score)
         span = float(np.ptp(t)) or 1.0
         g, at, limit = self.basis((t - t[0]) / span, (step - t[0]) / span)
-        return _regressed(g, at, limit, r, history)
+        return _regressed(g, at, limit, r, points)
 
 
 @dataclass(frozen=True)
@@ -124,14 +110,14 @@ class EntropyLaw:
     name: str
     columns: Callable[[np.ndarray], np.ndarray]
 
-    def forecast(self, history: History, step: float, entropy: np.ndarray | None = None) -> Predictive:
-        keep = history.entropy <= MAX_ENTROPY
-        h, r = history.entropy[keep], history.performance[keep]
-        nodes = entropy_nodes(history, step) if entropy is None else np.asarray(entropy, dtype=float)
-        return regress(self.columns(h), r, self.columns(np.minimum(nodes, MAX_ENTROPY)), history)
+    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        keep = points.entropy <= MAX_ENTROPY
+        h, r = points.entropy[keep], points.score[keep]
+        nodes = entropy_nodes(points, step) if entropy is None else np.asarray(entropy, dtype=float)
+        return regress(self.columns(h), r, self.columns(np.minimum(nodes, MAX_ENTROPY)), points)
 
 
-def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, history: History) -> Predictive:
+def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, points: Points) -> Predictive:
     """Least squares with Student t prediction, averaged over equally likely places of the target.
 
     Parameters
@@ -140,7 +126,7 @@ def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, history: History)
         Without the constant.
     r : ndarray, shape (n,)
     at : ndarray, shape (m, p)
-    history : History
+    points : Points
 
     Returns
     -------
@@ -148,7 +134,7 @@ def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, history: History)
     """
     n, p = design.shape
     if n < p + 2:
-        return Stay("last value").forecast(history, float(history.step[-1]))
+        return Stay("last value").forecast(points, float(points.step[-1]))
     centre = design.mean(axis=0)
     size = np.maximum(np.ptp(design, axis=0), 1e-12)
     x, x_at = (design - centre) / size, (at - centre) / size
@@ -162,26 +148,14 @@ def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, history: History)
     variance = float(residual @ residual) / df
     lever = 1.0 + 1.0 / n + np.sum(((x_at @ vt.T) / s) ** 2, axis=1)
     mean = r.mean() + x_at @ beta
-    low, high = _bounds(history)
+    low, high = _bounds(points)
     return Predictive(np.full(len(at), 1.0 / len(at)), mean, np.sqrt(variance * lever), float(df), low, high)
-
-
-def entropy_nodes(history: History, step: float) -> np.ndarray:
-    """Equally likely entropies at a step, from the entropy log; nats/token, shape (m,)."""
-    t, h = history.log_step, np.minimum(history.log_entropy, MAX_ENTROPY)
-    if len(t) < MIN_POINTS or np.ptp(t) == 0:
-        return np.array([float(h[-1]) if len(h) else float(history.entropy[-1])])
-    weight, mean, scale, df = entropy_curve(t, h, step)
-    ones = np.ones(len(_NODES))
-    q = mixture_quantile(_NODES, weight, np.outer(mean, ones), np.outer(scale, ones), df)
-    return np.clip(q, 0.0, MAX_ENTROPY)
 
 
 def variogram(t: np.ndarray, r: np.ndarray) -> tuple[float, float]:
     """Noise of one score and variance gained per step, from squared differences at one and several lags.
 
-    E (r_j - r_i)^2 = 2 white + drift (t_j - t_i), least squares over lags up to half of the points, both kept
-    at or
+    E (r_j - r_i)^2 = 2 white + drift (t_j - t_i), least squares over lags up to half of the points, both kept at or
     above zero.
 
     Returns
@@ -207,8 +181,7 @@ def variogram(t: np.ndarray, r: np.ndarray) -> tuple[float, float]:
 
 
 def last_level(r: np.ndarray) -> tuple[float, int]:
-    """Last level of the increasing least-squares fit (pool adjacent violators), and how many scores it
-    averages."""
+    """Last level of the increasing least-squares fit (pool adjacent violators), and how many scores it averages."""
     sums: list[float] = []
     sizes: list[int] = []
     for value in r:
@@ -220,9 +193,7 @@ def last_level(r: np.ndarray) -> tuple[float, int]:
     return sums[-1] / sizes[-1], sizes[-1]
 
 
-def _regressed(
-    g: np.ndarray, at: np.ndarray, limit: np.ndarray, r: np.ndarray, history: History
-) -> Predictive:
+def _regressed(g: np.ndarray, at: np.ndarray, limit: np.ndarray, r: np.ndarray, points: Points) -> Predictive:
     n = len(r)
     g_mean, y = g.mean(axis=1), r - r.mean()
     gc = g - g_mean[:, None]
@@ -232,7 +203,7 @@ def _regressed(
     rss = np.sum(residual**2, axis=1) + 1e-12 * max(float(y @ y), 1e-12)
     df = float(max(n - 2, 1))
     log_weight = -0.5 * df * np.log(rss) - 0.5 * np.log(s_gg) + np.log(np.ptp(g, axis=1) + 1e-300)
-    if history.shares:
+    if points.shares:
         end = r.mean() + slope * (limit - g_mean)
         possible = ~((end < 0.0) | (end > 1.0))
         if possible.any():
@@ -242,7 +213,7 @@ def _regressed(
     weight = weight[keep] / weight[keep].sum()
     lever = 1.0 + 1.0 / n + (at - g_mean)[keep] ** 2 / s_gg[keep]
     mean = r.mean() + slope[keep] * (at - g_mean)[keep]
-    low, high = _bounds(history)
+    low, high = _bounds(points)
     return Predictive(weight, mean, np.sqrt(rss[keep] / df * lever), df, low, high)
 
 
@@ -271,21 +242,14 @@ def _sigmoid(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return g, 1.0 / (1.0 + (middle[:, 0] / at) ** b[:, 0]), np.ones(len(b))
 
 
-def _bounds(history: History) -> tuple[float, float]:
-    return (0.0, 1.0) if history.shares else (-np.inf, np.inf)
+def _bounds(points: Points) -> tuple[float, float]:
+    return (0.0, 1.0) if points.shares else (-np.inf, np.inf)
 
 
-def _single(mean: float, variance: float, df: float, history: History) -> Predictive:
-    low, high = _bounds(history)
+def _single(mean: float, variance: float, df: float, points: Points) -> Predictive:
+    low, high = _bounds(points)
     scale = np.array([np.sqrt(max(variance, 0.0))])
     return Predictive(np.ones(1), np.array([mean]), scale, float(max(df, 1)), low, high)
-
-
-def _shortened(t: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if len(t) <= MAX_POINTS:
-        return t, r
-    _, (t, r) = block_means(t, MAX_POINTS, t, r)
-    return t, r
 
 
 def _exp(h: np.ndarray) -> np.ndarray:

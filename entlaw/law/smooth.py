@@ -50,23 +50,25 @@ class Smoothed:
     changed: bool
 
 
-def block_means(order: np.ndarray, blocks: int, *columns: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Means over consecutive blocks of nearly equal size.
+def block_means(most: int, *columns: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Columns shortened to a number of values, if they have more: means over blocks of nearly equal size.
 
     Parameters
     ----------
-    order : ndarray, shape (n,)
-        Position of each value; must be sorted (only its length is used).
-    blocks : int
+    most : int
     *columns : ndarray, shape (n,)
+        In order of time.
 
     Returns
     -------
-    count : ndarray, shape (blocks,)
-        Values per block.
-    means : list of ndarray, shape (blocks,)
+    count : ndarray of int, shape (min(n, most),)
+        Values behind each mean.
+    means : list of ndarray, shape (min(n, most),)
     """
-    edges = np.linspace(0, len(order), blocks + 1).round().astype(int)
+    n = len(columns[0])
+    if n <= most:
+        return np.ones(n, dtype=int), list(columns)
+    edges = np.linspace(0, n, most + 1).round().astype(int)
     count = np.diff(edges)
     return count, [np.add.reduceat(c, edges[:-1]) / count for c in columns]
 
@@ -90,9 +92,8 @@ def smooth_entropy(step: np.ndarray, entropy: np.ndarray, at: np.ndarray, logged
     as_logged = Smoothed(logged, np.zeros((len(at), 0)), 0.0, False)
     if len(step) < MIN_VALUES or np.ptp(entropy) == 0 or at.min() < step[0] or at.max() > step[-1]:
         return as_logged
-    ends, count = step[[0, -1]], np.ones(len(step))
-    if len(step) > MAX_KNOTS:
-        count, (step, entropy) = block_means(step, MAX_KNOTS, step, entropy)
+    ends = step[[0, -1]]
+    count, (step, entropy) = block_means(MAX_KNOTS, step, entropy)
     time = (step - ends[0]) / (ends[1] - ends[0])
     wanted = (at - ends[0]) / (ends[1] - ends[0])
     fits = [_spline(_stretch(time, c), entropy, _stretch(wanted, c)) for c in _STRETCHES]

@@ -80,15 +80,13 @@ def _draw_law(ax: Axes, fit: Fit, run: Run, level: float) -> None:
     ax.plot(grid, line.mean, color=style.INK, lw=1.1, label=r"$R = b - a\,e^{H}$")
     ax.plot(points["entropy"][later], points["performance"][later], "o", ms=3, mfc="white", mec=style.GREY, mew=0.7,
             label="later points" if later.any() else None)  # fmt: skip
-    ax.plot(
-        fit.points.entropy, fit.points.performance, "o", ms=3.4, color=style.INK, label=_fitted_label(fit)
-    )
+    ax.plot(fit.points.entropy, fit.points.score, "o", ms=3.4, color=style.INK, label=_fitted_label(fit))
     c = fit.ceiling_interval
     ax.errorbar([0], [fit.ceiling], yerr=[[max(fit.ceiling - c.lo, 0)], [max(c.hi - fit.ceiling, 0)]], fmt="D", ms=4.5,
                 color=style.ORANGE, mec=style.INK, mew=0.6, ecolor=style.INK, elinewidth=1.1, capsize=2.5, zorder=5,
                 clip_on=False, label=f"ceiling {fit.ceiling:.3f} [{c.lo:.3f}, {c.hi:.3f}]")  # fmt: skip
     ax.set_xlim(top * 1.04, -0.03 * top)  # training runs to the right, towards H = 0
-    seen = np.concatenate([points["performance"], fit.points.performance, [fit.ceiling, c.lo, c.hi]])
+    seen = np.concatenate([points["performance"], fit.points.score, [fit.ceiling, c.lo, c.hi]])
     seen = seen[np.isfinite(seen)]
     room = 0.08 * (seen.max() - seen.min() or 1.0)
     ax.set_ylim(*window(points["performance"].to_numpy(float), seen, room))

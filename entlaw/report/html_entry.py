@@ -10,16 +10,15 @@ import numpy as np
 
 from entlaw.errors import EntlawError, FitRefused
 from entlaw.findings import Finding, worst_first
-from entlaw.law.fit import PAPER_WINDOW
 from entlaw.law.fit import fit as fit_run
-from entlaw.law.holdout import Holdout, holdout
-from entlaw.law.outlook import Outlook
-from entlaw.law.results import Fit, Forecast, Interval, Method
+from entlaw.law.forecast import Outlook
+from entlaw.law.results import Fit, Forecast, Holdout, Interval, Method, holdout
+from entlaw.limits import PAPER_WINDOW
+from entlaw.points import Points
 from entlaw.runs.reader import Reading
 from entlaw.runs.run import Run
-from entlaw.watch.outlook import Ahead, look_ahead
 from entlaw.watch.report import Verdict
-from entlaw.watch.verdict import MEANINGFUL_GAIN, judge
+from entlaw.watch.verdict import MEANINGFUL_GAIN, Ahead, judge, look_ahead
 
 Use = Literal["no objection", "with care", "forced", "refused", "unusable"]
 
@@ -168,7 +167,7 @@ def examine(reading: Reading, settings: Settings = Settings(), label: str = "") 
         return Entry(label, reading, fitted, error, future=_future(run, planned, settings), findings=findings,
                      planned=planned)  # fmt: skip
     return Entry(
-        label, reading, fitted, None, holdout(fitted, run.points), _early(run, settings),
+        label, reading, fitted, None, holdout(fitted, Points.from_run(run)), _early(run, settings),
         _future(run, planned, settings), findings, planned,
     )  # fmt: skip
 
@@ -207,7 +206,7 @@ def _early(run: Run, s: Settings) -> Forecast | None:
         return None
     last = float(run.points["step"].iloc[-1])
     seen = Outlook.of(run, s.until_step, force=s.force)
-    if seen.history.n < 2 or (seen.refused and not s.force) or not last > seen.history.step[-1]:
+    if not seen.can_answer or not last > seen.points.step[-1]:
         return None
     return seen.forecast(last, s.level)
 
@@ -229,7 +228,7 @@ def _future(run: Run, planned: float | None, s: Settings) -> Future | None:
     ahead: Ahead = look_ahead(run, end, s.level)
     verdict, why = judge(len(run.points), ahead, findings)
     ceiling = None
-    if not seen.refused and seen.history.n >= 2:
+    if seen.can_answer:
         there = seen.ceiling()
         ceiling = (float(there.median), there.interval(s.level))
     p = ahead.probability("gain", MEANINGFUL_GAIN)

@@ -112,7 +112,7 @@ def law_plot(e: Entry, key: str, shown: Shown) -> str:
     seen = r
     if fit is not None:
         c = fit.ceiling_interval
-        seen = np.concatenate([r, fit.points.performance, [fit.ceiling, c.lo, c.hi]])
+        seen = np.concatenate([r, fit.points.score, [fit.ceiling, c.lo, c.hi]])
     seen = seen[np.isfinite(seen)]
     room = 0.08 * (float(np.ptp(seen)) or 1.0)
     y = Axis(*window(r, seen, room), LAW_HEIGHT - _BOTTOM, _TOP)

@@ -32,8 +32,8 @@ from entlaw.report.wandb_push import (
 )
 from entlaw.runs.wandb import client as patience
 from entlaw.runs.wandb.client import Client
+from entlaw.runs.wandb.sdk import ServerError, explain
 from entlaw.runs.wandb.stored import Identity
-from entlaw.runs.wandb.trouble import ServerError, explain
 
 LIVE = frozenset({"running", "pending", "preempting"})
 WAIT = 300  # seconds for an artifact of some megabytes on a slow line

@@ -56,41 +56,7 @@ def pair(
         if pretraining_step is not None:
             before = r_step == pretraining_step
             paired[before], found[before] = 0, True
-        interval = float(np.median(np.diff(h_step))) if len(h) > 1 else np.inf
-        near = h_step[paired] - r_step <= _MAX_INTERVALS * interval
-        far = found & ~near
-        found &= near
-        if far.any():
-            findings.append(
-                Finding(
-                    "unpaired-scores",
-                    "warning",
-                    f"{int(far.sum())} scores have no entropy within {_MAX_INTERVALS:g} logging intervals after them",
-                    "an entropy from a much later policy says nothing about the validated one",
-                    "log the entropy at every step",
-                    float(far.sum()),
-                )
-            )
-        late = found & near & (h_step[paired] - r_step > 1.01 * interval)
-        if late.any():
-            findings.append(
-                Finding(
-                    "paired-across-gap",
-                    "info",
-                    f"{int(late.sum())} scores pair with an entropy more than one logging interval after them: the one "
-                    "right after is missing or NaN",
-                    value=float(late.sum()),
-                )
-            )
-        if interval > 1 and np.isfinite(interval):
-            findings.append(
-                Finding(
-                    "entropy-sparse",
-                    "info",
-                    f"entropy is logged every {interval:g} steps; a validation pairs with the next logged one, "
-                    f"up to {interval:g} steps later",
-                )
-            )
+        findings = _leave_out_far(found, h_step[paired] - r_step, h_step)
     missing = int((~found).sum())
     last_open = align == "next" and missing and not found[-1]
     if missing:
@@ -111,3 +77,44 @@ def pair(
         }
     )
     return points, findings
+
+
+def _leave_out_far(found: np.ndarray, ahead: np.ndarray, h_step: np.ndarray) -> list[Finding]:
+    """Take out of `found` the scores whose next entropy is too far `ahead`; findings about these and about gaps."""
+    findings = []
+    interval = float(np.median(np.diff(h_step))) if len(h_step) > 1 else np.inf
+    near = ahead <= _MAX_INTERVALS * interval
+    far = int((found & ~near).sum())
+    found &= near
+    if far:
+        findings.append(
+            Finding(
+                "unpaired-scores",
+                "warning",
+                f"{far} scores have no entropy within {_MAX_INTERVALS:g} logging intervals after them",
+                "an entropy from a much later policy says nothing about the validated one",
+                "log the entropy at every step",
+                float(far),
+            )
+        )
+    late = int((found & (ahead > 1.01 * interval)).sum())
+    if late:
+        findings.append(
+            Finding(
+                "paired-across-gap",
+                "info",
+                f"{late} scores pair with an entropy more than one logging interval after them: the one "
+                "right after is missing or NaN",
+                value=float(late),
+            )
+        )
+    if interval > 1 and np.isfinite(interval):
+        findings.append(
+            Finding(
+                "entropy-sparse",
+                "info",
+                f"entropy is logged every {interval:g} steps; a validation pairs with the next logged one, "
+                f"up to {interval:g} steps later",
+            )
+        )
+    return findings

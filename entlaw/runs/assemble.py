@@ -97,9 +97,9 @@ def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
     -------
     Assembled
     """
-    step, key, choice = resolve_step(rows, step_key)
+    found = _passes(rows, step_key)
     findings: list[Finding] = []
-    if key is None and len(rows):
+    if found.key is None and len(rows):
         findings.append(
             Finding(
                 "no-step",
@@ -109,39 +109,70 @@ def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
                 "name the column with --step-key",
             )
         )
-    values = rows.drop(columns=[key] if key else [])
-    step, carried = _carry_step(step)
-    keep = np.isfinite(step)
-    if (~keep).any():
+    if without := len(rows) - len(found.order):
         findings.append(
-            Finding(
-                "rows-without-step", "info", f"{int((~keep).sum())} records have no step and were left out"
-            )
+            Finding("rows-without-step", "info", f"{without} records have no step and were left out")
         )
-    if carried:
-        findings.append(
-            Finding(
-                "step-carried", "info", f"{carried} records without a step took the step of the record before"
-            )
-        )
-    data, step = values.to_numpy(float)[keep], step[keep]
-    order = np.flatnonzero(keep)
-    clock = np.array([bool(_CLOCK.search(canonical(str(c)))) for c in values.columns], dtype=bool)
-
-    segments, clashes = _segments(step, data, clock)
-    if clashes:
+    if found.carried:
+        what = f"{found.carried} records without a step took the step of the record before"
+        findings.append(Finding("step-carried", "info", what))
+    if found.clashes:
         findings.append(
             Finding(
                 "duplicate-step",
                 "warning",
-                f"{clashes} values were logged twice at one step with different values; the later one was kept",
+                f"{found.clashes} values were logged twice at one step with different values; the later one was kept",
                 "two different numbers for one step mean that two runs or two passes share this log",
                 "check that the file holds one run",
             )
         )
-    kept, findings_ = _stitch(segments, data, clock)
-    findings += findings_
-    return _collect(kept, data, order, values.columns, choice, tuple(findings))
+    kept, stitched = _stitch(found.segments, found.data, found.clock)
+    return _collect(kept, found, (*findings, *stitched))
+
+
+Segment = dict[float, list[int]]  # a step to its row numbers in logged order
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """Rows by step, one segment for each time that a run goes over its steps.
+
+    Attributes
+    ----------
+    key, choice
+        As :func:`resolve_step` gives them.
+    order : ndarray of int, shape (n,)
+        Rows that have a step, in logged order.
+    data : ndarray, shape (n, k)
+    columns : pandas.Index, length k
+        All but the step.
+    clock : ndarray of bool, shape (k,)
+        Columns that time the run.
+    segments : list of dict
+    carried, clashes : int
+        Rows that took their step from the row before; values logged twice at one step that differ.
+    """
+
+    key: str | None
+    choice: Choice
+    order: np.ndarray
+    data: np.ndarray
+    columns: pd.Index
+    clock: np.ndarray
+    segments: list[Segment]
+    carried: int
+    clashes: int
+
+
+def _passes(rows: pd.DataFrame, step_key: str | None) -> _Passes:
+    step, key, choice = resolve_step(rows, step_key)
+    values = rows.drop(columns=[key] if key else [])
+    step, carried = _carry_step(step)
+    order = np.flatnonzero(np.isfinite(step))
+    data = values.to_numpy(float)[order]
+    clock = np.array([bool(_CLOCK.search(canonical(str(c)))) for c in values.columns], dtype=bool)
+    segments, clashes = _segments(step[order], data, clock)
+    return _Passes(key, choice, order, data, values.columns, clock, segments, carried, clashes)
 
 
 # A first pass at least this long, relative to the one that starts over, is a run of its own and not an aborted start.
@@ -167,22 +198,17 @@ def split_runs(rows: pd.DataFrame, step_key: str | None = None) -> list[pd.DataF
     """
     if step_key is not None and step_key not in rows.columns:
         return [rows]
-    step, key, _ = resolve_step(rows, step_key)
-    step, _ = _carry_step(step)
-    keep = np.flatnonzero(np.isfinite(step))
-    if key is None or len(keep) == 0:
+    found = _passes(rows, step_key)
+    if found.key is None or len(found.order) == 0:
         return [rows]
-    values = rows.drop(columns=[key])
-    clock = np.array([bool(_CLOCK.search(canonical(str(c)))) for c in values.columns], dtype=bool)
-    segments, _ = _segments(step[keep], values.to_numpy(float)[keep], clock)
-    passes: list[list[dict[float, list[int]]]] = []
-    for segment in segments:
+    passes: list[list[Segment]] = []
+    for segment in found.segments:
         if passes and min(segment) > min(passes[-1][0]):
             passes[-1].append(segment)  # resumed
         else:
             passes.append([segment])
     lengths = [len({s for segment in p for s in segment}) for p in passes]
-    starts = [keep[min(r for rows_ in p[0].values() for r in rows_)] for p in passes]
+    starts = [found.order[min(r for rows_ in p[0].values() for r in rows_)] for p in passes]
     cuts = [int(starts[i + 1]) for i in range(len(passes) - 1) if lengths[i] >= _OWN_RUN * lengths[i + 1]]
     edges = [0, *cuts, len(rows)]
     return [rows.iloc[a:b].reset_index(drop=True) for a, b in pairwise(edges)]
@@ -197,12 +223,10 @@ def _carry_step(step: np.ndarray) -> tuple[np.ndarray, int]:
     return filled, int((missing & np.isfinite(filled)).sum())
 
 
-def _segments(
-    step: np.ndarray, data: np.ndarray, clock: np.ndarray
-) -> tuple[list[dict[float, list[int]]], int]:
+def _segments(step: np.ndarray, data: np.ndarray, clock: np.ndarray) -> tuple[list[Segment], int]:
     """Split rows into segments; each maps a step to its row numbers in logged order."""
-    segments: list[dict[float, list[int]]] = []
-    current: dict[float, list[int]] = {}
+    segments: list[Segment] = []
+    current: Segment = {}
     top, clashes = -np.inf, 0
     has = ~np.isnan(data) & ~clock
     last = np.full(data.shape[1], -np.inf)  # latest step of each key in this segment
@@ -226,12 +250,10 @@ def _segments(
     return [s for s in segments if s], clashes
 
 
-def _stitch(
-    segments: list[dict[float, list[int]]], data: np.ndarray, clock: np.ndarray
-) -> tuple[dict[float, list[int]], list[Finding]]:
+def _stitch(segments: list[Segment], data: np.ndarray, clock: np.ndarray) -> tuple[Segment, list[Finding]]:
     """Join segments: a later one replaces what it repeats."""
     findings: list[Finding] = []
-    kept: dict[float, list[int]] = {}
+    kept: Segment = {}
     for segment in segments:
         start = min(segment)
         if kept and start <= min(kept):
@@ -269,7 +291,7 @@ def _stitch(
     return kept, findings
 
 
-def _settings(segment: dict[float, list[int]], data: np.ndarray) -> np.ndarray:
+def _settings(segment: Segment, data: np.ndarray) -> np.ndarray:
     """Columns that never change within a segment, such as a planned number of steps: no trace of the policy."""
     rows = data[[r for rows in segment.values() for r in rows]]
     low = np.where(np.isnan(rows), np.inf, rows).min(axis=0)
@@ -286,34 +308,26 @@ def _equal(one: list[int], two: list[int], data: np.ndarray, aside: np.ndarray) 
     return bool(both.sum() >= 2 and (a[both] == b[both]).all() and len(np.unique(a[both])) >= 2)
 
 
-def _same_policy(
-    old: dict[float, list[int]], new: dict[float, list[int]], data: np.ndarray, aside: np.ndarray
-) -> int:
+def _same_policy(old: Segment, new: Segment, data: np.ndarray, aside: np.ndarray) -> int:
     """Number of steps at which the aborted run and its repetition are the same policy."""
     return sum(s in new and _equal(rows, new[s], data, aside) for s, rows in old.items())
 
 
-def _collect(
-    kept: dict[float, list[int]],
-    data: np.ndarray,
-    order: np.ndarray,
-    columns: pd.Index,
-    choice: Choice,
-    findings: tuple[Finding, ...],
-) -> Assembled:
+def _collect(kept: Segment, found: _Passes, findings: tuple[Finding, ...]) -> Assembled:
     """Merge the rows of each step: the last value of a key wins; remember who set it first."""
     steps = np.array(sorted(kept))
+    data = found.data
     out = np.full((len(steps), data.shape[1]), np.nan)
     first = np.full(out.shape, -1, dtype=np.int64)
     for i, s in enumerate(steps):
         for row in kept[s]:
             there = ~np.isnan(data[row])
             out[i, there] = data[row, there]
-            first[i, there & (first[i] < 0)] = order[row]
+            first[i, there & (first[i] < 0)] = found.order[row]
     index = pd.Index(steps, name="step", dtype=float)
     return Assembled(
-        pd.DataFrame(out, index=index, columns=columns),
-        pd.DataFrame(first, index=index, columns=columns),
-        (choice,),
+        pd.DataFrame(out, index=index, columns=found.columns),
+        pd.DataFrame(first, index=index, columns=found.columns),
+        (found.choice,),
         findings,
     )

@@ -84,21 +84,7 @@ def choose_entropy(
     columns = [str(c) for c in metrics.columns]
     candidates = entropy_candidates(metrics)
     if wanted is not None:
-        if wanted not in columns:
-            raise MissingSeries(f"no key {wanted!r} in this log", hint=nearest(wanted, columns))
-        if not metrics[wanted].notna().any():
-            raise _empty(wanted, "--entropy-key")
-        rule = next((r for c, r in candidates if c == wanted), None)
-        known = dict(rule.meaning) if rule else {}
-        framework = rule.framework if rule else "unknown"
-        return (
-            _refine(EntropyMeaning(wanted, **known), config),
-            framework,
-            Choice(
-                "entropy", wanted, "as told by --entropy-key", tuple(c for c, _ in candidates if c != wanted)
-            ),
-            [],
-        )
+        return _named_entropy(metrics, config, wanted, candidates)
     if not candidates:
         blank = entropy_candidates(metrics.fillna(0.0))
         if blank:
@@ -141,6 +127,29 @@ def choose_entropy(
             )
         )
     return meaning, rule.framework, Choice("entropy", key, why, others), findings
+
+
+def _named_entropy(
+    metrics: pd.DataFrame,
+    config: Mapping[str, Any],
+    wanted: str,
+    candidates: list[tuple[str, EntropyRule]],
+) -> tuple[EntropyMeaning, str, Choice, list[Finding]]:
+    """The entropy that the user named."""
+    columns = [str(c) for c in metrics.columns]
+    if wanted not in columns:
+        raise MissingSeries(f"no key {wanted!r} in this log", hint=nearest(wanted, columns))
+    if not metrics[wanted].notna().any():
+        raise _empty(wanted, "--entropy-key")
+    rule = next((r for c, r in candidates if c == wanted), None)
+    known = dict(rule.meaning) if rule else {}
+    framework = rule.framework if rule else "unknown"
+    return (
+        _refine(EntropyMeaning(wanted, **known), config),
+        framework,
+        Choice("entropy", wanted, "as told by --entropy-key", tuple(c for c, _ in candidates if c != wanted)),
+        [],
+    )
 
 
 def _empty(key: str, option: str) -> MissingSeries:

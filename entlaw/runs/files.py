@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entlaw.errors import SourceNotFound
+from entlaw.runs.sources import sources
 
 if TYPE_CHECKING:
     from entlaw.runs.wandb.address import Address
@@ -40,8 +41,6 @@ _SIDECARS = {
     "model.safetensors.index.json",
     "manifest.json",
 }
-# Names that only loggers give: such a file in a folder is told of even when nothing can be read from it.
-_LOGGERS = re.compile(r"metrics\.jsonl(\.gz)?|trainer_state\.json|.*\.wandb|.*\.tfevents\..*")
 # What our trainer keeps beside metrics.jsonl: the same metrics for other tools, and weights.
 _OWN_SCHEMA = b'"entlaw.run/1"'
 # What `entlaw pull` keeps beside each Parquet file: about the file, no log.
@@ -112,14 +111,17 @@ def on_server(source: str | os.PathLike[str]) -> Address | None:
 
 def _skip(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    if hidden or path.suffix.lower() in _NOT_LOGS or path.name in _SIDECARS:
-        return True
-    return path.stat().st_size == 0 and not named_as_log(path)
+    if hidden or named_as_log(path):
+        return hidden
+    return path.suffix.lower() in _NOT_LOGS or path.name in _SIDECARS or path.stat().st_size == 0
 
 
 def named_as_log(path: Path) -> bool:
-    """Whether the name alone says that a logger wrote the file."""
-    return _LOGGERS.fullmatch(path.name) is not None
+    """Whether the name alone says that a logger wrote the file.
+
+    Such a file in a folder is read whatever its suffix, and told of even when nothing can be read from it.
+    """
+    return any(source.names(path) for source in sources())
 
 
 def _without_notes(files: Iterable[Path]) -> list[Path]:

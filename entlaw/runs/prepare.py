@@ -63,21 +63,7 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         An unknown alignment, a scale that is not positive, or one key named for both series.
     """
     selection = selection or Selection()
-    if len(raw.rows) == 0:
-        raise MissingSeries(
-            "no metrics were logged",
-            why=raw.findings[0].what if raw.findings else None,
-            hint="the run stopped before its first step, or logs its metrics elsewhere",
-        )
-    if selection.step_key is not None and selection.step_key not in raw.rows.columns:
-        raise MissingSeries(
-            f"no key {selection.step_key!r} in this log",
-            hint=nearest(selection.step_key, [str(c) for c in raw.rows.columns]),
-        )
-    if selection.scale is not None and not (np.isfinite(selection.scale) and selection.scale > 0):
-        raise UsageError(
-            f"a scale of {selection.scale:g} is no factor", hint="0.01 turns percent into fractions"
-        )
+    _check(raw, selection)
     assembled = assemble(raw.rows, selection.step_key)
     metrics = assembled.metrics
     meaning, framework, entropy_choice, findings = choose_entropy(metrics, raw.config, selection.entropy_key)
@@ -133,6 +119,25 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         problems=problems,
         samples=samples,
     )
+
+
+def _check(raw: RawRun, selection: Selection) -> None:
+    """Refuse what no choice of series can mend."""
+    if len(raw.rows) == 0:
+        raise MissingSeries(
+            "no metrics were logged",
+            why=raw.findings[0].what if raw.findings else None,
+            hint="the run stopped before its first step, or logs its metrics elsewhere",
+        )
+    if selection.step_key is not None and selection.step_key not in raw.rows.columns:
+        raise MissingSeries(
+            f"no key {selection.step_key!r} in this log",
+            hint=nearest(selection.step_key, [str(c) for c in raw.rows.columns]),
+        )
+    if selection.scale is not None and not (np.isfinite(selection.scale) and selection.scale > 0):
+        raise UsageError(
+            f"a scale of {selection.scale:g} is no factor", hint="0.01 turns percent into fractions"
+        )
 
 
 def _test_size(metrics: pd.DataFrame) -> tuple[int | None, int | None]:

@@ -11,11 +11,13 @@ import pandas as pd
 
 from entlaw.errors import DataError, EntlawError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
+from entlaw.runs import plugins
 from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.files import expand, named_as_log, on_server
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
-from entlaw.runs.sources import HEAD_BYTES, Head, ReadOptions, sources
+from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
+from entlaw.runs.sources import plug_ins, sources
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,22 @@ def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]: 
             hint="wait for the trainer's first line, or point at another file",
         )
     head = Head(path, start, size)
+    troubles = list(plug_ins().troubles)
     for source in sources():
-        if source.sniff(head):
-            return [_named(raw, path) for raw in source.read(path, options)]
+        mine = plugins.sniff(source, head) if source.plugin else source.sniff(head)
+        if isinstance(mine, Finding):
+            troubles.append(mine)
+        elif mine:
+            runs = plugins.read(source, path, options) if source.plugin else source.read(path, options)
+            return [
+                replace(raw, name=raw.name or path.stem, findings=(*raw.findings, *troubles)) for raw in runs
+            ]
     raise UnreadableSource(
         "not recognised as a run log",
         where=str(path),
+        why="; ".join(f"{told.what}: {told.why}" for told in troubles) or None,
         hint="see `entlaw doctor --help` for the formats that are read",
     )
-
-
-def _named(raw: RawRun, path: Path) -> RawRun:
-    return raw if raw.name else replace(raw, name=path.stem)
 
 
 def scan(
@@ -129,7 +135,7 @@ def _scan_one(one: str | os.PathLike[str], selection: Selection, options: ReadOp
             failed.append(Reading(str(path), None, None, error))
     found = _glue_parts(found)
     if selection.join and len(found) > 1:
-        found = [_join(found, os.fspath(one), selection)]
+        found = [(found[0][0], join_runs([raw for _, raw in found], os.fspath(one), selection))]
     if several and not found:
         raise UnreadableSource(
             f"none of {len(files)} files is a run log",
@@ -137,9 +143,11 @@ def _scan_one(one: str | os.PathLike[str], selection: Selection, options: ReadOp
             why=f"the first: {failed[0].error.what}" if failed and failed[0].error else None,
             hint="point at the log itself to see what is wrong with it",
         )
-    yield from (_reading(path, raw, selection) for path, raw in found)
+    for path, raw in found:
+        label = str(path) if raw.name in (path.stem, "") else f"{path} [{raw.name}]"
+        yield reading(str(path), raw, selection, label)
     if several:
-        yield from (reading for reading in failed if named_as_log(Path(reading.path)))
+        yield from (bad for bad in failed if named_as_log(Path(bad.path)))
 
 
 def _apart(raw: RawRun, selection: Selection) -> list[RawRun]:
@@ -191,11 +199,6 @@ def _glue_parts(found: list[tuple[Path, RawRun]]) -> list[tuple[Path, RawRun]]:
     return out
 
 
-def _join(found: list[tuple[Path, RawRun]], where: str, selection: Selection) -> tuple[Path, RawRun]:
-    """The runs of all files as one."""
-    return found[0][0], join_runs([raw for _, raw in found], where, selection)
-
-
 def join_runs(runs: Sequence[RawRun], where: str, selection: Selection) -> RawRun:
     """One logical run logged as several: outer join by step; a key logged twice keeps the first run's."""
     parts = [assemble(raw.rows, selection.step_key) for raw in runs]
@@ -214,12 +217,13 @@ def join_runs(runs: Sequence[RawRun], where: str, selection: Selection) -> RawRu
     return RawRun(names, rows, config, provenance, findings)
 
 
-def _reading(path: Path, raw: RawRun, selection: Selection) -> Reading:
+def reading(path: str, raw: RawRun, selection: Selection, label: str) -> Reading:
+    """A raw run as a reading, usable or with its error, which says ``label`` where it does not know its place."""
     try:
-        return Reading(str(path), raw, to_run(raw, selection), None)
+        return Reading(path, raw, to_run(raw, selection), None)
     except DataError as error:
-        error.where = error.where or (f"{path}" if raw.name in (path.stem, "") else f"{path} [{raw.name}]")
-        return Reading(str(path), raw, None, error)
+        error.where = error.where or label
+        return Reading(path, raw, None, error)
 
 
 def read(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from entlaw.errors import UsageError
 from entlaw.findings import Finding, Severity, worst_first
+from entlaw.limits import FEW_POINTS, FEWEST_POINTS, PAPER_WINDOW
 from entlaw.tasks import manifest
 from entlaw.train import rules_update
 from entlaw.train.observers import what_is_wrong_with
@@ -21,9 +22,6 @@ from entlaw.train.schema import Recipe
 from entlaw.train.uses import USES
 
 Rule = Callable[[Recipe], Iterator[Finding]]
-
-_WINDOW = 36  # the paper forecasts from the first 36 steps
-_FEWEST, _FEW = 4, 8  # evaluations below which the fit is refused, and warned of
 
 
 def check(recipe: Recipe) -> tuple[Finding, ...]:
@@ -234,17 +232,17 @@ def validation(r: Recipe) -> Iterator[Finding]:
             "set validation.every = 4",
         )  # fmt: skip
         return
-    if (all_of_it := evaluations(steps, v.every, steps)) < _FEWEST:
+    if (all_of_it := evaluations(steps, v.every, steps)) < FEWEST_POINTS:
         yield Finding(
             "too-few-validations", "warning", f"{all_of_it} validations in {steps} steps",
-            f"the law is not fitted to fewer than {_FEWEST}", "lower validation.every, or raise run.steps",
+            f"the law is not fitted to fewer than {FEWEST_POINTS}", "lower validation.every, or raise run.steps",
             float(all_of_it),
         )  # fmt: skip
-    elif (early := evaluations(min(_WINDOW, steps), v.every, steps)) < _FEW:
+    elif (early := evaluations(min(int(PAPER_WINDOW), steps), v.every, steps)) < FEW_POINTS:
         yield Finding(
-            "few-validations", "info", f"{early} validations by step {min(_WINDOW, steps)}",
-            f"a forecast from there is doubtful with fewer than {_FEW}"
-            + (f" and refused with fewer than {_FEWEST}" if early < _FEWEST else ""),
+            "few-validations", "info", f"{early} validations by step {min(int(PAPER_WINDOW), steps)}",
+            f"a forecast from there is doubtful with fewer than {FEW_POINTS}"
+            + (f" and refused with fewer than {FEWEST_POINTS}" if early < FEWEST_POINTS else ""),
             "lower validation.every", float(early),
         )  # fmt: skip
     if v.temperature == 0 and v.samples > 1:

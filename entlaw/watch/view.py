@@ -182,11 +182,9 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
     if fit is not None:
         level = np.array([fit.ceiling, fit.ceiling])
         score.append(Series(np.array(x_range), level, _CEILING, "-", joined=True))
-        score.append(
-            Series(fit.points.step, fit.b - fit.a * np.exp(fit.points.entropy), _FIT, "+", joined=True)
-        )
+        score.append(Series(fit.points.step, fit.value_at(fit.points.entropy), _FIT, "+", joined=True))
     score.append(Series(step, r, _SEEN, "*"))
-    seen = np.concatenate([r, fit.b - fit.a * np.exp(fit.points.entropy)]) if fit is not None else r
+    seen = np.concatenate([r, fit.value_at(fit.points.entropy)]) if fit is not None else r
     extra = [
         v for v in ([fit.ceiling] if fit else []) + ([final.performance] if final else []) if _near(v, seen)
     ]
@@ -211,7 +209,7 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
         # From H = 0, where the line is at the ceiling.
         across = np.array([1.0, max(np.ceil(100 * x.max()) / 100, 1.01)])
         line = Series(across, fit.b - fit.a * across, _FIT, "+", joined=True)
-        dots = Series(x, fit.points.performance, _SEEN, "*")
+        dots = Series(x, fit.points.score, _SEEN, "*")
         legend = [("score against exp(H)" + marks[0], _SEEN), ("law" + marks[1], _FIT)]
         panels.append(plot(legend, [line, dots], (1.0, float(across[1])), y_range))
     return [_joined(rows) for rows in zip(*panels, strict=True)]

@@ -15,25 +15,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pandas as pd
-
 from entlaw.errors import DataError, FitRefused, MissingSeries, UsageError
 from entlaw.findings import Finding
 from entlaw.law.fit import fit as fit_run
 from entlaw.law.results import Fit
+from entlaw.limits import FEW_POINTS, check_level
+from entlaw.points import Points, common_start
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
-from entlaw.watch.alarms import alarms, new_alarms, standing_alarms
 from entlaw.watch.observed import Record
-from entlaw.watch.outlook import Ahead, look_ahead
 from entlaw.watch.report import Report, Stop, Verdict
 from entlaw.watch.rule import Rule, parse
-from entlaw.watch.verdict import CONFIRM, FEWEST, judge
+from entlaw.watch.verdict import (
+    CONFIRM,
+    Ahead,
+    alarms,
+    judge,
+    look_ahead,
+    new_alarms,
+    standing_alarms,
+)
 
 # Validations in a row at which a stop rule has to hold: at a nominal 5 % a single one would fire by chance too often.
 PATIENCE = 3
-
-_Point = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Watcher:
         selection: Selection | None = None,
         config: Mapping[str, Any] | None = None,
         patience: int = PATIENCE,
-        least_points: int = FEWEST,
+        least_points: int = FEW_POINTS,
         confirm: int = CONFIRM,
     ) -> None:
         _check(total_steps, target, every, level, patience, least_points, confirm)
@@ -114,7 +118,7 @@ class Watcher:
         self.rule: Rule | None = parse(stop_when, target) if stop_when is not None else None
         self._selection, self._config = selection or Selection(), dict(config or {})
         self._record = Record(self._selection)
-        self._points: list[_Point] = []
+        self._points: Points | None = None  # those of which there are states and reports
         self._key = ""
         self._states: list[_State] = []
         self._reports: list[Report | None] = []
@@ -161,8 +165,8 @@ class Watcher:
         raw = RawRun(self.name, self._record.frame(), self._config, Provenance(self.name, "observed"))
         before = self.report
         report = self.look(raw)
-        if self._points:
-            self._record.settle(self._key, self._points[-1][0])
+        if self._points is not None and self._points.n:
+            self._record.settle(self._key, float(self._points.step[-1]))
         return report if report is not before else None
 
     def look(self, run: Run | RawRun) -> Report | None:
@@ -186,16 +190,15 @@ class Watcher:
         read = self._read(run)
         if read is None:
             return self.report
-        self._key, points = read.performance_key, _points(read)
-        same = 0
-        for old, new in zip(self._points, points, strict=False):
-            if old != new:
-                break
-            same += 1
+        self._key, points = read.performance_key, Points.from_run(read)
         # A resumed run has other points from some step on: reports from there are made anew.
-        del self._points[same:], self._states[same:], self._reports[same:]
-        for i in range(same, len(points)):
-            self._advance(read, points, i)
+        same = 0 if self._points is None else min(common_start(self._points, points), len(self._states))
+        del self._states[same:], self._reports[same:]
+        self._points = points
+        # What the reader counted in the whole log (scores without an entropy, say) was not so at the time.
+        read = replace(read, findings=tuple(f for f in read.findings if f.severity != "info"))
+        for step in points.step[same:]:
+            self._advance(read, points.until(float(step)))
         return self.report
 
     def replay(self, run: Run | RawRun) -> list[Report]:
@@ -205,7 +208,8 @@ class Watcher:
         -------
         list of Report
         """
-        del self._points[:], self._states[:], self._reports[:]
+        self._points = None
+        del self._states[:], self._reports[:]
         self.look(run)
         return self.reports
 
@@ -223,52 +227,53 @@ class Watcher:
         except DataError:
             return None  # no entropy or no score yet
 
-    def _advance(self, run: Run, points: list[_Point], i: int) -> None:
-        """Point ``i``: its state always, its report where one is due."""
-        before = self._states[i - 1] if i else _State()
-        if (i + 1) % self.every:
+    def _advance(self, run: Run, points: Points) -> None:
+        """The last of the points: its state always, its report where one is due."""
+        before = self._states[-1] if self._states else _State()
+        if points.n % self.every:
             state, report = before, None
         else:
-            state, report = self._report(_until(run, points, i), before)
-        self._points.append(points[i])
+            state, report = self._report(run, points, before)
         self._states.append(state)
         self._reports.append(report)
 
-    def _report(self, run: Run, before: _State) -> tuple[_State, Report]:
-        n = len(run.points)
-        last = run.points.iloc[-1]
-        step = float(max(last["step"], last["entropy_step"]))
-        fitted, findings = self._fit(run)
-        ahead = look_ahead(run, self.total_steps, self.level)
+    def _report(self, run: Run, points: Points, before: _State) -> tuple[_State, Report]:
+        n = points.n
+        step = float(max(points.step[-1], points.entropy_step[-1]))
+        fitted, findings = self._fit(run, points)
+        ahead = look_ahead(points, self.total_steps, self.level)
         verdict, why = judge(n, ahead, findings)
         state = _confirmed(before, verdict, step, self.confirm)
-        stop = self._stop(n, ahead, state.verdict, before.in_a_row, last)
+        stop = self._stop(points, ahead, state.verdict, before.in_a_row)
         if state.verdict != verdict:
             why = f"{why} (not yet confirmed)"
-        entropy = run.points["entropy"].to_numpy(float)
-        now = alarms(step, entropy, fitted, self.target, stop, (*findings, *ahead.refused))
+        now = alarms(step, points.entropy, fitted, self.target, stop, (*findings, *ahead.refused))
         in_a_row = stop.in_a_row if stop is not None else 0
         state = replace(state, in_a_row=in_a_row, alarms=standing_alarms(now, before.alarms))
         report = Report(
-            name=self.name if self.name != "run" else run.name, step=step, points=n, entropy=float(last["entropy"]),
-            performance=float(last["performance"]), fit=fitted,
+            name=self.name if self.name != "run" else run.name, step=step, points=n, entropy=float(points.entropy[-1]),
+            performance=float(points.score[-1]), fit=fitted,
             ceiling=fitted.ceiling_interval if fitted is not None else None,
             final=ahead.final, verdict=state.verdict, why=why, since=state.since,
             stop=stop, alerts=new_alarms(now, before.alarms), findings=findings,
         )  # fmt: skip
         return state, report
 
-    def _fit(self, run: Run) -> tuple[Fit | None, tuple[Finding, ...]]:
+    def _fit(self, run: Run, points: Points) -> tuple[Fit | None, tuple[Finding, ...]]:
         try:
-            fitted = fit_run(run, until_step=self.until_step, level=self.level, force=True)
+            fitted = fit_run(run, points=points, until_step=self.until_step, level=self.level, force=True)
         except FitRefused as refused:
             return None, tuple(refused.findings)
         return fitted, fitted.findings
 
-    def _stop(self, n: int, ahead: Ahead, verdict: Verdict, in_a_row: int, last: pd.Series) -> Stop | None:
+    def _stop(self, points: Points, ahead: Ahead, verdict: Verdict, in_a_row: int) -> Stop | None:
         if self.rule is None:
             return None
-        known = {k: float(last[k]) for k in ("entropy", "performance", "step")}
+        known = {
+            "entropy": float(points.entropy[-1]),
+            "performance": float(points.score[-1]),
+            "step": float(points.step[-1]),
+        }
         usable = verdict != "does-not-apply"
 
         def ask(quantity: str, value: float) -> float | None:
@@ -284,10 +289,9 @@ class Watcher:
         if self.total_steps is not None and known["step"] >= self.total_steps:
             # Nothing is left to stop, and a rule about what is left to gain holds at the end of any run.
             return Stop(self.rule.text, answer.probability, False, 0, "the run is at its end")
-        if n < self.least_points:
-            return Stop(
-                self.rule.text, answer.probability, False, 0, f"{n} of at least {self.least_points} points"
-            )
+        if points.n < self.least_points:
+            few = f"{points.n} of at least {self.least_points} points"
+            return Stop(self.rule.text, answer.probability, False, 0, few)
         return Stop(self.rule.text, answer.probability, count >= self.patience, count)
 
 
@@ -304,21 +308,6 @@ def _confirmed(before: _State, verdict: Verdict, step: float, confirm: int) -> _
     if state.candidate != state.verdict and state.candidate_count >= confirm:
         state = replace(state, verdict=state.candidate, since=state.candidate_since)
     return state
-
-
-def _points(run: Run) -> list[_Point]:
-    columns = ("step", "entropy", "performance", "entropy_step")
-    p = run.points.sort_values("step", kind="stable")
-    return [tuple(map(float, row)) for row in p[list(columns)].itertuples(index=False)]  # type: ignore[misc]
-
-
-def _until(run: Run, points: list[_Point], i: int) -> Run:
-    """The run as it was when its point ``i`` was complete."""
-    head = pd.DataFrame(points[: i + 1], columns=["step", "entropy", "performance", "entropy_step"])
-    end = max(max(points[i][0], points[i][3]), float(head["entropy_step"].max()))
-    # What the reader counted in the whole log (scores without an entropy, say) was not so at the time.
-    findings = tuple(f for f in run.findings if f.severity != "info")
-    return replace(run, points=head, metrics=run.metrics.loc[:end], findings=findings)
 
 
 def _check(
@@ -338,5 +327,4 @@ def _check(
     for name, value in counts.items():
         if value < 1:
             raise UsageError(f"{name} {value} must be at least 1")
-    if not 0 < level < 1:
-        raise UsageError(f"level {level:g} is not between 0 and 1", hint="0.95 is usual")
+    check_level(level)

@@ -1,6 +1,7 @@
 """The command line as a user meets it: output, JSON, exit codes, bad input."""
 
 import gzip
+import inspect
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+import entlaw
 from entlaw.cli.__main__ import main
 from tests.conftest import REPO, SHARED, law_records, needs_shared, write_jsonl
 
@@ -257,10 +259,14 @@ def test_predict_says_what_was_fitted_and_where_a_score_cannot_go(capsys, law_lo
 
 
 def test_a_default_window_is_the_papers():
-    from entlaw.cli.options import PAPER_STEP
-    from entlaw.law.fit import PAPER_WINDOW
+    from entlaw.cli.options import FitFlags
+    from entlaw.law.plan import Design
+    from entlaw.report.html_entry import Settings
 
-    assert PAPER_STEP == PAPER_WINDOW
+    windows = (FitFlags().window, Settings().until_step, Design(1, 1, 1).until_step)
+    assert (
+        windows == (36.0, 36.0, 36.0) == (inspect.signature(entlaw.fit).parameters["until_step"].default,) * 3
+    )
 
 
 def test_a_hint_is_given_once(capsys, tmp_path):

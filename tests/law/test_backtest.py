@@ -16,15 +16,15 @@ from entlaw.law.backtest import (
     shares_answered,
     table,
 )
-from entlaw.law.history import History, history_of
 from entlaw.law.rivals import RIVALS, Stay
+from entlaw.points import Points
 
 from .common import law_arrays
 
 
-def made(seed=0, n=25, source="a", **more) -> History:
+def made(seed=0, n=25, source="a", **more) -> Points:
     t, h, r = law_arrays(n=n, seed=seed, **more)
-    return history_of(t, h, r, name=f"run{seed}", source=source)
+    return Points.from_arrays(t, h, r, name=f"run{seed}", source=source)
 
 
 def test_every_forecaster_is_scored_at_every_origin_and_horizon():
@@ -42,10 +42,10 @@ def test_a_forecast_does_not_depend_on_what_came_later():
     whole = made(3)
     step = whole.step
     late = step > 40
-    other = history_of(
+    other = Points.from_arrays(
         step,
         np.where(late, 0.9, whole.entropy),
-        np.where(late, 0.1, whole.performance),
+        np.where(late, 0.1, whole.score),
         name="run3",
         source="a",
     )
@@ -62,8 +62,8 @@ def test_the_row_of_the_last_value_can_be_worked_out_by_hand():
     row = rows[(rows["forecaster"] == LAST_VALUE) & (rows["horizon"] == "end")].iloc[0]
     past = h.until(h.step[0] + 0.5 * (h.step[-1] - h.step[0]))
     forecast = Stay("last value").forecast(past, h.step[-1])
-    truth = h.performance[-1]
-    assert row["measured"] == truth and row["median"] == pytest.approx(past.performance[-1])
+    truth = h.score[-1]
+    assert row["measured"] == truth and row["median"] == pytest.approx(past.score[-1])
     assert row["crps"] == pytest.approx(forecast.crps(truth))
     i = forecast.interval(0.8)
     assert row["in80"] == float(i.lo <= truth <= i.hi) and row["width80"] == pytest.approx(i.width)
@@ -82,7 +82,7 @@ def test_origins_see_something_new_and_leave_something_over():
     assert found == pytest.approx(
         [3.6, 18.0]
     )  # 3.96 sees no other points than 3.6; after 32.4 little is left
-    assert origins_of(history_of([1.0], [0.5], [0.5]), Plan()) == []
+    assert origins_of(Points.from_arrays([1.0], [0.5], [0.5]), Plan()) == []
 
 
 def test_sources_count_alike_however_many_runs_they_have():

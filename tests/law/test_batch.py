@@ -5,6 +5,7 @@ import pytest
 
 from entlaw.law.batch import bootstrap_ceilings, fit_many, percentile_intervals, residual_indices
 from entlaw.law.fit import fit_points
+from entlaw.points import Points
 from tests.law.common import law_arrays
 
 
@@ -19,7 +20,7 @@ def test_many_equal_one_by_one():
     batch = fit_many(x.reshape(2, 3, -1), y.reshape(2, 3, -1))
     assert batch.a.shape == (2, 3) and batch.residual.shape == (2, 3, 10)
     for k in range(6):
-        one = fit_points(step, np.log(x[k]), y[k], method="paper")
+        one = fit_points(Points.from_arrays(step, np.log(x[k]), y[k]), method="paper")
         at = np.unravel_index(k, (2, 3))
         assert (batch.a[at], batch.b[at], batch.ceiling[at]) == pytest.approx(
             (one.a, one.b, one.ceiling), abs=1e-12

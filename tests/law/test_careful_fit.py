@@ -11,7 +11,8 @@ from scipy import optimize, stats
 from entlaw.errors import FitRefused, UsageError
 from entlaw.law import noise
 from entlaw.law.fit import fit, fit_points
-from entlaw.law.intervals import binomial_variance, mixture_cdf, mixture_quantile
+from entlaw.law.posterior import binomial_variance, mixture_cdf, mixture_quantile
+from entlaw.points import Points
 from tests.law.common import A, B, as_run, law_arrays
 
 
@@ -109,7 +110,7 @@ def test_unknown_entropy_widens_and_never_narrows():
 
 def test_without_noise_the_truth_comes_back():
     step, h, r = law_arrays(noise=0.0)
-    fit_ = fit_points(step, h, r)
+    fit_ = fit_points(Points.from_arrays(step, h, r))
     assert (fit_.a, fit_.b) == pytest.approx((A, B), abs=1e-9)
     assert fit_.ceiling_interval.width < 1e-6
     assert not fit_.noise["entropy_smoothed"]
@@ -125,8 +126,8 @@ def test_noise_in_the_entropy_does_not_pull_the_slope_to_zero():
         log_h = truth + 0.12 * rng.standard_normal(37)
         at = slice(None, None, 4)
         r = B - A * np.exp(truth[at]) + 0.003 * rng.standard_normal(10)
-        plain.append(fit_points(log_t[at], log_h[at], r, method="paper").a)
-        careful.append(fit_points(log_t[at], log_h[at], r, entropy_series=(log_t, log_h)).a)
+        plain.append(fit_points(Points.from_arrays(log_t[at], log_h[at], r), method="paper").a)
+        careful.append(fit_points(Points.from_arrays(log_t[at], log_h[at], r, log=(log_t, log_h))).a)
     assert np.mean(plain) < 0.225  # attenuated by more than 10 %
     assert abs(np.mean(careful) - A) < 4 * np.std(careful) / np.sqrt(60) + 0.006
 
@@ -148,9 +149,9 @@ def test_the_ceiling_interval_covers(rho, wander, every, problems, low, high):
             w[i] = rho * w[i - 1] + wander * np.sqrt(1 - rho**2) * e[i]
         h = 0.05 + 0.95 * np.exp(-t / 25)
         r = rng.binomial(problems, B - A * np.exp(h) + w) / problems
-        i = fit_points(t, h, r, problems=problems).ceiling_interval
+        i = fit_points(Points.from_arrays(t, h, r, answers=problems)).ceiling_interval
         covered.append(i.lo <= B - A <= i.hi)
-        i = fit_points(t, h, r, method="paper").ceiling_interval
+        i = fit_points(Points.from_arrays(t, h, r), method="paper").ceiling_interval
         plain.append(i.lo <= B - A <= i.hi)
     assert low <= np.mean(covered) <= high
     if rho > 0.9:
@@ -171,17 +172,20 @@ def test_correlation_depends_on_the_distance_in_steps():
 def test_known_test_size_matters_as_it_should():
     step, h, _ = law_arrays()
     r = B - A * np.exp(h)
-    widths = [fit_points(step, h, r, problems=n).ceiling_interval.width for n in (100, 500, 2500)]
+    widths = [
+        fit_points(Points.from_arrays(step, h, r, answers=n)).ceiling_interval.width for n in (100, 500, 2500)
+    ]
     assert widths[0] > widths[1] > widths[2]
-    same = fit_points(step, h, r, problems=30, samples=32), fit_points(step, h, r, problems=960)
+    run = as_run(step, h, r)
+    same = fit(run, problems=30, samples=32), fit(run, problems=960)
     assert same[0].ceiling_interval == same[1].ceiling_interval
 
 
 def test_line_inside_prediction_and_both_grow_with_the_level():
     step, h, r = law_arrays(seed=7)
     at = np.linspace(0, 1.2, 25)
-    for kw in ({"method": "paper"}, {}, {"problems": 400}):
-        fit_ = fit_points(step, h, r, **kw)
+    for kw, answers in (({"method": "paper"}, None), ({}, None), ({}, 400)):
+        fit_ = fit_points(Points.from_arrays(step, h, r, answers=answers), **kw)
         line, prediction, wide = (
             fit_.line_at(at, 0.9),
             fit_.prediction_at(at, 0.9),
@@ -217,7 +221,7 @@ def test_long_runs_keep_their_numbers():
     t = np.arange(10_000.0)
     h = 0.05 + 0.95 * np.exp(-t / 1500)
     r = B - A * np.exp(h) + 0.05 * rng.standard_normal(len(t))
-    fit_ = fit_points(t, h + 0.02 * rng.standard_normal(len(t)), r, until_step=None)
+    fit_ = fit_points(Points.from_arrays(t, h + 0.02 * rng.standard_normal(len(t)), r), until_step=None)
     assert fit_.n == 10_000 and fit_.points.leverage.sum() == pytest.approx(2.0)
     assert fit_.ceiling_interval.lo < B - A < fit_.ceiling_interval.hi and fit_.ceiling_interval.width < 0.02
     assert np.abs(fit_.points.ceiling_without - fit_.ceiling).max() < 1e-3
@@ -225,7 +229,7 @@ def test_long_runs_keep_their_numbers():
 
 def test_deterministic():
     step, h, r = law_arrays()
-    one, two = fit_points(step, h, r), fit_points(step, h, r)
+    one, two = fit_points(Points.from_arrays(step, h, r)), fit_points(Points.from_arrays(step, h, r))
     assert one.ceiling_interval == two.ceiling_interval and one.noise == two.noise
 
 
@@ -240,7 +244,7 @@ FROZEN = {
 @pytest.mark.parametrize("method, problems", FROZEN)
 def test_frozen_results(method, problems):
     step, h, r = law_arrays(noise=0.01, seed=0)
-    fit_ = fit_points(step, h, r, method=method, problems=problems)
+    fit_ = fit_points(Points.from_arrays(step, h, r, answers=problems), method=method)
     i = fit_.ceiling_interval
     assert (fit_.a, fit_.b, i.lo, i.hi) == pytest.approx(FROZEN[method, problems], abs=2e-9)
 
@@ -249,7 +253,7 @@ def test_frozen_results(method, problems):
 
 
 def test_two_points_have_a_line_and_no_interval():
-    fit_ = fit_points([0, 4], [1.0, 0.5], [0.2, 0.4])
+    fit_ = fit_points(Points.from_arrays([0, 4], [1.0, 0.5], [0.2, 0.4]))
     assert fit_.ceiling_interval.lo == -np.inf and fit_.ceiling_interval.hi == np.inf
     assert fit_.b - fit_.a * np.e == pytest.approx(0.2)
 
@@ -278,11 +282,11 @@ def test_where_nothing_can_be_fitted_even_force_refuses(h, r, force):
      {"problems": 5, "samples": 0}, {"until_step": float("nan")}],
 )  # fmt: skip
 def test_impossible_options_are_usage_errors(kw):
-    step, h, r = law_arrays()
     with pytest.raises(UsageError):
-        fit_points(step, h, r, **kw)
-    with pytest.raises(UsageError):
-        fit(as_run(step, h, r), **kw)
+        fit(as_run(*law_arrays()), **kw)
+    if not kw.keys() & {"problems", "samples"}:
+        with pytest.raises(UsageError):
+            fit_points(Points.from_arrays(*law_arrays()), **kw)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +294,7 @@ def test_impossible_options_are_usage_errors(kw):
 )
 def test_arrays_of_other_shapes_are_usage_errors(given):
     with pytest.raises(UsageError):
-        fit_points(*given)
+        fit_points(Points.from_arrays(*given))
     with pytest.raises(UsageError):
         fit(tuple(given))
 

@@ -12,8 +12,8 @@ import pytest
 import statsmodels.api as sm
 
 from entlaw.law import noise
-from entlaw.law.intervals import binomial_variance
 from entlaw.law.meta import meta_regression
+from entlaw.law.posterior import binomial_variance
 from entlaw.law.sizes import SizedFit, fit_sizes
 
 needs_long_double = pytest.mark.skipif(

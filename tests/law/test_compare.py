@@ -1,5 +1,7 @@
 """Differences of runs: against scipy's t tests, and by simulation with known truth and shared test noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,6 +9,7 @@ from scipy import stats
 from entlaw.errors import DataError, UsageError
 from entlaw.law.compare import Track, compare, shared_correlation
 from entlaw.law.fit import fit_points
+from entlaw.points import Points
 
 
 def track(
@@ -32,8 +35,13 @@ def track(
     for i in range(1, n):
         ar[i] = rho * ar[i - 1] + wander * np.sqrt(1 - rho**2) * rng.standard_normal()
     score = b - a * np.exp(entropy) + ar + white * rng.standard_normal(n) + (0 if shared is None else shared)
-    fit = fit_points(step, entropy, score, until_step=None)
-    return Track(name, str(seed), step, entropy, score, fit)
+    points = Points.from_arrays(step, entropy, score, name=name)
+    return Track(points, str(seed), fit_points(points, until_step=None))
+
+
+def changed(track, name, seed=None, fit=None, **columns):
+    """A track of other points."""
+    return Track(replace(track.points, name=name, **columns), seed, fit)
 
 
 def of(comparison, quantity):
@@ -89,14 +97,11 @@ def test_groups_are_the_t_tests_of_scipy():
 
 def test_runs_of_equal_seeds_are_paired():
     a = [track(s) for s in range(4)]
-    b = [
-        Track("b", t.seed, t.step, t.entropy, t.performance + 0.01 + 0.001 * i, t.fit)
-        for i, t in enumerate(a)
-    ]
+    b = [changed(t, "b", t.seed, t.fit, score=t.points.score + 0.01 + 0.001 * i) for i, t in enumerate(a)]
     found = of(compare(a, list(reversed(b))), "final")
     assert found.unit == "paired runs" and found.n == 4
     assert found.verdict == "better"
-    theirs = stats.ttest_rel(*([t.performance[-8:].mean() for t in side] for side in (b, a)))
+    theirs = stats.ttest_rel(*([t.points.score[-8:].mean() for t in side] for side in (b, a)))
     assert found.difference == pytest.approx(0.0115)
     assert found.p_value == pytest.approx(theirs.pvalue, rel=1e-6)
 
@@ -115,8 +120,9 @@ def test_turning_the_sides_around_turns_the_sign():
 @pytest.mark.parametrize("by, p, verdict", [(0.0, 1.0, "noise"), (0.25, 0.0, "better")])
 def test_a_difference_without_noise_is_certain(by, p, verdict):
     one = track(1)
-    same = Track("b", None, one.step, one.entropy + 0.1, np.round(one.performance, 2) + by, None)
-    rounded = Track("a", None, one.step, one.entropy, np.round(one.performance, 2), None)
+    score = np.round(one.points.score, 2)
+    same = changed(one, "b", entropy=one.points.entropy + 0.1, score=score + by)
+    rounded = changed(one, "a", score=score)
     found = of(compare([rounded], [same]), "final")
     assert found.p_value == pytest.approx(p, abs=1e-9) and found.verdict == verdict
 
@@ -125,18 +131,19 @@ def test_bad_calls():
     one = track(1)
     with pytest.raises(UsageError, match="both sides"):
         compare([one], [one])
-    copy = Track("copy", "9", *(x.copy() for x in (one.step, one.entropy, one.performance)), one.fit)
+    copies = {k: getattr(one.points, k).copy() for k in ("step", "entropy", "score")}
+    copy = changed(one, "copy", "9", one.fit, **copies)
     with pytest.raises(UsageError, match="both sides") as caught:
         compare([track(2), one], [copy])
     assert one.name in caught.value.where and "copy" in caught.value.where
-    earlier = Track("earlier", "9", *(x[:9] for x in (one.step, one.entropy, one.performance)), None)
+    earlier = Track(replace(one.points.until(one.points.step[8]), name="earlier"), "9", None)
     with pytest.raises(UsageError, match="both sides"):
         compare([one], [earlier])
     with pytest.raises(UsageError, match="at least one run"):
         compare([one], [])
     other = track(2)
-    moved = Track("moved", None, other.step + 0.5, other.entropy, other.performance, other.fit)
+    moved = changed(other, "moved", fit=other.fit, step=other.points.step + 0.5)
     with pytest.raises(DataError, match="no step in common"):
         compare([one], [moved])
-    few = Track("few", None, one.step[-2:], one.entropy[-2:], one.performance[-2:], None)
+    few = Track(replace(one.points.after(one.points.step[-3]), name="few"), None, None)
     assert of(compare([one], [few]), "final").verdict == "cannot tell"

@@ -8,9 +8,10 @@ import pytest
 
 from entlaw.errors import FitRefused
 from entlaw.findings import Finding, has_error
-from entlaw.law.diagnose import diagnose
-from entlaw.law.evidence import trend_of
+from entlaw.law.checks import diagnose
+from entlaw.law.checks_entropy import trend_of
 from entlaw.law.fit import fit, fit_points
+from entlaw.points import Points
 from entlaw.runs.run import EntropyMeaning
 from tests.conftest import SHARED, needs_shared
 from tests.law.common import A, B, as_run, law_arrays
@@ -278,10 +279,10 @@ def test_interventions_of_the_config_are_told():
 def test_diagnose_of_a_bare_fit_and_of_its_run_agree_where_they_can():
     t, h = dense()
     run = as_run(t, h, law(h), config={"beta": 0.1})
-    bare = fit_points(t, h, law(h))
+    bare = fit_points(Points.from_arrays(t, h, law(h)))
     assert bare.findings == () and diagnose(bare) == ()
     assert [f.code for f in diagnose(bare, run)] == ["kl-penalty"]
-    rising = fit_points(t, h[::-1], law(h))
+    rising = fit_points(Points.from_arrays(t, h[::-1], law(h)))
     assert has_error(diagnose(rising))
 
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from entlaw.law.gain import Gain, gain_until
-from entlaw.law.growth import in_time
-from entlaw.law.history import history_of
-from entlaw.law.predictive import Predictive, from_arcsine
+from entlaw.law.growth import Gain, gain_until, in_time
+from entlaw.law.posterior import Predictive, from_arcsine
+from entlaw.points import Points
 
 
 def run(seed, *, n=25, tau=30.0, growth=0.0, noise=0.01, wander=0.0):
@@ -14,7 +13,7 @@ def run(seed, *, n=25, tau=30.0, growth=0.0, noise=0.01, wander=0.0):
     t = 4.0 * np.arange(n)
     h = 0.1 + 0.9 * np.exp(-t / tau)
     r = 0.75 - 0.2 * np.exp(h) + growth * np.log1p(t / 20) + noise * rng.standard_normal(n)
-    return history_of(t, h, np.clip(r + wander * rng.standard_normal(n).cumsum(), 0, 1))
+    return Points.from_arrays(t, h, np.clip(r + wander * rng.standard_normal(n).cumsum(), 0, 1))
 
 
 @pytest.mark.parametrize("seed", range(4))

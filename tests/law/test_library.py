@@ -8,10 +8,10 @@ from scipy import stats
 
 from entlaw.errors import DataError
 from entlaw.law import library
-from entlaw.law.history import history_of, is_same_run
+from entlaw.law.forecast import Outlook
 from entlaw.law.library import Lesson, calibrate, calibrate_for, learn, needed_factor
-from entlaw.law.outlook import Outlook
-from entlaw.law.predictive import Predictive, to_arcsine
+from entlaw.law.posterior import Predictive, to_arcsine
+from entlaw.points import Points, is_same_run
 from tests.law.common import law_arrays
 
 
@@ -100,22 +100,22 @@ def test_too_few_runs_are_no_library():
 
 def history(seed, name="r", n=16):
     step, entropy, performance = law_arrays(n=n, seed=seed)
-    return history_of(step, entropy, performance, name=name)
+    return Points.from_arrays(step, entropy, performance, name=name)
 
 
 def test_learning_forecasts_the_last_score_from_the_past_alone():
     whole = history(3)
     (lesson,) = learn([whole])
-    assert lesson.history is whole and len(lesson.needed) > 3
+    assert lesson.points is whole and len(lesson.needed) > 3
     first = Outlook.of(whole, float(whole.step[-1]) * 0.4).at_step(float(whole.step[-1]))
-    assert needed_factor(first, float(whole.performance[-1])) in lesson.needed
+    assert needed_factor(first, float(whole.score[-1])) in lesson.needed
 
 
 def test_runs_that_are_never_answered_teach_nothing():
-    flat = history_of(np.arange(20.0), np.full(20, 0.3), np.full(20, 0.5), name="flat")
-    lone = history_of([0.0], [1.0], [0.2], name="lone")
+    flat = Points.from_arrays(np.arange(20.0), np.full(20, 0.3), np.full(20, 0.5), name="flat")
+    lone = Points.from_arrays([0.0], [1.0], [0.2], name="lone")
     good = [history(1), history(2)]
-    assert [lesson.history for lesson in learn([flat, good[0], lone, good[1]])] == good
+    assert [lesson.points for lesson in learn([flat, good[0], lone, good[1]])] == good
 
 
 @pytest.mark.parametrize("step", [24.0, 1e9])
@@ -132,14 +132,14 @@ def test_one_run_is_known_by_its_points():
     assert is_same_run(run, run) and is_same_run(run, run.until(24.0)) and is_same_run(run.until(24.0), run)
     assert not is_same_run(run, history(4))
     assert not is_same_run(run.until(0.0), run)  # one point is too little to know it by
-    for column in ("step", "entropy", "performance"):
+    for column in ("step", "entropy", "score"):
         other = replace(run, **{column: getattr(run, column) + np.eye(run.n)[1] * 1e-9})
         assert not is_same_run(run, other)
 
 
 def test_an_outlook_with_a_width_stretches_all_its_forecasts():
     plain = Outlook.of(history(4), 40.0)
-    wide = Outlook(plain.history, plain.findings, plain.forced, plain.prior, 2.0)
+    wide = Outlook(plain.points, plain.findings, plain.forced, plain.prior, 2.0)
     a, b = plain.at_step(60.0), wide.at_step(60.0)
     assert b.median == pytest.approx(a.median, abs=1e-3)
     assert b.interval(0.5).width == pytest.approx(2 * a.interval(0.5).width, rel=0.1)

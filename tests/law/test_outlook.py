@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 
 from entlaw.errors import FitRefused, UsageError
-from entlaw.law.history import history_of
-from entlaw.law.outlook import Outlook
-from entlaw.law.predictive import Predictive
+from entlaw.law.forecast import Outlook
+from entlaw.law.posterior import Predictive
+from entlaw.points import Points
 
 from .common import as_run, law_arrays
 
 
 def made(n=15, seed=0, **more):
-    return history_of(*law_arrays(n=n, seed=seed, **more))
+    return Points.from_arrays(*law_arrays(n=n, seed=seed, **more))
 
 
 def with_entropy(entropy, n=20):
     t = np.arange(float(n))
     rng = np.random.default_rng(1)
-    return history_of(t, entropy(t), 0.4 + 0.01 * t + 0.01 * rng.standard_normal(n))
+    return Points.from_arrays(t, entropy(t), 0.4 + 0.01 * t + 0.01 * rng.standard_normal(n))
 
 
 def test_a_falling_run_is_answered():
@@ -70,7 +70,9 @@ def test_too_few_points_are_refused_whatever_is_asked(n):
 def test_a_run_whose_entropy_is_already_spent_is_refused():
     t = np.arange(101.0, 140.0)
     rng = np.random.default_rng(0)
-    o = Outlook.of(history_of(t, 0.04 - 0.0003 * (t - 101), 0.9 + 0.005 * rng.standard_normal(len(t))))
+    o = Outlook.of(
+        Points.from_arrays(t, 0.04 - 0.0003 * (t - 101), 0.9 + 0.005 * rng.standard_normal(len(t)))
+    )
     assert o.refused and o.regime == "spent"
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entlaw.law.growth import LONGEST, PRIOR, at_entropy, in_time
-from entlaw.law.history import history_of
-from entlaw.law.predictive import LEVELS, from_arcsine, to_arcsine
+from entlaw.law.posterior import LEVELS, from_arcsine, to_arcsine
+from entlaw.points import Points
 
 from .common import law_arrays
 
@@ -18,7 +18,7 @@ ONE = replace(PRIOR, middles=(0.4,), powers=(1.0,), wander=(0.3,), surprise=(0.0
 
 
 def made(n=15, noise=0.01, seed=0, **more):
-    return history_of(*law_arrays(n=n, noise=noise, seed=seed, **more))
+    return Points.from_arrays(*law_arrays(n=n, noise=noise, seed=seed, **more))
 
 
 def test_one_shape_and_one_size_of_the_walk_is_gaussian_conditioning():
@@ -27,7 +27,7 @@ def test_one_shape_and_one_size_of_the_walk_is_gaussian_conditioning():
     h, at_step, at_h = made(), 120.0, 0.1
     forecast = in_time(h, np.array([at_step]), prior=ONE, entropy=[np.array([at_h])])[0]
 
-    z, n, now = to_arcsine(h.performance), h.n, h.step[-1]
+    z, n, now = to_arcsine(h.score), h.n, h.step[-1]
     u = np.append(np.maximum(h.step / now, 1e-4), at_step / now)
     x = np.append(np.exp(h.entropy), np.exp(at_h))
     here = x[:n][-(n // 5) :].mean()
@@ -62,7 +62,7 @@ def test_shapes_are_weighed_by_their_marginal_likelihood():
         u = np.maximum(h.step / h.step[-1], 1e-4)
         x = np.exp(h.entropy)
         columns = np.stack([np.ones(20), 1 / (1 + m / u) - 1 / (1 + m), x[-4:].mean() - x], axis=1)
-        z = to_arcsine(h.performance)
+        z = to_arcsine(h.score)
         guess = (20 * 0.5 * np.median(np.diff(z) ** 2) / 0.4549 + 0.03**2) / 21
         walk = np.log(u + 0.1) - np.log(0.1)
         v = columns @ np.diag(np.array([1.0, 0.4, 0.2]) ** 2 / guess) @ columns.T
@@ -100,7 +100,7 @@ def test_its_own_prior_is_covered_as_promised():
         z = z + wander + noise * rng.standard_normal(len(u))
         z = np.clip(z, 0.02, 1.55)
         r = from_arcsine(z)
-        h = history_of(t, entropy[:-1], r[:-1])
+        h = Points.from_arrays(t, entropy[:-1], r[:-1])
         q = in_time(h, np.array([at]), prior=prior, entropy=[entropy[-1:]])[0]
         p = float(q.cdf(float(r[-1])))
         inside += [abs(p - 0.5) <= 0.25, abs(p - 0.5) <= 0.4, abs(p - 0.5) <= 0.475]
@@ -110,7 +110,7 @@ def test_its_own_prior_is_covered_as_promised():
 
 def test_a_constant_law_is_continued():
     """Much data, no noise to speak of, the entropy given: the law's own value."""
-    h = history_of(*law_arrays(n=120, every=1.0, noise=0.002, seed=3, tau=40.0))
+    h = Points.from_arrays(*law_arrays(n=120, every=1.0, noise=0.002, seed=3, tau=40.0))
     told = 0.85 - 0.25 * np.exp(0.05)
     i = in_time(h, np.array([240.0]), entropy=[np.array([0.05])])[0].interval(0.8)
     assert i.lo < told < i.hi and i.width < 0.12
@@ -124,7 +124,7 @@ def test_later_is_less_sure():
 
 def test_known_answers_narrow_what_a_level_may_be():
     t, entropy, r = law_arrays(n=12, noise=0.004)
-    some, many = (history_of(t, entropy, r, answers=a) for a in (100.0, 10000.0))
+    some, many = (Points.from_arrays(t, entropy, r, answers=a) for a in (100.0, 10000.0))
     a, b = (in_time(h, np.array([60.0]))[0].interval(0.8).width for h in (some, many))
     assert b < a
 
@@ -138,8 +138,8 @@ def test_one_call_for_many_steps_is_as_many_calls():
 
 
 def test_long_histories_are_averaged_without_moving_the_answer_much():
-    dense = history_of(*law_arrays(n=400, every=0.25, noise=0.02, seed=5))
-    sparse = history_of(*law_arrays(n=100, every=1.0, noise=0.01, seed=6))
+    dense = Points.from_arrays(*law_arrays(n=400, every=0.25, noise=0.02, seed=5))
+    sparse = Points.from_arrays(*law_arrays(n=100, every=1.0, noise=0.01, seed=6))
     a, b = (in_time(h, np.array([200.0]))[0].median for h in (dense, sparse))
     assert a == pytest.approx(b, abs=0.03)
 
@@ -148,8 +148,8 @@ def test_long_histories_are_averaged_without_moving_the_answer_much():
 @given(st.floats(1e-3, 1e4), st.integers(5, 60), st.integers(0, 1000))
 def test_the_unit_of_time_does_not_matter(factor, n, seed):
     t, entropy, r = law_arrays(n=n, seed=seed)
-    a = in_time(history_of(t, entropy, r), np.array([3.0 * t[-1]]))[0]
-    b = in_time(history_of(t * factor, entropy, r), np.array([3.0 * t[-1] * factor]))[0]
+    a = in_time(Points.from_arrays(t, entropy, r), np.array([3.0 * t[-1]]))[0]
+    b = in_time(Points.from_arrays(t * factor, entropy, r), np.array([3.0 * t[-1] * factor]))[0]
     assert a.quantile(LEVELS) == pytest.approx(b.quantile(LEVELS), abs=1e-5)
 
 
@@ -157,13 +157,13 @@ def test_the_unit_of_time_does_not_matter(factor, n, seed):
 @given(st.floats(2.0, 1e4), st.integers(0, 1000))
 def test_the_unit_of_a_reward_does_not_matter(factor, seed):
     t, entropy, r = law_arrays(n=12, seed=seed)
-    a = in_time(history_of(t, entropy, 3.0 * r), np.array([100.0]))[0]
-    b = in_time(history_of(t, entropy, 3.0 * factor * r), np.array([100.0]))[0]
+    a = in_time(Points.from_arrays(t, entropy, 3.0 * r), np.array([100.0]))[0]
+    b = in_time(Points.from_arrays(t, entropy, 3.0 * factor * r), np.array([100.0]))[0]
     assert a.quantile(LEVELS) * factor == pytest.approx(b.quantile(LEVELS), rel=1e-4, abs=1e-3 * factor)
 
 
 def test_a_given_entropy_is_met_when_it_is_forecast():
-    h = history_of(*law_arrays(n=20, every=2.0, noise=0.005, tau=40.0))
+    h = Points.from_arrays(*law_arrays(n=20, every=2.0, noise=0.005, tau=40.0))
     forecast, step = at_entropy(h, 0.2)
     assert 0.05 + 0.95 * np.exp(-step / 40) == pytest.approx(0.2, abs=0.06)
     assert forecast.interval(0.8).lo < 0.85 - 0.25 * np.exp(0.2) < forecast.interval(0.8).hi

@@ -9,6 +9,7 @@ from scipy import stats
 
 from entlaw.law import noise
 from entlaw.law.fit import fit_points
+from entlaw.points import Points
 from tests.law.common import law_arrays
 
 # NIST StRD, linear regression, "Norris": (y, x) and certified values.
@@ -35,7 +36,7 @@ def test_certified_values_of_nist():
 @pytest.mark.parametrize("seed", range(5))
 def test_agrees_with_numpy_and_statsmodels(seed):
     t, h, r = law_arrays(n=9 + seed, noise=0.03, seed=seed)
-    fit = fit_points(t, h, r, method="paper", until_step=None)
+    fit = fit_points(Points.from_arrays(t, h, r), method="paper", until_step=None)
     x = np.exp(h)
     (a, b), *_ = np.linalg.lstsq(np.column_stack([-x, np.ones_like(x)]), r, rcond=None)
     assert fit.a == pytest.approx(a, abs=1e-10) and fit.b == pytest.approx(b, abs=1e-10)
@@ -52,17 +53,19 @@ def test_agrees_with_numpy_and_statsmodels(seed):
         np.testing.assert_allclose(band.mean, theirs["mean"], atol=1e-10)
     influence = ols.get_influence()
     np.testing.assert_allclose(fit.points.leverage, influence.hat_matrix_diag, atol=1e-10)
-    full = fit_points(t, h, r, method="paper", until_step=None, level=0.9).ceiling_interval
+    full = fit_points(
+        Points.from_arrays(t, h, r), method="paper", until_step=None, level=0.9
+    ).ceiling_interval
     c = ols.t_test([[-1.0, 1.0]]).conf_int(alpha=0.1)[0]
     assert (full.lo, full.hi) == pytest.approx(tuple(c), abs=1e-9)
 
 
 def test_leaving_a_point_out_equals_refitting_without_it():
     t, h, r = law_arrays(noise=0.03, seed=3)
-    fit = fit_points(t, h, r, method="paper")
+    fit = fit_points(Points.from_arrays(t, h, r), method="paper")
     for i in range(len(t)):
         keep = np.arange(len(t)) != i
-        again = fit_points(t[keep], h[keep], r[keep], method="paper")
+        again = fit_points(Points.from_arrays(t[keep], h[keep], r[keep]), method="paper")
         assert fit.points.ceiling_without[i] == pytest.approx(again.ceiling, abs=1e-10)
 
 
@@ -70,22 +73,22 @@ def test_the_curvature_p_value_is_the_t_test_of_an_added_square():
     t, h, r = law_arrays(n=14, noise=0.02, seed=5)
     x = np.exp(h)
     theirs = sm.OLS(r, np.column_stack([np.ones_like(x), x, x**2])).fit().pvalues[2]
-    fit = fit_points(t, h, r, method="paper", until_step=None)
+    fit = fit_points(Points.from_arrays(t, h, r), method="paper", until_step=None)
     assert fit.noise["curvature_p"] == pytest.approx(theirs, rel=1e-7)
 
 
 def test_only_the_window_counts_and_the_default_is_36_steps():
     t, h, r = law_arrays(n=20)
-    fit = fit_points(t, h, r, method="paper")
+    fit = fit_points(Points.from_arrays(t, h, r), method="paper")
     assert fit.until_step == 36.0 and fit.n == 10 and fit.points.step.max() == 36.0
-    assert fit_points(t, h, r, method="paper", until_step=None).n == 20
-    short = fit_points(t[:10], h[:10], r[:10], method="paper", until_step=None)
+    assert fit_points(Points.from_arrays(t, h, r), method="paper", until_step=None).n == 20
+    short = fit_points(Points.from_arrays(t[:10], h[:10], r[:10]), method="paper", until_step=None)
     assert (fit.a, fit.b) == (short.a, short.b)
 
 
 def test_ceiling_is_b_minus_a_and_its_interval_is_student_t():
     t, h, r = law_arrays(seed=1)
-    fit = fit_points(t, h, r, method="paper")
+    fit = fit_points(Points.from_arrays(t, h, r), method="paper")
     c = np.array([-1.0, 1.0])
     half = stats.t.ppf(0.975, 8) * np.sqrt(c @ fit.covariance @ c)
     assert fit.ceiling == fit.b - fit.a
@@ -98,7 +101,7 @@ def test_huge_entropies_do_not_lose_the_line():
     t = np.arange(8.0)
     h = np.linspace(420.0, 400.0, 8)
     r = np.linspace(0.1, 0.2, 8)
-    fit = fit_points(t, h, r, method="paper")
+    fit = fit_points(Points.from_arrays(t, h, r), method="paper")
     assert np.isfinite([fit.a, fit.b, fit.ceiling]).all() and fit.a > 0
 
 
@@ -112,8 +115,8 @@ def test_huge_entropies_do_not_lose_the_line():
 )
 def test_affine_change_of_r_changes_the_fit_alike(seed, n, c, d, method):
     t, h, r = law_arrays(n=n, noise=0.02, seed=seed)
-    one = fit_points(t, h, r, method=method, until_step=None)
-    two = fit_points(t, h, c * r + d, method=method, until_step=None)
+    one = fit_points(Points.from_arrays(t, h, r), method=method, until_step=None)
+    two = fit_points(Points.from_arrays(t, h, c * r + d), method=method, until_step=None)
     scale = c * one.ceiling_interval.width
     tight = {"abs": 1e-6 * scale + 1e-9 * (abs(d) + c)}
     assert two.a == pytest.approx(c * one.a, **tight)
@@ -128,8 +131,8 @@ def test_affine_change_of_r_changes_the_fit_alike(seed, n, c, d, method):
 def test_the_order_of_the_points_does_not_matter(seed, n, method):
     t, h, r = law_arrays(n=n, noise=0.02, seed=seed)
     order = np.random.default_rng(seed).permutation(n)
-    one = fit_points(t, h, r, method=method, until_step=None)
-    two = fit_points(t[order], h[order], r[order], method=method, until_step=None)
+    one = fit_points(Points.from_arrays(t, h, r), method=method, until_step=None)
+    two = fit_points(Points.from_arrays(t[order], h[order], r[order]), method=method, until_step=None)
     assert (one.a, one.b, one.ceiling_interval) == (two.a, two.b, two.ceiling_interval)
 
 
@@ -140,11 +143,11 @@ def test_nothing_after_the_window_is_looked_at(seed, method):
     t, _, r = law_arrays(n=30, noise=0.02, seed=seed)
     log_t = np.arange(0.0, 117.0)
     log_h = 0.05 + 0.95 * np.exp(-log_t / 25) + 0.02 * rng.standard_normal(len(log_t))
-    one = fit_points(t, log_h[t.astype(int)], r, method=method, entropy_series=(log_t, log_h))
+    one = fit_points(Points.from_arrays(t, log_h[t.astype(int)], r, log=(log_t, log_h)), method=method)
     later, log_later = t > 36, log_t > 36
     h2, r2, log2 = log_h[t.astype(int)].copy(), r.copy(), log_h.copy()
     h2[later], r2[later] = rng.uniform(0, 3, later.sum()), rng.uniform(0, 1, later.sum())
     log2[log_later] = rng.uniform(0, 3, log_later.sum())
-    two = fit_points(t, h2, r2, method=method, entropy_series=(log_t, log2))
+    two = fit_points(Points.from_arrays(t, h2, r2, log=(log_t, log2)), method=method)
     assert (one.a, one.b, one.ceiling_interval) == (two.a, two.b, two.ceiling_interval)
     np.testing.assert_array_equal(one.points.entropy, two.points.entropy)

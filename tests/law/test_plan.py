@@ -14,19 +14,19 @@ QUIET = Assumed(wander=0.0, entropy_noise=0.0)
 def test_simulated_scores_have_the_law_and_the_binomial_noise():
     design = Design(problems=200, samples=2, every=4)
     drawn = [draw(QUIET, design, np.random.default_rng(i)) for i in range(800)]
-    scores = np.array([d[2] for d in drawn])
-    law = QUIET.b - QUIET.a * np.exp(drawn[0][1])
+    scores = np.array([d.score for d in drawn])
+    law = QUIET.b - QUIET.a * np.exp(drawn[0].entropy)
     np.testing.assert_allclose(scores.mean(axis=0), law, atol=4 * np.sqrt(0.25 / 400 / 800))
     np.testing.assert_allclose(scores.var(axis=0), law * (1 - law) / 400, rtol=0.25)
-    assert drawn[0][0].tolist() == [0, 4, 8, 12, 16, 20, 24, 28, 32, 36]
-    assert len(drawn[0][3][0]) == 37
+    assert drawn[0].step.tolist() == [0, 4, 8, 12, 16, 20, 24, 28, 32, 36]
+    assert len(drawn[0].log_step) == 37
 
 
 def test_wander_has_its_size_and_memory():
     assumed = Assumed(a=0.1, b=0.6, wander=0.05, wander_steps=5.0, entropy_noise=0.0)
     design = Design(problems=10**7, samples=1, every=1)
     law = assumed.b - assumed.a * np.exp(assumed.entropy(np.arange(37.0)))
-    off = np.array([draw(assumed, design, np.random.default_rng(i))[2] for i in range(600)]) - law
+    off = np.array([draw(assumed, design, np.random.default_rng(i)).score for i in range(600)]) - law
     assert off.std() == pytest.approx(0.05, rel=0.05)
     lag = np.mean(off[:, 5:] * off[:, :-5]) / off.var()
     assert lag == pytest.approx(np.exp(-1), abs=0.05)
@@ -36,7 +36,8 @@ def test_within_share_makes_answers_count_for_more():
     alike, apart = Assumed(wander=0.0), Assumed(wander=0.0, within=0.25)
     design = Design(500, 1, 4)
     spread = [
-        np.std([draw(a, design, np.random.default_rng(i))[2][-1] for i in range(600)]) for a in (alike, apart)
+        np.std([draw(a, design, np.random.default_rng(i)).score[-1] for i in range(600)])
+        for a in (alike, apart)
     ]
     assert spread[1] == pytest.approx(spread[0] / 2, rel=0.12)
 

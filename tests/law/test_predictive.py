@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from entlaw.law.predictive import (
+from entlaw.law.posterior import (
     LEVELS,
     Predictive,
     crps_of_quantiles,

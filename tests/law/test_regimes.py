@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from entlaw.law.history import history_of
-from entlaw.law.outlook import Outlook
+from entlaw.law.forecast import Outlook
 from entlaw.law.regimes import MEASURED, regimes, wilson
+from entlaw.points import Points
 from tests.conftest import REPO, SHARED, needs_shared
 from tests.law.common import as_run
 
@@ -39,7 +39,7 @@ def made(kind, seed=0, noise=0.02, scale=1.0, shift=0.0, score=None):
         else score(points, rng)
     )
     step = shift + scale * T
-    return history_of(step[points], h[points], r, log=(step, h))
+    return Points.from_arrays(step[points], h[points], r, log=(step, h))
 
 
 @pytest.mark.parametrize("kind", CURVES)
@@ -78,7 +78,7 @@ def test_the_score_does_not_change_the_verdict_on_the_entropy(kind, seed, other)
 @given(st.lists(st.floats(0.0, 3.0), min_size=0, max_size=60))
 def test_any_log_gets_a_verdict_that_agrees_with_the_refusals(values):
     t = np.arange(float(len(values)))
-    h = history_of(t, np.array(values), np.linspace(0.1, 0.6, len(values)))
+    h = Points.from_arrays(t, np.array(values), np.linspace(0.1, 0.6, len(values)))
     said, refusal = regimes(h), Outlook.of(h).regime
     if len(values) < 4:
         assert said.entropy == "unknown" and said.since is None
@@ -105,7 +105,7 @@ def with_format(seed, score, entropy=waits_then_falls):
     rng = np.random.default_rng(seed)
     h = entropy(T) * (1 + 0.02 * rng.standard_normal(N))
     p = np.arange(0, N, 4)
-    return history_of(p, h[p], score(p, rng), log=(T, h))
+    return Points.from_arrays(p, h[p], score(p, rng), log=(T, h))
 
 
 def test_a_score_that_grows_before_the_entropy_falls_is_the_format():
@@ -174,7 +174,7 @@ def test_training_on_few_tokens_is_an_intervention(config, found):
 def test_verdicts_carry_their_record_and_cannot_be_changed():
     said = regimes(made("falling"))
     assert said.precision.lo < 50 / 53 < said.precision.hi and said.recall.lo < 50 / 51 < said.recall.hi
-    assert regimes(history_of([0], [1], [1])).precision is None
+    assert regimes(Points.from_arrays([0], [1], [1])).precision is None
     assert said.as_dict()["entropy"] == "falling"
     with pytest.raises(FrozenInstanceError):
         said.entropy = "flat"

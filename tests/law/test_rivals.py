@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from entlaw.law.history import history_of, history_of_run
 from entlaw.law.rivals import (
     LAST_VALUE,
     PAPER,
@@ -13,6 +12,7 @@ from entlaw.law.rivals import (
     last_level,
     variogram,
 )
+from entlaw.points import Points
 
 from .common import as_run, law_arrays
 
@@ -20,7 +20,7 @@ BY_NAME = {rival.name: rival for rival in RIVALS}
 
 
 def made(n=20, noise=0.01, seed=0, **more):
-    return history_of(*law_arrays(n=n, noise=noise, seed=seed, **more))
+    return Points.from_arrays(*law_arrays(n=n, noise=noise, seed=seed, **more))
 
 
 @pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
@@ -37,30 +37,30 @@ def test_every_rival_gives_a_distribution_on_few_and_many_points(rival):
 @pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
 def test_no_rival_looks_beyond_the_history(rival):
     whole = made(40)
-    t, h, r = whole.step.copy(), whole.entropy.copy(), whole.performance.copy()
+    t, h, r = whole.step.copy(), whole.entropy.copy(), whole.score.copy()
     late = t > 60
-    other = history_of(t, np.where(late, 3.0, h), np.where(late, 0.1, r))
+    other = Points.from_arrays(t, np.where(late, 3.0, h), np.where(late, 0.1, r))
     a, b = (rival.forecast(x.until(60.0), 120.0).quantile(0.3) for x in (whole, other))
     assert a == b
 
 
 @pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
 def test_a_constant_score_is_forecast_to_stay(rival):
-    h = history_of(np.arange(10.0), np.linspace(1, 0.2, 10), np.full(10, 0.4))
+    h = Points.from_arrays(np.arange(10.0), np.linspace(1, 0.2, 10), np.full(10, 0.4))
     assert rival.forecast(h, 30.0).median == pytest.approx(0.4, abs=1e-6)
 
 
 @pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
 def test_rewards_beyond_one_are_not_cut(rival):
     rng = np.random.default_rng(1)
-    h = history_of(np.arange(20.0), np.linspace(1, 0.4, 20), 2.0 + 0.01 * rng.standard_normal(20))
+    h = Points.from_arrays(np.arange(20.0), np.linspace(1, 0.4, 20), 2.0 + 0.01 * rng.standard_normal(20))
     assert rival.forecast(h, 30.0).median > 1.5
 
 
 def test_the_last_value_is_the_last_value():
     h = made(15)
-    assert LAST_VALUE.forecast(h, 200.0).median == h.performance[-1]
-    assert BY_NAME["mean of last 5"].forecast(h, 200.0).median == pytest.approx(h.performance[-5:].mean())
+    assert LAST_VALUE.forecast(h, 200.0).median == h.score[-1]
+    assert BY_NAME["mean of last 5"].forecast(h, 200.0).median == pytest.approx(h.score[-5:].mean())
 
 
 def test_the_variogram_finds_noise_and_random_walk():
@@ -76,7 +76,7 @@ def test_the_variogram_finds_noise_and_random_walk():
 
 def test_the_spread_of_the_last_value_grows_with_the_horizon_on_a_random_walk():
     rng = np.random.default_rng(4)
-    h = history_of(
+    h = Points.from_arrays(
         np.arange(200.0), np.linspace(1, 0.5, 200), 0.5 + np.cumsum(0.003 * rng.standard_normal(200))
     )
     near, far = (LAST_VALUE.forecast(h, t).interval(0.8).width for t in (205.0, 245.0))
@@ -100,8 +100,8 @@ def test_the_papers_law_given_the_entropy_is_the_textbook_prediction():
     h = made(12, seed=7)
     at = 0.07
     x = np.exp(h.entropy)
-    line = stats.linregress(x, h.performance)
-    residual = h.performance - line.intercept - line.slope * x
+    line = stats.linregress(x, h.score)
+    residual = h.score - line.intercept - line.slope * x
     s2 = residual @ residual / 10
     se = np.sqrt(s2 * (1 + 1 / 12 + (np.exp(at) - x.mean()) ** 2 / np.sum((x - x.mean()) ** 2)))
     i = PAPER.forecast(h, 200.0, np.array([at])).interval(0.95)
@@ -123,7 +123,7 @@ def test_the_papers_law_given_the_entropy_is_the_textbook_prediction():
 def test_laws_in_the_entropy_continue_their_own_kind_exactly(name, of):
     t = np.arange(0.0, 60.0, 4.0)
     h = 0.1 + 0.9 * np.exp(-t / 25)
-    forecast = BY_NAME[name].forecast(history_of(t, h, of(h)), 200.0, np.array([0.12]))
+    forecast = BY_NAME[name].forecast(Points.from_arrays(t, h, of(h)), 200.0, np.array([0.12]))
     assert forecast.median == pytest.approx(float(of(np.array(0.12))), abs=1e-6)
 
 
@@ -139,7 +139,7 @@ def test_laws_in_the_entropy_continue_their_own_kind_exactly(name, of):
 def test_curves_in_the_step_continue_their_own_kind(name, of):
     t = np.arange(0.0, 61.0, 2.0)
     h = np.linspace(1, 0.3, len(t))
-    forecast = BY_NAME[name].forecast(history_of(t, h, of(t)), 180.0)
+    forecast = BY_NAME[name].forecast(Points.from_arrays(t, h, of(t)), 180.0)
     # Shapes are a grid: off by two fifths of what is still to come at most, where staying is off by all of it.
     to_come = abs(float(of(180.0)) - float(of(60.0)))
     assert abs(forecast.median - float(of(180.0))) < max(0.4 * to_come, 0.004)
@@ -155,7 +155,7 @@ def test_the_forecast_entropy_is_between_zero_and_what_it_was():
 def test_a_history_is_cut_where_it_is_looked_at_from():
     step, entropy, r = law_arrays(n=12)
     log = (np.arange(0.0, 60.0), np.linspace(1, 0.1, 60))
-    h = history_of_run(as_run(step, entropy, r, log=log, entropy_step=step + 1))
+    h = Points.from_run(as_run(step, entropy, r, log=log, entropy_step=step + 1))
     cut = h.until(16.0)
     assert cut.step[-1] == 16.0 and cut.n == 5
     assert cut.log_step[-1] == 17.0  # the entropy paired with the last score, and nothing after it
@@ -163,8 +163,8 @@ def test_a_history_is_cut_where_it_is_looked_at_from():
 
 
 def test_values_that_are_not_finite_are_left_out_and_order_is_restored():
-    h = history_of([3, 1, 2, 4], [0.3, 0.5, np.nan, 0.2], [0.6, 0.4, 0.5, np.inf])
-    assert h.step.tolist() == [1.0, 3.0] and h.performance.tolist() == [0.4, 0.6]
+    h = Points.from_arrays([3, 1, 2, 4], [0.3, 0.5, np.nan, 0.2], [0.6, 0.4, 0.5, np.inf])
+    assert h.step.tolist() == [1.0, 3.0] and h.score.tolist() == [0.4, 0.6]
     assert h.log_step.tolist() == [
         1.0,
         3.0,

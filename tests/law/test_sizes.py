@@ -9,8 +9,7 @@ from statsmodels.multivariate.manova import MANOVA
 from statsmodels.stats.meta_analysis import combine_effects
 
 from entlaw.errors import DataError, UsageError
-from entlaw.law.meta import meta_regression
-from entlaw.law.pooling import equal_coefficients
+from entlaw.law.meta import equal_coefficients, meta_regression
 from entlaw.law.sizes import SizedFit, fit_sizes, forecast_size
 
 # The paper's Qwen2.5 family on mathematics, read off its first figure (R in percent); sizes without embeddings.

@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import HEAD_BYTES, Head, ReadOptions, console, jsonl, notebook, tabular, trl_state
-from entlaw.runs.sources.config_dump import config_from_preamble
-from entlaw.runs.sources.literal import LiteralError, UnfinishedLiteral, parse_literal
-from entlaw.runs.sources.verl_line import verl_records
+from entlaw.runs import lines
+from entlaw.runs.lines.verl import verl_records
+from entlaw.runs.parsing.config_dump import config_from_preamble
+from entlaw.runs.parsing.literal import LiteralError, UnfinishedLiteral, parse_literal
+from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
+from entlaw.runs.sources import console, jsonl, notebook, parquet, tabular, trl_state
 from tests.conftest import SHARED, needs_shared
 
-SOURCES = (tabular, notebook, trl_state, jsonl, console)
+SOURCES = (parquet, tabular, notebook, trl_state, jsonl, console)
 PREFIX = "\x1b[36m(TaskRunner pid=14640)\x1b[0m "
 
 
@@ -382,6 +384,14 @@ def test_hostile_literals():
             parse_literal(text)
 
 
+def test_every_kind_of_line_is_found_with_a_place_of_its_own():
+    files = {path.stem for path in Path(lines.__file__).parent.glob("*.py")} - {"__init__"}
+    found = lines.kinds()
+    assert {kind.__module__.rpartition(".")[2] for kind in found} == files
+    assert len({kind.order for kind in found}) == len(found) and found[0].__module__.endswith("verl")
+    assert [console._rare(n) for kind in found for n in kind.needles] == [b":", b"{", b"{"]
+
+
 # --- bad input and large input ------------------------------------------------------------------------------------
 
 
@@ -393,7 +403,7 @@ def test_binary_is_not_taken(tmp_path):
     assert not any(source.sniff(head_of(path)) for source in SOURCES)
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.NAME)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.SOURCE.name)
 def test_empty_missing_and_folders_are_clear_errors(tmp_path, source):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "blank").write_bytes(b"\n \n\r\n")
@@ -443,7 +453,7 @@ def test_a_line_without_end_is_skipped_in_bounded_memory(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
 def test_block_bounds_do_not_matter(tmp_path, monkeypatch, size):
-    from entlaw.runs.sources import text as text_module
+    from entlaw.runs.parsing import text as text_module
 
     text = hf_text(6, 5, total=1000, buffered=2, evals=(10,)).encode()
     whole = read_text(tmp_path, text, "whole.log")

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import HEAD_BYTES, Head, ReadOptions, console, jsonl, notebook, tabular, trl_state
+from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
+from entlaw.runs.sources import console, jsonl, notebook, tabular, trl_state
 from tests.runs.test_console import SOURCES, hf_text
 
 N = 12

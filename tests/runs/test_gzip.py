@@ -11,9 +11,10 @@ import pytest
 import entlaw
 from entlaw.cli.app import run as run_cli
 from entlaw.errors import DataError, FitRefused, UnreadableSource
+from entlaw.runs.parsing.gzipped import inflated_start
 from entlaw.runs.reader import read_raw, scan
-from entlaw.runs.sources import ReadOptions, jsonl
-from entlaw.runs.sources.gzipped import inflated_start
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.sources import jsonl
 from tests.conftest import SHARED, law_records, needs_shared, write_jsonl
 from tests.runs import test_tensorboard as tb
 from tests.runs import wandb_writer

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import ReadOptions, console, jsonl, tabular, trl_state
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.sources import console, jsonl, parquet, tabular, trl_state
 from tests.conftest import law_records, write_jsonl
 from tests.runs.test_console import codes, recognised
 
@@ -189,7 +190,7 @@ def test_one_run_in_every_format_reads_equal(tmp_path):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     want.to_parquet(tmp_path / "plain.parquet")
-    sources = {jsonl: 0, trl_state: 0, tabular: 0, console: 0}
+    sources = {jsonl: 0, trl_state: 0, tabular: 0, parquet: 0, console: 0}
     for path in sorted(tmp_path.iterdir()):
         source = recognised(path)
         sources[source] += 1
@@ -197,7 +198,7 @@ def test_one_run_in_every_format_reads_equal(tmp_path):
         rows = run.rows.groupby("step", as_index=False).first()
         pd.testing.assert_frame_equal(rows[want.columns], want, obj=path.name)
         assert not {f.code for f in run.findings if f.severity != "info"}, path.name
-    assert list(sources.values()) == [3, 4, 6, 2]
+    assert list(sources.values()) == [3, 4, 5, 1, 2]
 
 
 def test_words_among_numbers_are_told(tmp_path):

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import ReadOptions, console, notebook
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.sources import console, notebook
 from tests.conftest import SHARED, needs_shared
 from tests.runs.test_console import codes, hf_text, recognised, verl_text
 

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import ReadOptions, console, jsonl, tabular
-from entlaw.runs.sources.delimited import recognise
+from entlaw.runs.parsing.delimited import recognise
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.sources import console, jsonl, parquet, tabular
 from tests.runs.test_console import codes, recognised
 
 PLAIN = "step,actor_entropy,val_acc\n1,0.500,\n2,0.400,0.25\n3,0.300,\n4,0.200,0.75\n"
@@ -189,8 +190,8 @@ def test_parquet(tmp_path):
     )
     path = tmp_path / "x.parquet"
     frame.to_parquet(path, row_group_size=2)
-    assert recognised(path) is tabular
-    one, two = tabular.read(path, ReadOptions())
+    assert recognised(path) is parquet
+    one, two = parquet.read(path, ReadOptions())
     assert (one.name, two.name) == ("a", "b")
     assert set(one.rows) == {"step", "entropy", "flag", "text_number", "data.actor/entropy", "data.deep.x"}
     np.testing.assert_array_equal(one.rows["entropy"], [0.5, np.nan, 0.25])
@@ -212,7 +213,7 @@ def test_damaged_parquet_is_a_clear_error(tmp_path):
     for content in damaged:
         path.write_bytes(content)
         try:
-            tabular.read(path, ReadOptions())
+            parquet.read(path, ReadOptions())
             outcomes.add("read")
         except UnreadableSource as error:
             assert error.hint
@@ -224,4 +225,4 @@ def test_empty_parquet(tmp_path):
     path = tmp_path / "x.parquet"
     pd.DataFrame({"step": pd.Series(dtype=float)}).to_parquet(path)
     with pytest.raises(UnreadableSource, match="no metric"):
-        tabular.read(path, ReadOptions())
+        parquet.read(path, ReadOptions())

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import HEAD_BYTES, Head, ReadOptions, tensorboard, tfrecord
+from entlaw.runs.parsing import tfrecord
+from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
+from entlaw.runs.sources import tensorboard
 
 pytest.importorskip("tensorboard", reason="needs the tensorboard package as writer and oracle")
 

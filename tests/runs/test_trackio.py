@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import Head, ReadOptions, trackio
+from entlaw.runs.source import Head, ReadOptions
+from entlaw.runs.sources import trackio
 
 # As trackio 0.43 creates them; values are written as JSON blobs (orjson), NaN and infinities as strings.
 METRICS = """CREATE TABLE metrics (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, timestamp TEXT NOT NULL,

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import ReadOptions, console, jsonl, trl_state
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.sources import console, jsonl, trl_state
 from tests.runs.test_console import codes, recognised
 
 HISTORY = [

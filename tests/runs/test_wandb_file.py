@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.sources import Head, ReadOptions, wandb_file
-from entlaw.runs.sources import protobuf_wire as wire
-from entlaw.runs.sources.leveldb_log import LogReader
+from entlaw.runs.parsing import protobuf_wire as wire
+from entlaw.runs.parsing.leveldb_log import LogReader
+from entlaw.runs.source import Head, ReadOptions
+from entlaw.runs.sources import wandb_file
 from entlaw.runs.table import RowBuilder
 from tests.conftest import SHARED, needs_shared
 from tests.runs import wandb_writer as writer
@@ -538,5 +539,5 @@ def test_the_log_reader_joins_batches(tmp_path):
     path.write_bytes(writer.frame(records, start=b""))
     with path.open("rb") as handle:
         reader = LogReader(handle)
-        got = b"".join(batch.data for batch in reader)
+        got = b"".join(data for data, _ in reader)
     assert got == b"".join(records) and reader.n_records == 7 and reader.damaged == reader.lost == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from entlaw.runs.wandb.service import end_service
+from entlaw.runs.wandb.sdk import end_service
 from tests.wandb_server import WandbServer
 
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from entlaw.errors import UsageError
 from entlaw.runs.files import on_server
-from entlaw.runs.wandb import filters
-from entlaw.runs.wandb.address import HOSTED, Address, parse
-from entlaw.runs.wandb.reports import mongo
+from entlaw.runs.wandb.address import HOSTED, Address, parse, parse_filters
+from entlaw.runs.wandb.listing import mongo
 
 plain = st.text("abcxyzABC0189_-", min_size=1, max_size=12).filter(lambda s: s[0].isalnum())
 shown = st.text(
@@ -123,7 +122,7 @@ def test_what_is_here_is_a_path(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_filters(texts, meant):
-    assert filters.parse(texts) == meant
+    assert parse_filters(texts) == meant
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_filters(texts, meant):
 )
 def test_a_filter_that_is_none_says_what_one_looks_like(text):
     with pytest.raises(UsageError) as caught:
-        filters.parse([text])
+        parse_filters([text])
     assert caught.value.hint
 
 
@@ -140,7 +139,7 @@ def test_a_filter_that_is_none_says_what_one_looks_like(text):
     st.sampled_from(["=", "!=", ">", ">=", "<", "<="]), st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
 )  # fmt: skip
 def test_values_come_through_as_they_were_written(operator, value):
-    found = filters.parse([f"config.a.b{operator}{json.dumps(value)}"])["config.a.b"]
+    found = parse_filters([f"config.a.b{operator}{json.dumps(value)}"])["config.a.b"]
     assert (found if operator == "=" else next(iter(found.values()))) == value
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entlaw.runs.wandb.grow import grown, joined, last_step, ordered
+from entlaw.runs.wandb.stored import grown, joined, last_step, ordered
 
 values = st.floats(allow_nan=False, width=64)
 histories = st.lists(

@@ -12,10 +12,10 @@ from entlaw.runs.wandb import client as client_module
 from entlaw.runs.wandb import history as history_module
 from entlaw.runs.wandb.address import parse
 from entlaw.runs.wandb.client import Client
+from entlaw.runs.wandb.facts import facts
 from entlaw.runs.wandb.history import fetch, tidy
 from entlaw.runs.wandb.listing import RunRef, find
-from entlaw.runs.wandb.source import facts
-from entlaw.runs.wandb.trouble import ServerError
+from entlaw.runs.wandb.sdk import ServerError
 from tests.wandb.source_server import _one_server, cut, status, wb_fixture  # noqa: F401 - fixtures
 
 pytest.importorskip("wandb")

@@ -16,10 +16,10 @@ from entlaw.errors import UnreadableSource
 from entlaw.runs import reader
 from entlaw.runs.prepare import to_run
 from entlaw.runs.wandb.cache import Cache, sidecar
+from entlaw.runs.wandb.facts import facts, raw_run
 from entlaw.runs.wandb.history import fetch
 from entlaw.runs.wandb.listing import RunRef
 from entlaw.runs.wandb.pull import Pulled, pull, pull_run
-from entlaw.runs.wandb.source import facts, raw_run
 from entlaw.runs.wandb.stored import Entry, decode
 from tests.conftest import law_records
 from tests.wandb import read_server

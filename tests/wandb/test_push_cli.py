@@ -16,7 +16,7 @@ import pytest
 from entlaw.cli.app import run as entlaw
 from entlaw.report.wandb_push import SUMMARY_KEYS, TABLE_COLUMNS
 from entlaw.runs.wandb import client as client_module
-from entlaw.runs.wandb.service import end_service
+from entlaw.runs.wandb.sdk import end_service
 from tests.conftest import law_records, wait_until, write_jsonl
 from tests.wandb.write_server import WriteServer
 

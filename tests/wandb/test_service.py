@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from entlaw.runs.wandb.service import _process, end_service
+from entlaw.runs.wandb.sdk import _process, end_service
 from tests.conftest import PATIENCE
 
 wandb = pytest.importorskip("wandb", reason="the W&B client is not installed")
@@ -20,7 +20,7 @@ wandb = pytest.importorskip("wandb", reason="the W&B client is not installed")
 def running_service(server):
     wandb.Api(timeout=30)
     process = _process(wandb)
-    assert process is not None, "the SDK keeps its service process elsewhere: see entlaw.runs.wandb.service"
+    assert process is not None, "the SDK keeps its service process elsewhere: see entlaw.runs.wandb.sdk"
     assert process.poll() is None
     return process
 
@@ -49,13 +49,13 @@ def test_a_command_returns_when_the_service_has_gone_astray(wandb_server, tmp_pa
         import os, signal, sys
         import entlaw.cli.app
         from entlaw.cli.__main__ import main
-        from entlaw.runs.wandb import service
+        from entlaw.runs.wandb import sdk
         real = entlaw.cli.app.run
-        service.end_service.__defaults__ = (0.3,)  # a test's patience
+        sdk.end_service.__defaults__ = (0.3,)  # a test's patience
 
         def run(tokens):
             code = real(tokens)
-            os.kill(service._process(sys.modules["wandb"]).pid, signal.SIGSTOP)
+            os.kill(sdk._process(sys.modules["wandb"]).pid, signal.SIGSTOP)
             return code
 
         entlaw.cli.app.run = run

@@ -17,7 +17,7 @@ from entlaw.cli.__main__ import main
 from entlaw.errors import DataError, SourceNotFound, UsageError
 from entlaw.runs import reader
 from entlaw.runs.wandb.client import Client
-from entlaw.runs.wandb.trouble import NoKey, ServerError, explain
+from entlaw.runs.wandb.sdk import NoKey, ServerError, explain
 from tests.conftest import law_records
 from tests.wandb.source_server import _one_server, cut, slow, status, wb_fixture  # noqa: F401 - fixtures
 

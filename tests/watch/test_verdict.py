@@ -11,10 +11,20 @@ from hypothesis import strategies as st
 import entlaw
 from entlaw.findings import Finding
 from entlaw.law.fit import fit_points
+from entlaw.limits import FEW_POINTS
+from entlaw.points import Points
 from entlaw.watch import watcher as module
-from entlaw.watch.alarms import OVER, alarms, new_alarms, standing_alarms
 from entlaw.watch.report import VERDICT_CODES, Alert, Stop
-from entlaw.watch.verdict import FEWEST, LIKELY, MEANINGFUL_GAIN, OUT_OF_SCOPE, judge
+from entlaw.watch.verdict import (
+    LIKELY,
+    MEANINGFUL_GAIN,
+    OUT_OF_SCOPE,
+    OVER,
+    alarms,
+    judge,
+    new_alarms,
+    standing_alarms,
+)
 from tests.conftest import REPO, law_records, write_jsonl
 
 # Errors that more points of the same run can mend: they leave a verdict open.
@@ -40,7 +50,7 @@ def error(code, severity="error"):
 @given(st.floats(0, 1))
 @settings(deadline=None, max_examples=60)
 def test_the_odds_decide(p):
-    verdict, why = judge(FEWEST, Odds(p), ())
+    verdict, why = judge(FEW_POINTS, Odds(p), ())
     assert verdict == ("keep-going" if p >= LIKELY else "saturating" if 1 - p >= LIKELY else "cannot-tell")
     assert f"{p:.2f}" in why
 
@@ -53,7 +63,7 @@ def test_what_no_further_point_mends_is_out_of_scope_whatever_the_odds(code):
     )
     assert judge(20, Odds(None, (error(code),)), ())[0] == "does-not-apply"
     assert judge(20, Odds(0.99), [error(code, "warning")])[0] == "keep-going"
-    assert judge(FEWEST - 1, Odds(0.99), [error(code)])[0] == "cannot-tell"  # too early to say even that
+    assert judge(FEW_POINTS - 1, Odds(0.99), [error(code)])[0] == "cannot-tell"  # too early to say even that
 
 
 @pytest.mark.parametrize("code", sorted(MENDABLE))
@@ -163,7 +173,7 @@ def test_the_stop_rule_is_an_alarm_when_it_fires():
 def test_no_word_on_the_ceiling_of_a_law_that_does_not_hold():
     steps = np.arange(0.0, 36.0, 4.0)
     h = np.exp(-steps / 30)
-    fit = fit_points(steps, h, 0.8 - 0.2 * np.exp(h), until_step=None)
+    fit = fit_points(Points.from_arrays(steps, h, 0.8 - 0.2 * np.exp(h)), until_step=None)
     told = [a.code for a in alarms(32.0, h, fit, 0.9, None, ())]
     assert told == ["ceiling-below-target"]
     assert alarms(32.0, h, fit, 0.9, None, [error("ceiling-not-identified")]) == ()

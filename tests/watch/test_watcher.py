@@ -13,8 +13,8 @@ import entlaw
 from entlaw.errors import UsageError
 from entlaw.runs.prepare import to_run
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.watch.outlook import look_ahead
 from entlaw.watch.report import VERDICT_CODES
+from entlaw.watch.verdict import look_ahead
 from entlaw.watch.watcher import Watcher
 from tests.conftest import REPO, law_records, write_jsonl
 
@@ -126,7 +126,7 @@ def test_the_log_is_not_read_anew_where_no_point_can_be_complete(monkeypatch):
     watcher = Watcher(300, name="x", every=100)
     for record in law_records(n=251, every=5):
         watcher.observe(record["step"], record)
-    assert len(watcher._points) == 51
+    assert watcher._points.n == 51
     assert len(readings) <= 2 * 51 + 251 // 100 + 2
 
 
@@ -143,7 +143,7 @@ def test_a_second_validation_that_outnumbers_the_first_is_found_from_inside_too(
     raw = RawRun("x", inside._record.frame(), {}, Provenance("x", "test"))
     outside = Watcher(300, name="x", every=20)
     outside.look(raw)
-    assert len(outside._points) > 50
+    assert outside._points.n > 50
     assert [as_text(r) for r in inside.reports] == [as_text(r) for r in outside.reports]
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from entlaw.errors import FitRefused
-from entlaw.law.fit import PAPER_WINDOW
 from entlaw.law.growth import in_time
-from entlaw.law.history import History, history_of_run
 from entlaw.law.rivals import LAST_K, LAST_VALUE, PAPER, RIVALS, Rival
+from entlaw.limits import PAPER_WINDOW
+from entlaw.points import Points
 from entlaw.report.figures.lawnumbers import least_squares
 from entlaw.report.figures.lawruns import Member
 
@@ -73,23 +73,23 @@ def early_forecasts(member: Member, until: float = PAPER_WINDOW) -> Early | None
     Early or None
         None where fewer than four distinct points are seen or fewer than three come later.
     """
-    whole = history_of_run(member.run)
-    past, later = whole.until(until), whole.step > until
-    if len(np.unique(past.entropy)) < LEAST_SEEN or int(later.sum()) < LEAST_LATER:
+    whole = Points.from_run(member.run)
+    past, later = whole.until(until), whole.after(until)
+    if len(np.unique(past.entropy)) < LEAST_SEEN or later.n < LEAST_LATER:
         return None
-    steps, entropies, truth = whole.step[later], whole.entropy[later], whole.performance[later]
+    steps, entropies, truth = later.step, later.entropy, later.score
     named: dict[str, Rival] = {rival.name: rival for rival in RIVALS}
     told: dict[str, np.ndarray] = {}
     for name, (rival, given) in _RIVALS.items():
         told[name] = _foretold(named[rival], past, steps, entropies if given else None)
     told[OUTLOOK] = _outlook(past, steps)
-    a, b = least_squares(np.exp(past.entropy), past.performance)
+    a, b = least_squares(np.exp(past.entropy), past.score)
     rest = {name: float(np.sqrt(np.mean((f - truth) ** 2))) for name, f in told.items()}
     last = {name: float(abs(f[-1] - truth[-1])) for name, f in told.items()}
     return Early(a, b, rest, last, float(np.mean(told[LAW] - truth)))
 
 
-def _foretold(rival: Rival, past: History, steps: np.ndarray, entropies: np.ndarray | None) -> np.ndarray:
+def _foretold(rival: Rival, past: Points, steps: np.ndarray, entropies: np.ndarray | None) -> np.ndarray:
     """Medians at the later steps."""
     if entropies is None:
         return np.array([rival.forecast(past, float(step)).median for step in steps])
@@ -97,7 +97,7 @@ def _foretold(rival: Rival, past: History, steps: np.ndarray, entropies: np.ndar
     return np.array([rival.forecast(past, float(step), np.array([h])).median for step, h in pairs])
 
 
-def _outlook(past: History, steps: np.ndarray) -> np.ndarray:
+def _outlook(past: Points, steps: np.ndarray) -> np.ndarray:
     try:
         return np.array([p.median for p in in_time(past, steps)])
     except FitRefused:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entlaw.law.pooling import equal_coefficients
+from entlaw.law.meta import equal_coefficients
 from entlaw.report.figures import lawpanels as panels
 from entlaw.report.figures.base import Drawn, Facts, Library, NotEnoughRuns
 from entlaw.report.figures.lawdata import difference

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entlaw.law.fit import PAPER_WINDOW
+from entlaw.limits import PAPER_WINDOW
 from entlaw.report.figures import lawpanels as panels
 from entlaw.report.figures.base import Drawn, Library, NotEnoughRuns
 from entlaw.report.figures.early import FORECASTERS, LAW, SHORT, Early, early_forecasts

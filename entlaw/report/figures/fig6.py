@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entlaw.law.pooling import Equality, equal_coefficients
+from entlaw.law.meta import Equality, equal_coefficients
 from entlaw.report.figures import lawpanels as panels
 from entlaw.report.figures.base import Drawn, Library
 from entlaw.report.figures.lawnumbers import (

@@ -11,6 +11,7 @@ import numpy as np
 from entlaw.errors import FitRefused
 from entlaw.law.fit import fit_points, lag_one
 from entlaw.law.smooth import smooth_entropy
+from entlaw.points import Points, answers_behind
 from entlaw.report.figures.lawruns import Member
 
 # Blocks in time that are foretold in turn: long against the wander of checkpoints.
@@ -124,12 +125,17 @@ def _blocks(n: int, blocks: int) -> list[np.ndarray]:
 def _curvature(member: Member) -> float:
     run = member.run
     shares = bool(member.score.min() >= 0 and member.score.max() <= 1)
+    answers = answers_behind(run.problems, run.samples) if shares and run.problems else None
+    points = Points.from_arrays(
+        member.step,
+        member.entropy,
+        member.score,
+        entropy_step=member.entropy_step,
+        log=run.entropy_series(),
+        answers=answers,
+    )
     try:
-        fit = fit_points(
-            member.step, member.entropy, member.score, until_step=None, entropy_series=run.entropy_series(),
-            entropy_step=member.entropy_step, problems=run.problems if shares else None,
-            samples=run.samples if shares and run.problems else None,
-        )  # fmt: skip
+        fit = fit_points(points, until_step=None)
     except FitRefused:
         return float("nan")
     return float(fit.noise["curvature_p"])

@@ -1,86 +1,35 @@
-"""One file a format. A source recognises its format by content and yields :class:`RawRun` objects.
+"""Log formats, one file each: a module here that holds a :class:`~entlaw.runs.source.Source` named ``SOURCE`` is one.
 
-Each module defines ``NAME`` (shown to users), ``sniff(head)`` (is this mine?) and ``read(path, options)``.
-Order matters: formats with a magic number first, then structured text, then the console reader, which takes
-any text and looks for metric lines in it.
+Nothing else lists them: :func:`sources` finds the modules of this package, and what other distributions offer under
+the entry point group ``entlaw.sources``, and puts them in the order that each declares for itself.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, cast
+import pkgutil
+from functools import cache
 
-from entlaw.runs.run import RawRun
-
-HEAD_BYTES = 1 << 16  # enough for any header; a log's preamble may be longer, which is why console comes last
+from entlaw.runs.plugins import PlugIns, load
+from entlaw.runs.source import Source
 
 
-@dataclass(frozen=True)
-class Head:
-    """The beginning of a file, for recognition by content.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-    start : bytes
-        The first ``HEAD_BYTES`` bytes.
-    size : int
-        Size of the file in bytes.
-    """
-
-    path: Path
-    start: bytes
-    size: int
-
-    @property
-    def text(self) -> str:
-        """The beginning as text; undecodable bytes become U+FFFD, a byte-order mark is dropped."""
-        return self.start.decode("utf-8", errors="replace").lstrip("\ufeff")
+@cache
+def sources() -> tuple[Source, ...]:
+    """All sources, those of plug-ins too, in the order in which they are asked."""
+    return tuple(sorted((*built_in(), *plug_ins().sources), key=lambda source: (source.order, source.name)))
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """What the user said about the file.
-
-    Attributes
-    ----------
-    step_key, entropy_key, performance_key : str or None
-        Keys to use instead of the registry's choice. Readers only need them to split or index rows.
-    """
-
-    step_key: str | None = None
-    entropy_key: str | None = None
-    performance_key: str | None = None
+@cache
+def built_in() -> tuple[Source, ...]:
+    """The sources of this package."""
+    modules = (
+        importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    )
+    return tuple(module.SOURCE for module in modules)
 
 
-class Source(Protocol):
-    """What a module in this package looks like."""
-
-    NAME: str
-
-    def sniff(self, head: Head) -> bool:
-        """Whether the file is of this format, judged from its first bytes."""
-
-    def read(self, path: Path, options: ReadOptions) -> list[RawRun]:
-        """Read all runs of a file. Raises UnreadableSource; never anything else for bad content."""
-
-
-_ORDER = (
-    "wandb_file",
-    "tensorboard",
-    "trackio",
-    "mlflow",  # by its place in the folder of a run
-    "tabular",  # Parquet by magic, CSV/TSV by its header
-    "notebook",
-    "trl_state",  # trainer_state.json and plain JSON lists of records
-    "jsonl",
-    "console",
-)
-
-
-def sources() -> Sequence[Source]:
-    """All sources in order of recognition; each module is imported on first use."""
-    return [cast(Source, importlib.import_module(f"{__name__}.{name}")) for name in _ORDER]
+@cache
+def plug_ins() -> PlugIns:
+    """The sources of other distributions, and what is wrong with those that cannot be loaded."""
+    return load(source.name for source in built_in())

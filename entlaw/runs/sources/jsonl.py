@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from entlaw.findings import Finding
-from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions
-from entlaw.runs.sources.records import RecordSink
-from entlaw.runs.sources.text import (
+from entlaw.runs.parsing.notes import cut_line, unread
+from entlaw.runs.parsing.records import RecordSink
+from entlaw.runs.parsing.text import (
     ReadNotes,
     head_bytes,
     head_is_whole,
@@ -20,8 +18,8 @@ from entlaw.runs.sources.text import (
     run_name,
     sibling_config,
 )
-
-NAME = "jsonl"
+from entlaw.runs.run import RawRun
+from entlaw.runs.source import Head, ReadOptions, Source
 
 _SIBLINGS = ("config.json", "run.json")
 
@@ -72,40 +70,22 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     details = {"bytes": notes.bytes_read, "lines": count, "lines_unread": bad + cut}
     config = sibling_config(path, _SIBLINGS) if _owns_folder(path) else {}
     verl = sink.wrapped > 0
+    findings = notes.findings() + unread(
+        "lines-unread",
+        bad,
+        "lines are not JSON objects and were left out",
+        "a crash while writing, or two processes that write to one file",
+    )
+    if cut:
+        findings.append(cut_line("the last line is incomplete and was left out"))
     return sink.runs(
         run_name(path),
         "verl-jsonl" if verl else "jsonl",
         "verl" if verl else "unknown",
         config,
-        tuple(notes.findings() + damage(bad, cut)),
+        tuple(findings),
         details,
     )
-
-
-def damage(bad: int, cut: bool) -> list[Finding]:
-    """Findings about lines that could not be read."""
-    findings = []
-    if bad:
-        findings.append(
-            Finding(
-                "lines-unread",
-                "warning",
-                f"{bad} lines are not JSON objects and were left out",
-                "a crash while writing, or two processes that write to one file",
-                "look at them if they fall among the steps of the fit",
-                value=float(bad),
-            )
-        )
-    if cut:
-        findings.append(
-            Finding(
-                "truncated-tail",
-                "info",
-                "the last line is incomplete and was left out",
-                "the trainer was still writing, or was killed",
-            )
-        )
-    return findings
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -124,3 +104,13 @@ def _owns_folder(path: Path) -> bool:
         p.name.removesuffix(".gz") for pattern in ("*.jsonl", "*.jsonl.gz") for p in path.parent.glob(pattern)
     }
     return len(logs) <= 1
+
+
+SOURCE = Source(
+    "jsonl",
+    order=90,
+    sniff=sniff,
+    read=read,
+    reference="https://jsonlines.org; written by verl's file logger, tinker-cookbook, entlaw",
+    files=r"metrics\.jsonl(\.gz)?",
+)

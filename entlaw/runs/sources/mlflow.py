@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from entlaw.errors import UnreadableSource
-from entlaw.findings import Finding
+from entlaw.runs.parsing.notes import cannot_read, cut_line, iso_time, unread
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions
-
-NAME = "mlflow"
+from entlaw.runs.source import Head, ReadOptions, Source
 
 # Milliseconds since 1970, the value, the step; later versions append the ids of a model or data set.
 _LINE = re.compile(rb"(\d{10,17}) (\S+) (-?\d+)(?: .*)?\r?")
@@ -62,25 +59,13 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise UnreadableSource(
-            f"cannot read: {error.strerror}", where=str(path), hint="check the file's permissions"
-        ) from error
+        raise cannot_read(error, path, "check the file's permissions") from error
     if folder is None:
         raise UnreadableSource(
             "not in the folder of an MLflow run", where=str(path), hint="point at the folder of the run"
         )
-    values: dict[int, tuple[int, float]] = {}
-    bad = 0
     cut = lines.pop()  # a last line without its end may be half a number
-    for line in lines:
-        match = _LINE.fullmatch(line)
-        number = _number(match[2]) if match else None
-        if match is None or number is None:
-            bad += bool(line.strip())
-            continue
-        step, at = int(match[3]), int(match[1])
-        if step not in values or at >= values[step][0]:
-            values[step] = (at, number)
+    values, bad = _values(lines)
     if not values:
         raise UnreadableSource(
             "the metric holds no value", where=str(path), hint="point at the folder of the run"
@@ -90,25 +75,43 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     rows = pd.DataFrame(
         {"step": np.array(steps, dtype=np.float64), _AT.sub("@", key): [values[s][1] for s in steps]}
     )
-    findings = []
-    if bad:
-        findings.append(Finding(
-            "lines-unread", "warning", f"{bad} lines of {key} are not `timestamp value step` and were left out",
-            "the file is damaged", "look at them if they fall among the steps of the fit", float(bad),
-        ))  # fmt: skip
+    findings = unread(
+        "lines-unread",
+        bad,
+        f"lines of {key} are not `timestamp value step` and were left out",
+        "the file is damaged",
+    )
     if cut.strip():
-        findings.append(Finding(
-            "truncated-tail", "info", f"the last line of {key} is incomplete and was left out",
-            "the trainer was still writing, or was killed",
-        ))  # fmt: skip
-    started = min(at for at, _ in values.values()) / 1e3
+        findings.append(cut_line(f"the last line of {key} is incomplete and was left out"))
     details = {"run_id": str(folder.resolve()), "mlflow_run": folder.name, "step_axis": "step (MLflow's)"}
-    if 0 < started < 253402300800:
-        details["started"] = datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds")
+    if started := iso_time(min(at for at, _ in values.values()) / 1e3):
+        details["started"] = started
     name = _text(folder / "tags" / "mlflow.runName") or folder.name
     return [
-        RawRun(name, rows, _params(folder), Provenance(str(path), NAME, "unknown", details), tuple(findings))
+        RawRun(
+            name,
+            rows,
+            _params(folder),
+            Provenance(str(path), SOURCE.name, "unknown", details),
+            tuple(findings),
+        )
     ]
+
+
+def _values(lines: list[bytes]) -> tuple[dict[int, tuple[int, float]], int]:
+    """Time and value of each step, and the number of lines that cannot be read."""
+    values: dict[int, tuple[int, float]] = {}
+    bad = 0
+    for line in lines:
+        match = _LINE.fullmatch(line)
+        number = _number(match[2]) if match else None
+        if match is None or number is None:
+            bad += bool(line.strip())
+            continue
+        step, at = int(match[3]), int(match[1])
+        if step not in values or at >= values[step][0]:
+            values[step] = (at, number)
+    return values, bad
 
 
 def _number(text: bytes) -> float | None:
@@ -132,3 +135,12 @@ def _params(folder: Path) -> dict[str, str]:
     root = folder / "params"
     found = {p.relative_to(root).as_posix(): _text(p) for p in sorted(root.rglob("*")) if p.is_file()}
     return {key: value for key, value in found.items() if len(value) <= _LONGEST}
+
+
+SOURCE = Source(
+    "mlflow",
+    order=40,
+    sniff=sniff,
+    read=read,
+    reference="https://mlflow.org/docs/latest/self-hosting/architecture/backend-store",
+)

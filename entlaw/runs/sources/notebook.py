@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from entlaw.errors import UnreadableSource
+from entlaw.runs.parsing.text import LineBlocks, ReadNotes, head_bytes, read_all, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions
+from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.sources.console import ConsoleParser
-from entlaw.runs.sources.text import LineBlocks, ReadNotes, head_bytes, read_all, run_name
-
-NAME = "notebook"
 
 _LARGEST = 1 << 30
 
@@ -87,3 +85,12 @@ def _streams(outputs: list[Any]) -> Iterator[tuple[str, str]]:
             text = "".join(part for part in text if isinstance(part, str))
         if isinstance(text, str):
             yield str(output.get("name", "stdout")), text.replace("\0", "")
+
+
+SOURCE = Source(
+    "notebook",
+    order=70,
+    sniff=sniff,
+    read=read,
+    reference="https://nbformat.readthedocs.io",
+)

@@ -1,28 +1,26 @@
-"""Tables: CSV and its kin, W&B's chart exports, Parquet."""
+"""Tables as text: CSV and its kin, W&B's chart exports."""
 
 from __future__ import annotations
 
-import zlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing.columns import ColumnTable, repeated_names, wandb_columns
+from entlaw.runs.parsing.delimited import Dialect, is_empty, recognise, rows, to_number, unique_names
+from entlaw.runs.parsing.notes import cut_line, unread
+from entlaw.runs.parsing.text import ReadNotes, head_lines, lines, no_records, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions
-from entlaw.runs.sources.columns import ColumnTable, repeated_names, wandb_columns
-from entlaw.runs.sources.delimited import Dialect, is_empty, recognise, rows, to_number, unique_names
-from entlaw.runs.sources.text import ReadNotes, head_lines, lines, no_records, opened, run_name
+from entlaw.runs.source import Head, ReadOptions, Source
 
-NAME = "table"
-
-_PARQUET = b"PAR1"
 _LOOK_AT = 30
 
 
 def sniff(head: Head) -> bool:
-    """Parquet by its magic number; delimited text by a header of names over rows of numbers."""
-    return head.start.startswith(_PARQUET) or recognise(head_lines(head, _LOOK_AT)) is not None
+    """A header of names over rows of numbers."""
+    return recognise(head_lines(head, _LOOK_AT)) is not None
 
 
 def read(path: Path, options: ReadOptions) -> list[RawRun]:
@@ -33,33 +31,9 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     UnreadableSource
         Damaged, or without a column of numbers.
     """
-    with opened(path) as handle:
-        try:
-            start = handle.read(len(_PARQUET))
-        except (OSError, EOFError, zlib.error):  # a damaged gzip file; told when it is read
-            start = b""
-    if start == _PARQUET:
-        from entlaw.runs.sources.parquet import read_parquet  # pyarrow takes 0.1 s to import
-
-        return read_parquet(path, run_name(path))
-    return _read_delimited(path)
-
-
-def _text_lines(path: Path, notes: ReadNotes) -> Iterator[tuple[str, bool]]:
-    for line, closed in lines(path, notes):
-        text = line.decode("utf-8", errors="replace").rstrip("\r").lstrip("\ufeff")
-        if text.strip():
-            yield text, closed
-
-
-def _read_delimited(path: Path) -> list[RawRun]:
     notes = ReadNotes()
     stream = _text_lines(path, notes)
-    first: list[tuple[str, bool]] = []
-    for line in stream:
-        first.append(line)
-        if len(first) == _LOOK_AT:
-            break
+    first = list(itertools.islice(stream, _LOOK_AT))
     dialect = recognise([text for text, _ in first])
     if dialect is None:
         raise UnreadableSource(
@@ -71,7 +45,7 @@ def _read_delimited(path: Path) -> list[RawRun]:
     names, repeated = unique_names(dialect.names)
     table = ColumnTable(path, names)
     reader = _RowReader(dialect, table)
-    for cells, closed in rows(_chain(first[dialect.skip + 1 :], stream), dialect):
+    for cells, closed in rows(itertools.chain(first[dialect.skip + 1 :], stream), dialect):
         reader.take(cells, closed)
     exported = wandb_columns(names) is not None
     form = "wandb-export" if exported else {"\t": "tsv", ",": "csv"}.get(dialect.delimiter, "csv")
@@ -83,9 +57,11 @@ def _read_delimited(path: Path) -> list[RawRun]:
     return runs
 
 
-def _chain(first: list[tuple[str, bool]], rest: Iterator[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
-    yield from first
-    yield from rest
+def _text_lines(path: Path, notes: ReadNotes) -> Iterator[tuple[str, bool]]:
+    for line, closed in lines(path, notes):
+        text = line.decode("utf-8", errors="replace").rstrip("\r").lstrip("\ufeff")
+        if text.strip():
+            yield text, closed
 
 
 class _RowReader:
@@ -150,18 +126,12 @@ class _RowReader:
 
     def findings(self) -> list[Finding]:
         """What could not be read."""
-        found = []
-        if self.bad:
-            found.append(
-                Finding(
-                    "rows-unread",
-                    "warning",
-                    f"{self.bad} lines have another number of cells than the header and were left out",
-                    "the file is damaged, or two tables were put into one",
-                    "look at them if they fall among the steps of the fit",
-                    value=float(self.bad),
-                )
-            )
+        found = unread(
+            "rows-unread",
+            self.bad,
+            "lines have another number of cells than the header and were left out",
+            "the file is damaged, or two tables were put into one",
+        )
         odd = {
             self._table.names[i]: n
             for i, n in enumerate(self._words)
@@ -178,14 +148,7 @@ class _RowReader:
                 )
             )
         if self._cut:
-            found.append(
-                Finding(
-                    "truncated-tail",
-                    "info",
-                    f"the file does not end in a newline; {self._cut}",
-                    "the trainer was still writing, or was killed",
-                )
-            )
+            found.append(cut_line(f"the file does not end in a newline; {self._cut}"))
         return found
 
 
@@ -195,3 +158,12 @@ def _decimals(cell: str) -> int:
     if not cell.strip():
         return -1
     return len(fraction) if fraction.isdigit() else 0
+
+
+SOURCE = Source(
+    "table",
+    order=60,
+    sniff=sniff,
+    read=read,
+    reference="CSV, TSV and their kin; W&B's chart export",
+)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,11 @@ import pyarrow.compute as pc
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing import protobuf_wire as wire
+from entlaw.runs.parsing import tfrecord
+from entlaw.runs.parsing.notes import cannot_read, corrupt, cut_record, iso_time, undecodable
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions, tfrecord
-from entlaw.runs.sources import protobuf_wire as wire
-
-NAME = "tensorboard"
+from entlaw.runs.source import Head, ReadOptions, Source
 
 # TensorProto.dtype -> how one element lies in tensor_content; 14 is bfloat16, the upper half of a float32.
 _DTYPES = {
@@ -54,7 +53,7 @@ def sniff(head: Head) -> bool:
     start = head.start
     if len(start) < tfrecord.HEADER:
         return False
-    length = tfrecord.header_length(start)
+    length = tfrecord.header_length(start[: tfrecord.HEADER])
     return length is not None and b"brain.Event:" in start[tfrecord.HEADER : tfrecord.HEADER + length]
 
 
@@ -85,11 +84,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
             for batch in reader:
                 _take(batch, scalars)
     except OSError as error:
-        raise UnreadableSource(
-            f"cannot read: {error.strerror}",
-            where=str(path),
-            hint="check the file's permissions and the disk",
-        ) from error
+        raise cannot_read(error, path) from error
     if reader.n_records == 0:
         raise UnreadableSource(
             "no readable record in the event file",
@@ -109,11 +104,11 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     }
     if in_place:
         details["run_id"] = str(path.parent.resolve())
-    if 0 < scalars.started < 253402300800:
-        details["started"] = datetime.fromtimestamp(scalars.started, UTC).isoformat(timespec="milliseconds")
+    if started := iso_time(scalars.started):
+        details["started"] = started
     findings = _findings(reader, scalars, len(rows), repeated, differing)
     name = path.resolve().parent.name if in_place else path.stem
-    return [RawRun(name, rows, {}, Provenance(str(path), NAME, "unknown", details), findings)]
+    return [RawRun(name, rows, {}, Provenance(str(path), SOURCE.name, "unknown", details), findings)]
 
 
 def _take(batch: tfrecord.Batch, scalars: _Scalars) -> None:
@@ -289,36 +284,11 @@ def _findings(
             )
         )
     if reader.damaged:
-        out.append(
-            Finding(
-                "corrupt-records",
-                "warning",
-                f"{reader.damaged} checksums in the file are wrong; the records there were left out",
-                "steps may be missing in the middle of the run; what was read passed its checksum",
-                "copy the file again from where it was written",
-                value=float(reader.damaged),
-            )
-        )
-    if scalars.n_bad:
-        out.append(
-            Finding(
-                "undecodable-values",
-                "warning",
-                f"{scalars.n_bad} records could not be decoded and were left out",
-                "their checksum is right, so they were written like that",
-                value=float(scalars.n_bad),
-            )
-        )
-    if reader.tail_bytes:
-        out.append(
-            Finding(
-                "truncated-tail",
-                "info",
-                f"the last {reader.tail_bytes} bytes are an incomplete record and were left out",
-                "the run is still being written, or its process was killed",
-                value=float(reader.tail_bytes),
-            )
-        )
+        what = f"{reader.damaged} checksums in the file are wrong; the records there were left out"
+        hint = "copy the file again from where it was written"
+        out.append(corrupt("corrupt-records", reader.damaged, what, hint))
+    out += undecodable(scalars.n_bad, "records")
+    out += cut_record(reader.tail_bytes)
     if repeated:
         out.append(
             Finding(
@@ -331,3 +301,13 @@ def _findings(
             )
         )
     return tuple(out)
+
+
+SOURCE = Source(
+    "tensorboard",
+    order=20,
+    sniff=sniff,
+    read=read,
+    reference="https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/event.proto",
+    files=r".*\.tfevents\..*",
+)

@@ -18,10 +18,8 @@ from urllib.parse import quote
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions
+from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.table import RowBuilder, flatten
-
-NAME = "trackio"
 
 _MAGIC = b"SQLite format 3\x00"
 _RECOVER = "copy it again, or save what is left: sqlite3 {} .recover | sqlite3 recovered.db"
@@ -170,7 +168,7 @@ def _runs(db: sqlite3.Connection, path: Path) -> list[RawRun]:
         }
         if started[key]:
             details["started"] = started[key]
-        provenance = Provenance(str(path), NAME, "unknown", details)
+        provenance = Provenance(str(path), SOURCE.name, "unknown", details)
         findings = _findings(bad.get(key, 0))
         out.append(RawRun(name, builder.frame(), configs.get(key, {}), provenance, findings))
     return out
@@ -217,3 +215,12 @@ def _record(text: Any) -> dict[str, Any] | None:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+
+SOURCE = Source(
+    "trackio",
+    order=30,
+    sniff=sniff,
+    read=read,
+    reference="https://github.com/gradio-app/trackio",
+)

@@ -10,13 +10,12 @@ from typing import Any
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing.records import RecordSink
+from entlaw.runs.parsing.text import ReadNotes, head_bytes, no_records, read_all, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.sources import Head, ReadOptions, jsonl
-from entlaw.runs.sources.records import RecordSink
-from entlaw.runs.sources.text import ReadNotes, head_bytes, no_records, read_all, run_name
+from entlaw.runs.source import Head, ReadOptions, Source
+from entlaw.runs.sources import jsonl
 from entlaw.runs.table import flatten
-
-NAME = "trainer-state"
 
 _LARGEST = 1 << 30
 _HISTORIES = ("log_history", "history", "metrics", "logs", "records", "rows", "data", "steps")
@@ -186,3 +185,13 @@ def _salvaged(path: Path, text: str, problem: str, notes: ReadNotes) -> list[Raw
         "copy the file again, or take the previous checkpoint's",
     )
     return [RawRun(r.name, r.rows, r.config, r.provenance, (*r.findings, told)) for r in runs]
+
+
+SOURCE = Source(
+    "trainer-state",
+    order=80,
+    sniff=sniff,
+    read=read,
+    reference="trainer_state.json of transformers.TrainerState; JSON lists of records",
+    files=r"trainer_state\.json",
+)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ import numpy as np
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing import protobuf_wire as wire
+from entlaw.runs.parsing.leveldb_log import LogReader
+from entlaw.runs.parsing.notes import cannot_read, corrupt, cut_record, iso_time, undecodable
+from entlaw.runs.parsing.wandb_history import HistoryColumns, resolve_steps, with_step
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources import Head, ReadOptions
-from entlaw.runs.sources import protobuf_wire as wire
-from entlaw.runs.sources.leveldb_log import LogReader
-from entlaw.runs.sources.wandb_history import HistoryColumns
-from entlaw.runs.sources.wandb_steps import resolve_steps, with_step
+from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.table import flatten
-
-NAME = "wandb-file"
 
 _IDENT = b":W&B"
 _FILE_HEADER = b":W&B\xe1\xbe\x00"  # ident, magic 0xBEE1, version 0
@@ -77,14 +74,10 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
             handle.seek(0)
             log = LogReader(handle, header_size=len(_FILE_HEADER))
             columns, facts = HistoryColumns(), _Facts()
-            for batch in log:
-                _take(batch.data, batch.sizes, columns, facts)
+            for data, sizes in log:
+                _take(data, sizes, columns, facts)
     except OSError as error:
-        raise UnreadableSource(
-            f"cannot read: {error.strerror}",
-            where=str(path),
-            hint="check the file's permissions and the disk",
-        ) from error
+        raise cannot_read(error, path) from error
     rows = columns.frame()
     step_metric = resolve_steps([str(c) for c in rows.columns], facts.step_of)
     rows, axis = with_step(rows, step_metric)
@@ -99,7 +92,11 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         "step_metric": step_metric,
     }
     findings = _findings(log, columns.n_rows, columns.n_bad + facts.n_bad, facts)
-    return [RawRun(facts.name, rows, facts.config, Provenance(str(path), NAME, "unknown", details), findings)]
+    return [
+        RawRun(
+            facts.name, rows, facts.config, Provenance(str(path), SOURCE.name, "unknown", details), findings
+        )
+    ]
 
 
 def _check_header(start: bytes, path: Path) -> None:
@@ -156,8 +153,8 @@ def _read_run(raw: bytes, facts: _Facts) -> None:
     if 17 in run:
         start = _message(run[17])  # Timestamp: seconds, nanoseconds
         seconds = wire.signed(int(start.get(1, 0))) + int(start.get(2, 0)) / 1e9
-        if 0 < seconds < 253402300800:  # to the end of the year 9999
-            facts.details["started"] = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+        if started := iso_time(seconds):
+            facts.details["started"] = started
     if 4 in run:
         _read_config(run[4] if isinstance(run[4], bytes) else b"", facts)
 
@@ -226,37 +223,12 @@ def _findings(log: LogReader, n_rows: int, n_bad: int, facts: _Facts) -> tuple[F
             )
         )
     if log.damaged or log.lost:
-        out.append(
-            Finding(
-                "corrupt-blocks",
-                "warning",
-                f"{log.damaged} damaged places in the file; the records there were left out",
-                "steps may be missing in the middle of the run; what was read passed its checksum",
-                "copy the file again from where it was written, or pull the run from the server",
-                value=float(log.damaged),
-            )
-        )
-    if n_bad:
-        out.append(
-            Finding(
-                "undecodable-values",
-                "warning",
-                f"{n_bad} records or values could not be decoded and were left out",
-                "their checksum is right, so they were written like that",
-                "report the SDK version: " + str(facts.details.get("producer", "unknown")),
-                value=float(n_bad),
-            )
-        )
-    if log.tail_bytes:
-        out.append(
-            Finding(
-                "truncated-tail",
-                "info",
-                f"the last {log.tail_bytes} bytes are an incomplete record and were left out",
-                "the run is still being written, or its process was killed",
-                value=float(log.tail_bytes),
-            )
-        )
+        what = f"{log.damaged} damaged places in the file; the records there were left out"
+        hint = "copy the file again from where it was written, or pull the run from the server"
+        out.append(corrupt("corrupt-blocks", log.damaged, what, hint))
+    hint = "report the SDK version: " + str(facts.details.get("producer", "unknown"))
+    out += undecodable(n_bad, "records or values", hint)
+    out += cut_record(log.tail_bytes)
     if not facts.ended:
         out.append(
             Finding(
@@ -271,3 +243,13 @@ def _findings(log: LogReader, n_rows: int, n_bad: int, facts: _Facts) -> tuple[F
             Finding("ended-with-error", "info", f"the run ended with exit code {facts.details['exit_code']}")
         )
     return tuple(out)
+
+
+SOURCE = Source(
+    "wandb-file",
+    order=10,
+    sniff=sniff,
+    read=read,
+    reference="https://github.com/wandb/wandb/blob/main/wandb/proto/wandb_internal.proto (written by wandb.init)",
+    files=r".*\.wandb",
+)

@@ -17,9 +17,15 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from entlaw.errors import EntlawError, MissingExtra, UsageError
-from entlaw.runs.wandb.quiet import settings_for_now
-from entlaw.runs.wandb.service import end_service
-from entlaw.runs.wandb.trouble import LOGIN, ClientCrashed, ServerError, explain, no_key
+from entlaw.runs.wandb.sdk import (
+    LOGIN,
+    ClientCrashed,
+    ServerError,
+    end_service,
+    explain,
+    no_key,
+    settings_for_now,
+)
 
 T = TypeVar("T")
 

@@ -33,12 +33,12 @@ import pandas as pd
 from entlaw.errors import EntlawError
 from entlaw.findings import Finding
 from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.parsing.wandb_history import resolve_steps
 from entlaw.runs.table import RowBuilder
 from entlaw.runs.wandb.client import Client
+from entlaw.runs.wandb.facts import Facts, facts
 from entlaw.runs.wandb.listing import RunRef
-from entlaw.runs.wandb.quiet import quiet
-from entlaw.runs.wandb.source import Facts, facts
-from entlaw.runs.wandb.trouble import ServerError
+from entlaw.runs.wandb.sdk import ServerError, quiet
 
 STEP, TIME = "_step", "_timestamp"
 PAGE = 1000  # rows; larger ones the server thins out
@@ -159,7 +159,7 @@ def fetch(
     after : int, optional
         Only rows behind this ``_step``; None: all.
     known : Facts, optional
-        As :func:`entlaw.runs.wandb.source.facts` gave them just now; asked for when None. They fix the last step.
+        As :func:`entlaw.runs.wandb.facts.facts` gave them just now; asked for when None. They fix the last step.
 
     Returns
     -------
@@ -204,8 +204,6 @@ def fetch(
 
 def _wanted(keys: Sequence[str], known: Facts) -> frozenset[str]:
     """The keys that are meant, with what places them in time."""
-    from entlaw.runs.sources.wandb_steps import resolve_steps
-
     chosen = {k for k in known.counts for pattern in keys if k == pattern or fnmatch.fnmatchcase(k, pattern)}
     axes = set(resolve_steps(chosen, known.step_of).values())
     axes |= {k for k in known.counts if canonical(k) in STEP_NAMES}

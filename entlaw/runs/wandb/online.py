@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entlaw.errors import CacheError, DataError, EntlawError, MissingSeries, SourceNotFound
+from entlaw.errors import CacheError, EntlawError, MissingSeries, SourceNotFound
 from entlaw.findings import Finding
 from entlaw.runs.prepare import Selection
 from entlaw.runs.run import RawRun
 from entlaw.runs.wandb.address import Address
 from entlaw.runs.wandb.client import Client
+from entlaw.runs.wandb.facts import facts, raw_run
 from entlaw.runs.wandb.history import fetch
 from entlaw.runs.wandb.listing import Query, RunRef, find
-from entlaw.runs.wandb.source import facts, raw_run
-from entlaw.runs.wandb.trouble import NoKey
+from entlaw.runs.wandb.sdk import NoKey
 
 if TYPE_CHECKING:
     from entlaw.runs.reader import Reading
@@ -153,23 +153,18 @@ def _read(path: Path, findings: tuple[Finding, ...]) -> RawRun:
 
 
 def _reading(client: Client, ref: RunRef, raw: RawRun, selection: Selection) -> Reading:
-    from entlaw.runs.prepare import to_run
-    from entlaw.runs.reader import Reading
+    from entlaw.runs.reader import reading
 
-    path = ref.url or ref.path
-    try:
-        return Reading(path, raw, to_run(raw, selection), None)
-    except DataError as error:
-        error.where = error.where or f"{ref.path} [{raw.name}]"
-        if isinstance(error, MissingSeries) and ref.group and not selection.join:
-            others = _others(client, ref)
-            if others:
-                names = ", ".join(other.name for other in others[:3])
-                error.hint = (
-                    f"its group {ref.group!r} has more runs ({names}): if one is the trainer and another the "
-                    f"orchestrator of the same training, add --join; {error.hint}"
-                )
-        return Reading(path, raw, None, error)
+    found = reading(ref.url or ref.path, raw, selection, f"{ref.path} [{raw.name}]")
+    if isinstance(found.error, MissingSeries) and ref.group and not selection.join:
+        others = _others(client, ref)
+        if others:
+            names = ", ".join(other.name for other in others[:3])
+            found.error.hint = (
+                f"its group {ref.group!r} has more runs ({names}): if one is the trainer and another the "
+                f"orchestrator of the same training, add --join; {found.error.hint}"
+            )
+    return found
 
 
 def _others(client: Client, ref: RunRef) -> list[RunRef]:

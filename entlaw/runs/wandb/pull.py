@@ -22,11 +22,10 @@ from entlaw.findings import Finding
 from entlaw.runs.run import RawRun
 from entlaw.runs.wandb.cache import Cache
 from entlaw.runs.wandb.client import Client
-from entlaw.runs.wandb.grow import STEP, grown, joined, last_step, ordered
+from entlaw.runs.wandb.facts import Facts, facts, raw_run
 from entlaw.runs.wandb.history import fetch
 from entlaw.runs.wandb.listing import FINAL, RunRef
-from entlaw.runs.wandb.source import Facts, facts, raw_run
-from entlaw.runs.wandb.stored import Entry, Identity
+from entlaw.runs.wandb.stored import STEP, Entry, Identity, grown, joined, last_step, ordered
 
 AT_ONCE = 4  # the server's rate limit is per user; more at once only meet it earlier
 

@@ -5,14 +5,17 @@ text. Nearly all items have the same layout and a plain number inside: those are
 their keys told apart as raw bytes (each spelling is decoded once) and their numbers parsed by Arrow, whose
 parser is correctly rounded like Python's. Whatever has another layout goes through the item-by-item path at
 the end; both give the same numbers.
+
+The training step of such rows is named by the run's own metric definitions, else by a key, else it is ``_step``.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from entlaw.runs.sources import protobuf_wire as wire
+from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.table import flatten, parse_number
 
 # HistoryItem fields.
@@ -247,3 +251,39 @@ def _value(parts: list[tuple[int, int, int | bytes]]) -> Any:
         elif kind == 1 and number == _NUMBER and isinstance(raw, bytes):
             value = struct.unpack("<d", raw)[0]
     return value
+
+
+def resolve_steps(keys: Iterable[str], definitions: Mapping[str, str]) -> dict[str, str]:
+    """Step metric of each key that has one; an exact definition beats a glob, a longer glob a shorter one."""
+    globs = sorted((d for d in definitions if "*" in d), key=len, reverse=True)
+    out = {}
+    for key in keys:
+        if key in definitions:
+            out[key] = definitions[key]
+        elif not key.startswith("_"):  # globs do not reach W&B's own keys
+            match = next((g for g in globs if fnmatch.fnmatchcase(key, g)), None)
+            if match is not None and definitions[match] != key:
+                out[key] = definitions[match]
+    return out
+
+
+def with_step(rows: pd.DataFrame, step_metric: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
+    """Add the column ``step`` and say where it is from.
+
+    In order: what all metrics were defined against; a column that is named like a training step (left for
+    the assembly, which knows those names); W&B's own counter of ``log`` calls.
+    """
+    columns = [str(c) for c in rows.columns]
+    axes = set(step_metric.values())
+    metrics = [c for c in columns if not c.startswith("_") and c not in axes]
+    shared = {step_metric.get(c) for c in metrics}
+    axis = shared.pop() if len(shared) == 1 else None
+    if axis is not None and axis in columns:
+        return (rows if axis == "step" else rows.assign(step=rows[axis])), f"{axis} (define_metric)"
+    known = set(STEP_NAMES) - {"_step"}
+    named = next((c for c in columns if c != "_step" and canonical(c) in known), None)
+    if named is not None:
+        return rows, f"{named} (its name)"
+    if "_step" in columns:
+        return rows.assign(step=rows["_step"]), "_step (W&B's counter of log calls)"
+    return rows, "none"

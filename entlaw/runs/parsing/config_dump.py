@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from entlaw.runs.sources.literal import LiteralError, parse_literal
-from entlaw.runs.sources.text import strip_ansi
+from entlaw.runs.parsing.literal import LiteralError, parse_literal
+from entlaw.runs.parsing.text import strip_ansi
 from entlaw.runs.table import flatten, parse_number
 
 PREAMBLE_BYTES = 1 << 20  # a printed config is some 20 kB; what comes after a megabyte is model output

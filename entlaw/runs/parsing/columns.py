@@ -13,8 +13,8 @@ import pandas as pd
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing.records import METRIC_FIELDS, MOST_RUNS, NUMBERED_RUN_FIELDS, RUN_FIELDS
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources.records import METRIC_FIELDS, MOST_RUNS, NUMBERED_RUN_FIELDS, RUN_FIELDS
 from entlaw.runs.table import RowBuilder
 
 _WANDB_AXES = {"step", "_step", "relative time (wall)", "relative time (process)", "wall time", "_runtime",

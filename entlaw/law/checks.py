@@ -1,4 +1,9 @@
-"""Checks of the scores and of the fit itself: enough points, a score that can have a ceiling, a line that is one."""
+"""May this fit be believed, and may this run be forecast? Coded findings; those of severity error refuse.
+
+Here are the checks of the scores and of the fit itself, and the lists of all checks, each in the order of what a reader
+should hear first among equals. The checks of the entropy are in :mod:`entlaw.law.checks_entropy`, those of the
+configuration in :mod:`entlaw.law.interventions`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from entlaw.findings import Finding
-from entlaw.law.evidence import Evidence
+from entlaw.findings import Finding, worst_first
+from entlaw.law.checks_entropy import Evidence, reach, resumed, trend, unit
+from entlaw.law.interventions import interventions
+from entlaw.law.results import MOST_ENTROPY, Fit
+from entlaw.limits import FEW_POINTS, FEWEST_POINTS
+from entlaw.points import Points
+from entlaw.runs.run import Run
 
-# A line has two parameters: with 3 points one residual is left, and a Student t with 1 degree of freedom.
-FEWEST, FEW = 4, 8
 # Scores may leave [0, 1] by this much through rounding.
 SCORE_SLACK = 0.01
 # Percent beside fractions: a jump of more than this factor between neighbouring values, across 1.
@@ -34,19 +42,58 @@ NO_SPREAD = 1e-9
 ABOVE_SHARE = 0.1
 
 
+def diagnose(fit: Fit, run: Run | None = None) -> tuple[Finding, ...]:
+    """Findings about a fit, worst first.
+
+    Parameters
+    ----------
+    fit : Fit
+    run : Run, optional
+        The run it was made from: adds the whole entropy log, the points after the window and the configuration.
+
+    Returns
+    -------
+    tuple of Finding
+        Of the diagnostics only; what the reader found is in ``run.findings``.
+    """
+    whole = fit.points.given if run is None else Points.from_run(run)
+    known = fit.noise.get("answers") is not None
+    return worst_first(fit_findings(Evidence(whole, fit.until_step, fit, run, known)))
+
+
+def fit_findings(evidence: Evidence) -> list[Finding]:
+    """Findings about a fit, in the order of the checks."""
+    checks = (resumed, unit, score, trend, count, slope, reach, influence, ceiling, shape)
+    found = [finding for check in checks for finding in check(evidence)]
+    return found + (interventions(evidence.run.config) if evidence.run is not None else [])
+
+
+def forecast_findings(points: Points) -> tuple[Finding, ...]:
+    """What speaks against a forecast from these points, worst first; those of severity error refuse."""
+    evidence = Evidence(points)
+    checks = (resumed, unit, trend, count, score) if points.n >= FEWEST_POINTS else (count,)
+    return worst_first([finding for check in checks for finding in check(evidence)])
+
+
+def entropy_findings(points: Points, run: Run | None = None) -> tuple[Finding, ...]:
+    """Findings about the entropy log alone, worst first."""
+    evidence = Evidence(points.log_alone(), run=run)
+    return worst_first([finding for check in (resumed, unit, trend) for finding in check(evidence)])
+
+
 def count(e: Evidence) -> Iterator[Finding]:
     """Enough evaluations in the window?"""
-    n = len(e.step)
+    n = len(e.seen.step)
     where = "" if e.until_step is None else f" up to step {e.until_step:g}"
-    if n < FEWEST:
-        more = f"; the run has {n + e.later.shape[1]} in all" if e.later.shape[1] else ""
+    if n < FEWEST_POINTS:
+        more = f"; the run has {n + e.later.n} in all" if e.later.n else ""
         yield Finding(
             "too-few-evaluations", "error", f"{n} evaluation{'' if n == 1 else 's'}{where}{more}",
-            f"with fewer than {FEWEST} points a line always fits, and no interval can be trusted",
+            f"with fewer than {FEWEST_POINTS} points a line always fits, and no interval can be trusted",
             "fit a longer window (--until-step, --all), evaluate more often, or use the training score (--on train)",
             float(n),
         )  # fmt: skip
-    elif n < FEW:
+    elif n < FEW_POINTS:
         yield Finding(
             "few-evaluations", "warning", f"{n} evaluations{where}",
             "the size of the noise is hardly known, so the intervals are wide and rest on assumptions",
@@ -56,7 +103,7 @@ def count(e: Evidence) -> Iterator[Finding]:
 
 def score(e: Evidence) -> Iterator[Finding]:
     """Can these numbers have a ceiling?"""
-    r = e.performance
+    r = e.seen.score
     if len(r) == 0:
         return
     if len(r) >= 2 and np.ptp(r) <= NO_SPREAD:
@@ -92,7 +139,7 @@ def score(e: Evidence) -> Iterator[Finding]:
 def slope(e: Evidence) -> Iterator[Finding]:
     """Does R rise as H falls?"""
     fit = e.fit
-    if fit is None or np.ptp(e.performance) <= NO_SPREAD:
+    if fit is None or np.ptp(e.seen.score) <= NO_SPREAD:
         return
     if not fit.a > 0:
         yield Finding(
@@ -113,7 +160,7 @@ def slope(e: Evidence) -> Iterator[Finding]:
 def influence(e: Evidence) -> Iterator[Finding]:
     """Is it one point that draws the line?"""
     fit = e.fit
-    if fit is None or fit.n < 3 or np.ptp(e.performance) <= NO_SPREAD:
+    if fit is None or fit.n < 3 or np.ptp(e.seen.score) <= NO_SPREAD:
         return
     p = fit.points
     top = int(np.argmax(p.leverage))
@@ -121,7 +168,7 @@ def influence(e: Evidence) -> Iterator[Finding]:
     half = 0.5 * fit.ceiling_interval.width
     far = int(np.nanargmax(moved)) if np.isfinite(moved).any() else top
     if p.leverage[top] > LEVERAGE_WARNING:
-        rest = np.exp(np.clip(np.delete(p.entropy, top), -50.0, 700.0))
+        rest = np.exp(np.clip(np.delete(p.entropy, top), -50.0, MOST_ENTROPY))
         severe = p.leverage[top] > LEVERAGE_ERROR and rest.min() - 1.0 > REACH_OF_REST * np.ptp(rest)
         yield Finding(
             "one-point-carries-fit", "error" if severe else "warning",
@@ -155,7 +202,7 @@ def shape(e: Evidence) -> Iterator[Finding]:
             "compare windows; early format learning or saturation bends the curve", float(p),
         )  # fmt: skip
     r1, n = fit.residual_autocorrelation, fit.n
-    if n >= FEW and r1 > AUTOCORRELATION_SE / np.sqrt(n):
+    if n >= FEW_POINTS and r1 > AUTOCORRELATION_SE / np.sqrt(n):
         taken = fit.method == "careful"
         yield Finding(
             "residuals-autocorrelated", "info" if taken else "warning",
@@ -173,9 +220,7 @@ def ceiling(e: Evidence) -> Iterator[Finding]:
         return
     i = fit.ceiling_interval
     bounded = (
-        len(e.performance) > 0
-        and e.performance.min() >= -SCORE_SLACK
-        and e.performance.max() <= 1 + SCORE_SLACK
+        len(e.seen.score) > 0 and e.seen.score.min() >= -SCORE_SLACK and e.seen.score.max() <= 1 + SCORE_SLACK
     )
     if bounded and not -SCORE_SLACK <= fit.ceiling <= 1.0 + SCORE_SLACK:
         yield Finding(
@@ -195,21 +240,21 @@ def ceiling(e: Evidence) -> Iterator[Finding]:
     if not np.isfinite(i.hi):
         return
     top = float(fit.prediction_at(np.zeros(1), i.level).hi[0])  # one measurement at the ceiling
-    later = e.later[2] > top
+    later = e.later.score > top
     if later.size and later.mean() > ABOVE_SHARE:
         yield Finding(
             "points-above-ceiling", "warning",
             f"{later.sum()} of {later.size} later scores are above the ceiling by more than noise (up to "
-            f"{e.later[2].max():.3g}; {top:.3g} could be noise)",
+            f"{e.later.score.max():.3g}; {top:.3g} could be noise)",
             "the run has passed the ceiling that its early part promised: the law failed here",
             "fit a longer window; do not quote this ceiling", float(later.mean()),
         )  # fmt: skip
-    fitted = e.performance > top
+    fitted = e.seen.score > top
     if fitted.mean() > ABOVE_SHARE:
         yield Finding(
             "points-above-ceiling", "warning",
             f"{fitted.sum()} of {fitted.size} fitted scores are above the ceiling by more than noise (up to "
-            f"{e.performance.max():.3g}; {top:.3g} could be noise)",
+            f"{e.seen.score.max():.3g}; {top:.3g} could be noise)",
             "a ceiling that was passed is none: the line does not hold at the low end of H",
             "look at the late points; a steep early phase may draw the line", float(fitted.mean()),
         )  # fmt: skip

@@ -1,9 +1,12 @@
-"""What went wrong between us and a W&B server, from the many ways in which the SDK says it."""
+"""What is around the calls of the W&B SDK: its errors, its process-wide settings, the end of its service process."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from entlaw.errors import DataError, EntlawError, SourceNotFound, UsageError
 
@@ -87,6 +90,15 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
     """
     said = " | ".join(dict.fromkeys(_texts(error)))[:2000]
     status = _status(error, said)
+    told = _refusal(said, status, what, where, host) or _failure(said, status, what, where, host)
+    return told or ServerError(
+        f"{what} failed", status=status, where=where, why=_short(said) or type(error).__name__,
+        hint=f"check the server {host} and repeat",
+    )  # fmt: skip
+
+
+def _refusal(said: str, status: int | None, what: str, where: str, host: str) -> EntlawError | None:
+    """An answer that stays the same until somebody does something: no key, no access, no such run."""
     short = _short(said)
     if _CRASHED.search(said):
         return ClientCrashed(
@@ -114,6 +126,12 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
             hint="check entity, project and the run's id (the last part of its URL, not its shown name); "
             "deleted runs and private projects of others look the same",
         )  # fmt: skip
+    return None
+
+
+def _failure(said: str, status: int | None, what: str, where: str, host: str) -> ServerError | None:
+    """A server that does not answer, or not as it should."""
+    short = _short(said)
     if status == 429:
         return ServerError(
             "the W&B server refuses more requests for now (rate limit)", status=429, where=where, why=short,
@@ -143,10 +161,7 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
             "the W&B server does not answer in time", where=where, why=f"{what} at {host}: {short}",
             hint="repeat, or give it longer: WANDB_HTTP_TIMEOUT=60 (seconds)",
         )  # fmt: skip
-    return ServerError(
-        f"{what} failed", status=status, where=where, why=short or type(error).__name__,
-        hint=f"check the server {host} and repeat",
-    )  # fmt: skip
+    return None
 
 
 def no_key(host: str, why: str) -> NoKey:
@@ -200,3 +215,93 @@ def _short(said: str) -> str:
     parts = said.split(" | ")
     best = min(parts, key=lambda part: (len(part) < 12, len(part))) if parts else ""
     return best[:300]
+
+
+# The SDK's process-wide settings are changed for a moment and put back: a trainer in this process must keep its own
+# patience with an outage and its own messages. Several threads may read at once, so the last one out puts them back.
+_LOCK = threading.RLock()
+_INSIDE = 0
+_BEFORE = False
+
+
+@contextmanager
+def quiet(wandb: Any) -> Iterator[None]:
+    """Without messages and progress bars of the SDK: stderr is ours, and so is the terminal it would draw on."""
+    global _INSIDE, _BEFORE
+    settings = wandb.setup().settings
+    with _LOCK:
+        if _INSIDE == 0:
+            _BEFORE = settings.silent
+            settings.silent = True
+        _INSIDE += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _INSIDE -= 1
+            if _INSIDE == 0:
+                settings.silent = _BEFORE
+
+
+@contextmanager
+def settings_for_now(wandb: Any, told: Mapping[str, Any]) -> Iterator[None]:
+    """With other settings, and nothing asked on the terminal; one thread at a time."""
+    settings = wandb.setup().settings
+    with _LOCK, quiet(wandb):
+        before = {name: getattr(settings, name) for name in told}
+        try:
+            for name, value in told.items():
+                setattr(settings, name, value)
+            wandb.termsetup(settings, None)  # silent also means: no question for an API key
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(settings, name, value)
+            shown = settings.silent
+            settings.silent = _BEFORE
+            wandb.termsetup(settings, None)
+            settings.silent = shown
+
+
+PATIENCE = 10.0  # seconds; nothing is left to upload then: `Run.finish` has waited for that
+
+
+def end_service(wandb: Any, patience: float = PATIENCE) -> bool:
+    """Bring the SDK down as it does itself at exit, and kill its service process if that takes too long.
+
+    ``wandb.teardown()`` sends the process a goodbye and waits for it without end. A process that is just giving up a
+    request that took too long closes the connection without reading the goodbye (seen with wandb 0.31 on a loaded
+    machine), and then both wait until somebody kills one: a command that has printed its result would never return.
+
+    Parameters
+    ----------
+    wandb : module
+        The SDK.
+    patience : float, optional
+        Seconds to wait for the process.
+
+    Returns
+    -------
+    bool
+        False where the process had to be killed.
+    """
+    process = _process(wandb)
+    timer = threading.Timer(patience, process.kill) if process is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    with suppress(Exception, SystemExit):  # the SDK exits with the code of a process that was killed
+        wandb.teardown()
+    if timer is None:
+        return True
+    killed = timer.finished.is_set()
+    timer.cancel()
+    return not killed
+
+
+def _process(wandb: Any) -> Any:
+    """The service process of this process, or None: none was started, or the SDK keeps it elsewhere by now."""
+    found = getattr(getattr(wandb, "sdk", None), "wandb_setup", None)
+    for name in ("_singleton", "_connection", "_proc", "_process"):
+        found = getattr(found, name, None)
+    return found if callable(getattr(found, "kill", None)) else None

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 from zlib import crc32
 
@@ -25,24 +24,10 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _BLOCKS_PER_BATCH = 128
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Some whole records.
-
-    Attributes
-    ----------
-    data : bytes
-        The records back to back.
-    sizes : list of int
-        Size of each record in bytes.
-    """
-
-    data: bytes
-    sizes: list[int]
-
-
 class LogReader:
     """Reads the records of a log, batch after batch, and remembers what was damaged.
+
+    A batch is some whole records back to back, and the size of each in bytes.
 
     Parameters
     ----------
@@ -71,7 +56,7 @@ class LogReader:
         self._parts: list[memoryview] = []  # of a record that began and has not ended
         self.n_records = self.n_bytes = self.damaged = self.lost = self.tail_bytes = 0
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[tuple[bytes, list[int]]]:
         data = self._handle.read(BLOCK * _BLOCKS_PER_BATCH)
         while data:
             following = self._handle.read(BLOCK * _BLOCKS_PER_BATCH)
@@ -81,7 +66,7 @@ class LogReader:
             self.tail_bytes += sum(len(part) for part in self._parts)
             self._parts = []
 
-    def _batch(self, data: bytes, last: bool) -> Batch:
+    def _batch(self, data: bytes, last: bool) -> tuple[bytes, list[int]]:
         view = memoryview(data)
         pieces: list[memoryview] = []
         sizes: list[int] = []
@@ -121,7 +106,7 @@ class LogReader:
                     self.tail_bytes += end - pos  # less than a header, and not at the end of a full block
         self.n_bytes += size
         self.n_records += len(sizes)
-        return Batch(b"".join(pieces), sizes)
+        return b"".join(pieces), sizes
 
     def _drop(self) -> None:
         """Give up a record whose end never came: the writer died inside it, and another went on."""

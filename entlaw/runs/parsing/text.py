@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, cast
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.sources import HEAD_BYTES, Head
-from entlaw.runs.sources.gzipped import MAGIC, Extent, Gunzip, copy_beside, inflated_start
+from entlaw.runs.parsing.gzipped import MAGIC, Extent, Gunzip, copy_beside, inflated_start
+from entlaw.runs.source import HEAD_BYTES, Head
 from entlaw.runs.table import flatten
 
 BLOCK_BYTES = 1 << 20

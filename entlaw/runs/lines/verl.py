@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pandas as pd
+
+from entlaw.findings import Finding
+from entlaw.runs.lines import Lines
+from entlaw.runs.parsing.text import strip_ansi
 from entlaw.runs.table import parse_number
 
 # Not the tail of another key: `training/global_step:4` and `timing_s/step:4` are values of a record.
@@ -11,11 +16,6 @@ _START = re.compile(r"step:[ ]?(\d{1,15})\s+-\s")
 _INSIDE_KEY = re.compile(r"[A-Za-z_/]")
 # A value printed as a call, whose arguments may hold a colon: loss:tensor(0.5, device='cuda:0')
 _CALLED = re.compile(r"(.*?):\s*((?:\w+\.)*[A-Za-z]\w*\(.*\))")
-
-
-def is_verl(line: str) -> bool:
-    """Whether a line has the beginning of a record."""
-    return bool(_starts(line))
 
 
 def _starts(line: str) -> list[re.Match[str]]:
@@ -98,3 +98,43 @@ def _pairs_one_by_one(pieces: list[str]) -> tuple[tuple[str, ...], list[float], 
 def _called(piece: str) -> tuple[str, float | None]:
     called = _CALLED.fullmatch(piece.strip())
     return (called.group(1), parse_number(called.group(2))) if called else ("", None)
+
+
+class LINES(Lines):
+    """Lines of verl's console logger."""
+
+    order = 10
+    weight = 4  # a verl log also prints dictionaries, which repeat its numbers
+    needles = (b"step:",)
+    example = "`step:4 - actor/entropy:0.41 - ...` (verl)"
+    noun = "lines like `step:N - key:value`"
+
+    def take(self, line: bytes, closed: bool) -> bool:
+        """Take the records of a line."""
+        text = strip_ansi(line).decode("utf-8", errors="replace")
+        records, unread = verl_records(text, closed)
+        for keys, values in records:
+            self.n_values += len(keys) - 1
+            self.rows.add_numbers(keys, values)
+        self.unread += unread
+        if not closed and _starts(text):
+            self.cut = "the value it ends with was left out, since it may be half a number"
+        return bool(records)
+
+    def result(self) -> tuple[pd.DataFrame, str, str, list[Finding]]:
+        """The rows as logged."""
+        return self.rows.frame(), "verl-console", "verl", []
+
+    def findings(self, chosen: bool) -> list[Finding]:
+        """Values that are not numbers."""
+        if not self.unread:
+            return []
+        return [
+            Finding(
+                "values-unread",
+                "info",
+                f"{self.unread} values in metric lines are not numbers and were left out",
+                "several processes write to this log at once, or it is damaged",
+                value=float(self.unread),
+            )
+        ]

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from entlaw.findings import Finding
+from entlaw.runs.parsing.wandb_history import resolve_steps, with_step
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.sources.wandb_steps import resolve_steps, with_step
 from entlaw.runs.table import flatten
 from entlaw.runs.wandb.client import Client
 from entlaw.runs.wandb.listing import RunRef, last_step, ref_of

@@ -1,0 +1,76 @@
+"""Kinds of metric lines in console logs, one file each: a module here that holds a class ``LINES`` is one.
+
+A log may hold lines of several kinds: verl prints lines of its own, and dictionaries that repeat their numbers. Each
+kind collects its records apart, and the console reader takes the run from the kind that weighs most.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import ClassVar
+
+import pandas as pd
+
+from entlaw.findings import Finding
+from entlaw.runs.parsing.progress import ProgressTrack
+from entlaw.runs.source import ReadOptions
+from entlaw.runs.table import RowBuilder
+
+
+class Lines:
+    """The records of one kind of line, collected while the log streams by.
+
+    Attributes
+    ----------
+    order : int
+        Kinds with a lower number see a line first; one that finds records in it keeps it.
+    weight : int
+        A value of this kind counts as so many when the kinds are compared.
+    needles : tuple of bytes
+        Every line of this kind holds one of them, so that all others are passed over at the speed of ``bytes.find``.
+    example, noun : str
+        For messages: such a line and who prints it; many of them.
+    rows : RowBuilder
+    n_values : int
+        Numbers read.
+    unread : int
+        Values that are not numbers.
+    lost : int
+        Lines that look like records and cannot be read.
+    cut : str
+        What was left out of a last line that is not whole.
+    """
+
+    order: ClassVar[int]
+    weight: ClassVar[int] = 1
+    needles: ClassVar[tuple[bytes, ...]]
+    example: ClassVar[str]
+    noun: ClassVar[str]
+
+    def __init__(self, options: ReadOptions, track: ProgressTrack) -> None:
+        self.rows = RowBuilder()
+        self.n_values = self.unread = self.lost = 0
+        self.cut = ""
+
+    def take(self, line: bytes, closed: bool) -> bool:
+        """Take a line that holds a needle, ``closed`` if it is whole; whether it held records."""
+        raise NotImplementedError
+
+    def result(self) -> tuple[pd.DataFrame, str, str, list[Finding]]:
+        """The rows, the name of the format, the trainer, and findings about how they were read."""
+        raise NotImplementedError
+
+    def findings(self, chosen: bool) -> list[Finding]:
+        """What could not be read; ``chosen`` if the run is taken from this kind."""
+        return []
+
+
+@cache
+def kinds() -> tuple[type[Lines], ...]:
+    """All kinds of lines, in the order in which they see a line."""
+    modules = (
+        importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    )
+    return tuple(sorted((module.LINES for module in modules), key=lambda kind: kind.order))

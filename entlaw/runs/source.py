@@ -1,0 +1,97 @@
+"""What a log format is: how it is recognised, how it is read, and its place among the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from entlaw.runs.run import RawRun
+
+HEAD_BYTES = 1 << 16  # enough for any header; a log's preamble may be longer, which is why console comes last
+
+
+@dataclass(frozen=True)
+class Head:
+    """The beginning of a file, for recognition by content.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    start : bytes
+        The first ``HEAD_BYTES`` bytes.
+    size : int
+        Size of the file in bytes.
+    """
+
+    path: Path
+    start: bytes
+    size: int
+
+    @property
+    def text(self) -> str:
+        """The beginning as text; undecodable bytes become U+FFFD, a byte-order mark is dropped."""
+        return self.start.decode("utf-8", errors="replace").lstrip("\ufeff")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user said about the file.
+
+    Attributes
+    ----------
+    step_key, entropy_key, performance_key : str or None
+        Keys to use instead of the registry's choice. Readers only need them to split or index rows.
+    """
+
+    step_key: str | None = None
+    entropy_key: str | None = None
+    performance_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One log format: how it is recognised and how it is read.
+
+    Attributes
+    ----------
+    name : str
+        Shown to users; no two sources share one.
+    order : int
+        Sources with a lower number are asked first. Ours: 10 to 30 a magic number, 40 a file's place in a folder,
+        50 to 90 structured files, 100 any text with metric lines in it. A format that one of these would take
+        for its own needs a lower number than that one.
+    sniff : callable
+        ``sniff(head)``: whether the file is of this format, judged from its :class:`Head`.
+    read : callable
+        ``read(path, options)``: all runs of a file, as a list of :class:`~entlaw.runs.run.RawRun`. Raises
+        :class:`~entlaw.errors.UnreadableSource`; never anything else for bad content.
+    reference : str
+        Where the format is described, or who writes it.
+    files : str
+        Regular expression of whole file names that only this logger gives. Such a file in a folder is read whatever
+        its suffix, and an error is reported when it cannot be.
+    needs : tuple of str
+        Modules that ``read`` imports and that do not come with entlaw.
+    plugin : str
+        The distribution that offers it; empty for our own.
+    """
+
+    name: str
+    order: int
+    sniff: Callable[[Head], bool]
+    read: Callable[[Path, ReadOptions], list[RawRun]]
+    reference: str
+    files: str = ""
+    needs: tuple[str, ...] = ()
+    plugin: str = ""
+
+    def __post_init__(self) -> None:
+        re.compile(
+            self.files
+        )  # a wrong one is an error of whoever wrote it, not of the first file that is read
+
+    def names(self, path: Path) -> bool:
+        """Whether the file's name alone says that this logger wrote it."""
+        return bool(self.files) and re.fullmatch(self.files, path.name) is not None
