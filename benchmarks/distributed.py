@@ -86,9 +86,7 @@ def run(folder: Path, settings: list[str]) -> None:
 
     def noted(*arguments: Any) -> Any:
         choice = choose(*arguments)
-        chosen.append(
-            [t for t in (choice.detached_BT, choice.penalised_BT, choice.learning_BT) if t is not None]
-        )
+        chosen.append(list(choice.tokens.values()))
         return choice
 
     def watched(self: Any, *arguments: Any) -> Any:

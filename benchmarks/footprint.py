@@ -161,7 +161,7 @@ def process_case() -> dict[str, float]:
     import torch
 
     from entlaw.train.footprint import estimate
-    from entlaw.train.footprint_machine import here
+    from entlaw.train.footprint_cost import here
     from entlaw.train.footprint_shapes import from_config, known
 
     torch.set_num_threads(1)

@@ -35,5 +35,70 @@ def _commands(app, docname: str, source: list[str]) -> None:
         source[0] = "# Command line\n\n## entlaw " + commands
 
 
+def _rows(heads: list[str], rows) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _settings() -> str:
+    """A table of settings for each table of a recipe."""
+    from entlaw.train.recipe import settings, show, tables
+
+    words = {
+        "translated": "worked out",
+        "data": "in the data",
+        "told": "not used",
+        "idle": "",
+        "refused": "refused",
+    }
+    parts = []
+    for table, says in tables().items():
+        rows = [
+            [
+                f"`{s.key.rpartition('.')[2]}`",
+                f"`{show(s.default)}`",
+                s.range,
+                s.unit,
+                s.doc,
+                f"`{s.verl.text}`" if s.verl.how == "named" else words[s.verl.how],
+            ]
+            for s in settings().values()
+            if s.key.rpartition(".")[0] == table
+        ]
+        if rows:
+            heads = ["setting", "default", "range", "unit", "what it is", "in verl"]
+            parts.append(f"## {table}\n\n{says}\n\n{_rows(heads, rows)}\n")
+    return "\n".join(parts)
+
+
+def tables() -> dict[str, str]:
+    """What stands in a page as ``<!-- table: NAME -->``, made from the registries that the trainer itself reads."""
+    from entlaw.train.advantages import ESTIMATORS
+    from entlaw.train.controls import CONTROLS
+    from entlaw.train.losses import LOSSES
+
+    def formulas(heads, registry):
+        return _rows(heads, [[f"`{e.name}`", e.formula, e.reference] for e in registry.values()])
+
+    return {
+        "estimators": formulas(
+            ["`algorithm.name`", "advantage of response i, token t", "source"], ESTIMATORS
+        ),
+        "losses": formulas(["`loss.kind`", "what it is", "source"], LOSSES),
+        "controls": _rows(
+            ["turned on by", "what it does", "source"],
+            [[f"`{c.switch}`", c.__doc__.splitlines()[0], c.reference] for c in CONTROLS.values()],
+        ),
+        "settings": _settings(),
+    }
+
+
+def _tables(app, docname: str, source: list[str]) -> None:
+    if "<!-- table: " in source[0]:
+        for name, text in tables().items():
+            source[0] = source[0].replace(f"<!-- table: {name} -->", text)
+
+
 def setup(app):
     app.connect("source-read", _commands)
+    app.connect("source-read", _tables)

@@ -15,10 +15,8 @@ from entlaw.errors import CheckpointError, UsageError
 from entlaw.tasks.arithmetic import Arithmetic
 from entlaw.train import critic as value
 from entlaw.train import prime, runner
-from entlaw.train.distributed import World
-from entlaw.train.distributed_join import joined
-from entlaw.train.distributed_model import shard_module, sharded, whole_parameters
-from entlaw.train.distributed_rollout import ranked
+from entlaw.train.distributed import World, joined
+from entlaw.train.distributed_model import ranked, shard_module, sharded, whole_parameters
 from entlaw.train.rollout import Sampling
 from entlaw.train.rollout.hf import HFEngine
 from entlaw.train.schema import (

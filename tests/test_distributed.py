@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 
 from entlaw.errors import UsageError
 from entlaw.train import checkpoint, runner
-from entlaw.train.distributed import World
-from entlaw.train.distributed_join import joined
+from entlaw.train.distributed import World, joined
 from tests.distributed_worker import CONTROLS, RUNS
 from tests.ranks import ranks
 

@@ -77,3 +77,21 @@ def test_numbers_of_the_page_on_the_paper_are_those_of_the_figures():
         decimals = len(text.partition(".")[2])
         # Half a unit of the last place, and a hair for numbers that lie on the edge.
         assert abs(float(text.replace(",", "")) - value) <= 0.5001 * 10**-decimals, (text, figure, key, value)
+
+
+def test_tables_of_the_trainer_are_made_from_its_registries():
+    """Every `<!-- table: NAME -->` has one, and what is registered is in it."""
+    import runpy
+
+    from entlaw.train.advantages import ESTIMATORS
+    from entlaw.train.controls import CONTROLS
+    from entlaw.train.losses import LOSSES
+    from entlaw.train.recipe import settings
+
+    made = runpy.run_path(str(REPO / "docs" / "conf.py"))["tables"]()
+    wanted = re.findall(r"<!-- table: (\w+) -->", "".join(page.read_text() for page in DOCS))
+    assert sorted(wanted) == sorted(made)
+    for name, parts in (("estimators", ESTIMATORS), ("losses", LOSSES)):
+        assert [row.split("`")[1] for row in made[name].splitlines()[2:]] == list(parts)
+    assert all(cls.switch in made["controls"] for cls in CONTROLS.values())
+    assert made["settings"].count("\n| `") == len(settings())

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 from entlaw.cli.app import run  # noqa: E402
 from entlaw.dynamics import entropy  # noqa: E402
 from entlaw.errors import EntlawError, OutOfMemory, UsageError  # noqa: E402
-from entlaw.train import footprint, footprint_advice, footprint_cost, footprint_machine, footprint_memory  # noqa: E402
+from entlaw.train import footprint, footprint_cost, footprint_memory  # noqa: E402
 from entlaw.train import recipe as recipes  # noqa: E402
 from entlaw.train.footprint_shapes import from_config, known, shape_of  # noqa: E402
 from entlaw.train.policy import checkpoint_activations  # noqa: E402
@@ -29,7 +29,7 @@ SMALL = {
     "inner": 1024,
     "vocabulary": 4096,
 }
-H100 = footprint_machine.named("h100", 8)
+H100 = footprint_cost.named("h100", 8)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_knobs_are_tried_and_do_what_they_say():
     recipe = recipes.load(Path("law+qwen2.5-7b"), ["policy.gradient_checkpointing=false"])
     found = footprint.estimate(recipe, H100)
     assert not found.fits and "the update needs" in found.problems[0]
-    knobs = footprint_advice.knobs(recipe, found)
+    knobs = footprint.knobs(recipe, found)
     assert "policy.gradient_checkpointing = true" in knobs
     for knob in knobs:  # those that are one setting: apply and look again
         key, _, value = knob.partition(" = ")
@@ -199,7 +199,7 @@ def test_knobs_are_tried_and_do_what_they_say():
                 Path("law+qwen2.5-7b"), ["policy.gradient_checkpointing=false", f"{key}={value}"]
             )
             assert footprint.estimate(changed, H100).fits, knob
-    assert not any(k.startswith("loss.micro_batch") for k in footprint_advice.knobs(
+    assert not any(k.startswith("loss.micro_batch") for k in footprint.knobs(
         recipes.load(Path("cov+qwen2.5-32b")), footprint.estimate(recipes.load(Path("cov+qwen2.5-32b")), H100)
     ))  # fmt: skip
 
@@ -208,13 +208,13 @@ def test_an_engine_without_room_for_one_response_is_told():
     recipe = recipes.load(Path("law+qwen2.5-7b"), ["vllm.memory_share=0.2"])
     found = footprint.estimate(recipe, H100)
     assert found.engine.sequences == 0 and any("vllm.memory_share" in p for p in found.problems)
-    assert any(k.startswith("vllm.memory_share") for k in footprint_advice.knobs(recipe, found))
+    assert any(k.startswith("vllm.memory_share") for k in footprint.knobs(recipe, found))
 
 
 def test_the_fewest_gpus_is_the_fewest():
     recipe = recipes.load(Path("qwen2.5-7b-kl-cov"))
     found = footprint.estimate(recipe, H100)
-    n = footprint_advice.smallest(recipe, found)
+    n = footprint.smallest(recipe, found)
     assert footprint.estimate(recipe, replace(H100, count=n)).fits
     assert n == 1 or not footprint.estimate(recipe, replace(H100, count=n // 2)).fits
 
@@ -224,16 +224,16 @@ def test_the_fewest_gpus_is_the_fewest():
 
 def test_a_run_that_this_machine_cannot_hold_is_warned_of_and_one_it_can_is_not(monkeypatch):
     tiny = recipes.load(None, ["run.device=cpu"])
-    assert footprint_advice.foresee(tiny) is None
+    assert footprint.foresee(tiny) is None
     monkeypatch.setattr(
-        footprint_advice, "here", lambda device: footprint_machine.Machine("cpu", 1, 4e9, cpu=True, free=3e9)
+        footprint, "here", lambda device: footprint_cost.Machine("cpu", 1, 4e9, cpu=True, free=3e9)
     )
     large = recipes.load(
         Path("smollm2-135m"), ["run.device=cpu", "loss.micro_batch=64", "loss.mini_batches=1"]
     )
-    told = footprint_advice.foresee(large)
+    told = footprint.foresee(large)
     assert told.code == "memory-short" and told.severity == "warning" and "GB" in told.what and told.value > 1
-    assert footprint_advice.foresee(tiny) is None
+    assert footprint.foresee(tiny) is None
 
 
 def real_oom():
@@ -252,7 +252,7 @@ def test_an_error_of_torch_that_says_so_becomes_one_that_names_a_setting():
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         MemoryError(),
     ):
-        told = footprint_advice.explain_oom(error, recipe)
+        told = footprint.explain_oom(error, recipe)
         assert (
             isinstance(told, OutOfMemory | MemoryError)
             and isinstance(told, EntlawError)
@@ -260,13 +260,13 @@ def test_an_error_of_torch_that_says_so_becomes_one_that_names_a_setting():
         )
         assert "loss.micro_batch" in told.hint or "gradient_checkpointing" in told.hint
         assert "--resume" in told.hint and "estimate" in told.why
-        assert footprint_advice.explain_oom(told, recipe) is None  # told already
+        assert footprint.explain_oom(told, recipe) is None  # told already
 
 
 def test_other_errors_are_left_alone():
     recipe = recipes.load(None)
     for error in (RuntimeError("shapes do not fit"), ValueError("out of memory"), KeyboardInterrupt()):
-        assert footprint_advice.explain_oom(error, recipe) is None
+        assert footprint.explain_oom(error, recipe) is None
 
 
 def test_memory_that_ran_out_below_another_error_is_found():
@@ -276,7 +276,7 @@ def test_memory_that_ran_out_below_another_error_is_found():
         except RuntimeError as cause:
             raise RuntimeError("the engine died") from cause
     except RuntimeError as error:
-        assert footprint_advice.is_out_of_memory(error)
+        assert footprint.is_out_of_memory(error)
 
 
 # The command -----------------------------------------------------------------------------------------
@@ -346,4 +346,4 @@ def test_bad_options_are_usage_errors(arguments, said, capsys):
 
 def test_an_unknown_gpu_in_the_library():
     with pytest.raises(UsageError):
-        footprint_machine.named("abacus", 1)
+        footprint_cost.named("abacus", 1)

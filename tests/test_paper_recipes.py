@@ -12,8 +12,8 @@ from entlaw.errors import UsageError
 from entlaw.tasks import manifest
 from entlaw.train import catalogue, footprint_shapes
 from entlaw.train import recipe as recipes
+from entlaw.train.recipe import settings
 from entlaw.train.rules import check
-from entlaw.train.settings import settings
 
 EXPERIMENTS = [e for e in catalogue.catalogue().values() if e.kind == "experiment"]
 PARTS = [e for e in catalogue.catalogue().values() if e.kind == "part"]

@@ -80,7 +80,7 @@ class Watched(CovGRPOTrainer):
         chosen = {}
         for part in parts:
             choice = part["entlaw_chosen"]
-            tokens = choice.detached_BT if choice.detached_BT is not None else choice.penalised_BT
+            tokens = next(iter(choice.tokens.values()))
             for ids, mask, row in zip(part["completion_ids"], part["completion_mask"], tokens, strict=True):
                 n = int(mask.sum())
                 key = tuple(ids[:n].tolist())
@@ -175,7 +175,7 @@ def test_the_loss_is_that_of_our_own_trainer(controls, loss_type, tmp_path):
     }
     loss = Loss(aggregation=names[loss_type])
     expected_choice = choose(current, given, loss, controls, torch_generator(0, "selection", 0))
-    tokens = expected_choice.detached_BT if controls is CLIP else expected_choice.penalised_BT
+    tokens = expected_choice["clip_cov" if controls is CLIP else "kl_cov"]
     assert 0 < int(tokens.sum()) < int(mask.sum())
     theirs = t._compute_loss(t.model, part)
     theirs.backward()

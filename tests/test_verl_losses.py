@@ -13,7 +13,7 @@ from verl.workers.config.actor import PolicyLossConfig  # noqa: E402
 from verl.workers.utils.losses import ppo_loss  # noqa: E402
 
 from entlaw.engines.verl import plugin  # noqa: E402
-from entlaw.engines.verl.names import LossName, estimator_names, loss_names  # noqa: E402
+from entlaw.engines.verl.names import LossName, estimators, loss_names  # noqa: E402
 from entlaw.engines.whole_batch import choose_steps, step_rows  # noqa: E402
 from entlaw.train.batch import Batch  # noqa: E402
 from entlaw.train.choice import choose  # noqa: E402
@@ -261,7 +261,7 @@ def test_padding_responses_touch_no_estimate():
     mask[4:] = 0
     rewards = torch.zeros(6, 3)
     rewards[:4, 2] = torch.tensor([1.0, 0.0, 1.0, 1.0])
-    for name in estimator_names():
+    for name in estimators():
         fn = core_algos.get_adv_estimator_fn(name)
         padded, _ = fn(token_level_rewards=rewards, response_mask=mask, index=["a", "a", "b", "b", "a", "a"])
         plain, _ = fn(token_level_rewards=rewards[:4], response_mask=mask[:4], index=["a", "a", "b", "b"])

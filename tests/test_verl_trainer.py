@@ -257,7 +257,7 @@ def expected(case, order, *, current, epochs=1, drop=False, seed=0):
             choice = choose(
                 log_prob.detach() if current else part.log_prob_BT, part, loss, controls, generator
             )
-            if first and choice.penalised_BT is not None:
+            if first and choice.get("kl_cov") is not None:
                 choice = choice.map(torch.zeros_like)
             result, _ = objective(
                 Scores(log_prob, log_prob.detach(), log_prob.detach()), part, choice, loss, controls, entropy_coeff=0.0,

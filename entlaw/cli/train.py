@@ -123,15 +123,15 @@ def train(
     if ray is not None and len(ray) > 1:
         raise UsageError("--ray takes one address", hint="put RECIPE in front of --ray")
     need_torch()
-    from entlaw.train import distributed_join
+    from entlaw.train import distributed
 
-    if distributed_join.expected() > 1 and resume is None and output is None:
+    if distributed.expected() > 1 and resume is None and output is None:
         raise UsageError(
             "several ranks need the run's folder by name",
             hint="give -o FOLDER, on a disk that all of them share",
         )
     folder = resume or output or _new_folder(recipe)
-    if distributed_join.rank():
+    if distributed.rank():
         return _quietly(settings, folder, resume is not None)
     _foresee(settings)
     cluster = None if ray is None else (ray[0] if ray else None, workers or 2)
@@ -158,7 +158,7 @@ def _exit_code(outcome: Outcome) -> int:
 
 def _foresee(settings: Recipe) -> None:
     """Say beforehand that the memory will not do; under torchrun one process says it."""
-    from entlaw.train.footprint_advice import foresee
+    from entlaw.train.footprint import foresee
 
     if os.environ.get("RANK", "0") == "0" and (short := foresee(settings)) is not None:
         _tell(short)

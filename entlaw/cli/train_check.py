@@ -14,7 +14,7 @@ from entlaw.errors import UsageError
 if TYPE_CHECKING:
     from entlaw.findings import Finding
     from entlaw.train.footprint import Footprint
-    from entlaw.train.footprint_machine import Machine
+    from entlaw.train.footprint_cost import Machine
     from entlaw.train.schema import Recipe
 
 GB = 10**9
@@ -70,7 +70,7 @@ def check(
         A recipe that cannot be; options that do not go together.
     """
     from entlaw.train import footprint, rules
-    from entlaw.train.footprint_advice import knobs, smallest
+    from entlaw.train.footprint import knobs, smallest
     from entlaw.train.footprint_cost import Lengths
 
     findings = rules.check(recipe)
@@ -97,7 +97,7 @@ def check(
 
 
 def _machine(recipe: Recipe, gpus: int | None, gpu: str | None, gpu_memory: float | None) -> Machine:
-    from entlaw.train.footprint_machine import here, named
+    from entlaw.train.footprint_cost import here, named
 
     if gpus is not None and gpus < 1:
         raise UsageError(f"--gpus {gpus}: there must be one at least", hint="leave it away for this machine")
@@ -242,9 +242,8 @@ def _memory(recipe: Recipe, f: Footprint) -> Iterator[tuple[str, float]]:
     yield "gradients", f.resident.gradients
     yield "Adam's two moments", f.resident.moments
     if f.resident.copies:
-        ppo = recipe.algorithm.name == "ppo"
-        names = ["critic"] if ppo else ["reward model"] if recipe.algorithm.name == "prime" else []
-        if recipe.controls.kl_coef or recipe.algorithm.name == "prime":
+        names = ["critic"] * recipe.estimator.critic + ["reward model"] * recipe.estimator.reward_model
+        if recipe.needs_reference:
             names.append("reference policy")
         yield " and ".join(names), f.resident.copies
     yield "the step's responses as tensors", f.batch

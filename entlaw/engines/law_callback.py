@@ -10,10 +10,10 @@ from typing import Any
 from transformers import TrainerCallback
 
 from entlaw.errors import UsageError
-from entlaw.train.observers import PREFIX
+from entlaw.train.observers import PREFIX, LawObserver, what_is_wrong_with
+from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
-from entlaw.train.settings import Problem, read, settings
-from entlaw.train.watching import LawObserver, what_is_wrong_with
+from entlaw.train.settings import Problem, read
 from entlaw.watch.report import Report
 
 

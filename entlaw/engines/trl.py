@@ -83,7 +83,7 @@ class CovGRPOTrainer(GRPOTrainer):
     @property
     def chooses(self) -> bool:
         """Whether tokens are chosen."""
-        return self.controls.clip_cov.ratio > 0 or self.controls.kl_cov.ratio > 0
+        return self.controls.clip_cov.on or self.controls.kl_cov.on
 
     def _check(self) -> None:
         c = self.controls
@@ -132,9 +132,8 @@ class CovGRPOTrainer(GRPOTrainer):
         generator = torch_generator(self.args.seed, "selection", self.state.global_step)
         assert whole.rollout_log_prob_BT is not None
         choice = choose(whole.rollout_log_prob_BT, whole, loss, self.controls, generator)
-        if on_policy and choice.penalised_BT is not None and self.controls.kl_cov.penalty != "k1":
-            # No distance yet, and the sign of a rounding error would be a gradient of full size.
-            choice = replace(choice, penalised_BT=torch.zeros_like(choice.penalised_BT))
+        if on_policy:
+            choice = choice.without_idle(self.controls)
         for key, value in choice.metrics(whole.mask_BT).items():
             self._metrics["train"][key].append(value)
         start = mine.start
@@ -199,7 +198,7 @@ class CovGRPOTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         training = self.model.training
         choice: Choice = inputs.get(_CHOSEN, Choice()) if training else Choice()
-        detached_BT, penalised_BT = choice.detached_BT, choice.penalised_BT
+        detached_BT, penalised_BT = choice.get("clip_cov"), choice.get("kl_cov")
         given = {key: value for key, value in inputs.items() if key != _CHOSEN}
         if detached_BT is not None:
             # TRL takes advantages per token on purpose. At 0 a token has no gradient; its value is put back below.

@@ -11,7 +11,6 @@ Shapes: B responses, T response tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,8 +18,9 @@ from torch import Tensor
 from entlaw.errors import UsageError
 from entlaw.train.batch import Batch
 from entlaw.train.choice import Choice, choose
+from entlaw.train.controls import CONTROLS, Controls
 from entlaw.train.losses import masked_mean
-from entlaw.train.schema import Controls, Loss
+from entlaw.train.schema import Loss
 
 
 def carry(choice: Choice, mask_BT: Tensor, weight_BT: Tensor | None = None) -> Tensor:
@@ -36,22 +36,24 @@ def carry(choice: Choice, mask_BT: Tensor, weight_BT: Tensor | None = None) -> T
     UsageError
         Clip-Cov and KL-Cov at once, or a weight that is not positive.
     """
-    if choice.detached_BT is not None and choice.penalised_BT is not None:
+    marking = [CONTROLS[name] for name in choice.tokens if CONTROLS[name].marks]
+    if len(marking) > 1:
         raise UsageError(
-            "Clip-Cov and KL-Cov at once cannot be carried to another trainer's loss",
+            f"{' and '.join(c.label for c in marking)} at once cannot be carried to another trainer's loss",
             why="one sign a token says whether it was chosen, not by which of the two",
-            hint="set controls.clip_cov.ratio or controls.kl_cov.ratio to 0, or use `entlaw train`",
+            hint=f"set {' or '.join(c.switch for c in marking)} to 0, or use `entlaw train`",
         )
     carried_BT = torch.ones_like(mask_BT, dtype=torch.float32) if weight_BT is None else weight_BT.float()
     if bool(((carried_BT <= 0) & (mask_BT > 0)).any()):
         raise UsageError("importance weights must be positive", why="their sign carries the choice of tokens")
-    chosen_BT = choice.detached_BT if choice.detached_BT is not None else choice.penalised_BT
-    if chosen_BT is not None:
-        carried_BT = torch.where(chosen_BT, -carried_BT, carried_BT)
-    if choice.learning_BT is not None:
+    if marking:
+        carried_BT = torch.where(choice[marking[0].name], -carried_BT, carried_BT)
+    learning_BT = choice.get("high_entropy")
+    if learning_BT is not None:
         # What KL-Cov chose is still pulled back, so it keeps its mark: its weight becomes negligible instead of zero.
-        idle_BT = ~choice.learning_BT
-        chosen = torch.zeros_like(idle_BT) if choice.penalised_BT is None else choice.penalised_BT
+        idle_BT = ~learning_BT
+        pulled_BT = choice.get("kl_cov")
+        chosen = torch.zeros_like(idle_BT) if pulled_BT is None else pulled_BT
         carried_BT = torch.where(idle_BT & ~chosen, torch.zeros_like(carried_BT), carried_BT)
         carried_BT = torch.where(idle_BT & chosen, torch.full_like(carried_BT, -_IDLE), carried_BT)
     return carried_BT
@@ -126,9 +128,8 @@ def choose_steps(
     for number, rows in enumerate(steps):
         part = batch.rows(rows)
         choice = choose(log_prob_BT[rows], part, loss, controls, generator)
-        idle = number == 0 and first_is_on_policy and controls.kl_cov.penalty != "k1"
-        if idle and choice.penalised_BT is not None:
-            choice = replace(choice, penalised_BT=torch.zeros_like(choice.penalised_BT))
+        if number == 0 and first_is_on_policy:
+            choice = choice.without_idle(controls)
         carried_BT[rows] = carry(choice, part.mask_BT, None if weight_BT is None else weight_BT[rows])
         share = float(part.mask_BT.sum()) / tokens
         for key, value in choice.metrics(part.mask_BT).items():

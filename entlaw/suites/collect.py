@@ -248,7 +248,7 @@ def _sampled(job: Job, chunk: Chunk, responder: Responder, grader: Grader) -> li
 
 
 def _explained(error: BaseException, job: Job) -> BaseException:
-    from entlaw.train.footprint_advice import is_out_of_memory
+    from entlaw.train.footprint import is_out_of_memory
 
     if not is_out_of_memory(error):
         return error

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from entlaw.errors import UsageError
-from entlaw.train.settings import closest
+from entlaw.train.registry import closest
 
 _FOLDER = Path(__file__).parent / "recipes"
 _EXPERIMENTS = _FOLDER / "parts" / "experiments.toml"

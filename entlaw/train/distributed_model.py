@@ -6,13 +6,15 @@ tokens of the whole optimiser step.
 
 Sampling needs every weight at every token, so layers that are gathered for each would be gathered thousands of times.
 :class:`WholeCopy` holds the gathered weights from the end of one update to the beginning of the next and then gives
-the memory back.
+the memory back. :class:`RankedEngine` samples by all ranks, each for its part of the prompts, and all get the whole
+batch; random numbers depend on the number of a prompt in the whole rollout, so responses do not depend on the number of
+ranks.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ from torch import Tensor, nn
 from entlaw.train.batch import Batch
 from entlaw.train.distributed import World, whole
 from entlaw.train.policy import LanguageModel, Scores, quiet
+from entlaw.train.rollout import Engine, Sampling
+from entlaw.train.rollout.hf import HFEngine
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -164,6 +168,60 @@ class WholeCopy:
         for name, parameter in list(self.policy.model.named_parameters(remove_duplicate=False)):
             put(self.policy.model, name, torch.empty_like(parameter, device="meta"))
         self.filled = False
+
+
+class RankedEngine:
+    """An engine on each rank as one engine for all.
+
+    Parameters
+    ----------
+    engine : Engine
+        This rank's.
+    copy : WholeCopy, optional
+        The weights it samples from, where the policy's own are sharded.
+    """
+
+    def __init__(self, engine: Engine, world: World, pad_id: int, copy: WholeCopy | None = None) -> None:
+        self.engine, self.world, self.pad_id, self.copy = engine, world, pad_id, copy
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, seed: Sequence[int], first: int = 0
+    ) -> Batch:
+        """As :class:`entlaw.train.rollout.Engine`; the whole batch on every rank."""
+        if self.copy is not None and not self.copy.filled:
+            self.copy.fill()
+        mine = self.world.share(len(prompts))
+        with self.world.together():
+            # A rank without a prompt samples one all the same, to know what a batch of this engine holds.
+            here = prompts[mine] or prompts[:1]
+            part = self.engine.generate(here, sampling, seed, first + mine.start)
+        part = replace(part, group_B=part.group_B + mine.start)
+        part = part.at(slice(0, (mine.stop - mine.start) * sampling.samples))
+        return self.world.gather_batch(part, self.pad_id)
+
+    def sync(self) -> None:
+        """Bring the policy's present weights to every rank's engine."""
+        if self.copy is not None:
+            self.copy.fill()
+        self.engine.sync()
+
+    def rest(self) -> None:
+        """Give the memory of weights and engine back until the next :meth:`sync`."""
+        self.engine.rest()
+        if self.copy is not None:
+            self.copy.drop()
+
+    def close(self) -> None:
+        """Stop this rank's engine."""
+        self.engine.close()
+
+
+def ranked(engine: Engine, policy: LanguageModel, world: World) -> RankedEngine:
+    """Each rank's engine for a policy that is spread over the ranks, as one engine."""
+    if isinstance(engine, HFEngine):
+        copy = WholeCopy(policy)
+        return RankedEngine(HFEngine(copy.policy), world, policy.pad_id, copy)
+    return RankedEngine(engine, world, policy.pad_id)
 
 
 @torch.no_grad()

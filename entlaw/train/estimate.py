@@ -1,4 +1,4 @@
-"""From rewards to advantages: which formula a recipe names, and what it is given."""
+"""From rewards to advantages: what a recipe's estimator is given."""
 
 from __future__ import annotations
 
@@ -47,50 +47,28 @@ def with_advantages(
     prime: Prime,
     process_reward_BT: Tensor | None = None,
 ) -> Batch:
-    """The batch with ``advantages_BT`` (and ``return_BT`` for PPO).
-
-    A KL penalty in the reward is taken token by token where the algorithm has token rewards (PPO, REINFORCE++) and as
-    a response's sum elsewhere.
+    """The batch with ``advantages_BT`` (and ``return_BT`` where there is a critic).
 
     Parameters
     ----------
     process_reward_BT : Tensor, shape [B, T], optional
         PRIME's.
+
+    Raises
+    ------
+    UsageError
+        No estimator has that name.
     """
     assert batch.reward_B is not None
-    reward_B, group_B, mask_BT = batch.reward_B, batch.group_B, batch.mask_BT
+    token_reward_BT, reward_B = adv.at_last_token(batch.reward_B, batch.mask_BT), batch.reward_B
     penalty_BT = token_penalty(batch, controls)
-    name = algorithm.name
-    if penalty_BT is not None and name not in ("ppo", "reinforce_plus_plus"):
-        reward_B = reward_B - penalty_BT.sum(-1)
-    if name == "ppo":
-        assert batch.value_BT is not None
-        token_reward_BT = adv.at_last_token(reward_B, mask_BT)
-        if penalty_BT is not None:
-            token_reward_BT = token_reward_BT - penalty_BT
-        advantages_BT, return_BT = adv.gae(
-            token_reward_BT, batch.value_BT, mask_BT, algorithm.gamma, algorithm.lam
-        )
-        if algorithm.whiten:
-            advantages_BT = adv.masked_whiten(advantages_BT, mask_BT)
-        return replace(batch, advantages_BT=advantages_BT, return_BT=return_BT)
-    if name == "prime":
-        assert process_reward_BT is not None
-        advantages_BT = adv.prime(
-            process_reward_BT, reward_B, group_B, mask_BT, prime.process_weight, prime.outcome_weight, algorithm.gamma
-        )  # fmt: skip
-    elif name == "reinforce":
-        baseline = float(reward_B.mean()) if algorithm.baseline == "batch-mean" else 0.0
-        advantages_BT = adv.reinforce(reward_B, mask_BT, baseline)
-    elif name == "rloo":
-        advantages_BT = adv.rloo(reward_B, group_B, mask_BT)
-    elif name == "reinforce_plus_plus":
-        advantages_BT = adv.reinforce_plus_plus(reward_B, mask_BT, algorithm.gamma, penalty_BT)
-    elif name == "reinforce_plus_plus_baseline":
-        advantages_BT = adv.reinforce_plus_plus_baseline(reward_B, group_B, mask_BT)
-    else:
-        advantages_BT = adv.grpo(reward_B, group_B, mask_BT, norm_by_std=name != "dr_grpo")
-    return replace(batch, advantages_BT=advantages_BT)
+    if penalty_BT is not None:
+        token_reward_BT, reward_B = token_reward_BT - penalty_BT, reward_B - penalty_BT.sum(-1)
+    rewards = adv.Rewards(
+        token_reward_BT, reward_B, batch.group_B, batch.mask_BT, batch.value_BT, process_reward_BT
+    )
+    advantages_BT, return_BT = adv.ESTIMATORS[algorithm.name](rewards, algorithm, prime)
+    return replace(batch, advantages_BT=advantages_BT, return_BT=return_BT)
 
 
 def whole_groups(group_B: Tensor, limit: int) -> Tensor:

@@ -1,7 +1,10 @@
-"""A training run that cannot go on."""
+"""A training run that cannot go on; and one rank's error on the other ranks, which find it where it is left."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from entlaw.errors import EntlawError
@@ -41,3 +44,63 @@ def require_finite(what: str, gradient_norm: Tensor, batch: Batch) -> None:
             hint=f"lower the learning rate of the {what}, or use float32 weights; go on from the last checkpoint",
             batch=batch,
         )
+
+
+# Several ranks ----------------------------------------------------------------------------------------
+
+
+class RankLost(TrainingFailed):
+    """Another rank is gone: nothing is wrong here, and starting all anew may well work."""
+
+
+# What gloo and NCCL say when the other end is gone.
+BROKEN = re.compile(
+    r"DistBackendError|DistNetworkError|connection (?:closed|reset|refused)|broken pipe|timed out|ncclRemote"
+    r"|socket|\[.*gloo.*\]",
+    re.I,
+)
+_POSTED = "entlaw/failed"
+
+
+def post(told: dict[str, Any]) -> None:
+    """Leave word for the other ranks where the launcher keeps its own."""
+    import torch.distributed.distributed_c10d as c10d
+
+    with contextlib.suppress(Exception):  # its host may be what died
+        c10d._get_default_store().set(_POSTED, json.dumps(told))
+
+
+def posted() -> dict[str, Any] | None:
+    import torch.distributed.distributed_c10d as c10d
+
+    with contextlib.suppress(Exception):
+        store = c10d._get_default_store()
+        if store.check([_POSTED]):
+            found: dict[str, Any] = json.loads(store.get(_POSTED))
+            return found
+    return None
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """An error as plain data, for another process."""
+    if isinstance(error, EntlawError):
+        return {**error.as_dict(), "type": type(error).__name__}
+    return {
+        "type": "",
+        "what": (str(error).strip() or "no message").splitlines()[0],
+        "error": type(error).__name__,
+    }
+
+
+def revived(told: dict[str, Any], rank: int) -> EntlawError:
+    """Another rank's error, of its own class where it is one of ours."""
+    from entlaw import errors
+
+    known = {"TrainingFailed": TrainingFailed, **vars(errors)}.get(told["type"])
+    if known is None:
+        return TrainingFailed(
+            f"rank {rank} failed: {told['error']}: {told['what']}",
+            hint="everything up to the last checkpoint is saved: go on with `entlaw train --resume`",
+        )
+    error: EntlawError = known(told["what"], where=told["where"], why=told["why"], hint=told["hint"])
+    return error

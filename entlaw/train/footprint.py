@@ -1,19 +1,22 @@
 """What a recipe will need before it is run: memory of each device, disk, arithmetic, time.
 
-The parts are in ``footprint_shapes`` (models), ``footprint_memory``, ``footprint_cost`` and ``footprint_machine``;
-which setting to turn where it does not fit is in ``footprint_advice``.
+And which setting to turn where memory does not do: before a run by the estimate, and after it has run out. The parts
+are in ``footprint_shapes`` (models), ``footprint_memory`` and ``footprint_cost`` (devices and time).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from entlaw.errors import EntlawError, OutOfMemory
+from entlaw.findings import Finding
 from entlaw.train import footprint_memory as memory
-from entlaw.train.footprint_cost import Cost, Lengths, cost
-from entlaw.train.footprint_machine import GB, Machine
+from entlaw.train.footprint_cost import GB, Cost, Lengths, Machine, cost, here
 from entlaw.train.footprint_memory import WIDTH, Pass, Resident
 from entlaw.train.footprint_shapes import Shape, shape_of
+from entlaw.train.recipe import put, show
 from entlaw.train.rules_update import mini_batches
 from entlaw.train.schema import Recipe
 
@@ -192,3 +195,160 @@ def _problems(f: Footprint, recipe: Recipe) -> Iterator[str]:
 def in_gb(size: float) -> str:
     """Bytes in words."""
     return f"{size / GB:.1f} GB"
+
+
+# Which setting to turn --------------------------------------------------------------------------------
+
+
+def knobs(recipe: Recipe, f: Footprint) -> tuple[str, ...]:
+    """Changes that would each make the recipe fit, tried by the same estimate, those that change nothing first."""
+    return tuple(dict.fromkeys(_knobs(recipe, f)))
+
+
+def _fits(f: Footprint, recipe: Recipe, machine: Machine) -> bool:
+    found = estimate(recipe, machine, shape=f.shape, lengths=f.lengths)
+    return found is not None and found.fits
+
+
+def _knobs(recipe: Recipe, f: Footprint) -> Iterator[str]:
+    """In order: what leaves the result alone, then more devices, then what makes another experiment."""
+    rollout, v, machine = recipe.rollout, recipe.vllm, f.machine
+
+    def first(key: str, values: Iterable[bool | float]) -> list[str]:
+        """The first value of a setting with which it fits."""
+        for value in values:
+            if _fits(f, put(recipe, {key: value}), machine):
+                return [f"{key} = {show(value)}"]
+        return []
+
+    if not recipe.policy.gradient_checkpointing:
+        yield from first("policy.gradient_checkpointing", [True])
+    yield from first("loss.micro_batch", [m for m in (64, 32, 16, 8, 4, 2, 1) if m < f.rows])
+    if rollout.engine == "hf":
+        now = rollout.batch or rollout.prompts * rollout.group_size
+        fewer = [b for b in (256, 128, 64, 32, 16, 8) if rollout.group_size <= b < now]
+        yield from first("rollout.batch", fewer)
+    elif not machine.cpu:
+        if not v.sleep:
+            yield from first("vllm.sleep", [True])
+        yield from first("vllm.memory_share", (0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.8, 0.9))
+    tight, changes = _tightest(recipe, f)
+    changed = " and ".join(changes)
+    if len(changes) > 1 and _fits(f, tight, machine):
+        yield changed
+    if not machine.cpu:
+        n, least = smallest(recipe, f), smallest(tight, f)
+        if n:
+            yield f"{n} GPUs (torchrun)"
+        if least and (n is None or least < n):
+            yield f"{least} GPUs (torchrun) with {changed}"
+    shorter = (rollout.max_tokens // 2**halved for halved in range(1, rollout.max_tokens.bit_length()))
+    for text in first("rollout.max_tokens", (length for length in shorter if length >= 64)):
+        yield f"{text} (another experiment)"
+
+
+def _tightest(recipe: Recipe, f: Footprint) -> tuple[Recipe, list[str]]:
+    """The recipe with every setting that leaves its result alone at what needs least memory, and those settings."""
+    tight = put(recipe, {"policy.gradient_checkpointing": True, "loss.micro_batch": min(f.rows, 1)})
+    texts = [] if recipe.policy.gradient_checkpointing else ["policy.gradient_checkpointing = true"]
+    texts += ["loss.micro_batch = 1"] if f.rows > 1 else []
+    if recipe.rollout.engine == "vllm" and not f.machine.cpu:
+        texts += [] if recipe.vllm.sleep else ["vllm.sleep = true"]
+        for share in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+            shared = put(tight, {"vllm.sleep": True, "vllm.memory_share": share})
+            found = estimate(shared, f.machine, shape=f.shape, lengths=f.lengths)
+            # A quarter of what it could sample at once is the least worth having.
+            room = found.engine.sequences if found is not None and found.engine is not None else 0
+            if room >= recipe.vllm.max_sequences / 4:
+                if share < recipe.vllm.memory_share:
+                    return shared, [*texts, f"vllm.memory_share = {share}"]
+                break
+    return tight, texts
+
+
+def smallest(recipe: Recipe, f: Footprint, most: int = 1024) -> int | None:
+    """Fewest devices of the machine's kind, a power of two, that the recipe fits on; None above ``most``."""
+    counts = (2**n for n in range(most.bit_length()))
+    return next((n for n in counts if _fits(f, recipe, replace(f.machine, count=n))), None)
+
+
+# Before and after ------------------------------------------------------------------------------------
+
+
+def foresee(recipe: Recipe) -> Finding | None:
+    """A warning before a run that this machine's memory will not hold; None if it will, or nobody can tell."""
+    found = estimate(recipe, here(recipe.run.device))
+    if found is None or found.fits:
+        return None
+    turn = knobs(recipe, found)
+    return Finding(
+        "memory-short", "warning", "; ".join(found.problems),
+        "estimated for the longest prompts and responses that the recipe allows; see `entlaw train --check`",
+        f"any of: {'; '.join(turn)}" if turn else "take a smaller model, or more and larger GPUs",
+        max(found.update_peak, found.rollout_peak) / found.machine.usable,
+    )  # fmt: skip
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|No available memory for the cache blocks",
+    re.IGNORECASE,
+)  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is a device or the machine that has run out of memory."""
+    seen: BaseException | None = error
+    for _ in range(10):
+        if seen is None:
+            return False
+        named = type(seen).__name__ == "OutOfMemoryError" or isinstance(seen, MemoryError)
+        if named or (isinstance(seen, RuntimeError | OSError) and _OUT_OF_MEMORY.search(str(seen))):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def explain_oom(
+    error: BaseException, recipe: Recipe, footprint: Footprint | None = None
+) -> EntlawError | None:
+    """What to tell of an error that says that memory ran out; None for any other error.
+
+    Parameters
+    ----------
+    footprint : Footprint, optional
+        Of the recipe on this machine; estimated where it is not given.
+
+    Returns
+    -------
+    OutOfMemory or None
+        ``if told := explain_oom(error, recipe): raise told from error``
+    """
+    if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+        return None
+    try:
+        found = footprint or estimate(recipe, here(recipe.run.device))
+    except Exception:  # an error is being told: nothing may come in between
+        found = None
+    hint = "lower loss.micro_batch, or set policy.gradient_checkpointing = true"
+    why = _line(error)
+    if found is not None:
+        short = found if not found.fits else _pinched(found)
+        turn = knobs(recipe, short)
+        hint = f"any of: {'; '.join(turn)}" if turn else f"{hint}; or more and larger GPUs"
+        where = "rollout" if found.rollout_peak > found.update_peak else "update"
+        most = max(found.update_peak, found.rollout_peak)
+        why += f"; the estimate is {in_gb(most)}, most of it in the {where}"
+    return OutOfMemory("memory ran out", where=None, why=why, hint=f"{hint}; then go on with --resume")
+
+
+def _pinched(f: Footprint) -> Footprint:
+    """A machine on which the estimate just does not fit, since memory ran out: what needs 5 % less would help."""
+    tight = max(f.update_peak, f.rollout_peak)
+    machine = replace(f.machine, free=tight if f.machine.cpu else tight + 0.8 * GB)
+    return replace(f, machine=machine)
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__).split(" Tried to", 1)[0][:300]

@@ -1,4 +1,4 @@
-"""Arithmetic and time of one RL step, as a range: how much there is to do is counted, how fast is assumed.
+"""The devices, and time of one RL step on them, as a range: how much there is to do is counted, how fast is assumed.
 
 A matrix of n numbers costs a token 2 n operations forward and 4 n backward; attention costs it 4 x layers x width of
 the queries x length forward (queries with keys, probabilities with values). The trainer masks rows explicitly, so it
@@ -7,13 +7,147 @@ computes the whole square of every row, not its causal half.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from entlaw.train.footprint_machine import Machine
+from entlaw.errors import UsageError
 from entlaw.train.footprint_memory import WIDTH, cache_per_token
 from entlaw.train.footprint_shapes import Shape
+from entlaw.train.registry import closest
 from entlaw.train.rules_update import mini_batches
 from entlaw.train.schema import Recipe
+
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Devices of one kind.
+
+    Attributes
+    ----------
+    memory : float
+        Bytes of one device; of a CPU, of the whole machine.
+    flops : float
+        Dense bfloat16 operations a second of one device, as its maker states them; 0 where unknown.
+    bandwidth : float
+        Bytes a second from its memory; 0 where unknown.
+    free : float or None
+        Bytes of ``memory`` that are free now; None where the device is not at hand.
+    """
+
+    name: str
+    count: int
+    memory: float
+    flops: float = 0.0
+    bandwidth: float = 0.0
+    cpu: bool = False
+    free: float | None = None
+
+    @property
+    def usable(self) -> float:
+        """Bytes that a run can count on: less what the driver takes, and 5 % lost between blocks."""
+        if self.cpu:
+            return 0.95 * (self.memory if self.free is None else self.free)
+        return 0.95 * (self.memory if self.free is None else self.free) - 0.8 * GB
+
+
+# Data sheets of NVIDIA: memory in GB, bfloat16 without sparsity in TFLOP/s, bandwidth in GB/s.
+GPUS: dict[str, tuple[float, float, float]] = {
+    "a100-40": (42.9, 312, 1555),
+    "a100": (85.9, 312, 2039),
+    "h100": (85.9, 989, 3350),
+    "h200": (151.4, 989, 4800),
+    "b200": (193.3, 2250, 8000),
+    "l40s": (51.5, 362, 864),
+    "rtx4090": (25.8, 165, 1008),
+}
+
+
+def named(name: str, count: int, memory_gb: float | None = None) -> Machine:
+    """GPUs that are not here.
+
+    Parameters
+    ----------
+    memory_gb : float, optional
+        Instead of the table's, in 10^9 bytes.
+
+    Raises
+    ------
+    UsageError
+        An unknown name.
+    """
+    key = name.lower().replace("_", "-").removesuffix("-80")
+    if key not in GPUS:
+        near = closest(key, GPUS)
+        raise UsageError(
+            f"--gpu {name} is not in the table",
+            hint=f"known: {', '.join(GPUS)}" + (f"; nearest: {near[0]}" if near else "")
+            + "; for another, take a similar one and say --gpu-memory",
+        )  # fmt: skip
+    memory, tflops, bandwidth = GPUS[key]
+    return Machine(
+        key, count, (memory_gb or memory) * GB, tflops * 1e12, bandwidth * 1e9
+    )  # fmt: skip
+
+
+def here(device: str = "auto") -> Machine:
+    """What this machine has: its CUDA devices, or its memory (a container's limit, where that is lower)."""
+    count = int(os.environ.get("WORLD_SIZE", "0") or 0)
+    if not device.startswith("cpu"):
+        gpu = _cuda(device)
+        if gpu is not None:
+            return replace(gpu, count=count) if count else gpu
+    total, free = _ram()
+    return Machine("this machine's CPU", 1, total, cpu=True, free=free)
+
+
+def _cuda(device: str) -> Machine | None:
+    try:
+        import torch
+    except ImportError:
+        return None
+    if not torch.cuda.is_available():
+        return None
+    index = int(device.partition(":")[2] or os.environ.get("LOCAL_RANK", "0") or 0)
+    if index >= torch.cuda.device_count():
+        return None
+    free, total = torch.cuda.mem_get_info(index)
+    name = torch.cuda.get_device_name(index)
+    known = next((key for key in GPUS if key.split("-")[0] in name.lower().replace(" ", "")), None)
+    flops, bandwidth = (GPUS[known][1] * 1e12, GPUS[known][2] * 1e9) if known else (0.0, 0.0)
+    return Machine(name, 1, float(total), flops, bandwidth, free=float(free))
+
+
+def _ram() -> tuple[float, float]:
+    """Total and available memory; Linux's own count, else half of nothing is known: infinite."""
+    numbers: dict[str, float] = {}
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            key, _, rest = line.partition(":")
+            numbers[key] = float(rest.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    total = numbers.get("MemTotal", float("inf"))
+    free = numbers.get("MemAvailable", total)
+    limit, used = _cgroup()
+    return min(total, limit), min(free, max(limit - used, 0.0))
+
+
+def _cgroup() -> tuple[float, float]:
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            return float(Path(limit).read_text()), float(Path(used).read_text())
+        except (OSError, ValueError):
+            continue
+    return float("inf"), 0.0
+
+
+# Time -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -97,14 +231,14 @@ def passes(recipe: Recipe) -> tuple[float, float]:
     Without: the rollout policy's log-probs (twice if the temperature is not 1), the reference's, PRIME's scores, PPO's
     values, the entropy after the update; and the choice of tokens over the mini-batch before each update but the first.
     """
-    c, name = recipe.controls, recipe.algorithm.name
+    c, estimator = recipe.controls, recipe.estimator
     updates = mini_batches(recipe) * recipe.loss.epochs
     silent = 2.0 + (recipe.rollout.temperature != 1)
-    silent += (c.kl_coef > 0 or name == "prime") + (name == "prime") + (name == "ppo")
-    chooses = bool(c.clip_cov.ratio or c.kl_cov.ratio or c.high_entropy_share < 1)
+    silent += recipe.needs_reference + estimator.reward_model + estimator.critic
+    chooses = c.clip_cov.on or c.kl_cov.on or c.high_entropy_share < 1
     if chooses and not c.reference_code:
         silent += recipe.loss.epochs * (updates - 1) / updates
-    learning = float(recipe.loss.epochs) + (name == "prime") + (recipe.critic.epochs if name == "ppo" else 0)
+    learning = float(recipe.loss.epochs) + estimator.reward_model + recipe.critic.epochs * estimator.critic
     return silent, learning
 
 

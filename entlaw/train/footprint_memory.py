@@ -45,15 +45,14 @@ def resident(shape: Shape, recipe: Recipe, devices: int = 1) -> Resident:
         shape.parameters if shape.tied else shape.parameters - shape.head
     )  # an untied head of it stays still
     extra = share * (frozen + 4 * learning)
-    if recipe.algorithm.name == "ppo":
+    if recipe.estimator.critic:
         extra += share + 3 * -(-critic * width // devices)
     return Resident(share, share, 2 * share, extra)
 
 
 def copies(recipe: Recipe) -> tuple[int, int]:
     """Copies of the policy beside it: frozen ones, and learning ones of the same shape (a critic apart)."""
-    prime = recipe.algorithm.name == "prime"
-    return int(prime or recipe.controls.kl_coef > 0), int(prime)
+    return int(recipe.needs_reference), int(recipe.estimator.reward_model)
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def checkpoint_bytes(shape: Shape, recipe: Recipe) -> int:
     """A checkpoint on disk: weights and moments of all that learns."""
     width = WIDTH[recipe.policy.dtype]
     size = 3 * shape.parameters * width * (1 + copies(recipe)[1])
-    if recipe.algorithm.name == "ppo":
+    if recipe.estimator.critic:
         learning = shape.parameters if shape.tied else shape.parameters - shape.head
         size += (shape.parameters + 2 * learning) * width
     return size

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entlaw.errors import EntlawError, MissingExtra, OutOfMemory, SourceNotFound, UnreadableSource
-from entlaw.train.footprint_advice import is_out_of_memory
-from entlaw.train.settings import closest
+from entlaw.train.footprint import is_out_of_memory
+from entlaw.train.registry import closest
 
 if TYPE_CHECKING:
     import torch

@@ -15,9 +15,9 @@ from entlaw.tasks.answers import FORMATS
 from entlaw.train import critic as value
 from entlaw.train import estimate, measure, prime
 from entlaw.train.batch import Batch, concatenate
+from entlaw.train.controls import EntropyBonus
 from entlaw.train.distributed import ALONE, World
-from entlaw.train.distributed_model import shard_module, sharded
-from entlaw.train.distributed_rollout import ranked
+from entlaw.train.distributed_model import ranked, shard_module, sharded
 from entlaw.train.failure import TrainingFailed
 from entlaw.train.measure import Record
 from entlaw.train.policy import LanguageModel
@@ -60,11 +60,9 @@ class Trainer:
         from entlaw.train.rollout.hf import HFEngine
 
         self.recipe, self.task, self.world = recipe, task, world
-        algorithm, controls = recipe.algorithm, recipe.controls
-        is_prime = algorithm.name == "prime"
-        reference = base.frozen_copy() if controls.kl_coef or is_prime else None
-        self.critic = value.Critic(base) if algorithm.name == "ppo" else None
-        process = base.trainable_copy() if is_prime else None
+        reference = base.frozen_copy() if recipe.needs_reference else None
+        self.critic = value.Critic(base) if recipe.estimator.critic else None
+        process = base.trainable_copy() if recipe.estimator.reward_model else None
         # Spread over the ranks only now: what is spread cannot be copied.
         device = device or base.device
         self.policy = sharded(base, world, device)
@@ -85,7 +83,7 @@ class Trainer:
         if self.process is not None:
             self.optimizers["process"] = self._adamw(self.process.model.parameters(), recipe.prime.lr)
         self.drawn = self.updates = self.idle_steps = self.too_long = 0
-        self.entropy_coeff = controls.entropy_coeff
+        self.entropy_coeff = recipe.controls.entropy_coeff
         self.longest_prompt = recipe.rollout.max_prompt_tokens or base.context - recipe.rollout.max_tokens
         if self.longest_prompt < 1:
             raise UsageError(
@@ -354,19 +352,13 @@ class Trainer:
             self.optimizers["policy"].param_groups[0]["lr"] = o.lr * share
 
     def bonus(self, record: Record) -> float:
-        """This step's entropy coefficient: fixed, or adaptive (Skywork-OR1, arXiv 2505.22312).
-
-        The adaptive one moves up by a constant while the entropy is below its target and down above, and counts only
-        below.
-        """
-        c = self.recipe.controls
-        if c.entropy_target <= 0:
+        """This step's entropy coefficient: fixed, or adaptive."""
+        if self.recipe.controls.entropy_target <= 0:
             return self.entropy_coeff
-        below = record["actor/entropy"] <= c.entropy_target
-        moved = self.entropy_coeff + (c.entropy_step if below else -c.entropy_step)
-        self.entropy_coeff = min(max(moved, 0.0), c.entropy_max)
-        record["actor/entropy_coeff"] = self.entropy_coeff if below else 0.0
-        return record["actor/entropy_coeff"]
+        adaptive = EntropyBonus(self.recipe.controls)
+        self.entropy_coeff, now = adaptive.moved(self.entropy_coeff, record["actor/entropy"])
+        record["actor/entropy_coeff"] = now
+        return now
 
 
 class Clock:

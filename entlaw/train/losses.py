@@ -1,5 +1,9 @@
 """Policy losses: pure functions from log-probs to a loss per token, with the metrics each one explains itself by.
 
+To add one, write it here with :func:`policy_loss`: recipes, rules, ``entlaw verl`` and the docs know it by its
+decorator. It is called with the four tensors below, and with those settings of ``[loss]`` that its other parameters
+are named after.
+
 Shapes: B responses, T response tokens. ``log_prob_BT`` carries the gradient, ``old_log_prob_BT`` is of the rollout
 policy, ``advantages_BT`` and ``mask_BT`` as in :mod:`entlaw.train.advantages`. Every function returns
 ``(loss_BT, metrics)``; reduce with :func:`aggregate`. Ratios are exp(log pi - log pi_old), the log-ratio clamped to
@@ -8,14 +12,78 @@ policy, ``advantages_BT`` and ``mask_BT`` as in :mod:`entlaw.train.advantages`. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
-from torch import Tensor
+from entlaw.findings import Finding
+from entlaw.train.registry import Function, Registry
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from entlaw.train import lazy_torch as torch
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 Aggregation = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
 _LOG_RATIO_LIMIT = 20.0
+
+
+@dataclass(frozen=True)
+class PolicyLoss(Function):
+    """A registered policy loss.
+
+    Attributes
+    ----------
+    stops : bool
+        Its clip takes the gradient of a token away, so that Clip-Cov need not choose that token.
+    aggregation, why_aggregation : str
+        The ``loss.aggregation`` that it is defined with (empty: any), and what another one does to it.
+    rule : callable, optional
+        Findings of its own about a recipe that uses it.
+    """
+
+    stops: bool = False
+    aggregation: str = ""
+    why_aggregation: str = ""
+    rule: Callable[[Any], Iterator[Finding]] = lambda recipe: iter(())
+
+    @property
+    def clips(self) -> bool:
+        """It has a clip range."""
+        return "clip_ratio_low" in self.wants
+
+    @property
+    def dual_clips(self) -> bool:
+        """It has a dual clip."""
+        return "clip_ratio_c" in self.wants
+
+    def __call__(
+        self,
+        log_prob_BT: Tensor,
+        old_log_prob_BT: Tensor,
+        advantages_BT: Tensor,
+        mask_BT: Tensor,
+        settings: object,
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Loss per token and metrics; ``settings`` has those of ``[loss]`` as attributes."""
+        tensors = (log_prob_BT, old_log_prob_BT, advantages_BT, mask_BT)
+        found: tuple[Tensor, Mapping[str, Tensor]] = self.call(*tensors, **self.given(settings, after=4))
+        return found
+
+
+LOSSES: Registry[PolicyLoss] = Registry("policy loss")
+
+
+def policy_loss(reference: str, formula: str, **more: Any) -> Callable[[_F], _F]:
+    """Register a function as the loss of its name; see :class:`PolicyLoss` for what else can be said of it."""
+
+    def add(function: _F) -> _F:
+        LOSSES.add(function.__name__, PolicyLoss(function, reference, formula, **more))
+        return function
+
+    return add
 
 
 def aggregate(
@@ -67,14 +135,7 @@ def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return (values_BT * mask_BT).sum() / mask_BT.sum().clamp(min=1)
 
 
-def policy_gradient(
-    log_prob_BT: Tensor, old_log_prob_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor
-) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """-A rho: importance-weighted policy gradient without any clip (GRPO's missing baseline)."""
-    ratio_BT = log_ratio(log_prob_BT, old_log_prob_BT).exp()
-    return -advantages_BT * ratio_BT, _ratio_metrics(log_prob_BT, old_log_prob_BT, mask_BT)
-
-
+@policy_loss("arXiv 1707.06347", "clip-higher by `clip_ratio_high`, dual clip by `clip_ratio_c`", stops=True)
 def ppo_clip(
     log_prob_BT: Tensor,
     old_log_prob_BT: Tensor,
@@ -87,7 +148,7 @@ def ppo_clip(
     """PPO's clipped surrogate (arXiv 1707.06347): max(-A rho, -A clip(rho, 1 - low, 1 + high)).
 
     ``clip_ratio_high > clip_ratio_low`` is clip-higher (DAPO, arXiv 2503.14476). ``clip_ratio_c`` adds dual clip
-    (arXiv 1912.09729): for A < 0 the loss is at most -c A.
+    (arXiv 1912.09729): for A < 0 the loss is at most -c A; None or 0 for none.
     """
     ratio_BT = log_ratio(log_prob_BT, old_log_prob_BT).exp()
     plain_BT = -advantages_BT * ratio_BT
@@ -98,7 +159,7 @@ def ppo_clip(
     metrics["actor/pg_clipfrac"] = masked_mean(active_BT, mask_BT)
     metrics["actor/pg_clipfrac_high"] = masked_mean(active_BT * (advantages_BT > 0), mask_BT)
     metrics["actor/pg_clipfrac_low"] = masked_mean(active_BT * (advantages_BT < 0), mask_BT)
-    if clip_ratio_c is not None:
+    if clip_ratio_c:
         bound_BT = -advantages_BT * clip_ratio_c
         dual_BT = (advantages_BT < 0) & (loss_BT > bound_BT)
         loss_BT = torch.where(dual_BT, bound_BT, loss_BT)
@@ -106,6 +167,34 @@ def ppo_clip(
     return loss_BT, metrics
 
 
+@policy_loss("GRPO without its clip", "no clip at all")
+def policy_gradient(
+    log_prob_BT: Tensor, old_log_prob_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """-A rho: importance-weighted policy gradient without any clip (GRPO's missing baseline)."""
+    ratio_BT = log_ratio(log_prob_BT, old_log_prob_BT).exp()
+    return -advantages_BT * ratio_BT, _ratio_metrics(log_prob_BT, old_log_prob_BT, mask_BT)
+
+
+def _gspo_rule(recipe: Any) -> Iterator[Finding]:
+    low, high = recipe.loss.clip_ratio_low, recipe.loss.clip_ratio_high
+    if max(low, high) > 0.05:
+        yield Finding(
+            "gspo-clip-range",
+            "warning",
+            f"loss.kind = gspo with clip ratios {low:g} and {high:g}",
+            "its ratio is a mean over the response and moves far less than a token's: the clip would hardly act",
+            "set loss.clip_ratio_low = 3e-4 and loss.clip_ratio_high = 4e-4, as in its paper",
+        )
+
+
+@policy_loss(
+    "arXiv 2507.18071",
+    "one ratio a response",
+    aggregation="seq-mean-token-mean",
+    why_aggregation="GSPO has one ratio a response and weighs responses alike; other means weigh them by length",
+    rule=_gspo_rule,
+)
 def gspo(
     log_prob_BT: Tensor,
     old_log_prob_BT: Tensor,
@@ -130,6 +219,19 @@ def gspo(
     return torch.maximum(plain_BT, clipped_BT), metrics
 
 
+def _cispo_rule(recipe: Any) -> Iterator[Finding]:
+    high = recipe.loss.clip_ratio_high
+    if high < 1:
+        yield Finding(
+            "cispo-clip-range",
+            "warning",
+            f"loss.kind = cispo with loss.clip_ratio_high = {high:g}",
+            "CISPO's clip truncates importance weights; so tight, it takes away most of the correction",
+            "set loss.clip_ratio_low = 1 and loss.clip_ratio_high = 4 or more",
+        )
+
+
+@policy_loss("arXiv 2506.13585", "truncated importance weights", rule=_cispo_rule)
 def cispo(
     log_prob_BT: Tensor,
     old_log_prob_BT: Tensor,

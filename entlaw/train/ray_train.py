@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from entlaw.errors import EntlawError, MissingExtra, UsageError
 from entlaw.train import recipe as recipes
-from entlaw.train.distributed_errors import RankLost, describe, revived
-from entlaw.train.failure import TrainingFailed
+from entlaw.train.failure import RankLost, TrainingFailed, describe, revived
 from entlaw.train.folder import has_records
 from entlaw.train.schema import Recipe
 

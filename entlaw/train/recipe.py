@@ -5,30 +5,63 @@ Combinations of settings are the business of :mod:`entlaw.train.rules`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
 import re
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from entlaw.errors import UsageError
-from entlaw.train import schema
+from entlaw.train.advantages import ESTIMATORS
 from entlaw.train.catalogue import catalogue, layers, similar
+from entlaw.train.controls import CONTROLS
+from entlaw.train.losses import LOSSES
+from entlaw.train.registry import closest
 from entlaw.train.schema import Recipe
-from entlaw.train.settings import Problem, describe, read, settings, tables, unknown
+from entlaw.train.settings import Problem, Setting, describe, read, settings_of
 
-# Changing these does not change what a step does, only how many there are, where and what is kept of them.
-MAY_CHANGE = frozenset(
-    key
-    for key in settings()
-    if key in ("run.name", "run.steps", "run.device", "run.threads")
-    or key.startswith(("checkpoint.", "log.", "watch."))
-)
-"""Settings that may differ when a run goes on from a checkpoint."""
+
+def settings() -> Mapping[str, Setting]:
+    """All settings by full name, in the schema's order."""
+    return _known(tuple(ESTIMATORS), tuple(LOSSES), tuple(CONTROLS))[0]
+
+
+def tables() -> Mapping[str, str]:
+    """All tables by full name with their description; ``""`` is the recipe itself."""
+    return _known(tuple(ESTIMATORS), tuple(LOSSES), tuple(CONTROLS))[1]
+
+
+@functools.cache
+def _known(*registered: tuple[str, ...]) -> tuple[Mapping[str, Setting], Mapping[str, str]]:
+    """Settings and tables, as long as nothing more is registered."""
+    found: dict[str, Setting] = {}
+    named: dict[str, str] = {}
+
+    def walk(table: Any, name: str) -> None:
+        named[name] = inspect.getdoc(type(table)) or ""
+        prefix = f"{name}." if name else ""
+        own = {s.key: s for s in settings_of(type(table), prefix)}
+        for f in fields(table):
+            key, value = f"{prefix}{f.name}", getattr(table, f.name)
+            if is_dataclass(value):
+                walk(value, key)
+            else:
+                found[key] = own[key]
+
+    walk(Recipe(), "")
+    return MappingProxyType(found), MappingProxyType(named)
+
+
+MAY_CHANGE = frozenset(key for key, s in settings().items() if s.resumes)
+"""Settings that may differ when a run goes on from a checkpoint: they change only how many steps there are, where, and
+what is kept of them."""
 
 _Given = tuple[str, str, Any]
 """Full name, where it was written (``line 3``, ``--set loss.kind=x``, or nothing), value."""
@@ -107,18 +140,34 @@ def from_dict(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as nested plain data: dicts, lists, numbers, text."""
-    return _plain(recipe)
+    return asdict(recipe, dict_factory=lambda items: {k: _plain(v) for k, v in items})
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
     """Every setting by its full name, as plain data."""
-    out: dict[str, Any] = {}
-    for key in settings():
-        value: Any = recipe
-        for name in key.split("."):
-            value = getattr(value, name)
-        out[key] = list(value) if isinstance(value, tuple) else value
-    return out
+
+    def walk(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in table.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+    return dict(walk(to_dict(recipe), ""))
+
+
+def put(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """A recipe with some settings changed, by full name; they are taken as they are."""
+
+    def filled(table: Any, prefix: str) -> Any:
+        new = {}
+        for f in fields(table):
+            value, key = getattr(table, f.name), f"{prefix}{f.name}"
+            new[f.name] = filled(value, f"{key}.") if is_dataclass(value) else values.get(key, value)
+        return type(table)(**new)
+
+    found: Recipe = filled(recipe, "")
+    return found
 
 
 def changes(recipe: Recipe) -> dict[str, Any]:
@@ -148,7 +197,7 @@ def to_toml(recipe: Recipe) -> str:
             home, _, leaf = s.key.rpartition(".")
             if home != table:
                 continue
-            default = list(s.default) if isinstance(s.default, tuple) else s.default
+            default = _plain(s.default)
             notes = [s.doc] if s.doc else []
             notes += [f"{describe(s.kind)}.".capitalize()] if describe(s.kind).startswith("one of") else []
             notes += [f"Default {_toml(default)}."] if values[s.key] != default else []
@@ -158,7 +207,7 @@ def to_toml(recipe: Recipe) -> str:
 
 def show(value: Any) -> str:
     """A setting's value as it is written in a recipe."""
-    return _toml(list(value) if isinstance(value, tuple) else value)
+    return _toml(_plain(value))
 
 
 def _comment(text: str) -> list[str]:
@@ -177,14 +226,54 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
-def _plain(table: Any) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for f in fields(table):
-        value = getattr(table, f.name)
-        out[f.name] = (
-            _plain(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+# What a name that does not exist is answered with -----------------------------------------------------
+
+
+def unknown(path: tuple[str, ...], is_table: bool) -> Problem:
+    """What to say of a name that the schema does not have; everything in front of its last part exists."""
+    *where, name = path
+    table = ".".join(where)
+    if is_table:
+        what = f"there is no table [{'.'.join(path)}]"
+        known = [t for t in tables() if t]
+        homes = [t for t in known if t.rpartition(".")[2] == name] or closest(".".join(path), known)
+        return Problem(
+            what, _list_of("nearest", homes) or _list_of("the tables are", [t for t in known if "." not in t])
         )
-    return out
+    what = (
+        f"there is no setting {name} in [{table}]"
+        if table
+        else f"there is no setting {name} outside the tables"
+    )
+    if name in settings():
+        return Problem(what, "write it without quotes")
+    homes = [key for key in settings() if key.rpartition(".")[2] == name]
+    if homes:
+        return Problem(what, f"write it as {' or '.join(homes)}")
+    for key, setting in settings().items():
+        for alias, _, remark in (text.partition(" ") for text in setting.aliases):
+            if alias == name:
+                return Problem(what, f"here it is called {key} {remark}".rstrip())
+    beside = [key for key in settings() if key.rpartition(".")[0] == table]
+    near = closest(name, [key.rpartition(".")[2] for key in beside])
+    if near:
+        return Problem(what, _list_of("nearest", [f"{table}.{leaf}" if table else leaf for leaf in near]))
+    near = closest(name, {key.rpartition(".")[2] for key in settings()})
+    elsewhere = [key for leaf in near for key in settings() if key.rpartition(".")[2] == leaf]
+    listed = (
+        [key.rpartition(".")[2] for key in beside] if table else [t for t in tables() if t and "." not in t]
+    )
+    return Problem(
+        what, _list_of("nearest", elsewhere) or _list_of("it has" if table else "the tables are", listed)
+    )
+
+
+def _list_of(label: str, names: list[str]) -> str:
+    return f"{label}: {', '.join(names)}" if names else ""
 
 
 # Reading ---------------------------------------------------------------------------------------------
@@ -311,16 +400,7 @@ def _build(given: Sequence[_Given], problems: list[tuple[str, Problem]], where: 
             values[key] = result
     if problems:
         raise _error(problems, where)
-    return _fill(schema.Recipe(), "", values)
-
-
-def _fill(table: Any, prefix: str, values: Mapping[str, Any]) -> Any:
-    filled = {}
-    for f in fields(table):
-        value = getattr(table, f.name)
-        key = f"{prefix}{f.name}"
-        filled[f.name] = _fill(value, f"{key}.", values) if is_dataclass(value) else values.get(key, value)
-    return type(table)(**filled)
+    return put(Recipe(), values)
 
 
 def _error(problems: Sequence[tuple[str, Problem]], where: str) -> UsageError:

@@ -19,8 +19,6 @@ from typing import Any, Self, TypedDict
 from entlaw.errors import CheckpointError, DataError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.files import flush, flush_path
 from entlaw.lock import hold
-from entlaw.train.run_info import update_run_info as update_run_info
-from entlaw.train.run_info import write_run_info as write_run_info
 
 # Scores are ratios of counts; in full, the count of right answers can be got back from them.
 _IN_FULL = ("accuracy", "problems", "samples")

@@ -1,8 +1,8 @@
 """What must not, and what had better not, be combined in a recipe.
 
 Each rule looks at a whole recipe and yields findings; those of severity error make :func:`check` refuse it. Rules of
-the update, loss and entropy controls are in :mod:`entlaw.train.rules_update`; settings that do nothing are the table
-:data:`_USED`.
+the update, loss and entropy controls are in :mod:`entlaw.train.rules_update`; when a setting does nothing stands on its
+field.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from entlaw.findings import Finding, Severity, worst_first
 from entlaw.limits import FEW_POINTS, FEWEST_POINTS, PAPER_WINDOW
 from entlaw.tasks import manifest
 from entlaw.train import rules_update
-from entlaw.train.recipe import changes, from_dict, to_dict
+from entlaw.train.observers import what_is_wrong_with
+from entlaw.train.recipe import changes, from_dict, settings, to_dict
 from entlaw.train.rules_update import mini_batches
 from entlaw.train.schema import Recipe
-from entlaw.train.watching import what_is_wrong_with
+from entlaw.train.uses import USES
 
 Rule = Callable[[Recipe], Iterator[Finding]]
-
-_BY_GROUP = ("grpo", "dr_grpo", "rloo", "prime", "reinforce_plus_plus_baseline")
 
 
 def check(recipe: Recipe) -> tuple[Finding, ...]:
@@ -58,12 +57,11 @@ def groups(r: Recipe) -> Iterator[Finding]:
             "a single response is always all right or all wrong, so every prompt would be dropped",
             "set algorithm.filter_groups = false, or sample more responses a prompt",
         )  # fmt: skip
-    if alone and a.name in _BY_GROUP:
-        whitened = a.name in ("prime", "reinforce_plus_plus_baseline")
+    if alone and r.estimator.groups:
         yield Finding(
             "group-of-one", "warning", f"algorithm.name = {a.name} with rollout.group_size = 1",
             "there are no other responses to compare with: what is left is REINFORCE with "
-            + ("the batch's mean and spread taken out" if whitened else "no baseline"),
+            + ("the batch's mean and spread taken out" if r.estimator.whitens else "no baseline"),
             "sample more responses a prompt, or take reinforce with algorithm.baseline = batch-mean",
         )  # fmt: skip
     if a.max_refills and not a.filter_groups:
@@ -73,7 +71,7 @@ def groups(r: Recipe) -> Iterator[Finding]:
             "refills replace the prompts that the filter drops; without it they only make batches of changing size",
             "set algorithm.filter_groups = true, or algorithm.max_refills = 0",
         )  # fmt: skip
-    if a.filter_groups and not alone and a.name not in _BY_GROUP:
+    if a.filter_groups and not alone and not r.estimator.groups:
         yield Finding(
             "filter-without-group-advantage", "info", f"algorithm.filter_groups with {a.name}",
             "its advantages do not come from groups, so the dropped prompts would have taught something; the paper "
@@ -122,7 +120,7 @@ def precision(r: Recipe) -> Iterator[Finding]:
 
 def never_reached(r: Recipe) -> Iterator[Finding]:
     """Phases that are longer than the run."""
-    if r.algorithm.name == "ppo" and r.critic.warmup_steps >= r.run.steps:
+    if r.estimator.critic and r.critic.warmup_steps >= r.run.steps:
         yield Finding(
             "policy-never-learns", "warning",
             f"critic.warmup_steps = {r.critic.warmup_steps} of run.steps = {r.run.steps}",
@@ -276,57 +274,16 @@ def evaluations(until: int, every: int, steps: int) -> int:
 
 # Settings that do nothing ----------------------------------------------------------------------------
 
-_USED: tuple[tuple[str, tuple[str, ...], Callable[[Recipe], bool], str], ...] = (
-    ("critic-unused", ("critic.", "algorithm.lam", "algorithm.whiten"), lambda r: r.algorithm.name == "ppo",
-     "only algorithm.name = ppo has a critic"),
-    ("prime-unused", ("prime.",), lambda r: r.algorithm.name == "prime",
-     "only algorithm.name = prime has a reward model"),
-    ("baseline-unused", ("algorithm.baseline",), lambda r: r.algorithm.name == "reinforce",
-     "only algorithm.name = reinforce has this baseline"),
-    ("gamma-unused", ("algorithm.gamma",), lambda r: r.algorithm.name in ("ppo", "prime", "reinforce_plus_plus"),
-     "only ppo, prime and reinforce_plus_plus discount"),
-    ("clip-ratio-unused", ("loss.clip_ratio_low", "loss.clip_ratio_high"), lambda r: r.loss.kind != "policy_gradient",
-     "loss.kind = policy_gradient does not clip"),
-    ("clip-ratio-replaced", ("loss.clip_ratio_",),
-     lambda r: not (r.controls.reference_code and (r.controls.clip_cov.ratio or r.controls.kl_cov.ratio)),
-     "controls.reference_code has the authors' clip instead: [0, 2] with Clip-Cov, none with KL-Cov"),
-    ("warmup-unused", ("warmup.", "policy.size", "policy.family", "policy.seed"), lambda r: not r.policy.path,
-     "warm-up and ladder are for models built from scratch; policy.path names a trained one"),
-    ("sums-unused", ("task.operations", "task.operators", "task.train_oper"), lambda r: r.task.name == "arithmetic",
-     "task.name names data sets"),
-    ("data-set-unused", ("task.validation", "task.data_dir", "task.template", "task.pass_", "task.workers"),
-     lambda r: r.task.name != "arithmetic", "task.name = arithmetic reads no data"),
-    ("pass-window-unused", ("task.pass_low", "task.pass_high"), lambda r: bool(r.task.pass_rates),
-     "task.pass_rates names no file"),
-    ("format-unused", ("task.format",), lambda r: r.task.format_weight > 0, "task.format_weight is 0"),
-    ("vllm-unused", ("vllm.",), lambda r: r.rollout.engine != "hf", "rollout.engine is hf"),
-    ("vllm-process-unused", ("vllm.devices", "vllm.sync"), lambda r: r.rollout.engine == "vllm-process",
-     "rollout.engine is not vllm-process"),
-    ("rollout-cap-unused", ("loss.rollout_cap",), lambda r: r.loss.rollout_correction != "none",
-     "loss.rollout_correction is none"),
-    ("kl-kind-unused", ("controls.kl_kind", "controls.kl_in"), lambda r: r.controls.kl_coef > 0,
-     "controls.kl_coef is 0"),
-    ("entropy-step-unused", ("controls.entropy_step", "controls.entropy_max"), lambda r: r.controls.entropy_target > 0,
-     "controls.entropy_target is 0: the coefficient is fixed"),
-    ("clip-cov-unused", ("controls.clip_cov.",), lambda r: r.controls.clip_cov.ratio > 0,
-     "controls.clip_cov.ratio is 0: Clip-Cov is off"),
-    ("kl-cov-unused", ("controls.kl_cov.",), lambda r: r.controls.kl_cov.ratio > 0,
-     "controls.kl_cov.ratio is 0: KL-Cov is off"),
-    ("validation-unused", ("validation.",), lambda r: r.validation.every > 0, "validation.every is 0"),
-    ("wandb-unused", ("log.wandb_",), lambda r: r.log.wandb != "off", "log.wandb is off"),
-    ("watch-unused", ("watch.",), lambda r: r.watch.on, "watch.on is false"),
-)  # fmt: skip
-"""Code, settings (names or beginnings of names), when they are used, and what to say when they are not."""
-
 
 def unused(r: Recipe) -> Iterator[Finding]:
     """Settings that were changed and do nothing in this recipe."""
-    changed = changes(r)
-    for code, names, used, why in _USED:
-        idle = [key for key in changed if key.startswith(names) and key != "validation.every"]
-        if idle and not used(r):
+    changed = [settings()[key] for key in changes(r)]
+    for use in USES:
+        idle = [setting.key for setting in changed if use in setting.used]
+        if idle and not use.used(r):
+            why = use.why if isinstance(use.why, str) else use.why(r)
             yield Finding(
-                code, "warning", f"{', '.join(idle)} without effect", why, "take it out of the recipe"
+                use.code, "warning", f"{', '.join(idle)} without effect", why, "take it out of the recipe"
             )
 
 

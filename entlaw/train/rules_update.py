@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from entlaw.findings import Finding
+from entlaw.train.advantages import names_that
+from entlaw.train.losses import LOSSES
 from entlaw.train.schema import Recipe
-
-_TOKEN_PENALTY = ("ppo", "reinforce_plus_plus")
+from entlaw.train.uses import listed
 
 
 def aggregation(r: Recipe) -> Iterator[Finding]:
-    """Losses that are defined by how they are averaged."""
+    """Losses and estimators that are defined by how the loss is averaged."""
     mode = r.loss.aggregation
-    if r.loss.kind == "gspo" and mode != "seq-mean-token-mean":
-        yield Finding(
-            "gspo-aggregation", "warning", f"loss.kind = gspo with loss.aggregation = {mode}",
-            "GSPO has one ratio a response and weighs responses alike; other means weigh them by length",
-            "set loss.aggregation = seq-mean-token-mean",
-        )  # fmt: skip
-    if r.algorithm.name == "dr_grpo" and mode != "seq-mean-token-sum-norm":
-        why = "token means bring back the bias by length that Dr. GRPO is there to remove"
-        if mode == "seq-mean-token-sum":
-            why = f"without the constant the loss is {r.rollout.max_tokens} times Dr. GRPO's, beside every penalty"
-        yield Finding(
-            "dr-grpo-aggregation", "warning", f"algorithm.name = dr_grpo with loss.aggregation = {mode}", why,
-            "set loss.aggregation = seq-mean-token-sum-norm",
-        )  # fmt: skip
+    loss, estimator = r.policy_loss, r.estimator
+    if loss.aggregation not in ("", mode):
+        yield _averaged_otherwise(r, f"loss.kind = {loss.name}", loss.aggregation, loss.why_aggregation)
+    if estimator.aggregation not in ("", mode):
+        why = estimator.why_aggregation.get(mode, estimator.why_aggregation[""]).format(r=r)
+        yield _averaged_otherwise(r, f"algorithm.name = {estimator.name}", estimator.aggregation, why)
+
+
+def _averaged_otherwise(r: Recipe, part: str, wanted: str, why: str) -> Finding:
+    name = part.rpartition(" ")[2].replace("_", "-")
+    return Finding(
+        f"{name}-aggregation",
+        "warning",
+        f"{part} with loss.aggregation = {r.loss.aggregation}",
+        why,
+        f"set loss.aggregation = {wanted}",
+    )
 
 
 def clipping(r: Recipe) -> Iterator[Finding]:
@@ -39,29 +43,22 @@ def clipping(r: Recipe) -> Iterator[Finding]:
             "dual clip bounds the loss of ratios above it; at 1 or less it would stop tokens that have not moved",
             "set it above 1 (3 in its paper, 10 in DAPO's scripts), or 0 for none",
         )  # fmt: skip
-    if dual and loss.kind != "ppo_clip":
+    if dual and not r.policy_loss.dual_clips:
+        having = listed([name for name, other in LOSSES.items() if other.dual_clips], "or")
         yield Finding(
-            "dual-clip-unused", "error", f"loss.clip_ratio_c = {dual:g} with loss.kind = {loss.kind}",
-            "only ppo_clip has a dual clip", "set loss.clip_ratio_c = 0, or loss.kind = ppo_clip",
-        )  # fmt: skip
-    if loss.kind != "policy_gradient" and high < low:
+            "dual-clip-unused",
+            "error",
+            f"loss.clip_ratio_c = {dual:g} with loss.kind = {loss.kind}",
+            f"only {having} has a dual clip",
+            f"set loss.clip_ratio_c = 0, or loss.kind = {having}",
+        )
+    if r.policy_loss.clips and high < low:
         yield Finding(
             "clip-lower", "warning", f"loss.clip_ratio_high = {high:g} below loss.clip_ratio_low = {low:g}",
             "tokens that become likelier are stopped before those that become less likely, which lowers the entropy",
             "clip-higher has it the other way round, 0.28 above 0.2",
         )  # fmt: skip
-    if loss.kind == "gspo" and max(low, high) > 0.05:
-        yield Finding(
-            "gspo-clip-range", "warning", f"loss.kind = gspo with clip ratios {low:g} and {high:g}",
-            "its ratio is a mean over the response and moves far less than a token's: the clip would hardly act",
-            "set loss.clip_ratio_low = 3e-4 and loss.clip_ratio_high = 4e-4, as in its paper",
-        )  # fmt: skip
-    if loss.kind == "cispo" and high < 1:
-        yield Finding(
-            "cispo-clip-range", "warning", f"loss.kind = cispo with loss.clip_ratio_high = {high:g}",
-            "CISPO's clip truncates importance weights; so tight, it takes away most of the correction",
-            "set loss.clip_ratio_low = 1 and loss.clip_ratio_high = 4 or more",
-        )  # fmt: skip
+    yield from r.policy_loss.rule(r)
 
 
 def batch(r: Recipe) -> Iterator[Finding]:
@@ -199,10 +196,9 @@ def reference_code(r: Recipe) -> Iterator[Finding]:
 
 def constant_advantage(r: Recipe) -> bool:
     """Whether all tokens of a response have one advantage."""
-    by_token = r.controls.kl_coef > 0 and r.controls.kl_in == "reward"
-    if r.algorithm.name == "reinforce_plus_plus":
-        return r.algorithm.gamma == 1 and not by_token
-    return r.algorithm.name not in ("ppo", "prime")
+    penalised = r.controls.kl_coef > 0 and r.controls.kl_in == "reward"
+    by_token = r.estimator.token_rewards and (penalised or r.algorithm.gamma != 1)
+    return not (by_token or r.estimator.critic or r.estimator.reward_model)
 
 
 def entropy_target(r: Recipe) -> Iterator[Finding]:
@@ -234,12 +230,13 @@ def reward_penalty(r: Recipe) -> Iterator[Finding]:
     c, name = r.controls, r.algorithm.name
     if not c.kl_coef:
         return
-    if c.kl_in == "reward" and name not in _TOKEN_PENALTY:
+    if c.kl_in == "reward" and not r.estimator.token_rewards:
+        by_token = ", ".join(names_that(lambda e: e.token_rewards))
         yield Finding(
             "kl-summed-over-response", "warning", f"controls.kl_in = reward with {name}",
             f"{name} takes one reward a response, so the penalty's sum over the response is subtracted from it: longer "
             "responses pay more, and all tokens share the bill",
-            f"take one of {', '.join(_TOKEN_PENALTY)} for a penalty token by token, or controls.kl_in = loss",
+            f"take one of {by_token} for a penalty token by token, or controls.kl_in = loss",
         )  # fmt: skip
     if c.kl_in == "loss" and c.kl_kind == "k1":
         yield Finding(

@@ -23,27 +23,26 @@ from entlaw.tasks import Problem, Task
 from entlaw.train import recipe as recipes
 from entlaw.train import state
 from entlaw.train.base import Progress, base_policy, silent
-from entlaw.train.distributed import World
-from entlaw.train.distributed_join import device_of as own_device
-from entlaw.train.distributed_join import joined
+from entlaw.train.distributed import World, joined
+from entlaw.train.distributed import device_of as own_device
 from entlaw.train.distributed_model import save_policy
 from entlaw.train.evaluate import evaluate, validation_record
 from entlaw.train.failure import TrainingFailed
 from entlaw.train.folder import claim, prepare, require_shared
-from entlaw.train.footprint_advice import explain_oom
+from entlaw.train.footprint import explain_oom
 from entlaw.train.loop import Trainer
 from entlaw.train.measure import entropy_meaning
-from entlaw.train.observers import Observer, Observers
+from entlaw.train.observers import Observer, Observers, observers_of
 from entlaw.train.policy import LanguageModel, device_of
-from entlaw.train.record import MetricsFile, Position, update_run_info, write_run_info
+from entlaw.train.record import MetricsFile, Position
 from entlaw.train.rollout import Sampling
 from entlaw.train.rollout.factory import engine_findings, engine_of
 from entlaw.train.rules import check
+from entlaw.train.run_info import update_run_info, write_run_info
 from entlaw.train.schema import Recipe
 from entlaw.train.signals import STOPPING, StopRequest, stop_on_signals
 from entlaw.train.sinks import Sink, sinks_of
 from entlaw.train.tasks import build_task
-from entlaw.train.watching import observers_of
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
-"""The recipe of a training run: every setting, its default, its unit. Nothing else in the trainer has defaults.
+"""The recipe of a training run: every setting, and all that is known of it. Nothing else in the trainer has defaults.
 
-One frozen dataclass a table of the TOML file; :mod:`entlaw.train.recipe` reads, overrides and checks them. An RL
-step is one rollout and the updates made on it; ratios and shares are fractions, never percent.
+One frozen dataclass a table of the TOML file; a field is a setting, with its default, what it is, its range and unit,
+when it has an effect, and what verl and others call it (:func:`entlaw.train.settings.setting`). The table of controls
+is in :mod:`entlaw.train.controls`. :mod:`entlaw.train.recipe` reads, overrides and checks recipes. An RL step is one
+rollout and the updates made on it; ratios and shares are fractions, never percent.
 """
 
 from __future__ import annotations
@@ -9,20 +11,44 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from entlaw.train import uses
+from entlaw.train.advantages import ESTIMATORS, Estimator
+from entlaw.train.controls import ClipCov, Controls, KlCov
+from entlaw.train.losses import LOSSES, PolicyLoss
+from entlaw.train.settings import IDLE, IN_THE_DATA, TRANSLATED, refused, setting, table, told
+
+__all__ = ["ClipCov", "Controls", "KlCov"]
+
+_NAMES = r"[A-Za-z0-9_.\-]+(\s*,\s*[A-Za-z0-9_.\-]+)*"
+# Where verl has the settings of the trained model, of any model, and of sampling.
+ACTOR, MODEL, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.model", "actor_rollout_ref.rollout"
+
 
 @dataclass(frozen=True)
 class Run:
     """What the run is called and how long it goes on."""
 
-    name: str = ""
+    name: str = setting("", verl=TRANSLATED, resumes=True)
     """Free text; the folder's name if empty."""
-    seed: int = 0
+    seed: int = setting(0, "[0, 2**63)", verl=TRANSLATED)
     """Of everything random in RL: prompts, sampling, order of the mini-batches, choice of tokens."""
-    steps: int = 240
+    steps: int = setting(
+        240,
+        "[1, inf)",
+        unit="RL steps",
+        aliases="max_steps, total_training_steps",
+        verl="trainer.total_training_steps",
+        resumes=True,
+    )
     """RL steps."""
-    device: str = "auto"
+    device: str = setting(
+        "auto",
+        text=(r"auto|cpu|(cuda|mps|xpu)(:\d+)?", "auto, cpu, cuda, cuda:1 ..."),
+        verl=TRANSLATED,
+        resumes=True,
+    )
     """auto (CUDA where there is one), cpu, cuda, cuda:1 ..."""
-    threads: int = 1
+    threads: int = setting(1, "[0, 4096]", verl=told("Ray and verl divide the processors"), resumes=True)
     """CPU threads of torch; 0 leaves torch's choice."""
 
 
@@ -30,37 +56,54 @@ class Run:
 class Task:
     """What is asked and what is rewarded."""
 
-    name: str = "arithmetic"
+    name: str = setting(
+        "arithmetic",
+        text=(_NAMES, "arithmetic, or names of data sets, separated by commas"),
+        verl=IN_THE_DATA,
+    )
     """arithmetic (made-up sums), or data sets by name, several separated by commas; `entlaw data list` shows them."""
-    operations: tuple[int, ...] = (2, 3, 4, 5, 6)
+    operations: tuple[int, ...] = setting(
+        (2, 3, 4, 5, 6), "[1, 1000]", filled=True, used=uses.SUMS, verl=IDLE
+    )
     """Difficulty levels: numbers of operations in a sum, drawn uniformly."""
-    operators: str = "+-*|^&"
+    operators: str = setting(
+        "+-*|^&", text=(r"[+*|^&-]+", "one or more of + - * | ^ &"), used=uses.SUMS, verl=IDLE
+    )
     """Drawn uniformly: sum, difference, product, distance, power, square of the first plus the second."""
-    train_operations: tuple[int, ...] = ()
+    train_operations: tuple[int, ...] = setting((), "[1, 1000]", used=uses.SUMS, verl=IDLE)
     """Numbers of operations in the sums that are trained on; empty: as validated, which is also what warm-up shows."""
-    train_operators: str = ""
+    train_operators: str = setting(
+        "", text=(r"[+*|^&-]*", "some of + - * | ^ &, or nothing"), used=uses.SUMS, verl=IDLE
+    )
     """Operators of the sums that are trained on; empty: as validated."""
-    reward: Literal["correct", "random"] = "correct"
+    reward: Literal["correct", "random"] = setting(
+        "correct", verl=refused("coin-flip rewards are a control of `entlaw train`")
+    )
     """random: a fair coin whatever was answered, the control that shows what the optimiser does by itself."""
-    validation: str = ""
+    validation: str = setting(
+        "",
+        text=(rf"({_NAMES})?", "names of data sets, separated by commas"),
+        used=uses.DATA_SET,
+        verl=IN_THE_DATA,
+    )
     """Data sets to validate on; empty: one training problem in ten is held out."""
-    template: str = ""
+    template: str = setting("", used=uses.DATA_SET, verl=IN_THE_DATA)
     """How a data set's question is asked, {question} in it being the question; empty: as the data set's entry says."""
-    data_dir: str = ""
+    data_dir: str = setting("", used=uses.DATA_SET, verl=IN_THE_DATA)
     """Folder that holds the data sets as files; empty: the hub."""
-    pass_rates: str = ""
+    pass_rates: str = setting("", used=uses.DATA_SET, verl=IN_THE_DATA)
     """File of earlier pass rates (columns pass_rate and question or id): the difficulty filter before training."""
-    pass_low: float = 0.0
+    pass_low: float = setting(0.0, "[0, 1]", used=(uses.DATA_SET, uses.PASS_RATES), verl=IN_THE_DATA)
     """Problems with a pass rate up to this are dropped."""
-    pass_high: float = 1.0
+    pass_high: float = setting(1.0, "[0, 1]", used=(uses.DATA_SET, uses.PASS_RATES), verl=IN_THE_DATA)
     """Problems with a pass rate from this are dropped."""
-    chat: bool = False
+    chat: bool = setting(False, verl=TRANSLATED)
     """Put each prompt into the tokenizer's chat template, as a user's message."""
-    workers: int = 1
+    workers: int = setting(1, "[1, 4096]", used=uses.DATA_SET, verl="reward.num_workers")
     """Processes that check answers."""
-    format: Literal["one-box", "box-last", "thought"] = "one-box"
+    format: Literal["one-box", "box-last", "thought"] = setting("one-box", used=uses.FORMAT, verl=TRANSLATED)
     """What task.format_weight rewards: exactly one box; a box at the end; one <think> part before the answer."""
-    format_weight: float = 0.0
+    format_weight: float = setting(0.0, "[0, 1]", used=uses.FORMAT, verl=TRANSLATED)
     """Of a reward for the form of a response, added to the reward that is trained on, never to an accuracy."""
 
 
@@ -68,37 +111,42 @@ class Task:
 class Policy:
     """The language model that is trained."""
 
-    path: str = ""
+    path: str = setting("", aliases="model", verl=f"{MODEL}.path")
     """Hub id or folder of a Hugging Face causal LM; empty: one of the ladder, built from scratch."""
-    size: Literal["xs", "s", "m", "l", "xl"] = "m"
+    size: Literal["xs", "s", "m", "l", "xl"] = setting(
+        "m", used=uses.LADDER, verl=told("a model by path has its own")
+    )
     """Rung of the ladder: about 18 k, 48 k, 134 k, 373 k, 1 M parameters."""
-    family: Literal["llama", "qwen2"] = "llama"
+    family: Literal["llama", "qwen2"] = setting(
+        "llama", used=uses.LADDER, verl=told("a model by path has its own")
+    )
     """Class of the ladder's models."""
-    seed: int = 0
+    seed: int = setting(0, "[0, 2**63)", used=uses.LADDER, verl=told("a model by path is not warmed up"))
     """Of the initial weights and the warm-up: two runs with the same one start from the same base policy."""
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float64"] = setting("float32", verl=TRANSLATED)
     """Of the weights; statistics are float32 at least, whatever this is."""
-    autocast: bool = False
+    autocast: bool = setting(False, verl=TRANSLATED)
     """Run matrix products in bfloat16 with float32 weights."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = setting(False, verl=f"{MODEL}.enable_gradient_checkpointing")
 
 
+@table(used=uses.LADDER, verl=IDLE)
 @dataclass(frozen=True)
 class Warmup:
     """Supervised warm-up of a ladder model: first clean worked answers, then an unsure mixture."""
 
-    clean_steps: int = 1400
-    clean_lr: float = 2e-3
+    clean_steps: int = setting(1400, "[0, inf)", unit="steps")
+    clean_lr: float = setting(2e-3, "(0, inf)")
     """Rises over the first steps and falls linearly to nought. One for all sizes: larger models learn more by it."""
-    noisy_steps: int = 150
-    noisy_lr: float = 1e-3
-    lr_warmup: int = 50
+    noisy_steps: int = setting(150, "[0, inf)", unit="steps")
+    noisy_lr: float = setting(1e-3, "(0, inf)")
+    lr_warmup: int = setting(50, "[0, inf)", unit="steps")
     """Steps of rising learning rate in the first phase."""
-    betas: tuple[float, float] = (0.9, 0.98)
-    batch_size: int = 64
-    chain_share: float = 0.5
+    betas: tuple[float, float] = setting((0.9, 0.98), "[0, 1)")
+    batch_size: int = setting(64, "[1, inf)")
+    chain_share: float = setting(0.5, "[0, 1]")
     """In the second phase: share of demonstrations that are worked step by step; the others are bare answers."""
-    slip: float = 0.1
+    slip: float = setting(0.1, "[0, 1]")
     """In the second phase: probability that a result is replaced by a random digit."""
 
 
@@ -106,48 +154,68 @@ class Warmup:
 class Rollout:
     """How responses are sampled."""
 
-    engine: Literal["hf", "vllm", "vllm-process"] = "hf"
+    engine: Literal["hf", "vllm", "vllm-process"] = setting("hf", verl=TRANSLATED)
     """hf: the trained model itself; vllm: vLLM in this process; vllm-process: vLLM in one of its own, on GPUs of its
     own."""
-    prompts: int = 64
+    prompts: int = setting(64, "[1, inf)", unit="prompts", verl="data.train_batch_size")
     """Prompts a step."""
-    group_size: int = 8
+    group_size: int = setting(
+        8, "[1, inf)", unit="responses", aliases="num_generations, n", verl=f"{ROLLOUT}.n"
+    )
     """Responses a prompt."""
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+    temperature: float = setting(1.0, "(0, inf)", verl=f"{ROLLOUT}.temperature")
+    top_p: float = setting(1.0, "(0, 1]", verl=f"{ROLLOUT}.top_p")
+    top_k: int = setting(0, "[0, inf)", verl=TRANSLATED)
     """0: all tokens."""
-    max_tokens: int = 6
+    max_tokens: int = setting(
+        6,
+        "[1, inf)",
+        unit="tokens",
+        aliases="max_new_tokens, max_completion_length",
+        verl="data.max_response_length",
+    )
     """Longest response, end-of-sequence token included."""
-    stop: str = ""
+    stop: str = setting(
+        "", verl=refused("verl's single-turn loop ends a response at the model's own end-of-sequence token")
+    )
     """Text of one token that ends a response too, such as a line break."""
-    max_prompt_tokens: int = 0
+    max_prompt_tokens: int = setting(0, "[0, inf)", unit="tokens", verl="data.max_prompt_length")
     """Prompts longer than this are dropped before training, with a count; 0: what the model's context leaves."""
-    batch: int = 0
+    batch: int = setting(0, "[0, inf)", unit="responses", verl=told("verl's engine batches by itself"))
     """Responses sampled at once; 0: all."""
 
 
+@table(used=uses.VLLM)
 @dataclass(frozen=True)
 class Vllm:
     """The vLLM engine, where rollout.engine names it."""
 
-    dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = setting("auto", verl=TRANSLATED)
     """Of its copy of the weights; auto: bfloat16 with policy.autocast, else policy.dtype."""
-    memory_share: float = 0.4
+    memory_share: float = setting(0.4, "(0, 1]", verl=f"{ROLLOUT}.gpu_memory_utilization")
     """Share of each GPU's memory for weights and key-value cache."""
-    kv_cache_gb: float = 1.0
+    kv_cache_gb: float = setting(
+        1.0, "(0, inf)", unit="GB", verl=told("on a GPU the cache takes what vllm.memory_share leaves")
+    )
     """Key-value cache on a CPU."""
-    tensor_parallel: int = 1
+    tensor_parallel: int = setting(1, "[1, 4096]", unit="GPUs", verl=f"{ROLLOUT}.tensor_model_parallel_size")
     """GPUs a copy of the model is split over."""
-    max_sequences: int = 256
+    max_sequences: int = setting(256, "[1, inf)", unit="responses", verl=f"{ROLLOUT}.max_num_seqs")
     """Sampled at once at most."""
-    eager: bool = True
+    eager: bool = setting(True, verl=f"{ROLLOUT}.enforce_eager")
     """Neither compile nor capture graphs: starts in seconds, samples slower on a GPU."""
-    sleep: bool = False
+    sleep: bool = setting(False, verl=f"{ROLLOUT}.free_cache_engine")
     """Free the engine's GPU memory while the policy is updated (engine vllm)."""
-    devices: str = ""
+    devices: str = setting(
+        "",
+        text=(r"(\d+(,\d+)*)?", "numbers of CUDA devices, separated by commas"),
+        used=uses.VLLM_PROCESS,
+        verl=refused("verl places its engines itself"),
+    )
     """CUDA devices of engine vllm-process, as in CUDA_VISIBLE_DEVICES; empty: those behind the trainer's."""
-    sync: Literal["auto", "nccl", "file"] = "auto"
+    sync: Literal["auto", "nccl", "file"] = setting(
+        "auto", used=uses.VLLM_PROCESS, verl=refused("verl hands weights over itself")
+    )
     """How weights reach engine vllm-process; auto: nccl where both have a GPU, else a file in shared memory."""
 
 
@@ -155,51 +223,44 @@ class Vllm:
 class Algorithm:
     """How rewards become advantages."""
 
-    name: Literal[
-        "reinforce",
-        "grpo",
-        "dr_grpo",
-        "rloo",
-        "reinforce_plus_plus",
-        "reinforce_plus_plus_baseline",
-        "ppo",
-        "prime",
-    ] = "grpo"
-    filter_groups: bool = True
+    name: str = setting("grpo", choices=lambda: ESTIMATORS, aliases="adv_estimator", verl=TRANSLATED)
+    filter_groups: bool = setting(True, verl=TRANSLATED)
     """Drop prompts whose responses are all right or all wrong from the update (not from the measurements)."""
-    max_refills: int = 0
+    max_refills: int = setting(0, "[0, inf)", verl=TRANSLATED)
     """DAPO's dynamic sampling: at most so many further rollouts to replace dropped prompts."""
-    baseline: Literal["none", "batch-mean"] = "batch-mean"
+    baseline: Literal["none", "batch-mean"] = setting("batch-mean", used=uses.BASELINE, verl=TRANSLATED)
     """Of REINFORCE."""
-    gamma: float = 1.0
-    lam: float = 1.0
+    gamma: float = setting(1.0, "[0, 1]", used=uses.GAMMA, verl="algorithm.gamma")
+    lam: float = setting(1.0, "[0, 1]", used=uses.CRITIC, verl="algorithm.lam")
     """Of PPO's generalised advantage estimation."""
-    whiten: bool = True
+    whiten: bool = setting(True, used=uses.CRITIC, verl=refused("verl whitens PPO's advantages always"))
     """PPO: advantages to mean 0 and standard deviation 1 over the batch's tokens."""
 
 
+@table(used=uses.CRITIC)
 @dataclass(frozen=True)
 class Critic:
     """PPO's value function: a copy of the base policy with a scalar head."""
 
-    lr: float = 1e-3
-    warmup_steps: int = 0
+    lr: float = setting(1e-3, "(0, inf)", verl="critic.optim.lr")
+    warmup_steps: int = setting(0, "[0, inf)", unit="RL steps", verl="trainer.critic_warmup")
     """RL steps in which only the critic learns."""
-    value_clip: float = 0.5
+    value_clip: float = setting(0.5, "[0, inf)", verl="critic.cliprange_value")
     """Largest move of a value away from the rollout's before its loss stops pulling; 0: none."""
-    epochs: int = 1
+    epochs: int = setting(1, "[1, inf)", verl="critic.ppo_epochs")
 
 
+@table(used=uses.PRIME, verl=IDLE)
 @dataclass(frozen=True)
 class Prime:
     """PRIME's implicit process reward model: a copy of the base policy, trained online on outcomes."""
 
-    lr: float = 6e-4
+    lr: float = setting(6e-4, "(0, inf)")
     """Twice the policy's, as in the paper; slower, the policy learns to please a model that knows nothing yet."""
-    beta: float = 0.05
-    process_weight: float = 5.0
-    outcome_weight: float = 5.0
-    update: Literal["before", "after"] = "before"
+    beta: float = setting(0.05, "(0, inf)")
+    process_weight: float = setting(5.0, "[0, inf)")
+    outcome_weight: float = setting(5.0, "[0, inf)")
+    update: Literal["before", "after"] = setting("before")
     """Whether the reward model learns from a rollout before or after it scores it."""
 
 
@@ -207,86 +268,42 @@ class Prime:
 class Loss:
     """The policy loss and how the batch is cut."""
 
-    kind: Literal["ppo_clip", "policy_gradient", "gspo", "cispo"] = "ppo_clip"
+    kind: str = setting("ppo_clip", choices=lambda: LOSSES, verl=TRANSLATED)
     """policy_gradient: importance-weighted, without any clip."""
-    clip_ratio_low: float = 0.2
-    clip_ratio_high: float = 0.2
+    clip_ratio_low: float = setting(0.2, "[0, 1]", used=(uses.CLIP, uses.OWN_CLIP), verl=TRANSLATED)
+    clip_ratio_high: float = setting(0.2, "[0, inf)", used=(uses.CLIP, uses.OWN_CLIP), verl=TRANSLATED)
     """Above clip_ratio_low: clip-higher."""
-    clip_ratio_c: float = 0.0
+    clip_ratio_c: float = setting(0.0, "[0, inf)", used=uses.OWN_CLIP, verl=f"{ACTOR}.clip_ratio_c")
     """Dual clip for negative advantages, above 1; 0: off."""
     aggregation: Literal[
         "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"
-    ] = "token-mean"
-    mini_batches: int = 4
+    ] = setting("token-mean", aliases="loss_agg_mode", verl=f"{ACTOR}.loss_agg_mode")
+    mini_batches: int = setting(4, "[1, inf)", verl=TRANSLATED)
     """Optimiser steps a rollout and epoch."""
-    epochs: int = 1
-    micro_batch: int = 0
+    epochs: int = setting(1, "[1, inf)", aliases="ppo_epochs", verl=f"{ACTOR}.ppo_epochs")
+    micro_batch: int = setting(0, "[0, inf)", unit="responses", verl=TRANSLATED)
     """Responses a forward pass; 0: the whole mini-batch. Changes memory, not the result."""
-    rollout_correction: Literal["none", "token", "sequence"] = "none"
+    rollout_correction: Literal["none", "token", "sequence"] = setting("none", verl=TRANSLATED)
     """Truncated importance sampling: weight the loss by min(p_trainer / p_engine, rollout_cap), a token's or its whole
     response's, where an engine of its own samples with other rounding."""
-    rollout_cap: float = 2.0
+    rollout_cap: float = setting(
+        2.0, "(0, inf)", used=uses.CORRECTION, verl="algorithm.rollout_correction.rollout_is_threshold"
+    )
     """Largest weight."""
-
-
-@dataclass(frozen=True)
-class ClipCov:
-    """Clip-Cov (paper, Eq. 11-12): detach random tokens of high covariance."""
-
-    ratio: float = 0.0
-    """Share of the response tokens of an optimiser step; 0: off. The paper: 2e-4."""
-    lower: float = 1.0
-    upper: float = 5.0
-
-
-@dataclass(frozen=True)
-class KlCov:
-    """KL-Cov (paper, Eq. 13-14): penalise leaving the rollout policy on the tokens of highest covariance."""
-
-    ratio: float = 0.0
-    """Share of the response tokens of an optimiser step; 0: off. The paper: 2e-3 (7B), 2e-4 (32B)."""
-    coef: float = 1.0
-    penalty: Literal["abs", "k1", "k2", "k3"] = "abs"
-    """Estimator of the divergence on a chosen token; the authors' code uses |log ratio|."""
-
-
-@dataclass(frozen=True)
-class Controls:
-    """What acts on the entropy, beside the policy gradient."""
-
-    entropy_coeff: float = 0.0
-    """Weight of the mean entropy of the batch's tokens, subtracted from the loss."""
-    entropy_target: float = 0.0
-    """Above 0: the coefficient adapts, up while the entropy is below the target and off above (nats per token)."""
-    entropy_step: float = 1e-3
-    """By how much the adaptive coefficient moves a step."""
-    entropy_max: float = 1.0
-    """Its upper limit."""
-    kl_coef: float = 0.0
-    """Weight of the divergence from the base policy."""
-    kl_kind: Literal["k1", "k2", "k3", "abs"] = "k3"
-    kl_in: Literal["loss", "reward"] = "loss"
-    high_entropy_share: float = 1.0
-    """Only this share of tokens, those of highest entropy, carries the policy gradient; 1: all."""
-    clip_cov: ClipCov = field(default_factory=ClipCov)
-    kl_cov: KlCov = field(default_factory=KlCov)
-    reference_code: bool = False
-    """As the authors' code: quotas and covariance within each micro-batch, the clip widened to [0, 2] with Clip-Cov and
-    absent with KL-Cov."""
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """AdamW."""
 
-    lr: float = 3e-4
+    lr: float = setting(3e-4, "(0, inf)", aliases="learning_rate", verl=f"{ACTOR}.optim.lr")
     """The ladder's runs use 3e-4 * 64 / hidden size: wider models move further by the same step."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    grad_clip: float = 1.0
+    betas: tuple[float, float] = setting((0.9, 0.999), "[0, 1)", verl=f"{ACTOR}.optim.betas")
+    eps: float = setting(1e-8, "(0, inf)", verl=TRANSLATED)
+    weight_decay: float = setting(0.0, "[0, inf)", verl=f"{ACTOR}.optim.weight_decay")
+    grad_clip: float = setting(1.0, "[0, inf)", aliases="max_grad_norm", verl=TRANSLATED)
     """Largest gradient norm; 0: no clipping."""
-    warmup_steps: int = 0
+    warmup_steps: int = setting(0, "[0, inf)", unit="optimiser steps", verl=TRANSLATED)
     """Optimiser steps of linear warm-up of the learning rate."""
 
 
@@ -294,55 +311,69 @@ class Optimizer:
 class Validation:
     """Measuring the policy on held-out problems, the same ones with the same random numbers every time."""
 
-    every: int = 4
+    every: int = setting(4, "[0, inf)", unit="RL steps", aliases="test_freq", verl=TRANSLATED)
     """RL steps between validations; also before the first and after the last. 0: never."""
-    problems: int = 512
-    samples: int = 2
+    problems: int = setting(512, "[1, inf)", unit="problems", used=uses.VALIDATION, verl=IN_THE_DATA)
+    samples: int = setting(
+        2, "[1, inf)", unit="responses", used=uses.VALIDATION, verl=f"{ROLLOUT}.val_kwargs.n"
+    )
     """Responses a problem."""
-    temperature: float = 1.0
+    temperature: float = setting(
+        1.0, "[0, inf)", used=uses.VALIDATION, verl=f"{ROLLOUT}.val_kwargs.temperature"
+    )
     """0: greedy."""
-    top_p: float = 1.0
-    seed: int = 12345
+    top_p: float = setting(1.0, "(0, 1]", used=uses.VALIDATION, verl=f"{ROLLOUT}.val_kwargs.top_p")
+    seed: int = setting(
+        12345,
+        "[0, 2**63)",
+        used=uses.VALIDATION,
+        verl=told("it chooses the problems; the sampling of a validation is seeded by verl"),
+    )
     """Of the problems and the sampling; not the run's seed, so that runs are compared on one test."""
 
 
+@table(resumes=True)
 @dataclass(frozen=True)
 class Checkpoint:
     """Saving, to go on after a stop."""
 
-    every: int = 1
+    every: int = setting(1, "[1, inf)", unit="RL steps", aliases="save_freq", verl="trainer.save_freq")
     """RL steps between checkpoints; what was done since the last one is done again after a kill."""
-    keep: int = 1
+    keep: int = setting(1, "[1, inf)", verl="trainer.max_actor_ckpt_to_keep")
     """How many to keep; the newest."""
 
 
+@table(resumes=True)
 @dataclass(frozen=True)
 class Log:
     """Where metrics go beside metrics.jsonl."""
 
-    wandb: Literal["off", "online", "offline"] = "off"
-    wandb_project: str = "entlaw"
-    wandb_group: str = ""
-    tensorboard: bool = False
-    covariance_shares: tuple[float, ...] = (0.0002, 0.002, 0.02, 0.2, 0.5)
+    wandb: Literal["off", "online", "offline"] = setting("off", verl=TRANSLATED)
+    wandb_project: str = setting("entlaw", used=uses.WANDB, verl="trainer.project_name")
+    wandb_group: str = setting("", used=uses.WANDB, verl=TRANSLATED)
+    tensorboard: bool = setting(False, verl=TRANSLATED)
+    covariance_shares: tuple[float, ...] = setting(
+        (0.0002, 0.002, 0.02, 0.2, 0.5), "(0, 1]", verl="+trainer.v1.entlaw.shares"
+    )
     """Top shares of tokens whose mean covariance is logged (paper, Table 1)."""
 
 
+@table(resumes=True, used=uses.WATCH)
 @dataclass(frozen=True)
 class Watch:
     """The law, fitted to the run so far after each validation and logged as entlaw/*; it may end the run."""
 
-    on: bool = False
+    on: bool = setting(False, verl="+trainer.v1.entlaw.watch.on")
     """Off, so that the log holds what it always held; a look takes some tens of milliseconds."""
-    every: int = 1
+    every: int = setting(1, "[1, inf)", unit="validations", verl="+trainer.v1.entlaw.watch.every")
     """Fit at every so many validations."""
-    target: float = 0.0
+    target: float = setting(0.0, "[0, 1]", verl="+trainer.v1.entlaw.watch.target")
     """Performance that is wanted; the verdict says whether the ceiling lies below it. 0: none."""
-    stop_when: str = ""
+    stop_when: str = setting("", verl="+trainer.v1.entlaw.watch.stop_when")
     """Rule that ends the run, as in P(gain > 1%) < 0.05; empty: none."""
-    level: float = 0.95
+    level: float = setting(0.95, "(0, 1)", verl="+trainer.v1.entlaw.watch.level")
     """Of the intervals."""
-    performance: str = ""
+    performance: str = setting("", verl="+trainer.v1.entlaw.watch.performance")
     """Key that is taken for the performance; empty: as `entlaw fit` chooses."""
 
 
@@ -366,3 +397,18 @@ class Recipe:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     log: Log = field(default_factory=Log)
     watch: Watch = field(default_factory=Watch)
+
+    @property
+    def estimator(self) -> Estimator:
+        """The advantage estimator that it names."""
+        return ESTIMATORS[self.algorithm.name]
+
+    @property
+    def policy_loss(self) -> PolicyLoss:
+        """The policy loss that it names."""
+        return LOSSES[self.loss.kind]
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the base policy's log-probs are needed: by a control, or by PRIME's reward model."""
+        return self.estimator.reward_model or any(c.needs_reference for c in self.controls.active())

@@ -1,86 +1,77 @@
-"""Every setting of a recipe by its full name: type, default, range, description; and reading one value strictly.
+"""What one setting of a recipe is: all that is known of it stands on its field, written by :func:`setting`.
 
-All of it but the ranges is read off :mod:`entlaw.train.schema`. A full name joins the tables by dots, as in
-``controls.clip_cov.ratio``.
+Reading one value strictly, and saying what is wrong with it. The tables are :mod:`entlaw.train.schema`; whole recipes
+are read by :mod:`entlaw.train.recipe`.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
+import dataclasses
 import functools
 import inspect
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from types import MappingProxyType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from entlaw.train import schema
+from entlaw.train.registry import closest
 
-# Intervals as mathematicians write them. What is not here and is no number has no range.
-RANGES: Mapping[str, str] = MappingProxyType({
-    "run.seed": "[0, 2**63)", "run.steps": "[1, inf)", "run.threads": "[0, 4096]",
-    "task.operations": "[1, 1000]", "task.train_operations": "[1, 1000]",
-    "task.pass_low": "[0, 1]", "task.pass_high": "[0, 1]",
-    "task.workers": "[1, 4096]", "task.format_weight": "[0, 1]",
-    "policy.seed": "[0, 2**63)",
-    "warmup.clean_steps": "[0, inf)", "warmup.clean_lr": "(0, inf)", "warmup.noisy_steps": "[0, inf)",
-    "warmup.lr_warmup": "[0, inf)", "warmup.betas": "[0, 1)",
-    "warmup.noisy_lr": "(0, inf)", "warmup.batch_size": "[1, inf)", "warmup.chain_share": "[0, 1]",
-    "warmup.slip": "[0, 1]",
-    "rollout.prompts": "[1, inf)", "rollout.group_size": "[1, inf)", "rollout.temperature": "(0, inf)",
-    "rollout.top_p": "(0, 1]", "rollout.top_k": "[0, inf)", "rollout.max_tokens": "[1, inf)",
-    "rollout.max_prompt_tokens": "[0, inf)", "rollout.batch": "[0, inf)",
-    "vllm.memory_share": "(0, 1]", "vllm.kv_cache_gb": "(0, inf)", "vllm.tensor_parallel": "[1, 4096]",
-    "vllm.max_sequences": "[1, inf)",
-    "algorithm.max_refills": "[0, inf)", "algorithm.gamma": "[0, 1]", "algorithm.lam": "[0, 1]",
-    "critic.lr": "(0, inf)", "critic.warmup_steps": "[0, inf)", "critic.value_clip": "[0, inf)",
-    "critic.epochs": "[1, inf)",
-    "prime.lr": "(0, inf)", "prime.beta": "(0, inf)", "prime.process_weight": "[0, inf)",
-    "prime.outcome_weight": "[0, inf)",
-    "loss.clip_ratio_low": "[0, 1]", "loss.clip_ratio_high": "[0, inf)", "loss.clip_ratio_c": "[0, inf)",
-    "loss.mini_batches": "[1, inf)", "loss.epochs": "[1, inf)", "loss.micro_batch": "[0, inf)",
-    "loss.rollout_cap": "(0, inf)",
-    "controls.entropy_coeff": "(-inf, inf)", "controls.entropy_target": "[0, inf)",
-    "controls.entropy_step": "[0, inf)", "controls.entropy_max": "(0, inf)", "controls.kl_coef": "[0, inf)",
-    "controls.high_entropy_share": "(0, 1]",
-    "controls.clip_cov.ratio": "[0, 1]", "controls.clip_cov.lower": "(-inf, inf)",
-    "controls.clip_cov.upper": "(-inf, inf)",
-    "controls.kl_cov.ratio": "[0, 1]", "controls.kl_cov.coef": "[0, inf)",
-    "optimizer.lr": "(0, inf)", "optimizer.betas": "[0, 1)", "optimizer.eps": "(0, inf)",
-    "optimizer.weight_decay": "[0, inf)", "optimizer.grad_clip": "[0, inf)", "optimizer.warmup_steps": "[0, inf)",
-    "validation.every": "[0, inf)", "validation.problems": "[1, inf)", "validation.samples": "[1, inf)",
-    "validation.temperature": "[0, inf)", "validation.top_p": "(0, 1]", "validation.seed": "[0, 2**63)",
-    "checkpoint.every": "[1, inf)", "checkpoint.keep": "[1, inf)",
-    "log.covariance_shares": "(0, 1]",
-    "watch.every": "[1, inf)", "watch.target": "[0, 1]", "watch.level": "(0, 1)",
-})  # fmt: skip
+T = TypeVar("T")
+Recipe = Any
+"""A :class:`entlaw.train.schema.Recipe`, which is made of what is defined here."""
 
-_NAME = r"[A-Za-z0-9_.\-]+"
-_TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType({
-    "run.device": (r"auto|cpu|(cuda|mps|xpu)(:\d+)?", "auto, cpu, cuda, cuda:1 ..."),
-    "task.operators": (r"[+*|^&-]+", "one or more of + - * | ^ &"),
-    "task.train_operators": (r"[+*|^&-]*", "some of + - * | ^ &, or nothing"),
-    "task.name": (rf"{_NAME}(\s*,\s*{_NAME})*", "arithmetic, or names of data sets, separated by commas"),
-    "task.validation": (rf"({_NAME}(\s*,\s*{_NAME})*)?", "names of data sets, separated by commas"),
-    "vllm.devices": (r"(\d+(,\d+)*)?", "numbers of CUDA devices, separated by commas"),
-})  # fmt: skip
-_NOT_EMPTY = ("task.operations",)
 
-# What verl, TRL and the paper's scripts call it.
-_ELSEWHERE: Mapping[str, str] = MappingProxyType({
-    "learning_rate": "optimizer.lr", "num_generations": "rollout.group_size", "n": "rollout.group_size",
-    "max_steps": "run.steps", "total_training_steps": "run.steps", "max_new_tokens": "rollout.max_tokens",
-    "max_completion_length": "rollout.max_tokens", "test_freq": "validation.every",
-    "save_freq": "checkpoint.every", "max_grad_norm": "optimizer.grad_clip", "ppo_epochs": "loss.epochs",
-    "loss_agg_mode": "loss.aggregation", "adv_estimator": "algorithm.name", "model": "policy.path",
-    "kl_loss_coef": "controls.kl_coef", "ppo_kl_coef": "controls.kl_cov.coef",
-    "clip_cov_lb": "controls.clip_cov.lower", "clip_cov_ub": "controls.clip_cov.upper",
-    "clip_cov_ratio": "controls.clip_cov.ratio", "kl_cov_ratio": "controls.kl_cov.ratio",
-    "k_percent": "controls.kl_cov.ratio (a fraction: percent / 100)",
-})  # fmt: skip
+@dataclass(frozen=True)
+class When:
+    """When a setting has an effect.
+
+    Attributes
+    ----------
+    code : str
+        Of the finding where it has none.
+    used : callable
+        Whether it has one in a recipe.
+    why : str or callable
+        What to say of a recipe where not.
+    """
+
+    code: str
+    used: Callable[[Recipe], bool]
+    why: str | Callable[[Recipe], str]
+
+
+@dataclass(frozen=True)
+class Verl:
+    """What becomes of a setting in verl.
+
+    Attributes
+    ----------
+    how : str
+        named: one of verl's settings takes the value as it is. translated: :mod:`entlaw.engines.verl` works out what
+        to write. data: it is in the files that verl is given. told: it has no meaning there, which is said. refused:
+        it must be at its default. idle: it matters only together with one that is refused.
+    text : str
+        verl's name, or why.
+    """
+
+    how: Literal["named", "translated", "data", "told", "refused", "idle"]
+    text: str = ""
+
+
+TRANSLATED, IN_THE_DATA, IDLE = Verl("translated"), Verl("data"), Verl("idle")
+
+
+def told(why: str) -> Verl:
+    """Without a meaning in verl."""
+    return Verl("told", why)
+
+
+def refused(why: str) -> Verl:
+    """Nothing that verl has."""
+    return Verl("refused", why)
 
 
 @dataclass(frozen=True)
@@ -90,17 +81,144 @@ class Setting:
     Attributes
     ----------
     key : str
-        Full name.
+        Full name, as in ``controls.clip_cov.ratio``.
     kind : type
         Its annotation: ``str``, ``bool``, ``int``, ``float``, a ``Literal`` of texts or a tuple of numbers.
     doc : str
-        Its docstring in the schema; may be empty.
+        The text under its field; may be empty.
+    range : str
+        Of a number, or of each of a list: an interval as mathematicians write it.
+    unit : str
+        Of a number; empty: a plain number, or said by ``doc``.
+    text : tuple of str
+        Of a text: a regular expression and what it says in words.
+    choices : callable, optional
+        The names that are allowed, where they are those of a registry.
+    filled : bool
+        An empty list is refused.
+    aliases : tuple of str
+        What others call it (verl, TRL, the paper's scripts); what stands behind a space is a remark.
+    used : tuple of When
+    verl : Verl
+    resumes : bool
+        May differ when a run goes on: it does not change what a step does.
     """
 
     key: str
     kind: Any
     default: Any
-    doc: str
+    doc: str = ""
+    range: str = ""
+    unit: str = ""
+    text: tuple[str, str] = ("", "")
+    choices: Callable[[], Iterable[str]] | None = None
+    filled: bool = False
+    aliases: tuple[str, ...] = ()
+    used: tuple[When, ...] = ()
+    verl: Verl = dataclasses.field(default_factory=lambda: refused("verl has no such setting"))
+    resumes: bool = False
+
+    def has_effect(self, recipe: Recipe) -> bool:
+        """Whether changing it changes anything in a recipe."""
+        return all(use.used(recipe) for use in self.used)
+
+
+def setting(
+    default: T,
+    range: str = "",
+    *,
+    unit: str = "",
+    text: tuple[str, str] = ("", ""),
+    choices: Callable[[], Iterable[str]] | None = None,
+    filled: bool = False,
+    aliases: str = "",
+    used: When | tuple[When, ...] = (),
+    verl: str | Verl | None = None,
+    resumes: bool = False,
+) -> T:
+    """A field of a table, with all that is known of it (:class:`Setting`); what it is stands in the text under it.
+
+    Parameters
+    ----------
+    aliases : str
+        Separated by commas.
+    verl : str or Verl
+        A name: verl's setting, which takes the value as it is.
+    """
+    facts = {
+        "range": range,
+        "unit": unit,
+        "text": text if text[1] else None,
+        "choices": choices,
+        "filled": filled,
+        "aliases": tuple(aliases.split(", ")) if aliases else (),
+        "used": _several(used),
+        "verl": Verl("named", verl) if isinstance(verl, str) else verl,
+        "resumes": resumes,
+    }
+    # What a field does not say, its table may.
+    found: T = dataclasses.field(default=default, metadata={k: v for k, v in facts.items() if v})
+    return found
+
+
+def table(
+    *, used: When | tuple[When, ...] = (), verl: Verl | None = None, resumes: bool = False
+) -> Callable[[type[T]], type[T]]:
+    """Facts of every setting of a table that does not say otherwise; ``used`` holds beside its own."""
+    facts = {"used": _several(used), "verl": verl, "resumes": resumes}
+
+    def mark(cls: type[T]) -> type[T]:
+        cls.__facts__ = {k: v for k, v in facts.items() if v}  # type: ignore[attr-defined]
+        return cls
+
+    return mark
+
+
+def _several(used: When | tuple[When, ...]) -> tuple[When, ...]:
+    return used if isinstance(used, tuple) else (used,)
+
+
+def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
+    """The settings of a table, a dataclass whose fields are made by :func:`setting`; tables in it are left out."""
+    kinds, docs, of_table = get_type_hints(cls), _docs(cls), getattr(cls, "__facts__", {})
+    for f in dataclasses.fields(cls):
+        if f.default is dataclasses.MISSING:
+            continue
+        facts = {**of_table, **f.metadata}
+        facts["used"] = (*of_table.get("used", ()), *f.metadata.get("used", ()))
+        names = facts.get("choices")
+        kind = Literal[tuple(names())] if names else kinds[f.name]
+        yield Setting(prefix + f.name, kind, f.default, docs.get(f.name, ""), **facts)
+
+
+def _docs(cls: type) -> dict[str, str]:
+    """The text under each attribute of a class and of those it comes from, which Python itself does not keep."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        found |= _docs_of(base.__module__).get(base.__name__, {})
+    return found
+
+
+@functools.cache
+def _docs_of(module: str) -> dict[str, dict[str, str]]:
+    """The same for all classes of a module; one without a source has none."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, KeyError):
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    for node in (n for n in tree.body if isinstance(n, ast.ClassDef)):
+        for attribute, text in zip(node.body, node.body[1:], strict=False):
+            if (
+                isinstance(attribute, ast.AnnAssign)
+                and isinstance(attribute.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+                and isinstance(text.value.value, str)
+            ):
+                words = " ".join(text.value.value.split())
+                found.setdefault(node.name, {})[attribute.target.id] = words
+    return found
 
 
 @dataclass(frozen=True)
@@ -109,58 +227,6 @@ class Problem:
 
     what: str
     hint: str = ""
-
-
-@functools.cache
-def settings() -> Mapping[str, Setting]:
-    """All settings by full name, in the schema's order."""
-    return MappingProxyType({s.key: s for s in _walk(schema.Recipe(), "")})
-
-
-@functools.cache
-def tables() -> Mapping[str, str]:
-    """All tables by full name with their description; ``""`` is the recipe itself."""
-    found = {"": inspect.getdoc(schema.Recipe) or ""}
-    for name, part in _parts(schema.Recipe(), ""):
-        found[name] = inspect.getdoc(type(part)) or ""
-    return MappingProxyType(found)
-
-
-def _walk(table: Any, prefix: str) -> Iterator[Setting]:
-    kinds, docs = get_type_hints(type(table)), _docs().get(type(table).__name__, {})
-    for f in fields(table):
-        value = getattr(table, f.name)
-        if is_dataclass(value):
-            yield from _walk(value, f"{prefix}{f.name}.")
-        else:
-            yield Setting(f"{prefix}{f.name}", kinds[f.name], value, docs.get(f.name, ""))
-
-
-def _parts(table: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for f in fields(table):
-        value = getattr(table, f.name)
-        if is_dataclass(value):
-            yield f"{prefix}{f.name}", value
-            yield from _parts(value, f"{prefix}{f.name}.")
-
-
-@functools.cache
-def _docs() -> Mapping[str, Mapping[str, str]]:
-    """Text under each attribute of each class of the schema, which Python itself does not keep."""
-    found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(schema)).body:
-        if isinstance(node, ast.ClassDef):
-            for attribute, text in zip(node.body, node.body[1:], strict=False):
-                if (
-                    isinstance(attribute, ast.AnnAssign)
-                    and isinstance(attribute.target, ast.Name)
-                    and isinstance(text, ast.Expr)
-                    and isinstance(text.value, ast.Constant)
-                    and isinstance(text.value.value, str)
-                ):
-                    words = " ".join(text.value.value.split())
-                    found.setdefault(node.name, {})[attribute.target.id] = words
-    return found
 
 
 def read(setting: Setting, value: Any) -> Any:
@@ -180,14 +246,15 @@ def read(setting: Setting, value: Any) -> Any:
         )
     if isinstance(converted, str) and not _encodable(converted):
         return Problem(f"{setting.key} is not valid Unicode text: {converted!a}")
-    if setting.key in _TEXTS and not re.fullmatch(_TEXTS[setting.key][0], converted):
-        return Problem(f"{setting.key} must be {_TEXTS[setting.key][1]}, not {_shown(value)}")
-    if setting.key in _NOT_EMPTY and not converted:
+    pattern, words = setting.text
+    if words and not re.fullmatch(pattern, converted):
+        return Problem(f"{setting.key} must be {words}, not {_shown(value)}")
+    if setting.filled and not converted:
         return Problem(f"{setting.key} is empty")
-    if setting.key in RANGES:
+    if setting.range:
         for number in converted if isinstance(converted, tuple) else (converted,):
-            if not within(number, RANGES[setting.key]):
-                return Problem(f"{setting.key} must be {says(RANGES[setting.key])}, not {number!r}")
+            if not within(number, setting.range):
+                return Problem(f"{setting.key} must be {says(setting.range)}, not {number!r}")
     return converted
 
 
@@ -285,50 +352,3 @@ def says(interval: str) -> str:
     first = "" if low == "-inf" else f"at least {low}" if interval[0] == "[" else f"above {low}"
     last = "" if high == "inf" else f"at most {high}" if interval[-1] == "]" else f"below {high}"
     return " and ".join(part for part in (first, last) if part)
-
-
-def closest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """Known names that look like ``name``, best first, whatever the case."""
-    spelled = {k.lower(): k for k in known}
-    return [spelled[k] for k in difflib.get_close_matches(name.lower(), list(spelled), n=n, cutoff=0.6)]
-
-
-def unknown(path: tuple[str, ...], is_table: bool) -> Problem:
-    """What to say of a name that the schema does not have; everything in front of its last part exists."""
-    *where, name = path
-    table = ".".join(where)
-    if is_table:
-        what = f"there is no table [{'.'.join(path)}]"
-        known = [t for t in tables() if t]
-        homes = [t for t in known if t.rpartition(".")[2] == name] or closest(".".join(path), known)
-        return Problem(
-            what, _list_of("nearest", homes) or _list_of("the tables are", [t for t in known if "." not in t])
-        )
-    what = (
-        f"there is no setting {name} in [{table}]"
-        if table
-        else f"there is no setting {name} outside the tables"
-    )
-    if name in settings():
-        return Problem(what, "write it without quotes")
-    homes = [key for key in settings() if key.rpartition(".")[2] == name]
-    if homes:
-        return Problem(what, f"write it as {' or '.join(homes)}")
-    if name in _ELSEWHERE:
-        return Problem(what, f"here it is called {_ELSEWHERE[name]}")
-    beside = [key for key in settings() if key.rpartition(".")[0] == table]
-    near = closest(name, [key.rpartition(".")[2] for key in beside])
-    if near:
-        return Problem(what, _list_of("nearest", [f"{table}.{leaf}" if table else leaf for leaf in near]))
-    near = closest(name, {key.rpartition(".")[2] for key in settings()})
-    elsewhere = [key for leaf in near for key in settings() if key.rpartition(".")[2] == leaf]
-    listed = (
-        [key.rpartition(".")[2] for key in beside] if table else [t for t in tables() if t and "." not in t]
-    )
-    return Problem(
-        what, _list_of("nearest", elsewhere) or _list_of("it has" if table else "the tables are", listed)
-    )
-
-
-def _list_of(label: str, names: list[str]) -> str:
-    return f"{label}: {', '.join(names)}" if names else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from entlaw.train import losses
 from entlaw.train.batch import Batch
 from entlaw.train.choice import Choice, choose, effective_clip, needs_log_prob
+from entlaw.train.controls import Controls, Part
 from entlaw.train.distributed import ALONE, World, whole
+from entlaw.train.losses import LOSSES
 from entlaw.train.policy import LanguageModel, Scores
-from entlaw.train.schema import Controls, Loss
+from entlaw.train.schema import Loss
 
 
 def update(
@@ -137,51 +140,53 @@ def objective(
     """The loss of one micro-batch: policy loss, penalties, bonus. Micro-batches' losses add up to the mini-batch's."""
     assert batch.log_prob_BT is not None and batch.advantages_BT is not None
     mask_BT = batch.mask_BT
-    loss_BT, metrics = policy_loss(scores.log_prob_BT, batch, loss, controls)
-    metrics = dict(metrics)
+    loss_BT, found = policy_loss(scores.log_prob_BT, batch, loss, controls)
+    metrics = dict(found)
     if batch.rollout_weight_BT is not None:
         loss_BT = loss_BT * batch.rollout_weight_BT
-    if choice.detached_BT is not None:
-        loss_BT = torch.where(choice.detached_BT, loss_BT.detach(), loss_BT)
-    if choice.learning_BT is not None:
-        loss_BT = loss_BT * choice.learning_BT
-    kl = controls.kl_cov
-    # On policy only k1's pull has a gradient; left to rounding, that of |log ratio| would be noise of full size.
-    idle = on_policy and kl.penalty != "k1" and not controls.reference_code
-    if choice.penalised_BT is not None and not idle:
-        # Eq. 14's KL(pi_old || pi), estimated on samples of pi_old.
-        pull_BT = losses.kl_penalty(batch.log_prob_BT, scores.log_prob_BT, kl.penalty)
-        loss_BT = loss_BT + kl.coef * torch.where(choice.penalised_BT, pull_BT, torch.zeros_like(pull_BT))
 
     def total(values_BT: Tensor) -> Tensor:
         return losses.aggregate(
-            values_BT, mask_BT, loss.aggregation,
-            total_tokens=tokens, total_responses=responses, norm_length=norm_length,
-        )  # fmt: skip
+            values_BT,
+            mask_BT,
+            loss.aggregation,
+            total_tokens=tokens,
+            total_responses=responses,
+            norm_length=norm_length,
+        )
 
+    chosen = [(control, choice.of(control)) for control in controls.active()]
+    for control, chosen_BT in chosen:
+        if chosen_BT is not None:
+            loss_BT = control.weigh(loss_BT, chosen_BT)
+    for control, chosen_BT in chosen:
+        idle = on_policy and control.idle_on_policy and not controls.reference_code
+        if chosen_BT is not None and not idle:
+            pull_BT = control.pull(scores.log_prob_BT, batch.log_prob_BT, chosen_BT)
+            loss_BT = loss_BT if pull_BT is None else loss_BT + pull_BT
     result = total(loss_BT)
-    if controls.kl_coef and controls.kl_in == "loss":
-        assert batch.ref_log_prob_BT is not None
-        kl_BT = losses.kl_penalty(scores.log_prob_BT, batch.ref_log_prob_BT, controls.kl_kind)
-        result = result + controls.kl_coef * total(kl_BT)
-        metrics["actor/kl_loss"] = losses.masked_mean(kl_BT.detach(), mask_BT)
-    if entropy_coeff:
-        # Per token of the whole step for every aggregation, so that one coefficient means one thing.
-        result = result - entropy_coeff * (scores.entropy_BT * mask_BT).sum() / max(tokens, 1.0)
+    part = Part(scores.log_prob_BT, scores.entropy_BT, batch, total, tokens, entropy_coeff)
+    for control in controls.all():
+        term = control.term(part, metrics)
+        result = result if term is None else result + term
     return result, metrics
 
 
 def policy_loss(
     log_prob_BT: Tensor, batch: Batch, loss: Loss, controls: Controls
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """The policy loss per token that a recipe names."""
+    """The policy loss per token that a recipe names; with the authors' code, under the clip that it has instead.
+
+    Raises
+    ------
+    UsageError
+        No policy loss has that name.
+    """
     assert batch.log_prob_BT is not None and batch.advantages_BT is not None
-    arguments = (log_prob_BT, batch.log_prob_BT, batch.advantages_BT, batch.mask_BT)
-    if loss.kind == "gspo":
-        return losses.gspo(*arguments, loss.clip_ratio_low, loss.clip_ratio_high)
-    if loss.kind == "cispo":
-        return losses.cispo(*arguments, loss.clip_ratio_low, loss.clip_ratio_high)
-    clip = effective_clip(loss, controls)
-    if clip is None:
-        return losses.policy_gradient(*arguments)
-    return losses.ppo_clip(*arguments, *clip, loss.clip_ratio_c or None)
+    kind = LOSSES[loss.kind]
+    if kind.stops and controls.reference_code:
+        clip = effective_clip(loss, controls)
+        kind = kind if clip is not None else LOSSES["policy_gradient"]
+        low, high = clip or (0.0, 0.0)
+        loss = replace(loss, clip_ratio_low=low, clip_ratio_high=high)
+    return kind(log_prob_BT, batch.log_prob_BT, batch.advantages_BT, batch.mask_BT, loss)

@@ -175,8 +175,7 @@ def trainer_loss(b: Batch, settings: Controls, seed: int = 0) -> tuple[Tensor, i
         Scores(b.log_prob_BT, b.entropy_BT, torch.zeros_like(b.mask_BT)), whole, chosen, loss, settings,
         entropy_coeff=0.0, tokens=float(b.mask_BT.sum()), responses=len(b.mask_BT), norm_length=1.0,
     )  # fmt: skip
-    acted = [t for t in (chosen.detached_BT, chosen.penalised_BT) if t is not None]
-    return value, sum(int(t.sum()) for t in acted)
+    return value, sum(int(t.sum()) for t in chosen.tokens.values())
 
 
 def kl(b: Batch, kind: str) -> Comparison:
@@ -253,7 +252,7 @@ def advantage_rows(b: Batch) -> list[Comparison]:
     rows += [
         (
             f"REINFORCE++, gamma {gamma:g}",
-            advantages.reinforce_plus_plus(b.reward_B, b.mask_BT, gamma),
+            advantages.reinforce_plus_plus(r_BT, b.mask_BT, gamma),
             estimator("reinforce_plus_plus")(r_BT.clone(), b.mask_BT, config=AlgoConfig(gamma=gamma))[0],
         )
         for gamma in (1.0, 0.9)

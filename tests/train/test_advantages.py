@@ -83,7 +83,7 @@ def test_reward_sits_on_the_last_token():
 
 def test_whitening():
     reward, _, mask = batch(3)
-    a = adv.reinforce_plus_plus(reward, mask)
+    a = adv.reinforce_plus_plus(adv.at_last_token(reward, mask), mask)
     valid = a[mask > 0]
     assert float(valid.mean()) == pytest.approx(0, abs=1e-12)
     assert float(valid.std()) == pytest.approx(1, abs=1e-6)

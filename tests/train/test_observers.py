@@ -201,6 +201,6 @@ def test_a_torn_last_line_is_no_record(tmp_path):
 
 
 def test_a_run_that_is_not_watched_does_not_import_the_law():
-    code = "import sys, entlaw.train.runner, entlaw.train.watching; print('entlaw.law.fit' in sys.modules)"
+    code = "import sys, entlaw.train.runner, entlaw.train.observers; print('entlaw.law.fit' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from entlaw.errors import UsageError
 from entlaw.tasks.arithmetic import APPLY
 from entlaw.train import recipe as recipes
-from entlaw.train import schema
+from entlaw.train.recipe import settings, tables
+from entlaw.train.registry import closest
 from entlaw.train.rules import check
 from entlaw.train.schema import Controls, KlCov, Loss, Recipe, Rollout, Run
-from entlaw.train.settings import RANGES, closest, says, settings, tables, within
+from entlaw.train.settings import says, within
 from tests.conftest import PATIENCE
 
 
@@ -41,7 +42,7 @@ def refusal(*overrides, path=None):
 
 def numbers(key, kind):
     low, high = (-1e6, 1e6)
-    interval = RANGES[key]
+    interval = settings()[key].range
     first, last = interval[1:-1].split(", ")
     low = max(low, float(first))
     high = min(high, float(last.replace("2**63", "inf")))
@@ -341,7 +342,7 @@ def test_every_number_has_a_range_and_a_test_of_it():
         for k, s in settings().items()
         if s.kind in (int, float) or get_args(s.kind)[:1] in ((int,), (float,))
     }
-    assert set(RANGES) == numeric
+    assert {k for k, s in settings().items() if s.range} == numeric
     free = {"controls.entropy_coeff", "controls.clip_cov.lower", "controls.clip_cov.upper"}
     assert {key for key, _, _ in LIMITS} == numeric - free
 
@@ -528,14 +529,13 @@ def test_every_setting_that_needs_words_has_some():
     assert silent <= PLAIN
     assert settings()["controls.kl_cov.ratio"].doc.startswith("Share of the response tokens")
     assert all(tables().values())
-    assert len(settings()) == sum(_count(t) for t in vars(schema).values() if isinstance(t, type))
+    assert len(settings()) == _count(Recipe())
 
 
-def _count(cls):
-    """Attributes of a schema class that are not tables themselves, counted another way."""
-    if cls.__module__ != schema.__name__ or not dataclasses.is_dataclass(cls):
-        return 0
-    return sum(not dataclasses.is_dataclass(getattr(cls(), f.name)) for f in dataclasses.fields(cls))
+def _count(table):
+    """Attributes of a table and of the tables in it that are no tables themselves."""
+    values_ = [getattr(table, f.name) for f in dataclasses.fields(table)]
+    return sum(_count(v) if dataclasses.is_dataclass(v) else 1 for v in values_)
 
 
 # What is shipped ---------------------------------------------------------------------------------------------------

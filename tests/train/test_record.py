@@ -21,7 +21,8 @@ import entlaw
 from entlaw import files
 from entlaw.errors import CheckpointError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.train import record, run_info
-from entlaw.train.record import START, MetricsFile, line, update_run_info, write_run_info
+from entlaw.train.record import START, MetricsFile, line
+from entlaw.train.run_info import update_run_info, write_run_info
 from tests.conftest import PATIENCE
 
 REPO = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import pytest
 
 from entlaw.errors import UsageError
 from entlaw.findings import Finding
-from entlaw.train import rules, rules_update
+from entlaw.train import losses, rules, rules_update, uses
 from entlaw.train.recipe import load
 from entlaw.train.schema import Recipe, Rollout, Run
 
@@ -203,9 +203,10 @@ def test_every_code_is_tested():
     import inspect
     import re
 
-    source = inspect.getsource(rules) + inspect.getsource(rules_update)
-    codes = set(re.findall(r'Finding\(\s*"([a-z0-9-]+)"', source)) | {row[0] for row in rules._USED}
+    source = "".join(map(inspect.getsource, (rules, rules_update, losses)))
+    codes = set(re.findall(r'Finding\(\s*"([a-z0-9-]+)"', source)) | {use.code for use in uses.USES}
     codes |= {f"{name}-{end}" for name in ("kl-cov", "clip-cov") for end in ("ratio-large", "quota-of-one")}
+    codes |= {"gspo-aggregation", "dr-grpo-aggregation"}
     assert len(codes) > 40
     assert codes == {code for code, *_ in CASES}
 

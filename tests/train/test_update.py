@@ -105,8 +105,8 @@ def test_gradient_of_everything_at_once_against_plain_autograd(policy, batch):
     per_token = torch.where(
         advantage >= 0, -advantage * ratio.clamp(max=1.28), -advantage * ratio.clamp(min=0.8)
     )
-    per_token = torch.where(chosen.detached_BT, torch.zeros_like(per_token), per_token)
-    per_token = per_token + 0.7 * chosen.penalised_BT.to(mask) * (log_p - old).abs()
+    per_token = torch.where(chosen["clip_cov"], torch.zeros_like(per_token), per_token)
+    per_token = per_token + 0.7 * chosen["kl_cov"].to(mask) * (log_p - old).abs()
     per_token = per_token + 0.3 * 0.5 * (log_p - batch.ref_log_prob_BT) ** 2 - 0.05 * entropy
     ((per_token * mask).sum() / mask.sum()).backward()
     assert (gradients(policy) - got).abs().max() < 1e-10

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra (torch)")
 import entlaw  # noqa: E402
 from entlaw.cli.app import run as main  # noqa: E402
 from entlaw.errors import UsageError  # noqa: E402
-from entlaw.train import ray_train, runner, watching  # noqa: E402
+from entlaw.train import observers, ray_train, runner  # noqa: E402
 from entlaw.train import recipe as recipes  # noqa: E402
 from entlaw.train.schema import Checkpoint, Run, Validation, Watch  # noqa: E402
 from entlaw.watch.watcher import Watcher  # noqa: E402
@@ -172,8 +172,8 @@ def test_a_law_that_breaks_is_a_warning(tmp_path, monkeypatch):
 
 def test_the_rule_may_name_the_target():
     rule = "P(ceiling > target) < 0.1"
-    assert watching.what_is_wrong_with(Watch(on=True, stop_when=rule, target=0.5)) is None
-    what, _ = watching.what_is_wrong_with(Watch(on=True, stop_when=rule))
+    assert observers.what_is_wrong_with(Watch(on=True, stop_when=rule, target=0.5)) is None
+    what, _ = observers.what_is_wrong_with(Watch(on=True, stop_when=rule))
     assert "target" in what
     with pytest.raises(UsageError, match=r"watch\.stop_when"):
         main_check = recipes.load(None, ["watch.on=true", f"watch.stop_when={rule}"])

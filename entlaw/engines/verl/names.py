@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-Kind = Literal["ppo_clip", "policy_gradient", "gspo", "cispo"]
+from entlaw.train.advantages import ESTIMATORS, Estimator
+from entlaw.train.losses import LOSSES
+from entlaw.train.recipe import flat, settings
+from entlaw.train.schema import Recipe
+
+# The controls whose parameters verl's own configuration has places for.
 Control = Literal["", "clip_cov", "kl_cov"]
 Penalty = Literal["abs", "k1", "k2", "k3"]
 
@@ -20,7 +26,7 @@ TESTED = "0.9.1"
 class LossName:
     """A policy loss and what happens to the chosen tokens."""
 
-    kind: Kind
+    kind: str
     control: Control = ""
     penalty: Penalty = "abs"
 
@@ -35,7 +41,7 @@ class LossName:
 def loss_names() -> dict[str, LossName]:
     """Every policy loss by its registered name."""
     found = []
-    for kind in get_args(Kind):
+    for kind in LOSSES:
         found += [LossName(kind), LossName(kind, "clip_cov")]
         found += [LossName(kind, "kl_cov", penalty) for penalty in get_args(Penalty)]
     named = {str(name): name for name in found}
@@ -45,18 +51,31 @@ def loss_names() -> dict[str, LossName]:
     return named
 
 
-ESTIMATORS = (
-    "reinforce",
-    "reinforce_batch_mean",
-    "grpo",
-    "dr_grpo",
-    "rloo",
-    "reinforce_plus_plus",
-    "reinforce_plus_plus_baseline",
-)
-"""Advantage estimators, without the prefix."""
+def estimator_name(entry: Estimator, baseline: str = "none") -> str:
+    """An estimator's registered name, or that of verl's own; one with a baseline has a name for each."""
+    if entry.verl:
+        return entry.verl
+    ending = "" if baseline == "none" or "baseline" not in entry.wants else f"_{baseline.replace('-', '_')}"
+    return f"{PREFIX}{entry.name}{ending}"
 
 
-def estimator_names() -> tuple[str, ...]:
-    """Every advantage estimator's registered name."""
-    return tuple(PREFIX + name for name in ESTIMATORS)
+def estimators() -> dict[str, tuple[Estimator, str]]:
+    """Every advantage estimator and its baseline by registered name: those that need rewards alone."""
+    return {
+        estimator_name(entry, baseline): (entry, baseline)
+        for entry in ESTIMATORS.values()
+        if not entry.verl and not entry.critic and not entry.reward_model
+        for baseline in get_args(settings()["algorithm.baseline"].kind)
+    }
+
+
+def named(recipe: Recipe, *keys: str) -> Iterator[tuple[str, Any]]:
+    """Settings that one of verl's takes as they are: its name, and the value."""
+    values = flat(recipe)
+    return ((settings()[key].verl.text, values[key]) for key in keys)
+
+
+def all_named(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    """All of them that have an effect."""
+    known = [s for s in settings().values() if s.verl.how == "named"]
+    return named(recipe, *(s.key for s in known if s.has_effect(recipe)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from entlaw.engines.verl.names import ESTIMATORS, PREFIX, TRAINER, loss_names
+from entlaw.engines.verl.names import TRAINER, estimators, loss_names
 
 failures: dict[str, str] = {}
 """What could not be registered, and why; empty if all is well."""
@@ -19,15 +19,14 @@ def register() -> None:
     """Put everything into verl's registries; doing it again changes nothing."""
     from verl.trainer.ppo import core_algos
 
-    from entlaw.engines.verl.estimators import estimator
-    from entlaw.engines.verl.policy_losses import policy_loss
+    from entlaw.engines.verl.functions import estimator, policy_loss
 
     for registered_as, name in loss_names().items():
         if registered_as not in core_algos.POLICY_LOSS_REGISTRY:
             core_algos.register_policy_loss(registered_as)(policy_loss(name))
-    for bare in ESTIMATORS:
-        if PREFIX + bare not in core_algos.ADV_ESTIMATOR_REGISTRY:
-            core_algos.register_adv_est(PREFIX + bare)(estimator(bare))
+    for registered_as in estimators():
+        if registered_as not in core_algos.ADV_ESTIMATOR_REGISTRY:
+            core_algos.register_adv_est(registered_as)(estimator(registered_as))
     try:
         import entlaw.engines.verl.trainer  # noqa: F401  # registers itself
     except Exception as error:  # another verl may lack a module, a class, a setting: said by whoever asks
@@ -52,7 +51,6 @@ def registered() -> dict[str, Any]:
     from verl.trainer.ppo import core_algos
 
     from entlaw._version import __version__
-    from entlaw.engines.verl.names import estimator_names
 
     try:
         from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
@@ -60,7 +58,7 @@ def registered() -> dict[str, Any]:
         TRAINER_REGISTRY = {}
     wanted = {
         "losses": (tuple(loss_names()), core_algos.POLICY_LOSS_REGISTRY),
-        "estimators": (estimator_names(), core_algos.ADV_ESTIMATOR_REGISTRY),
+        "estimators": (tuple(estimators()), core_algos.ADV_ESTIMATOR_REGISTRY),
         "trainers": ((TRAINER,), TRAINER_REGISTRY),
     }
     found: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from entlaw.engines.verl.estimators import groups
+from entlaw.engines.verl.functions import groups
 from entlaw.engines.verl.names import LossName, loss_names
 from entlaw.errors import UsageError
 from entlaw.train.batch import Batch

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from entlaw.engines.verl.names import PREFIX, LossName
+from entlaw.engines.verl.names import LossName, estimator_name, named
 from entlaw.findings import Finding
 from entlaw.train.recipe import show
+from entlaw.train.schema import ACTOR as _ACTOR
+from entlaw.train.schema import ROLLOUT as _ROLLOUT
 from entlaw.train.schema import Recipe
 
-_ACTOR, _REF, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.ref", "actor_rollout_ref.rollout"
+_REF = "actor_rollout_ref.ref"
 _KL = {"k1": "kl", "abs": "abs", "k2": "mse", "k3": "low_var_kl"}
 _NO_CLIPPING = 1e9  # a norm no gradient has
 
@@ -33,15 +35,17 @@ def loss_mode(recipe: Recipe) -> str:
     if controls.reference_code and (clip or kl):
         return "clip_cov" if clip else "kl_cov"
     control = "clip_cov" if clip else "kl_cov" if kl else ""
-    return str(LossName(recipe.loss.kind, control, controls.kl_cov.penalty))  # type: ignore[arg-type]  # as it is
+    return str(LossName(recipe.policy_loss.name, control, controls.kl_cov.penalty))  # type: ignore[arg-type]  # as it is
 
 
 def refusals(recipe: Recipe, gpus: int) -> Iterator[str]:
     """What verl cannot do, one sentence each."""
     algorithm, loss, controls, optimizer = recipe.algorithm, recipe.loss, recipe.controls, recipe.optimizer
     clip, kl = controls.clip_cov, controls.kl_cov
-    if algorithm.name == "prime":
-        yield 'algorithm.name = "prime": verl has no online reward model of this kind'
+    if recipe.estimator.reward_model:
+        yield f'algorithm.name = "{algorithm.name}": verl has no online reward model of this kind'
+    elif recipe.estimator.critic and not recipe.estimator.verl:
+        yield f'algorithm.name = "{algorithm.name}": verl gives estimators of others no values of its critic'
     if clip.ratio > 0 and kl.ratio > 0:
         yield "controls.clip_cov.ratio and controls.kl_cov.ratio are both above 0: verl's loss is told of one choice"
     if controls.reference_code:
@@ -75,7 +79,7 @@ def refusals(recipe: Recipe, gpus: int) -> Iterator[str]:
             f"optimizer.warmup_steps = {optimizer.warmup_steps} optimiser steps are not whole rollouts of "
             f"{loss.mini_batches * loss.epochs}: verl's learning rate moves once a rollout"
         )
-    if algorithm.name == "ppo" and not recipe.critic.value_clip:
+    if recipe.estimator.critic and not recipe.critic.value_clip:
         yield "critic.value_clip = 0: verl's critic always clips; set a large number"
 
 
@@ -119,22 +123,18 @@ def translate(recipe: Recipe, gpus: int) -> Iterator[tuple[str, Any]]:
 
 def _algorithm(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     algorithm, loss = recipe.algorithm, recipe.loss
-    name = PREFIX + algorithm.name
-    if algorithm.name == "reinforce" and algorithm.baseline == "batch-mean":
-        name += "_batch_mean"
-    yield "algorithm.adv_estimator", "gae" if algorithm.name == "ppo" else name
-    yield "critic.enable", algorithm.name == "ppo"
-    yield "algorithm.gamma", algorithm.gamma
-    yield "algorithm.lam", algorithm.lam
+    yield "algorithm.adv_estimator", estimator_name(recipe.estimator, algorithm.baseline)
+    yield "critic.enable", recipe.estimator.critic
+    yield from named(recipe, "algorithm.gamma", "algorithm.lam")
     refill = algorithm.filter_groups and algorithm.max_refills > 0
     yield "algorithm.filter_groups.enable", refill
     yield "algorithm.filter_groups.metric", "reward"
     yield "+trainer.v1.entlaw.drop_uniform_groups", algorithm.filter_groups and not refill
     if loss.rollout_correction != "none":
         yield "algorithm.rollout_correction.rollout_is", loss.rollout_correction
-        yield "algorithm.rollout_correction.rollout_is_threshold", loss.rollout_cap
-    if algorithm.name == "ppo":
-        yield "trainer.critic_warmup", recipe.critic.warmup_steps
+        yield from named(recipe, "loss.rollout_cap")
+    if recipe.estimator.critic:
+        yield from named(recipe, "critic.warmup_steps")
 
 
 def _loss(recipe: Recipe, gpus: int) -> Iterator[tuple[str, Any]]:
@@ -145,12 +145,11 @@ def _loss(recipe: Recipe, gpus: int) -> Iterator[tuple[str, Any]]:
     yield f"{_ACTOR}.clip_ratio", low
     yield f"{_ACTOR}.clip_ratio_low", low
     yield f"{_ACTOR}.clip_ratio_high", high
-    yield f"{_ACTOR}.clip_ratio_c", loss.clip_ratio_c
-    yield f"{_ACTOR}.loss_agg_mode", loss.aggregation
+    yield from named(recipe, "loss.clip_ratio_c", "loss.aggregation")
     if loss.aggregation == "seq-mean-token-sum-norm":
         yield f"{_ACTOR}.loss_scale_factor", recipe.rollout.max_tokens
     yield f"{_ACTOR}.ppo_mini_batch_size", recipe.rollout.prompts // loss.mini_batches
-    yield f"{_ACTOR}.ppo_epochs", loss.epochs
+    yield from named(recipe, "loss.epochs")
     yield f"{_ACTOR}.shuffle", False
     size = micro_batch(recipe, gpus)
     yield f"{_ACTOR}.ppo_micro_batch_size_per_gpu", size
@@ -161,15 +160,12 @@ def _loss(recipe: Recipe, gpus: int) -> Iterator[tuple[str, Any]]:
 
 def _controls(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     controls = recipe.controls
-    clip, kl = controls.clip_cov, controls.kl_cov
-    yield f"{_ACTOR}.entropy_coeff", controls.entropy_coeff
-    if clip.ratio > 0:
-        yield f"{_ACTOR}.policy_loss.clip_cov_ratio", clip.ratio
-        yield f"{_ACTOR}.policy_loss.clip_cov_lb", clip.lower
-        yield f"{_ACTOR}.policy_loss.clip_cov_ub", clip.upper
-    if kl.ratio > 0:
-        yield f"{_ACTOR}.policy_loss.kl_cov_ratio", kl.ratio
-        yield f"{_ACTOR}.policy_loss.ppo_kl_coef", kl.coef
+    yield from named(recipe, "controls.entropy_coeff")
+    if controls.clip_cov.on:
+        table = "controls.clip_cov"
+        yield from named(recipe, f"{table}.ratio", f"{table}.lower", f"{table}.upper")
+    if controls.kl_cov.on:
+        yield from named(recipe, "controls.kl_cov.ratio", "controls.kl_cov.coef")
     if controls.high_entropy_share < 1:
         yield "+trainer.v1.entlaw.high_entropy_share", controls.high_entropy_share
     in_loss = bool(controls.kl_coef) and controls.kl_in == "loss"
@@ -188,12 +184,11 @@ def _optimizer(recipe: Recipe, gpus: int) -> Iterator[tuple[str, Any]]:
     optimizer, critic = recipe.optimizer, recipe.critic
     clip = optimizer.grad_clip or _NO_CLIPPING
     roles = [(_ACTOR, optimizer.lr)]
-    if recipe.algorithm.name == "ppo":
+    if recipe.estimator.critic:
         roles.append(("critic", critic.lr))
         yield "critic.model.path", recipe.policy.path
         yield "critic.ppo_micro_batch_size_per_gpu", micro_batch(recipe, gpus)
-        yield "critic.cliprange_value", critic.value_clip
-        yield "critic.ppo_epochs", critic.epochs
+        yield from named(recipe, "critic.value_clip", "critic.epochs")
         yield "trainer.max_critic_ckpt_to_keep", recipe.checkpoint.keep
     for role, lr in roles:
         yield f"{role}.optim.lr", lr

@@ -17,10 +17,10 @@ from typing import Any
 
 from entlaw.errors import UsageError
 from entlaw.findings import Finding
-from entlaw.train.observers import PREFIX, Observers, records
+from entlaw.train.observers import PREFIX, LawObserver, Observers, records, what_is_wrong_with
+from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
-from entlaw.train.settings import Problem, read, settings
-from entlaw.train.watching import LawObserver, what_is_wrong_with
+from entlaw.train.settings import Problem, read
 
 JOURNAL = "entlaw_watch.jsonl"
 """In verl's folder of checkpoints: what was logged, so that a run that goes on is watched from its beginning."""

@@ -1,28 +1,38 @@
-"""Our policy losses with the signature of verl's ``register_policy_loss``.
+"""Our policy losses and advantage estimators with the signatures that verl calls.
 
 The tokens of Clip-Cov and KL-Cov are not chosen here, where only a micro-batch is seen: the choice arrives in the signs
 of ``rollout_is_weights`` (see :mod:`entlaw.engines.whole_batch`). Aggregation is over the counts of the whole optimiser
 step, so micro-batches add up to it; verl's FSDP averages gradients over ranks, so each rank's part is times their
 number.
+
+verl calls estimators on the driver with the whole rollout. Rewards arrive per token: a response's score on its last
+token, less a KL penalty on each where verl is told to put one into the reward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from entlaw.engines.verl.names import TRAINER, LossName
+from entlaw.engines.verl.names import TRAINER, LossName, estimators
 from entlaw.engines.whole_batch import read, weight_metrics
 from entlaw.train import losses
+from entlaw.train.advantages import Rewards
+from entlaw.train.controls import Controls, KlCov
+from entlaw.train.losses import LOSSES
+from entlaw.train.schema import Algorithm, Loss
 
 PolicyLoss = Callable[..., tuple[Tensor, dict[str, Any]]]
+Estimator = Callable[..., tuple[Tensor, Tensor]]
 
 
 def policy_loss(name: LossName) -> PolicyLoss:
     """The function that verl calls for one of our losses."""
+    kind = LOSSES[name.kind]
 
     def loss(
         old_log_prob: Tensor,
@@ -34,8 +44,7 @@ def policy_loss(name: LossName) -> PolicyLoss:
         rollout_is_weights: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         mask_BT = response_mask.to(log_prob.dtype)
-        arguments = (log_prob, old_log_prob, advantages, mask_BT)
-        loss_BT, metrics = _per_token(name.kind, arguments, config)
+        loss_BT, metrics = kind(log_prob, old_log_prob, advantages, mask_BT, _clip(config))
         found: dict[str, Tensor] = dict(metrics)
         if rollout_is_weights is None:
             if name.control:
@@ -47,12 +56,11 @@ def policy_loss(name: LossName) -> PolicyLoss:
             weight_BT, chosen_BT = read(rollout_is_weights.to(log_prob.dtype))
             loss_BT = loss_BT * weight_BT
             found |= weight_metrics(rollout_is_weights, mask_BT)
-            if name.control == "clip_cov":
-                loss_BT = torch.where(chosen_BT, loss_BT.detach(), loss_BT)
-            elif name.control == "kl_cov":
-                pull_BT = losses.kl_penalty(old_log_prob, log_prob, name.penalty)
-                coef = float(config.policy_loss.ppo_kl_coef)
-                loss_BT = loss_BT + coef * torch.where(chosen_BT, pull_BT, torch.zeros_like(pull_BT))
+            if name.control:
+                control = getattr(_controls(name, config), name.control)
+                loss_BT = control.weigh(loss_BT, chosen_BT)
+                pull_BT = control.pull(log_prob, old_log_prob, chosen_BT)
+                loss_BT = loss_BT if pull_BT is None else loss_BT + pull_BT
         total = aggregated(loss_BT, mask_BT, loss_agg_mode, dict(config.global_batch_info))
         return total, {key: float(value.detach()) for key, value in found.items()}
 
@@ -63,18 +71,17 @@ def policy_loss(name: LossName) -> PolicyLoss:
     return loss
 
 
-def _per_token(
-    kind: str, arguments: tuple[Tensor, Tensor, Tensor, Tensor], config: Any
-) -> tuple[Tensor, Mapping[str, Tensor]]:
+def _clip(config: Any) -> Loss:
+    """verl's clip range as ours; where it has one number, it is both ends."""
     low = config.clip_ratio if config.clip_ratio_low is None else config.clip_ratio_low
     high = config.clip_ratio if config.clip_ratio_high is None else config.clip_ratio_high
-    if kind == "policy_gradient":
-        return losses.policy_gradient(*arguments)
-    if kind == "gspo":
-        return losses.gspo(*arguments, low, high)
-    if kind == "cispo":
-        return losses.cispo(*arguments, low, high)
-    return losses.ppo_clip(*arguments, low, high, config.clip_ratio_c or None)
+    return Loss(clip_ratio_low=low, clip_ratio_high=high, clip_ratio_c=config.clip_ratio_c or 0.0)
+
+
+def _controls(name: LossName, config: Any) -> Controls:
+    if name.control != "kl_cov":
+        return Controls()
+    return Controls(kl_cov=KlCov(coef=float(config.policy_loss.ppo_kl_coef), penalty=name.penalty))
 
 
 def aggregated(loss_BT: Tensor, mask_BT: Tensor, mode: str, info: Mapping[str, Any]) -> Tensor:
@@ -105,3 +112,44 @@ def aggregated(loss_BT: Tensor, mask_BT: Tensor, mode: str, info: Mapping[str, A
         norm_length=None if length is None else float(length),
     )  # fmt: skip
     return part * (info.get("dp_size") or 1)
+
+
+# Estimators -------------------------------------------------------------------------------------------
+
+
+def groups(index: Sequence[Any] | np.ndarray, response_mask: Tensor) -> Tensor:
+    """Prompt ids as integers, shape [B]; a response without a token (padding) is a group of its own."""
+    _, number_B = np.unique(np.asarray(index, dtype=object).astype(str), return_inverse=True)
+    group_B = torch.as_tensor(number_B, dtype=torch.int64, device=response_mask.device).reshape(-1)
+    empty_B = response_mask.sum(-1) == 0
+    alone_B = -1 - torch.arange(len(group_B), device=group_B.device)
+    return torch.where(empty_B, alone_B, group_B)
+
+
+def estimator(name: str) -> Estimator:
+    """The function that verl calls for one of :func:`entlaw.engines.verl.names.estimators`.
+
+    Returns advantages twice: without a critic, verl's second value ("returns") is only logged.
+    """
+    ours, baseline = estimators()[name]
+
+    def estimate(
+        token_level_rewards: Tensor,
+        response_mask: Tensor,
+        index: Any = None,
+        config: Any = None,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor]:
+        if index is None and ours.groups:
+            raise ValueError(f"{name} needs each response's prompt id (uid)")
+        mask_BT = response_mask.to(token_level_rewards.dtype)
+        reward_BT = token_level_rewards * mask_BT
+        gamma = 1.0 if config is None else float(config.get("gamma", 1.0))
+        settings = Algorithm(ours.name, baseline=baseline, gamma=gamma)  # type: ignore[arg-type]
+        with torch.no_grad():
+            group_B = groups(index, mask_BT) if ours.groups else None
+            advantages_BT = ours(Rewards(reward_BT, reward_BT.sum(-1), group_B, mask_BT), settings)[0]
+        return advantages_BT, advantages_BT
+
+    estimate.__name__ = name
+    return estimate
