@@ -134,8 +134,10 @@ def sync(folder: Path, server: WriteServer, home: Path) -> str:
     """``wandb sync`` of one run's folder; what it says."""
     env = environment(home) | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40}
     del env["WANDB_MODE"], env["WANDB_SILENT"]
+    home.mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "wandb", "sync", str(folder)],
+        cwd=home,  # where it leaves logs of its own
         env=env, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
