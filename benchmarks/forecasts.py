@@ -26,12 +26,12 @@ import pandas as pd
 from entlaw.law.backtest import (
     LAST_VALUE,
     OUTLOOK,
-    PAPER_STEP,
     answered_only,
     backtest,
     shares_answered,
     table,
 )
+from entlaw.limits import PAPER_WINDOW
 from entlaw.points import Points
 from entlaw.runs.prepare import Selection
 from entlaw.runs.reader import scan
@@ -144,7 +144,7 @@ def document(rows: pd.DataFrame) -> str:
     out += ["\nOver sources: {:.0%} of all origins, {:.0%} where the entropy fell.\n".format(*whole)]
     out += ["## Forecasts that were given\n", scores(answered)]
     out += ["\n## Given, to the end, seen from step 36 (or the last score before it)\n"]
-    early = answered[(answered["step"] <= PAPER_STEP) & (answered["horizon"] == "end")]
+    early = answered[(answered["step"] <= PAPER_WINDOW) & (answered["horizon"] == "end")]
     early = early[early["step"] == early.groupby(["source", "run"])["step"].transform("max")]
     out += [scores(early)]
     out += ["\n## CRPS over that of the last value, by source\n"]

@@ -57,7 +57,7 @@ def flush_all(paths: Sequence[Path]) -> None:
     OSError
         The first refusal, after all have been tried.
     """
-    with ThreadPoolExecutor(min(len(paths), _AT_ONCE)) as pool:
+    with ThreadPoolExecutor(min(len(paths), _AT_ONCE) or 1) as pool:
         tried = [pool.submit(flush_path, path) for path in paths]
     for one in tried:
         one.result()
@@ -105,7 +105,8 @@ def shipped(*name: str, in_checkout: str) -> Path:
         It is in neither place.
     """
     package = Path(__file__).parent
-    places = (package.parent.joinpath(in_checkout), package.joinpath("data", *name))
+    # A package that is installed has other packages' folders beside it, so its own come first.
+    places = (package.joinpath("data", *name), package.parent.joinpath(in_checkout))
     for place in places:
         if place.is_dir():
             return place

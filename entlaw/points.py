@@ -174,6 +174,12 @@ class Points:
         """
         return self if step is None else self._part(self.step <= step, self.log_step <= self._end(step))
 
+    def first(self, n: int) -> Points:
+        """The first ``n`` points, and the entropy log as far as it was known with them."""
+        shown = np.arange(self.n) < n
+        end = max(float(self.step[shown].max()), float(self.entropy_step[shown].max())) if n else -np.inf
+        return self._part(shown, self.log_step <= end)
+
     def after(self, step: float | None) -> Points:
         """The rest, of which :meth:`until` knows nothing; no point for None."""
         end = np.inf if step is None else step

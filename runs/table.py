@@ -93,7 +93,7 @@ def r_squared(s: Summary) -> str:
     """R² of the law over the whole run, and of a straight line in H: of two trending series neither proves much."""
     if s.whole is None:
         return "none"
-    h, r = s.whole.points.entropy, s.whole.points.performance
+    h, r = s.whole.points.entropy, s.whole.points.score
     law, line = (np.corrcoef(x, r)[0, 1] ** 2 for x in (np.exp(h), h))
     return f"{law:.3f} ({line:.3f})"
 

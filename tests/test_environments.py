@@ -72,7 +72,7 @@ def test_a_lock_holds_what_pyproject_asks_for(name, python):
 
 def test_the_lowest_lock_has_the_lower_bounds():
     versions = locked("lowest", "3.11")
-    for requirement in asked([]):
+    for requirement in asked(HOLDS["lowest"]):
         bound = next(s.version for s in requirement.specifier if s.operator == ">=")
         assert Version(versions[requirement.name.lower()]) == Version(bound), requirement
 
@@ -115,8 +115,23 @@ def test_the_script_is_read_by_old_pythons():
     ast.parse((LOCKS / "install.py").read_text(), feature_version=(3, 6))
 
 
+@pytest.mark.parametrize("argv", [[], ["venv"], ["venv", "nothing"]])
+def test_a_wrong_call_lists_the_locks(install, capsys, argv):
+    assert install.main(argv) == 2
+    assert "LOCK is one of demo, dev" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(install, capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert install.main([str(tmp_path), "demo"]) == 3
+    assert "not an environment that this script made" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
 def test_no_network_says_what_is_needed(tmp_path):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith("PIP_") and not k.lower().endswith("_proxy")
+    }
     # Port 9 of this machine answers nothing: what pip meets where there is no network.
     env |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1"}
     env |= {"PIP_NO_CACHE_DIR": "1"}

@@ -70,6 +70,12 @@ def test_until_and_after_share_out_all_there_is(given_rows, log, step):
     assert (seen.log_step <= end).all() and (later.log_step > end).all()
 
 
+def test_the_first_points_are_those_of_their_step_even_where_two_share_one():
+    points = Points.from_arrays([0.0, 10.0, 10.0, 20.0], [1.0, 0.8, 0.7, 0.5], [0.1, 0.2, 0.3, 0.4])
+    assert [points.first(n).n for n in range(5)] == [0, 1, 2, 3, 4]
+    assert points.first(2).log_step.max() == 10.0 and equal(points.first(3), points.until(10.0))
+
+
 def test_the_log_goes_up_to_the_last_entropy_that_belongs_to_a_score():
     points = Points.from_run(run_of())
     assert (

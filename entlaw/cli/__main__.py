@@ -14,15 +14,16 @@ def main(argv: list[str] | None = None) -> int:
     int
         The exit code: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.
     """
-    from entlaw.cli.app import run
     from entlaw.cli.surroundings import prepare
     from entlaw.process import hush_deprecations
 
     prepare()
-    # Of a parent with a W&B run of its own: its service process is not ours to use, or to bring down.
-    os.environ.pop("WANDB_SERVICE", None)
     if argv is None:
         hush_deprecations()
+    from entlaw.cli.app import run
+
+    # Of a parent with a W&B run of its own: its service process is not ours to use, or to bring down.
+    os.environ.pop("WANDB_SERVICE", None)
     tokens = sys.argv[1:] if argv is None else argv
     try:
         code = run(tokens)
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _end_wandb() -> None:
-    """Without this the SDK waits at exit for its service process, for ever if that has gone astray."""
+    """Without this the SDK waits at exit for its service process, for ever if that does not answer."""
     if (wandb := sys.modules.get("wandb")) is not None:
         from entlaw.runs.wandb.sdk import end_service
 

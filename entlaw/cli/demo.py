@@ -26,7 +26,7 @@ def demo() -> int:
     show([one(reading, FitFlags()) for reading in scan_sources([sample], ReadFlags())])
     out.print("\nThe sample's log is in")
     out.print(f"  {sample}", soft_wrap=True)
-    out.print("Next, with LOG your own log (a file, a folder, a W&B run) or that path:")
+    out.print("Next commands (LOG is your log: a file, a folder or a W&B run):")
     width = max(len(command) for command, _ in _NEXT)
     for command, what in _NEXT:
         out.print(f"  entlaw {command:<{width}}  # {what}", soft_wrap=True)

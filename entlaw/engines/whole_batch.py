@@ -34,8 +34,14 @@ def carry(choice: Choice, mask_BT: Tensor, weight_BT: Tensor | None = None) -> T
     Raises
     ------
     UsageError
-        Clip-Cov and KL-Cov at once, or a weight that is not positive.
+        Clip-Cov and KL-Cov at once, a choice that a sign cannot carry, or a weight that is not positive.
     """
+    if stray := [name for name in choice.tokens if name != "high_entropy" and not CONTROLS[name].marks]:
+        raise UsageError(
+            f"what {' and '.join(stray)} chose cannot be carried to another trainer's loss",
+            why="a sign and a size a token tell marked tokens and idle ones apart, nothing else",
+            hint="use `entlaw train`",
+        )
     marking = [CONTROLS[name] for name in choice.tokens if CONTROLS[name].marks]
     if len(marking) > 1:
         raise UsageError(

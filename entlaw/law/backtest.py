@@ -24,6 +24,7 @@ from entlaw.law.regimes import regime_of
 from entlaw.law.rivals import PAPER, RIVALS
 from entlaw.limits import FEWEST_POINTS, PAPER_WINDOW
 from entlaw.points import Points
+from entlaw.process import hush_deprecations
 
 OUTLOOK = "entlaw"
 PAPER_GIVEN = "paper's law, true H given"
@@ -87,7 +88,9 @@ def backtest(
         either way); ``median`` and below are NaN where fewer than two points were seen.
     """
     if workers > 1 and len(runs) > 1:
-        with ProcessPoolExecutor(min(workers, len(runs), os.cpu_count() or 1)) as pool:
+        with ProcessPoolExecutor(
+            min(workers, len(runs), os.cpu_count() or 1), initializer=hush_deprecations
+        ) as pool:
             parts = list(pool.map(_one, runs, [plan] * len(runs), chunksize=4))
     else:
         parts = [_one(points, plan) for points in runs]

@@ -112,14 +112,6 @@ class Library:
         """The task of most runs (of two as frequent, the first)."""
         return commonest(f.task for f in self.facts)
 
-    def main_start(self, task: str | None = None) -> str:
-        """The starting policy of most runs, on a task."""
-        return commonest(f.start for f in self.facts if task is None or f.task == task)
-
-    def main_family(self) -> str:
-        """The model family of most runs."""
-        return commonest(f.family for f in self.facts)
-
 
 def small_models(all_facts: Iterable[Facts]) -> str:
     """What a caption must say where all models are of this project's ladder; else empty."""
@@ -177,6 +169,8 @@ def _of_recipe(name: str, c: Mapping[str, Any], flat: Mapping[str, Any]) -> Fact
         controls.append(("clip-higher", _number(c, "loss.clip_ratio_high")))
     if kind == "policy_gradient":
         controls.append(("on-policy" if _one_update(c) else "no-clip", None))
+    elif kind != "ppo_clip":
+        controls.append((str(kind).replace("_", "-"), None))
     method, strength = controls[0] if controls else (algorithm, None)
     coefficient = _number(c, "controls.kl_cov.coef") if method == "kl-cov" else None
     if method == "prime":

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-_HUB_ID = hub.HUB_ID
 # Rotary positions and a mask, nothing else that depends on where a token stands; SmolLM2 and DeepSeek-Math are Llamas.
 _PACKABLE = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma"})
 

@@ -197,8 +197,8 @@ class Watcher:
         self._points = points
         # What the reader counted in the whole log (scores without an entropy, say) was not so at the time.
         read = replace(read, findings=tuple(f for f in read.findings if f.severity != "info"))
-        for step in points.step[same:]:
-            self._advance(read, points.until(float(step)))
+        for n in range(same + 1, points.n + 1):
+            self._advance(read, points.first(n))
         return self.report
 
     def replay(self, run: Run | RawRun) -> list[Report]:

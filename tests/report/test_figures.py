@@ -67,7 +67,6 @@ def test_select_by_values_by_any_of_several_and_by_a_condition():
     held = library(runs)
     assert [r.name for _, r in held.select(method="grpo", size=("xs", "m"))] == ["grpo-xs-rl0", "grpo-m-rl0"]
     assert [f.size for f, _ in held.select(lambda f: f.parameters < 1e5)] == ["xs", "s"]
-    assert held.main_family() == "llama"
 
 
 def test_the_papers_numbers():

@@ -12,6 +12,7 @@ token, less a KL penalty on each where verl is told to put one into the reward.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,9 @@ def aggregated(loss_BT: Tensor, mask_BT: Tensor, mode: str, info: Mapping[str, A
     return part * (info.get("dp_size") or 1)
 
 
+# The settings of an estimator that its name in verl, or verl's configuration, holds.
+_OF_VERL = {"baseline", "gamma"}
+
 # Estimators -------------------------------------------------------------------------------------------
 
 
@@ -132,6 +136,10 @@ def estimator(name: str) -> Estimator:
     Returns advantages twice: without a critic, verl's second value ("returns") is only logged.
     """
     ours, baseline = estimators()[name]
+    if stray := sorted(set(ours.wants) & set(asdict(Algorithm())) - _OF_VERL):
+        raise ValueError(
+            f"{name} needs algorithm.{', algorithm.'.join(stray)}, for which verl's configuration has no place"
+        )
 
     def estimate(
         token_level_rewards: Tensor,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from entlaw.errors import UsageError
 from entlaw.train.advantages import ESTIMATORS, Estimator
 from entlaw.train.losses import LOSSES
 from entlaw.train.recipe import flat, settings
@@ -29,6 +30,14 @@ class LossName:
     kind: str
     control: Control = ""
     penalty: Penalty = "abs"
+
+    def __post_init__(self) -> None:
+        if self.control not in get_args(Control):
+            raise UsageError(
+                f"verl has no name for a policy loss with {self.control}",
+                why="its configuration has places for the parameters of Clip-Cov and KL-Cov only",
+                hint="switch that control off, or use `entlaw train`",
+            )
 
     def __str__(self) -> str:
         if not self.control:

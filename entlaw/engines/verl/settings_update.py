@@ -34,7 +34,7 @@ def loss_mode(recipe: Recipe) -> str:
     clip, kl = controls.clip_cov.ratio > 0, controls.kl_cov.ratio > 0
     if controls.reference_code and (clip or kl):
         return "clip_cov" if clip else "kl_cov"
-    control = "clip_cov" if clip else "kl_cov" if kl else ""
+    control = next((c.name for c in controls.active() if c.marks), "")
     return str(LossName(recipe.policy_loss.name, control, controls.kl_cov.penalty))  # type: ignore[arg-type]  # as it is
 
 

@@ -141,6 +141,9 @@ def _serve(pipe: Any, settings: CoreSettings) -> None:
     """The engine's process: make the core, then answer until told to stop or left alone."""
     import signal
 
+    from entlaw.process import hush_deprecations
+
+    hush_deprecations()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then stops this
     core: Core | None = None
     while True:
