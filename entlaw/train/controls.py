@@ -175,7 +175,9 @@ class ClipCov(Control):
     ratio: float = setting(0.0, "[0, 1]", aliases="clip_cov_ratio", verl=f"{_POLICY_LOSS}.clip_cov_ratio")
     """Share of the response tokens of an optimiser step; 0: off. The paper: 2e-4."""
     lower: float = setting(1.0, "(-inf, inf)", aliases="clip_cov_lb", verl=f"{_POLICY_LOSS}.clip_cov_lb")
+    """Lowest covariance of a token that may be drawn."""
     upper: float = setting(5.0, "(-inf, inf)", aliases="clip_cov_ub", verl=f"{_POLICY_LOSS}.clip_cov_ub")
+    """Highest covariance of a token that may be drawn."""
 
     @property
     def on(self) -> bool:
@@ -254,6 +256,7 @@ class KlCov(Control):
     )
     """Share of the response tokens of an optimiser step; 0: off. The paper: 2e-3 (7B), 2e-4 (32B)."""
     coef: float = setting(1.0, "[0, inf)", aliases="ppo_kl_coef", verl=f"{_POLICY_LOSS}.ppo_kl_coef")
+    """Weight of the penalty."""
     penalty: Literal["abs", "k1", "k2", "k3"] = setting("abs", verl=TRANSLATED)
     """Estimator of the divergence on a chosen token; the authors' code uses |log ratio|."""
 
@@ -359,7 +362,7 @@ class ReferenceKl(_OfTable):
 
 @control
 class EntropyBonus(_OfTable):
-    """A bonus on the mean entropy of the tokens; with `controls.entropy_target` it adapts (Skywork-OR1)."""
+    """A bonus on the mean entropy of the tokens; adaptive with `controls.entropy_target` (Skywork-OR1)."""
 
     name, label, reference = "entropy_bonus", "the entropy bonus", "arXiv 1602.01783, 2505.22312"
     switch = "controls.entropy_coeff"
@@ -400,13 +403,15 @@ class Controls:
     )
     """Above 0: the coefficient adapts, up while the entropy is below the target and off above (nats per token)."""
     entropy_step: float = setting(0.001, "[0, inf)", used=uses.ENTROPY_TARGET, verl=IDLE)
-    """By how much the adaptive coefficient moves a step."""
+    """By how much the adaptive coefficient moves in each RL step."""
     entropy_max: float = setting(1.0, "(0, inf)", used=uses.ENTROPY_TARGET, verl=IDLE)
-    """Its upper limit."""
+    """Upper limit of the adaptive coefficient."""
     kl_coef: float = setting(0.0, "[0, inf)", aliases="kl_loss_coef", verl=TRANSLATED)
     """Weight of the divergence from the base policy."""
     kl_kind: Literal["k1", "k2", "k3", "abs"] = setting("k3", used=uses.REFERENCE_KL, verl=TRANSLATED)
+    """Estimator of that divergence; abs: the absolute log-ratio."""
     kl_in: Literal["loss", "reward"] = setting("loss", used=uses.REFERENCE_KL, verl=TRANSLATED)
+    """Whether it is added to the loss or taken from the reward."""
     high_entropy_share: float = setting(1.0, "(0, 1]", verl=TRANSLATED)
     """Only this share of tokens, those of highest entropy, carries the policy gradient; 1: all."""
     clip_cov: ClipCov = dataclasses.field(default_factory=ClipCov)

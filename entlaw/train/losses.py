@@ -190,9 +190,9 @@ def _gspo_rule(recipe: Any) -> Iterator[Finding]:
 
 @policy_loss(
     "arXiv 2507.18071",
-    "one ratio a response",
+    "one ratio for each response",
     aggregation="seq-mean-token-mean",
-    why_aggregation="GSPO has one ratio a response and weighs responses alike; other means weigh them by length",
+    why_aggregation="GSPO has one ratio for each response and weighs responses alike; other means weigh them by length",
     rule=_gspo_rule,
 )
 def gspo(

@@ -31,7 +31,7 @@ class Run:
     name: str = setting("", verl=TRANSLATED, resumes=True)
     """Free text; the folder's name if empty."""
     seed: int = setting(0, "[0, 2**63)", verl=TRANSLATED)
-    """Of everything random in RL: prompts, sampling, order of the mini-batches, choice of tokens."""
+    """Seed of everything random in RL: prompts, sampling, order of the mini-batches, choice of tokens."""
     steps: int = setting(
         240,
         "[1, inf)",
@@ -79,7 +79,7 @@ class Task:
     reward: Literal["correct", "random"] = setting(
         "correct", verl=refused("coin-flip rewards are a control of `entlaw train`")
     )
-    """random: a fair coin whatever was answered, the control that shows what the optimiser does by itself."""
+    """random: a coin flip, whatever was answered; it shows what the optimiser does by itself."""
     validation: str = setting(
         "",
         text=(rf"({_NAMES})?", "names of data sets, separated by commas"),
@@ -104,7 +104,7 @@ class Task:
     format: Literal["one-box", "box-last", "thought"] = setting("one-box", used=uses.FORMAT, verl=TRANSLATED)
     """What task.format_weight rewards: exactly one box; a box at the end; one <think> part before the answer."""
     format_weight: float = setting(0.0, "[0, 1]", used=uses.FORMAT, verl=TRANSLATED)
-    """Of a reward for the form of a response, added to the reward that is trained on, never to an accuracy."""
+    """Weight of a reward for the form of a response; it is added to the training reward, never to an accuracy."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,13 @@ class Policy:
     )
     """Class of the ladder's models."""
     seed: int = setting(0, "[0, 2**63)", used=uses.LADDER, verl=told("a model by path is not warmed up"))
-    """Of the initial weights and the warm-up: two runs with the same one start from the same base policy."""
+    """Seed of the initial weights and the warm-up: two runs with the same one start from the same base policy."""
     dtype: Literal["float32", "bfloat16", "float64"] = setting("float32", verl=TRANSLATED)
-    """Of the weights; statistics are float32 at least, whatever this is."""
+    """Type of the weights; statistics are float32 at least, whatever this is."""
     autocast: bool = setting(False, verl=TRANSLATED)
     """Run matrix products in bfloat16 with float32 weights."""
     gradient_checkpointing: bool = setting(False, verl=f"{MODEL}.enable_gradient_checkpointing")
+    """Compute activations again in the backward pass: less memory, more time."""
 
 
 @table(used=uses.LADDER, verl=IDLE)
@@ -136,14 +137,19 @@ class Warmup:
     """Supervised warm-up of a ladder model: first clean worked answers, then an unsure mixture."""
 
     clean_steps: int = setting(1400, "[0, inf)", unit="steps")
+    """Steps of the first phase."""
     clean_lr: float = setting(2e-3, "(0, inf)")
-    """Rises over the first steps and falls linearly to nought. One for all sizes: larger models learn more by it."""
+    """Learning rate of the first phase: rises over the first steps, then falls linearly to zero; one for all sizes."""
     noisy_steps: int = setting(150, "[0, inf)", unit="steps")
+    """Steps of the second phase."""
     noisy_lr: float = setting(1e-3, "(0, inf)")
+    """Learning rate of the second phase."""
     lr_warmup: int = setting(50, "[0, inf)", unit="steps")
     """Steps of rising learning rate in the first phase."""
     betas: tuple[float, float] = setting((0.9, 0.98), "[0, 1)")
+    """AdamW's betas in the warm-up."""
     batch_size: int = setting(64, "[1, inf)")
+    """Demonstrations in each step."""
     chain_share: float = setting(0.5, "[0, 1]")
     """In the second phase: share of demonstrations that are worked step by step; the others are bare answers."""
     slip: float = setting(0.1, "[0, 1]")
@@ -158,15 +164,17 @@ class Rollout:
     """hf: the trained model itself; vllm: vLLM in this process; vllm-process: vLLM in one of its own, on GPUs of its
     own."""
     prompts: int = setting(64, "[1, inf)", unit="prompts", verl="data.train_batch_size")
-    """Prompts a step."""
+    """Prompts in each RL step."""
     group_size: int = setting(
         8, "[1, inf)", unit="responses", aliases="num_generations, n", verl=f"{ROLLOUT}.n"
     )
-    """Responses a prompt."""
+    """Responses to each prompt."""
     temperature: float = setting(1.0, "(0, inf)", verl=f"{ROLLOUT}.temperature")
+    """Sampling temperature."""
     top_p: float = setting(1.0, "(0, 1]", verl=f"{ROLLOUT}.top_p")
+    """Sample from the most likely tokens that have this probability together; 1: from all."""
     top_k: int = setting(0, "[0, inf)", verl=TRANSLATED)
-    """0: all tokens."""
+    """Sample from this many of the most likely tokens; 0: from all."""
     max_tokens: int = setting(
         6,
         "[1, inf)",
@@ -191,7 +199,7 @@ class Vllm:
     """The vLLM engine, where rollout.engine names it."""
 
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = setting("auto", verl=TRANSLATED)
-    """Of its copy of the weights; auto: bfloat16 with policy.autocast, else policy.dtype."""
+    """Type of its copy of the weights; auto: bfloat16 with policy.autocast, else policy.dtype."""
     memory_share: float = setting(0.4, "(0, 1]", verl=f"{ROLLOUT}.gpu_memory_utilization")
     """Share of each GPU's memory for weights and key-value cache."""
     kv_cache_gb: float = setting(
@@ -201,7 +209,7 @@ class Vllm:
     tensor_parallel: int = setting(1, "[1, 4096]", unit="GPUs", verl=f"{ROLLOUT}.tensor_model_parallel_size")
     """GPUs a copy of the model is split over."""
     max_sequences: int = setting(256, "[1, inf)", unit="responses", verl=f"{ROLLOUT}.max_num_seqs")
-    """Sampled at once at most."""
+    """Most responses sampled at once."""
     eager: bool = setting(True, verl=f"{ROLLOUT}.enforce_eager")
     """Neither compile nor capture graphs: starts in seconds, samples slower on a GPU."""
     sleep: bool = setting(False, verl=f"{ROLLOUT}.free_cache_engine")
@@ -224,15 +232,17 @@ class Algorithm:
     """How rewards become advantages."""
 
     name: str = setting("grpo", choices=lambda: ESTIMATORS, aliases="adv_estimator", verl=TRANSLATED)
+    """How advantages are estimated."""
     filter_groups: bool = setting(True, verl=TRANSLATED)
     """Drop prompts whose responses are all right or all wrong from the update (not from the measurements)."""
     max_refills: int = setting(0, "[0, inf)", verl=TRANSLATED)
-    """DAPO's dynamic sampling: at most so many further rollouts to replace dropped prompts."""
+    """DAPO's dynamic sampling: at most this many further rollouts to replace dropped prompts."""
     baseline: Literal["none", "batch-mean"] = setting("batch-mean", used=uses.BASELINE, verl=TRANSLATED)
-    """Of REINFORCE."""
+    """Baseline of REINFORCE."""
     gamma: float = setting(1.0, "[0, 1]", used=uses.GAMMA, verl="algorithm.gamma")
+    """Discount of later rewards."""
     lam: float = setting(1.0, "[0, 1]", used=uses.CRITIC, verl="algorithm.lam")
-    """Of PPO's generalised advantage estimation."""
+    """Lambda of PPO's generalised advantage estimation."""
     whiten: bool = setting(True, used=uses.CRITIC, verl=refused("verl whitens PPO's advantages always"))
     """PPO: advantages to mean 0 and standard deviation 1 over the batch's tokens."""
 
@@ -243,11 +253,13 @@ class Critic:
     """PPO's value function: a copy of the base policy with a scalar head."""
 
     lr: float = setting(1e-3, "(0, inf)", verl="critic.optim.lr")
+    """Learning rate of the critic."""
     warmup_steps: int = setting(0, "[0, inf)", unit="RL steps", verl="trainer.critic_warmup")
     """RL steps in which only the critic learns."""
     value_clip: float = setting(0.5, "[0, inf)", verl="critic.cliprange_value")
     """Largest move of a value away from the rollout's before its loss stops pulling; 0: none."""
     epochs: int = setting(1, "[1, inf)", verl="critic.ppo_epochs")
+    """Passes over each rollout to update the critic."""
 
 
 @table(used=uses.PRIME, verl=IDLE)
@@ -258,8 +270,11 @@ class Prime:
     lr: float = setting(6e-4, "(0, inf)")
     """Twice the policy's, as in the paper; slower, the policy learns to please a model that knows nothing yet."""
     beta: float = setting(0.05, "(0, inf)")
+    """Scale of the process rewards: each is beta times the log-ratio to the base policy."""
     process_weight: float = setting(5.0, "[0, inf)")
+    """Weight of the process rewards in the advantage."""
     outcome_weight: float = setting(5.0, "[0, inf)")
+    """Weight of the outcome rewards in the advantage."""
     update: Literal["before", "after"] = setting("before")
     """Whether the reward model learns from a rollout before or after it scores it."""
 
@@ -269,27 +284,30 @@ class Loss:
     """The policy loss and how the batch is cut."""
 
     kind: str = setting("ppo_clip", choices=lambda: LOSSES, verl=TRANSLATED)
-    """policy_gradient: importance-weighted, without any clip."""
+    """Which policy loss; policy_gradient is importance-weighted, without any clip."""
     clip_ratio_low: float = setting(0.2, "[0, 1]", used=(uses.CLIP, uses.OWN_CLIP), verl=TRANSLATED)
+    """The clip keeps the probability ratio above 1 minus this."""
     clip_ratio_high: float = setting(0.2, "[0, inf)", used=(uses.CLIP, uses.OWN_CLIP), verl=TRANSLATED)
-    """Above clip_ratio_low: clip-higher."""
+    """The clip keeps the probability ratio below 1 plus this. Larger than clip_ratio_low: clip-higher."""
     clip_ratio_c: float = setting(0.0, "[0, inf)", used=uses.OWN_CLIP, verl=f"{ACTOR}.clip_ratio_c")
     """Dual clip for negative advantages, above 1; 0: off."""
     aggregation: Literal[
         "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"
     ] = setting("token-mean", aliases="loss_agg_mode", verl=f"{ACTOR}.loss_agg_mode")
+    """How the losses of the tokens become one number."""
     mini_batches: int = setting(4, "[1, inf)", verl=TRANSLATED)
-    """Optimiser steps a rollout and epoch."""
+    """Optimiser steps in each epoch over a rollout."""
     epochs: int = setting(1, "[1, inf)", aliases="ppo_epochs", verl=f"{ACTOR}.ppo_epochs")
+    """Passes over each rollout to update the policy."""
     micro_batch: int = setting(0, "[0, inf)", unit="responses", verl=TRANSLATED)
-    """Responses a forward pass; 0: the whole mini-batch. Changes memory, not the result."""
+    """Responses in each forward pass; 0: the whole mini-batch. Changes memory, not the result."""
     rollout_correction: Literal["none", "token", "sequence"] = setting("none", verl=TRANSLATED)
     """Truncated importance sampling: weight the loss by min(p_trainer / p_engine, rollout_cap), a token's or its whole
     response's, where an engine of its own samples with other rounding."""
     rollout_cap: float = setting(
         2.0, "(0, inf)", used=uses.CORRECTION, verl="algorithm.rollout_correction.rollout_is_threshold"
     )
-    """Largest weight."""
+    """Largest importance weight."""
 
 
 @dataclass(frozen=True)
@@ -299,8 +317,11 @@ class Optimizer:
     lr: float = setting(3e-4, "(0, inf)", aliases="learning_rate", verl=f"{ACTOR}.optim.lr")
     """The ladder's runs use 3e-4 * 64 / hidden size: wider models move further by the same step."""
     betas: tuple[float, float] = setting((0.9, 0.999), "[0, 1)", verl=f"{ACTOR}.optim.betas")
+    """AdamW's betas."""
     eps: float = setting(1e-8, "(0, inf)", verl=TRANSLATED)
+    """AdamW's epsilon."""
     weight_decay: float = setting(0.0, "[0, inf)", verl=f"{ACTOR}.optim.weight_decay")
+    """AdamW's weight decay."""
     grad_clip: float = setting(1.0, "[0, inf)", aliases="max_grad_norm", verl=TRANSLATED)
     """Largest gradient norm; 0: no clipping."""
     warmup_steps: int = setting(0, "[0, inf)", unit="optimiser steps", verl=TRANSLATED)
@@ -314,22 +335,24 @@ class Validation:
     every: int = setting(4, "[0, inf)", unit="RL steps", aliases="test_freq", verl=TRANSLATED)
     """RL steps between validations; also before the first and after the last. 0: never."""
     problems: int = setting(512, "[1, inf)", unit="problems", used=uses.VALIDATION, verl=IN_THE_DATA)
+    """How many of the held-out problems are asked."""
     samples: int = setting(
         2, "[1, inf)", unit="responses", used=uses.VALIDATION, verl=f"{ROLLOUT}.val_kwargs.n"
     )
-    """Responses a problem."""
+    """Responses to each problem."""
     temperature: float = setting(
         1.0, "[0, inf)", used=uses.VALIDATION, verl=f"{ROLLOUT}.val_kwargs.temperature"
     )
-    """0: greedy."""
+    """Sampling temperature; 0: greedy."""
     top_p: float = setting(1.0, "(0, 1]", used=uses.VALIDATION, verl=f"{ROLLOUT}.val_kwargs.top_p")
+    """As in the rollout."""
     seed: int = setting(
         12345,
         "[0, 2**63)",
         used=uses.VALIDATION,
         verl=told("it chooses the problems; the sampling of a validation is seeded by verl"),
     )
-    """Of the problems and the sampling; not the run's seed, so that runs are compared on one test."""
+    """Seed of the problems and the sampling; not the run's seed, so that runs are compared on one test."""
 
 
 @table(resumes=True)
@@ -340,7 +363,7 @@ class Checkpoint:
     every: int = setting(1, "[1, inf)", unit="RL steps", aliases="save_freq", verl="trainer.save_freq")
     """RL steps between checkpoints; what was done since the last one is done again after a kill."""
     keep: int = setting(1, "[1, inf)", verl="trainer.max_actor_ckpt_to_keep")
-    """How many to keep; the newest."""
+    """How many checkpoints to keep, the newest ones."""
 
 
 @table(resumes=True)
@@ -349,9 +372,13 @@ class Log:
     """Where metrics go beside metrics.jsonl."""
 
     wandb: Literal["off", "online", "offline"] = setting("off", verl=TRANSLATED)
+    """Log to Weights & Biases."""
     wandb_project: str = setting("entlaw", used=uses.WANDB, verl="trainer.project_name")
+    """Project there."""
     wandb_group: str = setting("", used=uses.WANDB, verl=TRANSLATED)
+    """Group there; empty: none."""
     tensorboard: bool = setting(False, verl=TRANSLATED)
+    """Write files for TensorBoard."""
     covariance_shares: tuple[float, ...] = setting(
         (0.0002, 0.002, 0.02, 0.2, 0.5), "(0, 1]", verl="+trainer.v1.entlaw.shares"
     )
@@ -364,15 +391,15 @@ class Watch:
     """The law, fitted to the run so far after each validation and logged as entlaw/*; it may end the run."""
 
     on: bool = setting(False, verl="+trainer.v1.entlaw.watch.on")
-    """Off, so that the log holds what it always held; a look takes some tens of milliseconds."""
+    """Whether to watch. Off by default, so that logs keep their keys; a look takes tens of milliseconds."""
     every: int = setting(1, "[1, inf)", unit="validations", verl="+trainer.v1.entlaw.watch.every")
-    """Fit at every so many validations."""
+    """Validations between fits."""
     target: float = setting(0.0, "[0, 1]", verl="+trainer.v1.entlaw.watch.target")
     """Performance that is wanted; the verdict says whether the ceiling lies below it. 0: none."""
     stop_when: str = setting("", verl="+trainer.v1.entlaw.watch.stop_when")
     """Rule that ends the run, as in P(gain > 1%) < 0.05; empty: none."""
     level: float = setting(0.95, "(0, 1)", verl="+trainer.v1.entlaw.watch.level")
-    """Of the intervals."""
+    """Level of the intervals."""
     performance: str = setting("", verl="+trainer.v1.entlaw.watch.performance")
     """Key that is taken for the performance; empty: as `entlaw fit` chooses."""
 
