@@ -140,8 +140,11 @@ def _short(text: str) -> str:
 
 
 def _normal(text: str) -> str:
-    """Without the checkout's place and the version."""
-    return text.replace(str(REPO), "CHECKOUT").replace(f'"version": "{__version__}"', '"version": "VERSION"')
+    """Without the checkout's place, that of the logs beside it, and the version."""
+    shared = REPO.parent / "shared"
+    for place, name in ((REPO, "CHECKOUT"), (shared, "SHARED"), (shared.resolve(), "SHARED")):
+        text = text.replace(str(place), name)
+    return text.replace(f'"version": "{__version__}"', '"version": "VERSION"')
 
 
 def _documents(text: str) -> list[Any] | None:
