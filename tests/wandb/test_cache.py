@@ -170,8 +170,9 @@ def test_damage_is_noticed_told_and_replaced_in_place(tmp_path, what):
         path.unlink()
     else:
         at = len(data) // 3
-        path.write_bytes({"cut": data[:at], "empty": b""}.get(
-            what, data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]))  # fmt: skip
+        # Some bytes of a Parquet file say nothing that is read, and which those are depends on its writer's version.
+        flipped = data[:at] + bytes(b ^ 255 for b in data[at : at + 64]) + data[at + 64 :]
+        path.write_bytes({"cut": data[:at], "empty": b""}.get(what, flipped))
     if what == "both":
         sidecar(path).write_text("{")
     loaded = cache.load(ME, "renamed" if what != "both" else "a run")
