@@ -22,7 +22,7 @@ import entlaw
 from entlaw import Run, Selection
 from entlaw.errors import EntlawError
 from entlaw.law.fit import fit_points
-from entlaw.law.results import holdout
+from entlaw.law.shapes import holdout
 from entlaw.points import Points
 
 DEFAULT = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "runs"

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from train_step import tiny_folder
 
 from entlaw.law.fit import fit
-from entlaw.law.results import Fit
+from entlaw.law.shapes import Fit
 from entlaw.runs.reader import read
 
 PROMPTS, GROUP, MINI_BATCHES, MAX_TOKENS = 64, 8, 4, 5

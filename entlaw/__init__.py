@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from entlaw.law.forecast import Outlook as Outlook
     from entlaw.law.forecast import forecast_at_step as forecast_at_step
     from entlaw.law.forecast import predict_at_entropy as predict_at_entropy
-    from entlaw.law.results import Fit as Fit
-    from entlaw.law.results import Forecast as Forecast
-    from entlaw.law.results import Interval as Interval
+    from entlaw.law.shapes import Fit as Fit
+    from entlaw.law.shapes import Forecast as Forecast
+    from entlaw.law.shapes import Interval as Interval
     from entlaw.points import Points as Points
     from entlaw.runs.example import example as example
     from entlaw.runs.prepare import Selection as Selection
@@ -44,9 +44,9 @@ _WHERE = {
     "EntropyMeaning": "entlaw.runs.run",
     "Points": "entlaw.points",
     "fit": "entlaw.law.fit",
-    "Fit": "entlaw.law.results",
-    "Forecast": "entlaw.law.results",
-    "Interval": "entlaw.law.results",
+    "Fit": "entlaw.law.shapes",
+    "Forecast": "entlaw.law.shapes",
+    "Interval": "entlaw.law.shapes",
     "predict_at_entropy": "entlaw.law.forecast",
     "forecast_at_step": "entlaw.law.forecast",
     "Outlook": "entlaw.law.forecast",

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import Final
+
 from entlaw.errors import UsageError
+
+
+
+class Unset(Enum):
+    """What an argument is that was not given, where None means something else."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
 
 # The paper's window: 36 training steps, 15 % of the 236 it then predicts.
 PAPER_WINDOW = 36.0

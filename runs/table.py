@@ -10,7 +10,7 @@ import numpy as np
 
 import entlaw
 from entlaw.errors import EntlawError, FitRefused
-from entlaw.law.results import Fit
+from entlaw.law.shapes import Fit
 
 
 @dataclass(frozen=True)

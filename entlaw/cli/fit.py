@@ -14,7 +14,7 @@ from entlaw.cli.output import console, dump_json, print_json, track, write_bytes
 from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
-    from entlaw.law.results import Fit
+    from entlaw.law.shapes import Fit
     from entlaw.runs.reader import Reading
 
 PLOT_SUFFIXES = (".pdf", ".svg", ".png")
@@ -114,7 +114,7 @@ def one(reading: Reading, how: FitFlags) -> Outcome:
     """Fit one run; errors are kept, not raised, so that one bad run does not spoil a table."""
     from entlaw.errors import FitRefused
     from entlaw.law.fit import fit as fit_run
-    from entlaw.law.results import holdout
+    from entlaw.law.shapes import holdout
     from entlaw.points import Points
 
     if reading.run is None:

@@ -9,7 +9,7 @@ from entlaw.errors import EntlawError
 
 if TYPE_CHECKING:
     from entlaw.findings import Finding
-    from entlaw.law.results import Fit, Holdout
+    from entlaw.law.shapes import Fit, Holdout
     from entlaw.runs.reader import Reading
 
 

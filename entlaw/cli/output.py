@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from entlaw.findings import Finding
-    from entlaw.law.results import Fit
+    from entlaw.law.shapes import Fit
 
 T = TypeVar("T")
 _COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}

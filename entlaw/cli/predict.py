@@ -15,7 +15,7 @@ from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
     from entlaw.law.library import Calibration, Lesson
-    from entlaw.law.results import Forecast
+    from entlaw.law.shapes import Forecast
 
 MOST_STEPS = 1e9  # a step a second for thirty years
 FAR = 20.0  # times the log: beyond, the forecast says what form was assumed, not what the run does

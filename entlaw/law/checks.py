@@ -14,7 +14,7 @@ import numpy as np
 from entlaw.findings import Finding, worst_first
 from entlaw.law.checks_entropy import Evidence, reach, resumed, trend, unit
 from entlaw.law.interventions import interventions
-from entlaw.law.results import MOST_ENTROPY, Fit
+from entlaw.law.shapes import MOST_ENTROPY, Fit
 from entlaw.limits import FEW_POINTS, FEWEST_POINTS
 from entlaw.points import Points
 from entlaw.runs.run import Run

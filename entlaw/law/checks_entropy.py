@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from entlaw.findings import Finding
-from entlaw.law.results import MOST_ENTROPY, Fit
+from entlaw.law.shapes import MOST_ENTROPY, Fit
 from entlaw.law.smooth import block_means
 from entlaw.points import Points
 from entlaw.runs.run import Run

@@ -22,7 +22,7 @@ from entlaw.errors import DataError, UsageError
 from entlaw.findings import Finding, worst_first
 from entlaw.law.noise import careful
 from entlaw.law.posterior import mixture_cdf
-from entlaw.law.results import Fit, Interval
+from entlaw.law.shapes import Fit, Interval
 from entlaw.points import Points, is_same_run
 
 Unit = Literal["validations", "paired runs", "runs", "runs of one side", "fits"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from entlaw.law.posterior import mixture_quantile
+from entlaw.law.posterior import ExactPredictive, Predictive
 from entlaw.law.smooth import block_means
 from entlaw.limits import FEWEST_POINTS
 from entlaw.points import Points
@@ -24,20 +24,22 @@ _MAX_POINTS = 200
 _NODES = (np.arange(9) + 0.5) / 9
 
 
-def entropy_nodes(points: Points, step: float) -> np.ndarray:
-    """Equally likely entropies at a step, from the entropy log; nats/token, shape (m,)."""
+def entropy_at(points: Points, step: float) -> Predictive:
+    """Distribution of the entropy at a step, from the entropy log, between 0 and :data:`MAX_ENTROPY` nats/token.
+
+    A log too short for a curve stays where it is.
+    """
     t, h = points.log_step, np.minimum(points.log_entropy, MAX_ENTROPY)
     if len(t) < FEWEST_POINTS or np.ptp(t) == 0:
-        return np.array([float(h[-1]) if len(h) else float(points.entropy[-1])])
-    return entropy_quantiles(t, h, step, _NODES, MAX_ENTROPY)
+        last = float(h[-1]) if len(h) else float(points.entropy[-1])
+        return Predictive(np.ones(1), np.array([last]), np.zeros(1))
+    return ExactPredictive(*entropy_curve(t, h, step), low=0.0, high=MAX_ENTROPY)
 
 
-def entropy_quantiles(t: np.ndarray, h: np.ndarray, step: float, p: np.ndarray, most: float) -> np.ndarray:
-    """Quantiles of the forecast of :func:`entropy_curve`, none below zero or above ``most``; shape as ``p``."""
-    weight, mean, scale, df = entropy_curve(t, h, step)
-    ones = np.ones(len(p))
-    q = mixture_quantile(p, weight, np.outer(mean, ones), np.outer(scale, ones), df)
-    return np.asarray(np.clip(q, 0.0, most))  # a policy's entropy is not negative
+def entropy_nodes(points: Points, step: float) -> np.ndarray:
+    """Equally likely entropies at a step, from the entropy log; nats/token, shape (m,)."""
+    there = entropy_at(points, step)
+    return there.quantile(_NODES) if there.scale.any() else there.mean
 
 
 def entropy_curve(

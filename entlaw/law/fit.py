@@ -11,17 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from entlaw.errors import FitRefused, UsageError
 from entlaw.findings import Finding, has_error, worst_first
 from entlaw.law import noise
 from entlaw.law.checks import fit_findings
 from entlaw.law.checks_entropy import Evidence
-from entlaw.law.results import MOST_ENTROPY, Fit, FitPoints, Method, law
+from entlaw.law.shapes import MOST_ENTROPY, Fit, FitPoints, Method, law
 from entlaw.law.smooth import block_means, smooth_entropy
 from entlaw.limits import PAPER_WINDOW, check_level
-from entlaw.points import Points, answers_behind
+from entlaw.points import Points
 from entlaw.runs.run import Run
 
 # Longer runs are averaged in time to at most this many points: memory and time stay bounded, and nothing is lost that
@@ -101,33 +100,26 @@ def fit_points(
     )
 
 
-def fit(
-    run: Run | Points | pd.DataFrame | tuple[Any, ...],
+def fit_law(
+    points: Points,
     *,
+    run: Run | None = None,
     until_step: float | None = PAPER_WINDOW,
     method: Method = "careful",
     level: float = 0.95,
-    problems: float | None = None,
-    samples: float | None = None,
     force: bool = False,
-    points: Points | None = None,
 ) -> Fit:
-    """Fit the law to a run and diagnose whether it may be believed.
+    """Fit the law to points and diagnose whether it may be believed.
 
     Parameters
     ----------
-    run : Run, Points, DataFrame or tuple
-        A run; or its points; or a frame with columns ``step``, ``entropy``, ``performance`` (``entropy_step``
-        optional); or these as a tuple of arrays.
+    points : Points
+    run : Run, optional
+        Where they come from: its configuration and the reader's findings are then heard too.
     until_step, method, level
         As in :func:`fit_points`.
-    problems, samples : float, optional
-        Size of the test and answers per problem (1 if only ``problems`` is given): makes the binomial noise known.
-        Taken from the run where the log tells it.
     force : bool
         Return a fit that the diagnostics refuse, its findings attached.
-    points : Points, optional
-        What is known of the run, where that is not all of it.
 
     Returns
     -------
@@ -140,42 +132,43 @@ def fit(
         A finding is of severity error and ``force`` is not set (the error carries the fit), or nothing can be fitted
         at all (``fit=None``, even with ``force``).
     UsageError
-        As :func:`fit_points`; an input of another kind; sizes that are not positive.
+        As :func:`fit_points`.
     """
     _check_options(method, level, until_step)
-    _check_sizes(problems, samples)
-    source = run if isinstance(run, Run) else None
-    whole = Points.of(run) if points is None else points
-    if problems is not None:
-        whole = replace(whole, answers=answers_behind(problems, samples))
-    elif not whole.shares:  # the log's own word on the size of its test is about shares of right answers only
-        whole = replace(whole, answers=None)
     fitted: Fit | None = None
     impossible: FitRefused | None = None
     try:
-        fitted = fit_points(whole, method=method, until_step=until_step, level=level)
+        fitted = fit_points(points, method=method, until_step=until_step, level=level)
     except FitRefused as error:
         impossible = error
-    diagnosed = fit_findings(Evidence(whole, until_step, fitted, source, whole.answers is not None))
+    diagnosed = fit_findings(Evidence(points, until_step, fitted, run, points.answers is not None))
     codes = {f.code for f in diagnosed}
     alone = [f for f in (impossible.findings if impossible else ()) if f.code not in codes]
-    found = worst_first([*diagnosed, *alone, *(source.findings if source is not None else ())])
-    where = source.name if source is not None else None
+    found = worst_first([*diagnosed, *alone, *(run.findings if run is not None else ())])
+    where = run.name if run is not None else None
     if fitted is None:
         assert impossible is not None
         worst = next((f for f in found if f.severity == "error"), None)
         raise FitRefused(
-            worst.what if worst else impossible.what, where=where, why=worst.why if worst else impossible.why,
-            hint=(worst.hint if worst else "") or impossible.hint, fit=None, findings=found,
-        )  # fmt: skip
+            worst.what if worst else impossible.what,
+            where=where,
+            why=worst.why if worst else impossible.why,
+            hint=(worst.hint if worst else "") or impossible.hint,
+            fit=None,
+            findings=found,
+        )
     fitted = replace(fitted, findings=found)
     if has_error(found) and not force:
         worst = found[0]
+        forced = "--force (force=True) shows the fit all the same"
         raise FitRefused(
-            worst.what, where=where, why=worst.why, fit=fitted, findings=found,
-            hint=f"{worst.hint}; --force (force=True) reports the fit all the same" if worst.hint else
-            "--force (force=True) reports the fit all the same",
-        )  # fmt: skip
+            worst.what,
+            where=where,
+            why=worst.why,
+            hint=f"{worst.hint}; {forced}" if worst.hint else forced,
+            fit=fitted,
+            findings=found,
+        )
     return fitted
 
 
@@ -231,14 +224,6 @@ def _check_options(method: str, level: float, until_step: float | None) -> None:
     check_level(level)
     if until_step is not None and not np.isfinite(until_step):
         raise UsageError("until_step must be a number", hint="None uses all points")
-
-
-def _check_sizes(problems: float | None, samples: float | None) -> None:
-    if samples is not None and problems is None:
-        raise UsageError("samples without problems", hint="give problems, the number of test problems, too")
-    for name, value in (("problems", problems), ("samples", samples)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise UsageError(f"{name} must be positive, not {value:g}")
 
 
 def _check_fittable(h: np.ndarray, r: np.ndarray) -> None:

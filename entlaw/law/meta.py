@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from entlaw.law.results import Interval
+from entlaw.law.shapes import Interval
 
 _MOST_DOUBLINGS = 200
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from entlaw.errors import FitRefused, UsageError
 from entlaw.law.entropy_curve import exponential
-from entlaw.law.fit import fit, fit_points
-from entlaw.law.results import law
+from entlaw.law.fit import fit_law, fit_points
+from entlaw.law.shapes import law
 from entlaw.limits import FEWEST_POINTS, PAPER_WINDOW
 from entlaw.points import Points, answers_behind
 from entlaw.runs.run import Run
@@ -280,7 +280,7 @@ def assumed_from(run: Run) -> Assumed:
     FitRefused
         Nothing can be fitted, entropy does not fall, or its scores are none.
     """
-    fitted = fit(run, until_step=None, force=True)
+    fitted = fit_law(Points.from_run(run), run=run, until_step=None, force=True)
     step, entropy = run.entropy_series()
     first, floor, tau = exponential(step, entropy)
     post = fitted.posterior

@@ -28,7 +28,7 @@ from entlaw.law.checks_entropy import (
     trend,
 )
 from entlaw.law.interventions import interventions as from_config
-from entlaw.law.results import Interval
+from entlaw.law.shapes import Interval
 from entlaw.limits import FEWEST_POINTS
 from entlaw.points import Points
 from entlaw.runs.run import Run

@@ -19,7 +19,7 @@ import numpy as np
 from entlaw.errors import DataError, UsageError
 from entlaw.findings import Finding, worst_first
 from entlaw.law.meta import MetaRegression, meta_regression, paule_mandel
-from entlaw.law.results import Interval
+from entlaw.law.shapes import Interval
 
 QUANTITIES = {"a": (1.0, 0.0), "b": (0.0, 1.0), "ceiling": (-1.0, 1.0)}
 

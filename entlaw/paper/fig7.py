@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from entlaw.law.results import Interval
+from entlaw.law.shapes import Interval
 from entlaw.law.sizes import SizedFit, Sizes, curvature_p, fit_sizes
 from entlaw.paper import panels
 from entlaw.paper.figure import Drawn, figure

@@ -12,7 +12,7 @@ from entlaw.errors import EntlawError, FitRefused
 from entlaw.findings import Finding, worst_first
 from entlaw.law.fit import fit as fit_run
 from entlaw.law.forecast import Outlook
-from entlaw.law.results import Fit, Forecast, Holdout, Interval, Method, holdout
+from entlaw.law.shapes import Fit, Forecast, Holdout, Interval, Method, holdout
 from entlaw.limits import PAPER_WINDOW
 from entlaw.points import Points
 from entlaw.runs.reader import Reading

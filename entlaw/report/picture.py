@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from entlaw.law.results import Fit, Forecast
+from entlaw.law.shapes import Fit, Forecast
 from entlaw.runs.run import Run
 
 # Bands, curves, dots, intervals at one x, and rules from edge to edge; a renderer has a look for each.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entlaw.findings import has_error
-from entlaw.law.results import Fit
+from entlaw.law.shapes import Fit
 from entlaw.report import style
 from entlaw.report.picture import Panel, law_panel, steps_panels
 from entlaw.runs.run import Run

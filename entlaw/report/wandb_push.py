@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from entlaw.law.results import Fit
+from entlaw.law.shapes import Fit
 from entlaw.runs.run import Run
 from entlaw.runs.wandb.stored import Identity
 

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entlaw.errors import DataError, SourceNotFound, UnreadableSource
+from entlaw.runs.ending import OVER, planned_steps
 from entlaw.runs.files import expand
 from entlaw.runs.prepare import Selection
 from entlaw.runs.reader import Reading, on_server, scan
-
-# States of a run on a server, and of our own trainer's run.json, in which nothing more will be logged.
-OVER = frozenset({"finished", "crashed", "failed", "killed", "stopped"})
 
 # Looks in a row at which a server must refuse a run that it gave before, or not know it, to be taken at its word.
 FINAL = 3
@@ -219,33 +217,3 @@ def _own_state(path: Path) -> str:
     except (OSError, ValueError):
         return ""
     return str(info.get("status") or "") if isinstance(info, dict) else ""
-
-
-# In order; the first that is there and positive counts.
-_TOTALS = (
-    "recipe.run.steps", "trainer.total_training_steps", "actor_rollout_ref.actor.optim.total_training_steps",
-    "max_steps", "args.max_steps", "total_steps", "num_steps", "n_steps", "train.total_steps", "total_training_steps",
-)  # fmt: skip
-
-
-def planned_steps(config: object) -> float | None:
-    """Steps a run is to take, as far as its flat configuration tells.
-
-    Parameters
-    ----------
-    config : mapping
-
-    Returns
-    -------
-    float or None
-    """
-    if not hasattr(config, "get"):
-        return None
-    for key in _TOTALS:
-        try:
-            value = float(config.get(key))
-        except (TypeError, ValueError):
-            continue
-        if 1 <= value < 1e9:
-            return value
-    return None

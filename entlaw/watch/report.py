@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from entlaw.findings import Finding
-from entlaw.law.results import Fit, Forecast, Interval
+from entlaw.law.shapes import Fit, Forecast, Interval
 
 Verdict = Literal["cannot-tell", "keep-going", "saturating", "does-not-apply"]
 

@@ -15,7 +15,7 @@ from entlaw.findings import Finding, has_error
 from entlaw.law.forecast import Outlook
 from entlaw.law.growth import Gain, gain_until
 from entlaw.law.posterior import Predictive
-from entlaw.law.results import Fit, Forecast
+from entlaw.law.shapes import Fit, Forecast
 from entlaw.limits import FEW_POINTS
 from entlaw.points import Points
 from entlaw.runs.run import Run

@@ -18,7 +18,7 @@ from typing import Any
 from entlaw.errors import DataError, FitRefused, MissingSeries, UsageError
 from entlaw.findings import Finding
 from entlaw.law.fit import fit as fit_run
-from entlaw.law.results import Fit
+from entlaw.law.shapes import Fit
 from entlaw.limits import FEW_POINTS, check_level
 from entlaw.points import Points, common_start
 from entlaw.runs.prepare import Selection, to_run

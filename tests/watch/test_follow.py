@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import entlaw
 from entlaw.errors import EntlawError
 from entlaw.watch.course import course
-from entlaw.watch.follow import Follower, planned_steps
+from entlaw.runs.ending import planned_steps
+from entlaw.watch.follow import Follower
 from entlaw.watch.watcher import Watcher
 from tests.conftest import law_records, write_jsonl
 

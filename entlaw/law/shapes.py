@@ -1,18 +1,22 @@
-"""What a fit, a forecast and a held-out error are: frozen, plain, serialisable."""
+"""What a fit and its held-out error are: frozen and plain."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from entlaw.findings import Finding
+from entlaw.limits import check_level
 from entlaw.points import Points
 
 Method = Literal["paper", "careful"]
 
+# Scores at the end of a run whose mean is compared with the ceiling: single ones are mostly noise.
+LATE = 5
+PASSED = 0.025
 # exp(H) beyond this is not a number a double can hold.
 MOST_ENTROPY = 700.0
 
@@ -43,7 +47,7 @@ class Interval:
         return self.hi - self.lo
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Band:
     """Curves over a grid of entropies: the mean and one interval per point.
 
@@ -64,7 +68,7 @@ class Band:
     kind: Literal["line", "prediction"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitPoints:
     """What a fit made of the points that it used.
 
@@ -96,7 +100,7 @@ class FitPoints:
         return self.given.score
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """A fitted law R = b - a exp(H).
 
@@ -161,6 +165,28 @@ class Fit:
         """The law's value at an entropy (nats/token), or at an array of them."""
         return law(self.a, self.b, entropy)
 
+    def at_level(self, level: float) -> Fit:
+        """The same fit with the ceiling's interval at another level; nothing is fitted anew."""
+        check_level(level)
+        return replace(self, ceiling_interval=self.posterior.ceiling_interval(level))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; the arrays under ``points`` have length ``n``."""
+        p = self.points
+        plain = ("method", "until_step", "n", "a", "b", "covariance", "ceiling", "r_squared", "residual_sd",
+                 "residual_autocorrelation", "entropy_range", "noise")  # fmt: skip
+        return {name: getattr(self, name) for name in plain} | {
+            "ceiling_interval": asdict(self.ceiling_interval),
+            "points": {
+                "step": p.step,
+                "entropy": p.entropy,
+                "entropy_logged": p.given.entropy,
+                "score": p.score,
+                "leverage": p.leverage,
+                "ceiling_without": p.ceiling_without,
+            },
+        }
+
     @property
     def residual(self) -> np.ndarray:
         """Scores less the law's values, shape (n,)."""
@@ -168,68 +194,47 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """A forecast of performance, either at a given entropy or at a given step.
-
-    Attributes
-    ----------
-    kind : {"at-entropy", "at-step"}
-        ``at-entropy``: R given the entropy you will reach (the paper's claim).
-        ``at-step``: R at step T, with the entropy forecast and its uncertainty inside.
-    target : float
-        The entropy (nats/token) or the step asked for.
-    performance : float
-        Median of the forecast (fraction).
-    interval : Interval
-        For one measurement.
-    entropy : float
-        The entropy used or forecast, nats/token.
-    entropy_interval : Interval or None
-        None when the entropy was given.
-    extrapolation : float
-        How far exp(entropy) lies outside the fitted range, in units of that range; 0 inside.
-    model : {"law", "outlook"}
-        The fitted law alone, or the law with what it leaves out (:mod:`entlaw.law.growth`).
-    """
-
-    kind: Literal["at-entropy", "at-step"]
-    target: float
-    performance: float
-    interval: Interval
-    entropy: float
-    entropy_interval: Interval | None
-    extrapolation: float
-    model: Literal["law", "outlook"] = "law"
-
-
-@dataclass(frozen=True)
-class Holdout:
-    """Errors on the points after the fit window, in units of performance.
+class HeldOut:
+    """Errors of the law on the points after its window, beside the baseline "no change".
 
     Attributes
     ----------
     n : int
         Number of points after the window.
     rmse : float
-        Of the law given the entropy that was reached, as the paper reports it.
-    rmse_last_value : float
-        Of "the last value of the window stays".
-    final_error, final_error_last_value : float
-        Forecast minus observed, at the last point.
+        Of the law given the entropy that was reached, as the paper reports it (fraction).
+    rmse_baseline : float
+        Of the window's last score, unchanged.
+    final_error, final_error_baseline : float
+        Predicted minus observed, at the last point.
     above_ceiling : float
-        Fraction of later points above the fitted ceiling.
+        Share of these points above the fitted ceiling.
+    late_mean : float
+        Mean of the last :data:`LATE` points, or of all where there are fewer.
+    late_error : float
+        Its standard error, from the scatter of these points or the size of the test, whichever is larger.
+    p_within : float
+        Probability that the ceiling, as uncertain as the fit says and with that error, is at least the late mean.
     """
 
     n: int
     rmse: float
-    rmse_last_value: float
+    rmse_baseline: float
     final_error: float
-    final_error_last_value: float
+    final_error_baseline: float
     above_ceiling: float
+    late_mean: float
+    late_error: float
+    p_within: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run is above the law's ceiling by more than noise, 2.5 % at one side as of a 95 % interval."""
+        return self.p_within < PASSED
 
 
-def holdout(fit: Fit, points: Points) -> Holdout | None:
-    """Score a fit on the points after its window, next to the simplest forecast there is.
+def hold_out(fit: Fit, points: Points) -> HeldOut | None:
+    """Score a fit on the points after its window.
 
     Parameters
     ----------
@@ -239,7 +244,7 @@ def holdout(fit: Fit, points: Points) -> Holdout | None:
 
     Returns
     -------
-    Holdout or None
+    HeldOut or None
         None when no point lies after the window.
     """
     rest = points.after(fit.until_step)
@@ -249,11 +254,19 @@ def holdout(fit: Fit, points: Points) -> Holdout | None:
     with np.errstate(over="ignore"):
         off = fit.value_at(rest.entropy) - rest.score
     stay = fit.points.score[-1] - rest.score
-    return Holdout(
+    late = rest.score[-LATE:]
+    mean = float(late.mean())
+    variance = float(late.var(ddof=1)) if len(late) > 2 else fit.residual_sd**2
+    if points.answers is not None and points.shares:
+        variance = max(variance, mean * (1.0 - mean) / points.answers)
+    return HeldOut(
         n=rest.n,
         rmse=float(np.sqrt(np.mean(off**2))),
-        rmse_last_value=float(np.sqrt(np.mean(stay**2))),
+        rmse_baseline=float(np.sqrt(np.mean(stay**2))),
         final_error=float(off[-1]),
-        final_error_last_value=float(stay[-1]),
+        final_error_baseline=float(stay[-1]),
         above_ceiling=float(np.mean(rest.score > fit.ceiling)),
+        late_mean=mean,
+        late_error=float(np.sqrt(variance / len(late))),
+        p_within=float(1.0 - fit.posterior.ceiling(variance / len(late)).cdf(mean)),
     )
