@@ -15,6 +15,7 @@ import ast
 import functools
 import re
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
@@ -269,7 +270,8 @@ def _unpacked(value: Any) -> Any:
     if not written or not re.match(r"[\[(]|(Simple)?[Nn]amespace\(", value):
         return value
     try:
-        return _literal(ast.parse(value, mode="eval").body)
+        with warnings.catch_warnings(action="ignore"):  # a text that is no list may hold what Python warns of
+            return _literal(ast.parse(value, mode="eval").body)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return value
 

@@ -487,15 +487,16 @@ def test_nested_arguments_that_a_logger_wrote_as_one_text_are_read():
     }
     assert found(config) == {CLIP: "warning"}
     assert found({**config, "algo": config["algo"].replace("0.0", "0.1")}) == {CLIP: "warning", KL: "warning"}
-    for broken in (
+    broken = [
         "namespace(a=<object>)",
         "namespace(",
         "[1, 2",
         "(" * 5000,
         "namespace(a=f())",
         "[" + "1," * 9000,
-    ):
-        assert found({"x": broken, "beta": 0.1}) == {KL: "warning"}
+    ]
+    for text in [*broken, "namespace(**x)", "[\0, 1]", r"['\d', 1]", "[1, 2]" * 9000, "namespace(a=b, c=-d)"]:
+        assert found({"x": text, "beta": 0.1}) == {KL: "warning"}
 
 
 def test_values_that_are_no_numbers_say_nothing():
