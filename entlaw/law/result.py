@@ -168,9 +168,7 @@ class Ahead:
         """Of the run so far and of each number, worst first."""
         return worst_first([*self.outlook.findings, *(f for one in self.at for f in one.findings)])
 
-    def probability_above(
-        self, quantity: Literal["gain", "final", "ceiling"], value: float
-    ) -> float | None:
+    def probability_above(self, quantity: Literal["gain", "final", "ceiling"], value: float) -> float | None:
         """P(quantity > value); None where it is not known.
 
         Parameters
@@ -428,15 +426,21 @@ class Result:
             "n": self.points.n,
             "last_step": self.last[0] if self.last else nan,
             "last_score": self.last[1] if self.last else nan,
+            "last_entropy": float(self.points.entropy[-1]) if self.points.n else nan,
+            "until_step": nan if self.settings.law_until is None else self.settings.law_until,
+            "n_fitted": law.n if law else nan,
             "a": law.a if law else nan,
             "b": law.b if law else nan,
             "ceiling": law.ceiling if law else nan,
             "ceiling_lo": law.ceiling_interval.lo if law else nan,
             "ceiling_hi": law.ceiling_interval.hi if law else nan,
+            "level": self.settings.level,
             "r_squared": law.r_squared if law else nan,
+            "n_held_out": held.n if held else nan,
             "held_out_rmse": held.rmse if held else nan,
             "held_out_rmse_baseline": held.rmse_baseline if held else nan,
             "forecast_verdict": ahead.verdict,
+            "forecast_model": first.model if first else "",
             "forecast_step": first.step if first else nan,
             "forecast": first.median if first else nan,
             "forecast_lo": first.interval.lo if first else nan,
@@ -475,7 +479,9 @@ class Result:
 def _judge(seen: Outlook, gain: GainAhead | None) -> tuple[ForecastVerdict, str]:
     """The verdict on the future, and its reason."""
     n = seen.points.n
-    worst = next((f for f in seen.findings if f.severity == "error" and f.code != "too-few-evaluations"), None)
+    worst = next(
+        (f for f in seen.findings if f.severity == "error" and f.code != "too-few-evaluations"), None
+    )
     if worst is not None:
         return "refused", worst.what
     if n < FEW_POINTS or gain is None:

@@ -9,6 +9,7 @@ from entlaw.findings import Finding
 from entlaw.law.forecast import INNER, Forecast
 from entlaw.law.result import MEANINGFUL_GAIN, Ahead, ForecastVerdict, LawVerdict, Result
 from entlaw.law.shapes import Fit, Interval
+from entlaw.runs.run import Run
 
 LAW_VERDICTS: dict[LawVerdict, str] = {
     "ok": "no problems found",
@@ -46,6 +47,11 @@ def format_law(fit: Fit) -> str:
     """The law with its numbers, e.g. "R = 0.523 - 0.106 exp(H)"."""
     sign = "-" if fit.a >= 0 else "+"
     return f"R = {format_number(fit.b)} {sign} {format_number(abs(fit.a))} exp(H)"
+
+
+def describe_pairing(run: Run) -> str:
+    """Which entropy belongs to a score."""
+    return f"paired with the {'same' if run.align == 'same' else 'next'} step's entropy"
 
 
 def describe_window(until_step: float | None) -> str:
@@ -127,12 +133,11 @@ def list_rows(result: Result) -> list[tuple[str, str]]:
     rows = []
     run, law, held = result.run, result.law, result.held_out
     if run is not None:
-        lag = "the same step's entropy" if run.align == "same" else "the next step's entropy"
         rows.append(
             (
                 "read",
                 f"{run.provenance.format} ({run.provenance.framework}); entropy {run.entropy.key}; "
-                f"score {run.performance_key} ({run.performance_kind}), paired with {lag}",
+                f"score {run.performance_key} ({run.performance_kind}), {describe_pairing(run)}",
             )
         )
     if law is not None:
@@ -177,6 +182,12 @@ def describe_finding(finding: Finding) -> str:
     return f"{finding.code}: {finding.what}" + (f"; {finding.hint}" if finding.hint else "")
 
 
+def list_findings(result: Result) -> list[Finding]:
+    """What the law's checks found, worst first, then what only the forecast's did."""
+    own = {f.code for f in result.findings}
+    return [*result.findings, *(f for f in result.forecast.findings if f.code not in own)]
+
+
 def summary(result: Result) -> str:
     """The whole result as text.
 
@@ -191,7 +202,5 @@ def summary(result: Result) -> str:
     """
     lines = [result.name, f"  {headline(result)}"]
     lines += [f"  {label:<10}{text}" for label, text in list_rows(result)]
-    own = {f.code for f in result.findings}
-    found = [*result.findings, *(f for f in result.forecast.findings if f.code not in own)]
-    lines += [f"  {f.severity:<10}{describe_finding(f)}" for f in found]
+    lines += [f"  {f.severity:<10}{describe_finding(f)}" for f in list_findings(result)]
     return "\n".join(lines)
