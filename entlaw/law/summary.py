@@ -166,7 +166,7 @@ def list_rows(result: Result) -> list[tuple[str, str]]:
         rows.append(
             ("", f"at zero entropy, with growth: {format_number(ahead.ceiling.median)}, {c.level:.0%} {format_interval(c)}")
         )
-    if seen.points.n:
+    if ahead.answered:
         rows.append(("", f"from {seen.points.n} points, {describe_window(seen.until_step)}"))
     rows.append(("verdict", f"law {result.verdict}; forecast {ahead.verdict}; run {result.state}"))
     return rows

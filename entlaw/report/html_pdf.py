@@ -67,7 +67,7 @@ def pdf_report(rows: Sequence[Examined], about: About, settings: Settings, track
 def _verdict(rows: Sequence[Examined], about: About) -> list[Line]:
     if len(rows) == 1:
         lead, pairs = describe_row(rows[0])
-        details = [f"{label} – {said}" if label else said for label, said in pairs]
+        details = _join(pairs)
     else:
         lead, details = describe_all(rows)
     lines: list[Line] = [
@@ -135,8 +135,8 @@ def _run_page(figure: type[Figure], e: Examined, result: Result) -> Figure:
     page = figure(figsize=_PAGE)
     lead, pairs = describe_row(e)
     lines: list[Line] = [*_wrap(e.label, 12, "bold"), *_wrap(lead, 9, "bold"), ("", 2, "")]
-    for label, said in pairs:
-        lines += _wrap(f"• {label} – {said}" if label else f"  {said}", 7.5, "normal", "  ")
+    for d in _join(pairs):
+        lines += _wrap("• " + d, 7.5, "normal", "  ")
     height = _draw(page, lines, _TOP)
     found = list_findings(result)
     below: list[Line] = [("Findings", 9, "bold"), ("", 2, "")] if found else []
@@ -157,6 +157,17 @@ def _run_page(figure: type[Figure], e: Examined, result: Result) -> Figure:
         kept.append(line)
     _draw(page, kept, bottom - 0.005)
     return page
+
+
+def _join(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Pairs of a label and a text as lines; a pair without a label continues the one before it."""
+    lines: list[str] = []
+    for label, said in pairs:
+        if label or not lines:
+            lines.append(f"{label}: {said}")
+        else:
+            lines[-1] += f"; {said}"
+    return lines
 
 
 def _text_page(figure: type[Figure], lines: Sequence[Line]) -> Figure:

@@ -30,7 +30,8 @@ _CURVES = {"law": "law", "implied": "law", "entropy": "ent"}
 SYMBOLS = """<svg width="0" height="0" class="defs" aria-hidden="true" focusable="false"><defs>
 <circle id="mf" r="3.4"/><rect id="ml" x="-3" y="-3" width="6" height="6"/>
 <circle id="sf" r="2.4"/><rect id="sl" x="-1.9" y="-1.9" width="3.8" height="3.8"/>
-<path id="mc" d="M0-6.5 5.5 0 0 6.5-5.5 0z"/><path id="mx" d="M-4-4 4 4M-4 4 4-4"/></defs></svg>"""
+<path id="mc" d="M0-6.5 5.5 0 0 6.5-5.5 0z"/><path id="sc" d="M0-4.5 3 0 0 4.5-3 0z"/>
+<path id="mx" d="M-4-4 4 4M-4 4 4-4"/></defs></svg>"""
 
 
 @dataclass(frozen=True)
@@ -210,10 +211,10 @@ def mini(low: float, high: float, centre: float, lo: float, hi: float, last: flo
     ends = np.clip(x(np.array([lo, hi])), 1, 119)
     parts = [
         f'<path class="err" d="M{_px(ends[0])} 9H{_px(ends[1])}"/>',
-        f'<use class="mc" href="#mc" x="{_px(x(centre))}" y="9"/>',
+        f'<use class="mc" href="#sc" x="{_px(x(centre))}" y="9"/>',
     ]
     if last is not None:
-        parts.append(f'<use class="ml" href="#ml" x="{_px(x(last))}" y="9"/>')
+        parts.append(f'<use class="ml" href="#sl" x="{_px(x(last))}" y="9"/>')
     return (
         f'<svg class="mini" viewBox="0 0 120 18" aria-hidden="true" focusable="false">{"".join(parts)}</svg>'
     )

@@ -23,7 +23,7 @@ _COUNTED: dict[ForecastVerdict, str] = {
     "improving": f"likely to gain more than {100 * MEANINGFUL_GAIN:g} point",
     "plateau": "flat",
     "uncertain": "uncertain",
-    "refused": "without a forecast",
+    "refused": "refused",
 }
 _LEADS = {
     "planned-end": "By the planned end",
@@ -134,16 +134,15 @@ def _list_ahead(results: Sequence[Result]) -> list[str]:
     """What is predicted of all runs, counted, one sentence a horizon."""
     kinds: dict[str, list[ForecastVerdict]] = {}
     for r in results:
-        gain = r.forecast.gain
-        if gain is None:
-            lead = "No forecast yet"
-        else:
+        if (gain := r.forecast.gain) is not None:
             lead = "If training continued as long again" if gain.if_continued else _LEADS[gain.until]
-        kinds.setdefault(lead, []).append(r.forecast.verdict)
-    return [
+            kinds.setdefault(lead, []).append(r.forecast.verdict)
+    said = [
         f"{lead}: {', '.join(f'{v.count(k)} {words}' for k, words in _COUNTED.items() if k in v)}."
         for lead, v in kinds.items()
     ]
+    without = sum(r.forecast.gain is None for r in results)
+    return [*said, f"No forecast: {without} run{'s' if without > 1 else ''}."] if without else said
 
 
 def sign_test(wins: int, n: int) -> float:
