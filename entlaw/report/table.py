@@ -89,7 +89,7 @@ def list_numbers(rows: Sequence[Examined]) -> pd.DataFrame:
         "verdict": made.pop("verdict"),
         "reason": [e.failure.what if e.failure is not None else "" for e in rows],
     }
-    return pd.concat([pd.DataFrame(first), made], axis="columns")
+    return pd.concat([pd.DataFrame(first, dtype=object), made], axis="columns")
 
 
 def badge(verdict: RowVerdict) -> str:
