@@ -76,7 +76,12 @@ def describe_forecast(forecast: Forecast) -> str:
     if forecast.extrapolation > 0:
         beyond = "far" if math.isinf(forecast.extrapolation) else f"{forecast.extrapolation:.0%}"
         text += f"; extrapolates {beyond} beyond the fitted range of exp(H)"
-    return f"{text} (model {forecast.model})"
+    return f"{text} ({describe_basis(forecast)})"
+
+
+def describe_basis(forecast: Forecast) -> str:
+    """What a predicted number rests on: its model, its window and the number of points in it."""
+    return f"model {forecast.model}, {forecast.n} points, {describe_window(forecast.until_step)}"
 
 
 def headline(result: Result) -> str:
@@ -89,7 +94,8 @@ def headline(result: Result) -> str:
     for one in ahead.at[:1]:
         where = f"At entropy {format_number(one.entropy)}" if one.step is None else f"At step {one.step:g}"
         inner = one.interval_at(INNER)
-        said.append(f"{where}: {format_number(one.median)} {format_interval(inner)} ({INNER:.0%}).")
+        model = "" if one.model == "growth" else f", model {one.model}"
+        said.append(f"{where}: {format_number(one.median)} {format_interval(inner)} ({INNER:.0%}{model}).")
     if ahead.verdict == "refused":
         said.append(f"No forecast: {ahead.why}.")
     else:
@@ -139,16 +145,12 @@ def list_rows(result: Result) -> list[tuple[str, str]]:
             )
         )
     ahead = result.forecast
-    seen = ahead.outlook
     rows += [("forecast", describe_forecast(one)) for one in ahead.at]
     rows += [("forecast", describe_error(error)) for error in ahead.failures if law is not None or error is not result.refusal]
     if ahead.ceiling is not None:
         c = ahead.ceiling.interval
-        rows.append(
-            ("", f"at zero entropy, with growth: {format_number(ahead.ceiling.median)}, {c.level:.0%} {format_interval(c)}")
-        )
-    if seen.points.n:
-        rows.append(("", f"from {seen.points.n} points, {describe_window(seen.until_step)}"))
+        there = f"{format_number(ahead.ceiling.median)}, {c.level:.0%} {format_interval(c)}"
+        rows.append(("", f"at zero entropy: {there} ({describe_basis(ahead.ceiling)})"))
     rows.append(("verdict", f"law {result.verdict}; forecast {ahead.verdict}; run {result.state}"))
     return rows
 
@@ -177,7 +179,11 @@ def summary(result: Result) -> str:
     """
     lines = [result.name, f"  {headline(result)}"]
     lines += [f"  {label:<10}{text}" for label, text in list_rows(result)]
-    own = {f.code for f in result.findings}
-    found = [*result.findings, *(f for f in result.forecast.findings if f.code not in own)]
-    lines += [f"  {f.severity:<10}{describe_finding(f)}" for f in found]
+    lines += [f"  {f.severity:<10}{describe_finding(f)}" for f in list_findings(result)]
     return "\n".join(lines)
+
+
+def list_findings(result: Result) -> list[Finding]:
+    """The findings of the law, then those of the forecast that the law has not."""
+    own = {f.code for f in result.findings}
+    return [*result.findings, *(f for f in result.forecast.findings if f.code not in own)]
