@@ -69,7 +69,7 @@ class Settings:
         By which intervals of the forecast are stretched (:mod:`entlaw.law.library`).
     """
 
-    until_step: float | None | Unset = UNSET
+    until_step: float | Unset | None = UNSET
     method: Method = "careful"
     level: float = 0.95
     problems: float | None = None
@@ -168,9 +168,7 @@ class Ahead:
         """Of the run so far and of each number, worst first."""
         return worst_first([*self.outlook.findings, *(f for one in self.at for f in one.findings)])
 
-    def probability_above(
-        self, quantity: Literal["gain", "final", "ceiling"], value: float
-    ) -> float | None:
+    def probability_above(self, quantity: Literal["gain", "final", "ceiling"], value: float) -> float | None:
         """P(quantity > value); None where it is not known.
 
         Parameters
@@ -468,7 +466,9 @@ class Result:
 def _judge(seen: Outlook, gain: GainAhead | None) -> tuple[ForecastVerdict, str]:
     """The verdict on the future, and its reason."""
     n = seen.points.n
-    worst = next((f for f in seen.findings if f.severity == "error" and f.code != "too-few-evaluations"), None)
+    worst = next(
+        (f for f in seen.findings if f.severity == "error" and f.code != "too-few-evaluations"), None
+    )
     if worst is not None:
         return "refused", worst.what
     if n < FEW_POINTS or gain is None:
