@@ -146,7 +146,10 @@ def list_rows(result: Result) -> list[tuple[str, str]]:
         )
     ahead = result.forecast
     rows += [("forecast", describe_forecast(one)) for one in ahead.at]
-    rows += [("forecast", describe_error(error)) for error in ahead.failures if law is not None or error is not result.refusal]
+    hints = {f.hint for f in list_findings(result)}
+    for error in ahead.failures:
+        if law is not None or error is not result.refusal:
+            rows.append(("forecast", error.what if error.hint in hints else describe_error(error)))
     if ahead.ceiling is not None:
         c = ahead.ceiling.interval
         there = f"{format_number(ahead.ceiling.median)}, {c.level:.0%} {format_interval(c)}"
