@@ -12,8 +12,6 @@ from entlaw.cli.output import console, dump_json, print_json, track, write_bytes
 from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from entlaw.law.examined import Examined
     from entlaw.law.result import Settings
     from entlaw.runs.reader import Reading
@@ -43,11 +41,15 @@ def fit(
     settings = how.settings(total_steps=total_steps)
     check_targets(plot, output, RESULT_SUFFIXES)
     examined = examine_sources(source, read, settings)
-    written = write_plots(examined, plot, how.level) if plot else []
+    written = write_plots(examined, plot) if plot else []
     whole = {"schema": "entlaw.fit/2", "version": _version(), "runs": [e.to_dict() for e in examined]}
     if output:
-        as_csv = output.suffix.lower() == ".csv"
-        write_text(output, to_frame(examined).to_csv() if as_csv else dump_json(whole))
+        if output.suffix.lower() == ".csv":
+            from entlaw.report.table import runs_csv
+
+            write_text(output, runs_csv(examined))
+        else:
+            write_text(output, dump_json(whole))
         written.append(output)
     if json:
         print_json(whole)
@@ -65,19 +67,6 @@ def exit_code(examined: Sequence[Examined]) -> int:
     if None in failures:
         return 0
     return next((error.exit_code for error in failures if error is not None), 3)
-
-
-def to_frame(examined: Sequence[Examined]) -> pd.DataFrame:
-    """One row for each run, by its label; a log that cannot be read is a row too."""
-    import pandas as pd
-
-    rows = [
-        pd.DataFrame([{"verdict": e.verdict}]) if e.result is None else e.result.to_frame() for e in examined
-    ]
-    # The longest first: its columns are those of all.
-    columns = max((frame.columns for frame in rows), key=len)
-    index = pd.Index([e.label for e in examined], name="run")
-    return pd.concat([frame.reindex(columns=columns) for frame in rows]).set_axis(index)
 
 
 def say_written(written: list[Path]) -> None:
@@ -176,20 +165,15 @@ def check_targets(plot: Path | None, output: Path | None, suffixes: tuple[str, .
             )
 
 
-def write_plots(examined: Sequence[Examined], plot: Path, level: float) -> list[Path]:
-    """One figure and one CSV for each run with a law; several runs get their name in the file's name."""
+def write_plots(examined: Sequence[Examined], plot: Path) -> list[Path]:
+    """One figure and one CSV for each run with points; several runs get their name in the file's name."""
     from entlaw.report.picture import points_csv
-    from entlaw.report.plots import fit_figure
+    from entlaw.report.plots import result_figure
 
-    drawable = []
-    for e in examined:
-        if e.result is not None and e.result.law is not None and e.result.run is not None:
-            drawable.append((e.label, e.result.law, e.result.run))
-        elif e.result is not None:
-            console(stderr=True).print(f"no figure of {e.label}: its law is refused (--force draws it)")
+    drawable = [(e.label, e.result) for e in examined if e.result is not None and e.result.points.n]
     written: list[Path] = []
     taken: set[Path] = set()
-    for label, law, run in drawable:
+    for label, result in drawable:
         path = plot
         if len(drawable) > 1:
             slug = re.sub(r"[^\w.-]+", "-", label).strip("-")[:60] or "run"
@@ -198,11 +182,7 @@ def write_plots(examined: Sequence[Examined], plot: Path, level: float) -> list[
             while path in taken:
                 path, number = plot.with_name(f"{plot.stem}-{slug}-{number}{plot.suffix}"), number + 1
             taken.add(path)
-        write_bytes(path, fit_figure(law, run, path.suffix.lower().lstrip("."), level=level))
-        write_text(path.with_suffix(".csv"), points_csv(run, law))
+        write_bytes(path, result_figure(result, path.suffix.lower().lstrip(".")))
+        write_text(path.with_suffix(".csv"), points_csv(result))
         written += [path, path.with_suffix(".csv")]
     return written
-
-
-def fit_as_dict(law):  # type: ignore[no-untyped-def]  # until cli/report.py is merged
-    return law.to_dict()

@@ -63,7 +63,7 @@ def push(
     pushed, errors = _pushed(examined)
     if not pushed:
         raise errors[0]
-    made = None if to == "summary" else _analysis(pushed, target, _settings(read, how), how.level)
+    made = None if to == "summary" else _analysis(pushed, target, _settings(read, how))
     plans = _plan(pushed, made, to, even_running, clients)
     if not json:
         show(plans)
@@ -126,7 +126,7 @@ def _settings(read: ReadFlags, how: FitFlags) -> dict[str, Any]:
 
 
 def _analysis(
-    pushed: Sequence[Pushed], target: tuple[str | None, str] | None, settings: dict[str, Any], level: float
+    pushed: Sequence[Pushed], target: tuple[str | None, str] | None, settings: dict[str, Any]
 ) -> Analysis:
     from importlib.metadata import version
 
@@ -153,9 +153,7 @@ def _analysis(
             f"{told}, so the place of the analysis run is not clear", hint="--project ENTITY/PROJECT"
         )
     versions = {name: version(name) for name in ("wandb", "numpy", "scipy")}
-    return analysis(
-        pushed, hosts[0], str(entity), project, settings, {"entlaw": __version__, **versions}, level
-    )
+    return analysis(pushed, hosts[0], str(entity), project, settings, {"entlaw": __version__, **versions})
 
 
 class _Clients(dict[str, "Client"]):

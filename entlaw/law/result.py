@@ -290,6 +290,13 @@ class Result:
             return None
         return seen.forecast(self.last[0], self.settings.level)
 
+    @property
+    def covered(self) -> bool | None:
+        """Whether the interval of :attr:`early` holds the last score; None where there is no early forecast."""
+        if self.early is None or self.last is None:
+            return None
+        return self.early.interval.lo <= self.last[1] <= self.early.interval.hi
+
     @cached_property
     def planned(self) -> float | None:
         """The planned last step, where the user or the configuration tells it."""
@@ -411,7 +418,7 @@ class Result:
 
     def _row(self) -> dict[str, Any]:
         law, held, ahead = self.law, self.held_out, self.forecast
-        first = ahead.at[0] if ahead.at else None
+        first = next(iter(ahead.at), None)
         nan = float("nan")
         return {
             "verdict": self.verdict,
@@ -419,15 +426,21 @@ class Result:
             "n": self.points.n,
             "last_step": self.last[0] if self.last else nan,
             "last_score": self.last[1] if self.last else nan,
+            "last_entropy": float(self.points.entropy[-1]) if self.points.n else nan,
+            "until_step": nan if self.settings.law_until is None else self.settings.law_until,
+            "n_fitted": law.n if law else nan,
             "a": law.a if law else nan,
             "b": law.b if law else nan,
             "ceiling": law.ceiling if law else nan,
             "ceiling_lo": law.ceiling_interval.lo if law else nan,
             "ceiling_hi": law.ceiling_interval.hi if law else nan,
+            "level": self.settings.level,
             "r_squared": law.r_squared if law else nan,
+            "n_held_out": held.n if held else nan,
             "held_out_rmse": held.rmse if held else nan,
             "held_out_rmse_baseline": held.rmse_baseline if held else nan,
             "forecast_verdict": ahead.verdict,
+            "forecast_model": first.model if first else "",
             "forecast_step": first.step if first else nan,
             "forecast": first.median if first else nan,
             "forecast_lo": first.interval.lo if first else nan,

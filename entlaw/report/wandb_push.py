@@ -240,7 +240,6 @@ def analysis(
     project: str,
     settings: Mapping[str, Any],
     versions: Mapping[str, str],
-    level: float = 0.95,
 ) -> Analysis:
     """Assemble the analysis run.
 
@@ -253,11 +252,9 @@ def analysis(
         How the logs were read and fitted, as JSON can hold it.
     versions : mapping
         Of entlaw and the libraries behind the numbers.
-    level : float
-        Of the bands in the figures.
     """
     from entlaw.report.picture import points_csv
-    from entlaw.report.plots import fit_figure
+    from entlaw.report.plots import result_figure
 
     sources = [one.path for one in runs]
     key = json.dumps([sorted(sources), settings, entity, project], sort_keys=True)
@@ -266,13 +263,12 @@ def analysis(
     files = {"fit.json": (json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()}
     figures: dict[str, bytes] = {}
     for one, stem in zip(runs, _stems(runs), strict=True):
-        law, run = one.result.law, one.result.run
-        if law is None or run is None:
+        if one.result.law is None:
             continue
-        files[f"{stem}.csv"] = points_csv(run, law).encode()
+        files[f"{stem}.csv"] = points_csv(one.result).encode()
         for form in ("svg", "pdf"):
-            files[f"{stem}.{form}"] = fit_figure(law, run, form, level=level)
-        figures[stem] = fit_figure(law, run, "png", level=level)
+            files[f"{stem}.{form}"] = result_figure(one.result, form)
+        figures[stem] = result_figure(one.result, "png")
     rows = table(runs, version)
     digest = hashlib.sha256(json.dumps(rows).encode())
     for name, data in sorted({**files, **{f"{k}.png": v for k, v in figures.items()}}.items()):

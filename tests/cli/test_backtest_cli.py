@@ -43,7 +43,10 @@ def test_the_table_names_every_forecaster(sources, capsys):
 def test_origins_and_steps_are_as_asked(sources, tmp_path, capsys):
     target = tmp_path / "rows.csv"
     assert (
-        run(["backtest", *sources, "--origin", "0.5", "--origin-step", "30", "--no-rivals", "-o", str(target)]) == 0
+        run(
+            ["backtest", *sources, "--origin", "0.5", "--origin-step", "30", "--no-rivals", "-o", str(target)]
+        )
+        == 0
     )
     capsys.readouterr()
     with target.open() as handle:

@@ -138,7 +138,9 @@ def test_a_step_that_is_past_is_an_error_with_the_way_out(capsys, law_log, tmp_p
 
 def test_exit_codes_of_a_refused_law_and_of_a_forecast(capsys, tmp_path):
     """A law may be refused where the forecast answers, and the other way round."""
-    log = write_jsonl(tmp_path / "few.jsonl", law_records(n=121, every=15))  # 3 evaluations by step 36: no law
+    log = write_jsonl(
+        tmp_path / "few.jsonl", law_records(n=121, every=15)
+    )  # 3 evaluations by step 36: no law
     told = json.loads(run(capsys, "fit", log, "--on", "val", "--json")[1])["runs"][0]
     assert told["verdict"] == "refused" and told["law"] is None and told["forecast"]["at"]
     assert run(capsys, "fit", log, "--on", "val")[0] == 4
@@ -334,7 +336,9 @@ def test_the_default_windows():
     plain, both = FitFlags().settings(), FitFlags(until_step=50).settings()
     assert (plain.law_until, plain.forecast_until) == (36.0, None) and Design(1, 1, 1).until_step == 36.0
     assert (both.law_until, both.forecast_until) == (50.0, 50.0)
-    assert (FitFlags(all=True).settings().law_until, FitFlags(all=True).settings().forecast_until) == (None,) * 2
+    assert (FitFlags(all=True).settings().law_until, FitFlags(all=True).settings().forecast_until) == (
+        None,
+    ) * 2
     assert plain == Settings()
 
 

@@ -137,7 +137,9 @@ def test_plan_prints_the_cheapest_design(capsys, tmp_path):
     )
     assert plot.read_text().startswith("<?xml")
     assert len((tmp_path / "plan.csv").read_text().splitlines()) == 3
-    code, out, _ = run(capsys, "plan", "--problems", "30", "--replicates", "20", "--validate-every", "6", "--json")
+    code, out, _ = run(
+        capsys, "plan", "--problems", "30", "--replicates", "20", "--validate-every", "6", "--json"
+    )
     told = json.loads(out)
     assert code == 0 and told["schema"] == "entlaw.plan/1" and told["cheapest"] is None
 

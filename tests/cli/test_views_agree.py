@@ -61,7 +61,9 @@ def facts(told: dict[str, Any]) -> dict[str, Any]:
         "ceiling_interval": law and law["ceiling_interval"],
         "forecast": ahead["verdict"],
         "gain": ahead["gain"],
-        "at": [{key: one[key] for key in ("step", "median", "intervals", "model", "n")} for one in ahead["at"]],
+        "at": [
+            {key: one[key] for key in ("step", "median", "intervals", "model", "n")} for one in ahead["at"]
+        ],
     }
 
 
