@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag, ReadFlags
+from entlaw.cli.options import JsonFlag, ReadFlags, Sources
 from entlaw.cli.output import console, print_findings, print_json, track
 from entlaw.limits import PAPER_WINDOW
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    source: Annotated[list[str], Parameter(help="Files, folders or quoted globs.")],
+    source: Sources,
     /,
     *,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
@@ -187,9 +186,3 @@ def _writer(reading: Reading) -> str:
         return f"written by {said}"
     spelled = reading.run.provenance.framework if reading.run is not None else "unknown"
     return "keys of no known trainer" if spelled == "unknown" else f"keys as {spelled} spells them"
-
-
-def names(paths: list[str]) -> list[str]:
-    """Short names that still tell runs apart."""
-    stems = [Path(p).name for p in paths]
-    return [s if stems.count(s) == 1 else p for s, p in zip(stems, paths, strict=True)]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag, ReadFlags
+from entlaw.cli.options import JsonFlag, QueryFlags, output_option
 from entlaw.cli.output import console, print_findings, print_json, show_error
 from entlaw.errors import DataError, EntlawError, UsageError
 
@@ -22,34 +21,6 @@ if TYPE_CHECKING:
 SCHEMA = "entlaw.pulled/1"
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class QueryFlags:
-    """Which runs of a project."""
-
-    filter: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative="",
-            help="Conditions on a project's runs, e.g. 'state=finished, config.lr<=1e-6, name~^grpo'; or JSON.",
-        ),
-    ] = ()
-    group: Annotated[str | None, Parameter(help="Only runs of this group.")] = None
-    tag: Annotated[tuple[str, ...], Parameter(negative="", help="Only runs with this tag.")] = ()
-    sweep: Annotated[str | None, Parameter(help="Only runs of this sweep.")] = None
-    limit: Annotated[int | None, Parameter(help="At most so many runs, oldest first.")] = None
-    yes: Annotated[bool, Parameter(negative="", help="Do not ask before many runs are pulled.")] = False
-
-    def query(self) -> Query:
-        """The same as the listing wants it.
-
-        Raises
-        ------
-        UsageError
-        """
-        return ReadFlags(**self.__dict__).query()
-
-
 def pull(
     source: Annotated[
         list[str],
@@ -59,14 +30,12 @@ def pull(
     *,
     output: Annotated[
         Path,
-        Parameter(
-            name=["-o", "--output"], help="Folder to pull into; made if missing. It is a SOURCE itself."
-        ),
+        output_option("A folder, made if missing. It is a SOURCE itself."),
     ],
-    which: QueryFlags = QueryFlags(),
-    keys: Annotated[
+    which: QueryFlags = QueryFlags(),  # noqa: B008 - frozen
+    only: Annotated[
         tuple[str, ...],
-        Parameter(negative="", help="Only keys that match this glob; repeat for more. Steps come with them."),
+        Parameter(help="Only keys that match this glob (repeat for more). Steps come with them."),
     ] = (),
     refresh: Annotated[
         bool, Parameter(negative="", help="Fetch everything anew, also what is there and unchanged.")
@@ -91,7 +60,7 @@ def pull(
         client = Client(host)
         refs, errors = _refs(client, addresses, query, alone=len(source) == 1)
         missed += errors
-        pulled += _watched(pull_all(client, refs, output, keys=keys or None, refresh=refresh), len(refs))
+        pulled += _watched(pull_all(client, refs, output, keys=only or None, refresh=refresh), len(refs))
         requests += client.requests
     if json:
         print_json({"schema": SCHEMA, "folder": str(output), "requests": requests,

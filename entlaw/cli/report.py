@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from entlaw.cli.fit import scan_sources
-from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
+from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags, Sources, TotalSteps, output_option
 from entlaw.cli.output import console, dump_json, print_json, track, write_bytes
 from entlaw.errors import DataError, UsageError
 
@@ -27,26 +27,21 @@ _SUFFIXES = (".html", ".htm", ".pdf", ".md", ".tex", ".csv", ".json")
 
 
 def report(
-    source: Annotated[list[str], Parameter(help="Files, folders or quoted globs.")],
+    source: Sources,
     /,
     *,
     output: Annotated[
         tuple[Path, ...],
-        Parameter(
-            name=["-o", "--output"],
-            negative="",
-            show_default=False,
-            help="Write what the suffix says: .html, .pdf (the report); .md, .tex, .csv (the table of runs); .json. "
-            "Repeat it for several. Default: report.html, or nothing beside --json.",
+        output_option(
+            "FILE.html, .pdf: the report; .md, .tex, .csv: the table of runs; .json: all of it (repeat for more). By "
+            "default report.html, or nothing beside --json."
         ),
     ] = (),
     title: Annotated[str | None, Parameter(help="Title of the page.")] = None,
     date: Annotated[
         str | None, Parameter(help="Date to print, e.g. 2026-11-23; by default none, or SOURCE_DATE_EPOCH's.")
     ] = None,
-    total_steps: Annotated[
-        float | None, Parameter(help="Where the runs will end; their configuration tells by default.")
-    ] = None,
+    total_steps: TotalSteps = None,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
     how: FitFlags = FitFlags(),  # noqa: B008
     json: JsonFlag = False,
@@ -57,9 +52,9 @@ def report(
     Runs whose law is refused or that cannot be read are on it with their reason. Exit code 0 when at least one run
     gets a ceiling; otherwise that of the first failure (3 unreadable, 4 refused), the page being written all the same.
     """
-    how.check()
+    settings = how.settings(total_steps=total_steps)
     targets = output or (() if json else (Path("report.html"),))
-    _check(targets, total_steps)
+    _check(targets)
     when = _date(date)
 
     from entlaw._version import __version__
@@ -72,7 +67,6 @@ def report(
         raise DataError(
             "no run was found", where=", ".join(source), hint="`entlaw doctor SOURCE` says what is there"
         )
-    settings = _settings(how, total_steps)
     rows = []
     for reading, label in track(zip(readings, label_runs(readings), strict=True), "fitting"):
         rows.append(examine_reading(reading, settings, label))
@@ -103,14 +97,6 @@ def _title(rows: Sequence[Examined], source: list[str]) -> str:
     return rows[0].label if len(rows) == 1 else asked if len(asked) <= 60 else f"{len(rows)} runs"
 
 
-def _settings(how: FitFlags, total_steps: float | None) -> Settings:
-    from entlaw.law.result import Settings
-    from entlaw.limits import PAPER_WINDOW, UNSET
-
-    given = UNSET if how.window == PAPER_WINDOW else how.window
-    return Settings(given, how.method, how.level, how.problems, how.samples, how.force, total_steps)
-
-
 def _render(suffix: str, rows: Sequence[Examined], about: About, settings: Settings) -> bytes:
     """The file of a suffix."""
     if suffix == ".pdf":
@@ -131,10 +117,8 @@ def _render(suffix: str, rows: Sequence[Examined], about: About, settings: Setti
     return make(rows, settings.level, about.version).encode()
 
 
-def _check(targets: Sequence[Path], total_steps: float | None) -> None:
+def _check(targets: Sequence[Path]) -> None:
     """Refuse what cannot be written, or would overwrite itself, before any work is done."""
-    import math
-
     for i, path in enumerate(targets):
         if path.is_dir():
             raise UsageError("this is a folder", where=str(path), hint=f"e.g. -o {path / 'report.html'}")
@@ -150,10 +134,6 @@ def _check(targets: Sequence[Path], total_steps: float | None) -> None:
             raise UsageError(
                 "the folder does not exist", where=str(path.parent), hint=f"mkdir -p {path.parent}"
             )
-    if total_steps is not None and not (math.isfinite(total_steps) and total_steps > 0):
-        raise UsageError(
-            f"--total-steps {total_steps:g} is no number of steps", hint="e.g. --total-steps 500"
-        )
 
 
 def _date(given: str | None) -> str | None:

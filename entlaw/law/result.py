@@ -69,7 +69,7 @@ class Settings:
         By which intervals of the forecast are stretched (:mod:`entlaw.law.library`).
     """
 
-    until_step: float | None | Unset = UNSET
+    until_step: float | Unset | None = UNSET
     method: Method = "careful"
     level: float = 0.95
     problems: float | None = None
@@ -419,7 +419,7 @@ class Result:
 
     def _row(self) -> dict[str, Any]:
         law, held, ahead = self.law, self.held_out, self.forecast
-        first = ahead.at[0] if ahead.at else None
+        first = next(iter(ahead.at), None)
         nan = float("nan")
         return {
             "verdict": self.verdict,
