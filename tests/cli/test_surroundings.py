@@ -68,7 +68,7 @@ os.path.expanduser = homeless
 @pytest.mark.parametrize(
     "words",
     [("demo",), ("fit", "LOG", "--plot", "fit.png"), ("report", "LOG", "-o", "report.html"),
-     ("report", "LOG", "-o", "report.html", "--pdf", "report.pdf")],
+     ("report", "LOG", "-o", "report.html", "-o", "report.pdf")],
     ids=["demo", "fit", "report", "pdf"],
 )  # fmt: skip
 @pytest.mark.parametrize("home", ["read-only", "none"])
