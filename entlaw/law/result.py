@@ -383,7 +383,8 @@ class Result:
 
     def to_frame(self) -> pd.DataFrame:
         """One row with the numbers that people compare, indexed by the run's name."""
-        return pd.DataFrame([self._row()], index=pd.Index([self.name], name="run"))
+        # As an object, because a log can hold a name that no string column takes (a lone surrogate).
+        return pd.DataFrame([self._row()], index=pd.Index([self.name], name="run", dtype=object))
 
     def summary(self) -> str:
         """The result as text: first the answer, then the law, the forecast and the findings."""

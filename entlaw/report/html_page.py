@@ -191,8 +191,8 @@ def _plots(e: Examined, i: int, total: int) -> str:
     return (
         f'<figure class="plots" data-name="{text(e.label)}">{drawings}'
         "<figcaption>In the first plot training runs to the right, toward H = 0; the second has the same points "
-        "against the step. A cross is a predicted score: the last one as predicted at the end of the window, or a later "
-        "one predicted from all steps seen."
+        "against the step. A cross is a predicted score: the last one, as predicted at the end of the window, or a "
+        "later one, predicted from all steps seen."
         f"{said}{refused} "
         f'<a class="points" download="{text(_file(e.label))}.csv" href="{data_uri(csv)}">points (CSV)</a></figcaption>'
         "</figure>"

@@ -22,27 +22,23 @@ _MARKS: dict[RowVerdict, str] = {"ok": "●", "caution": "▲", "passed": "◆",
 # A spreadsheet would run a cell that begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-# A character and what LaTeX writes for it.
+_LATEX_NAMES = {
+    "\\": "backslash",
+    "~": "asciitilde",
+    "^": "asciicircum",
+    "<": "less",
+    ">": "greater",
+    "|": "bar",
+    '"': "quotedbl",
+    "'": "quotesingle",
+    "`": "asciigrave",
+}
+# A character and what LaTeX writes for it. A row that begins with one of the last would be an argument of the \\
+# before it.
 LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}",
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",  # a row that begins with one would be an argument of the \\ before it
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    **{c: rf"\text{name}{{}}" for c, name in _LATEX_NAMES.items()},
+    **{c: f"{{{c}}}" for c in "[]*"},
 }
 # All that Markdown and the HTML within it give a meaning inside a cell; a backslash takes it away.
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$:@])")
@@ -89,7 +85,7 @@ def list_numbers(rows: Sequence[Examined]) -> pd.DataFrame:
         "verdict": made.pop("verdict"),
         "reason": [e.failure.what if e.failure is not None else "" for e in rows],
     }
-    return pd.concat([pd.DataFrame(first), made], axis="columns")
+    return pd.concat([pd.DataFrame(first, dtype=object), made], axis="columns")
 
 
 def badge(verdict: RowVerdict) -> str:

@@ -111,8 +111,7 @@ PLAIN = [
     "backtest runs/grpo-m-rl0 --by horizon",
     "backtest runs/prime-m-rl0 --json",
     "watch --once runs/nothing-there --json",
-    "report 'runs/grpo-*-rl0' --markdown -",
-    "report 'runs/grpo-*-rl0' --latex -",
+    "report 'runs/grpo-*-rl0' --json",
 ]
 SIZES = [
     "'runs/grpo-*-rl0' --at 10M --entropy 0.1",
