@@ -27,6 +27,7 @@ app = App(
     name="entlaw",
     version=__version__,
     default_parameter=Parameter(negative_iterable=(), show_default=describe_default),
+    help_format="plaintext",
     help="Where will this RL run end? Fit R = -a exp(H) + b on the early steps of a run and read off its ceiling.",
     help_epilogue="SOURCE is a file, a folder or a quoted glob: logs of verl, TRL, OpenRLHF, tinker and others, "
     "W&B offline files, TensorBoard, MLflow, CSV, Parquet, JSON; or a W&B run (entity/project/run, a URL).\n\n"
