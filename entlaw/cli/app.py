@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -26,6 +27,7 @@ app = App(
     name="entlaw",
     version=__version__,
     default_parameter=Parameter(negative_iterable=(), show_default=describe_default),
+    help_format="plaintext",
     help="Where will this RL run end? Fit R = -a exp(H) + b on the early steps of a run and read off its ceiling.",
     help_epilogue="SOURCE is a file, a folder or a quoted glob: logs of verl, TRL, OpenRLHF, tinker and others, "
     "W&B offline files, TensorBoard, MLflow, CSV, Parquet, JSON; or a W&B run (entity/project/run, a URL).\n\n"
@@ -48,6 +50,26 @@ app.command(evaluate.evaluate, name="eval")
 app.command(data)
 app.command(report)
 app.command(verl)
+
+
+def list_options() -> dict[str, dict[str, str]]:
+    """What every option means, by its name and by the command that takes it."""
+    found: dict[str, dict[str, str]] = {}
+    for name, command in _commands(app):
+        for argument in command.assemble_argument_collection():
+            long = next((n for n in argument.names if n.startswith("--")), None)
+            if long is not None and argument.show:
+                found.setdefault(long, {})[name] = argument.parameter.help or ""
+    return {option: found[option] for option in sorted(found)}
+
+
+def _commands(parent: App, above: str = "") -> Iterator[tuple[str, App]]:
+    for name in parent:
+        if not name.startswith("-"):
+            command, path = parent[name], f"{above} {name}".strip()
+            if command.default_command is not None:
+                yield path, command
+            yield from _commands(command, path)
 
 
 def run(tokens: list[str]) -> int:

@@ -120,6 +120,12 @@ def _show(found: Comparison, sides: list[list[Track]], level: float) -> None:
 def _row(d: Difference) -> list[str]:
     interval = f"[{d.interval.lo:+.4f}, {d.interval.hi:+.4f}]" if d.interval else "-"
     return [
-        d.quantity, f"{d.a:.4f}", f"{d.b:.4f}", f"{d.difference:+.4f}", interval,
-        f"{d.p_value:.3f}" if d.p_value == d.p_value else "-", d.verdict, f"{d.n} {d.unit}",
-    ]  # fmt: skip
+        d.quantity,
+        f"{d.a:.4f}",
+        f"{d.b:.4f}",
+        f"{d.difference:+.4f}",
+        interval,
+        f"{d.p_value:.3f}" if d.p_value == d.p_value else "-",
+        d.verdict,
+        f"{d.n} {d.unit}",
+    ]

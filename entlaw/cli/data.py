@@ -93,12 +93,21 @@ def show(
     loaded = datasets.load(spec, data_dir)
     unread = _unread(loaded) if references and spec.kind == "math" else []
     if json:
-        print_json({
-            "schema": "entlaw.data-set/1", "set": spec.as_dict(), "source": loaded.source, "layout": str(loaded.layout),
-            "problems": len(loaded.items), "notes": loaded.notes, "unusable": [u.__dict__ for u in loaded.unusable],
-            "unread": unread,
-            "examples": [item.__dict__ | {"prompt": spec.prompt(item.question)} for item in loaded.items[:rows]],
-        })  # fmt: skip
+        print_json(
+            {
+                "schema": "entlaw.data-set/1",
+                "set": spec.as_dict(),
+                "source": loaded.source,
+                "layout": str(loaded.layout),
+                "problems": len(loaded.items),
+                "notes": loaded.notes,
+                "unusable": [u.__dict__ for u in loaded.unusable],
+                "unread": unread,
+                "examples": [
+                    item.__dict__ | {"prompt": spec.prompt(item.question)} for item in loaded.items[:rows]
+                ],
+            }
+        )
         return 0
     out = console()
     out.print(f"{spec.title}: {len(loaded.items):,} problems from {loaded.source}")

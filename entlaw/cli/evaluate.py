@@ -65,9 +65,12 @@ def evaluate(
     """
     flags = flags or SuiteFlags()
     limits = (
-        ("--problems", problems, 1), ("--samples", samples, 1), ("--temperature", temperature, 0),
-        ("--max-tokens", max_tokens, 1), ("--seed", seed, 0),
-    )  # fmt: skip
+        ("--problems", problems, 1),
+        ("--samples", samples, 1),
+        ("--temperature", temperature, 0),
+        ("--max-tokens", max_tokens, 1),
+        ("--seed", seed, 0),
+    )
     for name, value, least in limits:
         if value is not None and not least <= value < math.inf:
             raise UsageError(f"{name} {value:g} is not a finite number of at least {least}")
@@ -81,9 +84,17 @@ def evaluate(
     if len(checkpoints) != 1:
         raise UsageError(f"{len(checkpoints)} checkpoints without --suite", hint="give one, or --suite NAME")
     return _evaluate_task(
-        checkpoints[0], problems or _PROBLEMS, samples or _SAMPLES,
-        _TEMPERATURE if temperature is None else temperature, top_p, max_tokens, seed, recipe, output, json,
-    )  # fmt: skip
+        checkpoints[0],
+        problems or _PROBLEMS,
+        samples or _SAMPLES,
+        _TEMPERATURE if temperature is None else temperature,
+        top_p,
+        max_tokens,
+        seed,
+        recipe,
+        output,
+        json,
+    )
 
 
 def _evaluate_task(
@@ -117,8 +128,15 @@ def _evaluate_task(
         limit = max_tokens or settings.rollout.max_tokens
         sampling = Sampling(samples, limit, temperature, top_p, 0, settings.rollout.batch)
         found = measure(policy, HFEngine(policy), task, chosen, sampling, seed, settings.loss.micro_batch)
-    result = {"schema": "entlaw.eval/1", "checkpoint": checkpoint, "temperature": temperature, "top_p": top_p,
-              "max_tokens": limit, "seed": seed, **asdict(found)}  # fmt: skip
+    result = {
+        "schema": "entlaw.eval/1",
+        "checkpoint": checkpoint,
+        "temperature": temperature,
+        "top_p": top_p,
+        "max_tokens": limit,
+        "seed": seed,
+        **asdict(found),
+    }
     if output:
         write_text(output, dump_json(result))
     if json:

@@ -108,14 +108,20 @@ def _as_dict(
     def told(b: Budget) -> dict[str, Any]:
         d = b.design
         return {
-            **d.__dict__, "validations": d.validations, "answers": d.answers,
+            **d.__dict__,
+            "validations": d.validations,
+            "answers": d.answers,
             **{k: v for k, v in b.__dict__.items() if k != "design"},
-        }  # fmt: skip
+        }
 
     return {
-        "schema": "entlaw.plan/1", "margin": margin, "level": level, "assumed": assumed.__dict__,
-        "designs": [told(b) for b in found], "cheapest": told(best) if best else None,
-    }  # fmt: skip
+        "schema": "entlaw.plan/1",
+        "margin": margin,
+        "level": level,
+        "assumed": assumed.__dict__,
+        "designs": [told(b) for b in found],
+        "cheapest": told(best) if best else None,
+    }
 
 
 def _show(assumed: Assumed, found: list[Budget], best: Budget | None, margin: float, level: float) -> None:
@@ -129,9 +135,16 @@ def _show(assumed: Assumed, found: list[Budget], best: Budget | None, margin: fl
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = (
-        "problems", "samples", "every", "validations", "answers", f"± ceiling ({level:.0%})", "rmse", "covers",
+        "problems",
+        "samples",
+        "every",
+        "validations",
+        "answers",
+        f"± ceiling ({level:.0%})",
+        "rmse",
+        "covers",
         f"within ±{100 * margin:g}",
-    )  # fmt: skip
+    )
     for column in columns:
         table.add_column(column, justify="right")
     for b in sorted(
@@ -139,10 +152,17 @@ def _show(assumed: Assumed, found: list[Budget], best: Budget | None, margin: fl
     ):
         d = b.design
         table.add_row(
-            str(d.problems), str(d.samples), str(d.every), str(d.validations), f"{d.answers:,}",
-            f"{100 * b.half_width:.1f}", f"{100 * b.rmse:.1f}", f"{b.coverage:.0%}", f"{b.within_margin:.0%}",
+            str(d.problems),
+            str(d.samples),
+            str(d.every),
+            str(d.validations),
+            f"{d.answers:,}",
+            f"{100 * b.half_width:.1f}",
+            f"{100 * b.rmse:.1f}",
+            f"{b.coverage:.0%}",
+            f"{b.within_margin:.0%}",
             style="bold" if b is best else "dim" if b.half_width > margin else None,
-        )  # fmt: skip
+        )
     out.print(table)
     if best is None:
         out.print(

@@ -63,8 +63,15 @@ def pull(
         pulled += _watched(pull_all(client, refs, output, keys=only or None, refresh=refresh), len(refs))
         requests += client.requests
     if json:
-        print_json({"schema": SCHEMA, "folder": str(output), "requests": requests,
-                    "runs": [as_dict(one) for one in pulled], "errors": [e.as_dict() for e in missed]})  # fmt: skip
+        print_json(
+            {
+                "schema": SCHEMA,
+                "folder": str(output),
+                "requests": requests,
+                "runs": [as_dict(one) for one in pulled],
+                "errors": [e.as_dict() for e in missed],
+            }
+        )
     else:
         if pulled:
             show(pulled)
@@ -82,9 +89,10 @@ def _by_host(source: list[str]) -> dict[str | None, list[Any]]:
         address = parse(text)
         if address is None:
             raise UsageError(
-                "not a run or project on a W&B server", where=text,
+                "not a run or project on a W&B server",
+                where=text,
                 hint="entity/project/run_id, entity/project or a URL; files are read as they are, without pulling",
-            )  # fmt: skip
+            )
         found.setdefault(address.host, []).append(address)
     return found
 
@@ -114,8 +122,13 @@ def _watched(pulled: Iterator[Pulled], total: int) -> Iterator[Pulled]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("pulling"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-               TimeElapsedColumn())  # fmt: skip
+    columns = (
+        TextColumn("pulling"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total)
         for one in pulled:
@@ -135,8 +148,16 @@ def show(pulled: list[Pulled]) -> None:
             out.add_row(one.name, "not pulled", "-", "-", "-", "-", f"{one.seconds:.1f}", one.error.what)
             continue
         step = "-" if one.last_step is None else str(one.last_step)
-        out.add_row(one.name, one.state, step, str(one.rows), str(one.rows_new), str(one.requests),
-                    f"{one.seconds:.1f}", one.path.name if one.path else "-")  # fmt: skip
+        out.add_row(
+            one.name,
+            one.state,
+            step,
+            str(one.rows),
+            str(one.rows_new),
+            str(one.requests),
+            f"{one.seconds:.1f}",
+            one.path.name if one.path else "-",
+        )
     console().print(out)
 
 
@@ -163,8 +184,14 @@ def as_dict(one: Pulled) -> dict[str, Any]:
     """One run of schema ``entlaw.pulled/1``."""
     error: EntlawError | None = one.error
     return {
-        "name": one.name, "path": None if one.path is None else str(one.path), "state": one.state or None,
-        "last_step": one.last_step, "rows": one.rows, "rows_new": one.rows_new, "requests": one.requests,
-        "seconds": round(one.seconds, 3), "findings": [f.as_dict() for f in one.findings],
+        "name": one.name,
+        "path": None if one.path is None else str(one.path),
+        "state": one.state or None,
+        "last_step": one.last_step,
+        "rows": one.rows,
+        "rows_new": one.rows_new,
+        "requests": one.requests,
+        "seconds": round(one.seconds, 3),
+        "findings": [f.as_dict() for f in one.findings],
         "error": None if error is None else error.as_dict(),
-    }  # fmt: skip
+    }

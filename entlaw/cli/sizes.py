@@ -113,9 +113,10 @@ def algorithm_of(config: Mapping[str, Any], name: str) -> str:
     estimator and loss; without either, its name up to the model's size and the seed.
     """
     changed = sorted(
-        f"{k.removeprefix('changes.')}={v}" for k, v in config.items()
+        f"{k.removeprefix('changes.')}={v}"
+        for k, v in config.items()
         if k.startswith(("changes.algorithm", "changes.controls", "changes.loss", "changes.task"))
-    )  # fmt: skip
+    )
     if "recipe.algorithm.name" in config:
         return " ".join([str(config["recipe.algorithm.name"]), *changed])
     if "algorithm.adv_estimator" in config:
@@ -163,16 +164,23 @@ def _as_dict(
     agreement: Equality | None,
 ) -> dict[str, Any]:
     return {
-        "schema": "entlaw.sizes/1", "level": level,
+        "schema": "entlaw.sizes/1",
+        "level": level,
         "runs": [{"name": f.name, "parameters": f.parameters, "a": f.a, "b": f.b} for f in used],
         "left_out_runs": left,
         "algorithms": None if agreement is None else {**agreement.__dict__, "testable": agreement.testable},
         "lines": {
             name: {
-                "slope": line.slope, "slope_interval": line.slope_interval(level).__dict__,
-                "intercept": line.intercept, "tau": line.fit.tau2**0.5, "df": line.fit.df,
-                "between_runs_sd": line.between_runs**0.5, "parameters": line.parameters, "value": line.value,
-                "sd": line.variance**0.5, "runs": line.runs,
+                "slope": line.slope,
+                "slope_interval": line.slope_interval(level).__dict__,
+                "intercept": line.intercept,
+                "tau": line.fit.tau2**0.5,
+                "df": line.fit.df,
+                "between_runs_sd": line.between_runs**0.5,
+                "parameters": line.parameters,
+                "value": line.value,
+                "sd": line.variance**0.5,
+                "runs": line.runs,
             }
             for name, line in found.lines.items()
         },
@@ -181,14 +189,15 @@ def _as_dict(
         ],
         "forecasts": [
             {
-                "parameters": f.parameters, "trust": f.trust,
+                "parameters": f.parameters,
+                "trust": f.trust,
                 "values": {k: {"value": v, "interval": i.__dict__} for k, (v, i) in f.values.items()},
                 "findings": [x.as_dict() for x in f.findings],
             }
             for f in forecasts
         ],
         "findings": [f.as_dict() for f in found.findings],
-    }  # fmt: skip
+    }
 
 
 def _show(

@@ -118,13 +118,26 @@ def evaluate_suite(
     from entlaw.train.policy import quiet
 
     decoding = Decoding(
-        sampling.max_tokens or suite.max_tokens, sampling.temperature, sampling.samples, sampling.top_p, sampling.seed,
-        flags.batch or _BATCH[flags.engine], flags.engine, flags.chat,
-    )  # fmt: skip
+        sampling.max_tokens or suite.max_tokens,
+        sampling.temperature,
+        sampling.samples,
+        sampling.top_p,
+        sampling.seed,
+        flags.batch or _BATCH[flags.engine],
+        flags.engine,
+        flags.chat,
+    )
     request = suites.Request(
-        suite, decoding, folder, flags.data_dir, sampling.problems, flags.workers, flags.isolation, flags.skip_missing,
+        suite,
+        decoding,
+        folder,
+        flags.data_dir,
+        sampling.problems,
+        flags.workers,
+        flags.isolation,
+        flags.skip_missing,
         flags.with_paper,
-    )  # fmt: skip
+    )
     with quiet(), _display() as display:
         models = _models(checkpoints, recipe, flags.dtype)
         found = suites.evaluate(request, models, display)

@@ -61,9 +61,9 @@ def test_fit_writes_plot_csv_and_json(capsys, law_log, tmp_path):
 
 def test_the_suffix_of_the_file_says_what_is_written(capsys, law_log, tmp_path):
     write_jsonl(tmp_path / "other.jsonl", law_records(seed=1))
-    (tmp_path / "empty.jsonl").write_bytes(b"")
     target = tmp_path / "all.csv"
-    code, out, _ = run(capsys, "fit", law_log, tmp_path / "*.jsonl", "-o", target, "--json")
+    logs = (law_log, tmp_path / "other.jsonl", tmp_path / "gone.jsonl")
+    code, out, _ = run(capsys, "fit", *logs, "-o", target, "--json")
     told = {entry["label"]: entry for entry in json.loads(out)["runs"]}
     frame = pd.read_csv(target, index_col="run")
     assert code == 0 and list(frame.index) == list(told) and len(told) == 3
@@ -247,8 +247,17 @@ def bad(tmp_path):
     records = law_records()
     no_entropy = [{k: v for k, v in r.items() if k != "actor/entropy"} for r in records]
     no_score = [{k: v for k, v in r.items() if k in ("step", "actor/entropy")} for r in records]
-    mixed = [{**r, **({"val/accuracy": 100 * r["val/accuracy"]} if r["step"] % 8 == 0 and "val/accuracy" in r else {})}
-             for r in records]  # fmt: skip
+    mixed = [
+        {
+            **r,
+            **(
+                {"val/accuracy": 100 * r["val/accuracy"]}
+                if r["step"] % 8 == 0 and "val/accuracy" in r
+                else {}
+            ),
+        }
+        for r in records
+    ]
     nan = [{k: (v if k == "step" else float("nan")) for k, v in r.items()} for r in records]
     files = {
         "empty": b"",
@@ -273,10 +282,18 @@ def bad(tmp_path):
 @pytest.mark.parametrize(
     "name, code",
     [
-        ("nowhere", 3), ("empty", 3), ("folder", 3), ("junk", 3), ("text", 3), ("no_entropy", 3), ("no_score", 3),
-        ("one_step", 4), ("mixed", 4), ("nan", 3),
+        ("nowhere", 3),
+        ("empty", 3),
+        ("folder", 3),
+        ("junk", 3),
+        ("text", 3),
+        ("no_entropy", 3),
+        ("no_score", 3),
+        ("one_step", 4),
+        ("mixed", 4),
+        ("nan", 3),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("command", ["fit", "predict"])
 def test_bad_input_has_its_code_a_message_and_no_partial_file(capsys, tmp_path, name, code, command):
     path = bad(tmp_path) / name
@@ -290,14 +307,28 @@ def test_bad_input_has_its_code_a_message_and_no_partial_file(capsys, tmp_path, 
 
 @pytest.mark.parametrize(
     "args",
-    [["fit"], ["fit", "x", "--method", "magic"], ["fit", "x", "--level", "2"], ["fit", "x", "--until-step", "soon"],
-     ["fit", "x", "--samples", "4"], ["fit", "x", "--plot", "fig.docx"], ["fit", "x", "-o", "no/such/folder/f.json"],
-     ["predict", "x", "--entropy", "-1"], ["frobnicate"], ["fit", "x", "--untl-step", "3"],
-     ["fit", "x", "--until-step", "nan"], ["fit", "x", "--until-step=-4"], ["fit", "x", "--all", "--until-step", "20"],
-     ["fit", "x", "--performance-key", "acc"], ["predict", "x", "--step=-5"],
-     ["predict", "x", "--step", "inf"], ["fit", "x", "--plot", "f.png", "-o", "f.csv"],
-     ["fit", "x", "--plot", "f.png", "-o", "f.png"], ["fit", "x", "--method", "paper", "--problems", "500"]],
-)  # fmt: skip
+    [
+        ["fit"],
+        ["fit", "x", "--method", "magic"],
+        ["fit", "x", "--level", "2"],
+        ["fit", "x", "--until-step", "soon"],
+        ["fit", "x", "--samples", "4"],
+        ["fit", "x", "--plot", "fig.docx"],
+        ["fit", "x", "-o", "no/such/folder/f.json"],
+        ["predict", "x", "--entropy", "-1"],
+        ["frobnicate"],
+        ["fit", "x", "--untl-step", "3"],
+        ["fit", "x", "--until-step", "nan"],
+        ["fit", "x", "--until-step=-4"],
+        ["fit", "x", "--all", "--until-step", "20"],
+        ["fit", "x", "--performance-key", "acc"],
+        ["predict", "x", "--step=-5"],
+        ["predict", "x", "--step", "inf"],
+        ["fit", "x", "--plot", "f.png", "-o", "f.csv"],
+        ["fit", "x", "--plot", "f.png", "-o", "f.png"],
+        ["fit", "x", "--method", "paper", "--problems", "500"],
+    ],
+)
 def test_usage_errors_are_2(capsys, args):
     code, _, err = run(capsys, *args)
     assert code == 2 and err.startswith("entlaw:")
@@ -443,7 +474,7 @@ def test_figures_keep_names_in_any_script(capsys, tmp_path):
 def test_a_name_is_no_formula(capsys, tmp_path):
     log = write_jsonl(tmp_path / "lr$\\frac{1$.jsonl", law_records())
     assert run(capsys, "fit", log, "--plot", tmp_path / "f.svg")[0] == 0
-    assert "lr$\\frac{1$: careful fit" in (tmp_path / "f.svg").read_text()
+    assert "lr$\\frac{1$ – law: ok" in (tmp_path / "f.svg").read_text()
 
 
 def test_a_verdict_is_told_also_where_its_column_has_no_room(capsys, tmp_path, monkeypatch):

@@ -128,9 +128,23 @@ def test_compare_one_with_one_warns(capsys, tmp_path):
 def test_plan_prints_the_cheapest_design(capsys, tmp_path):
     plot = tmp_path / "plan.svg"
     code, out, _ = run(
-        capsys, "plan", "--problems", "200", "--problems", "4000", "--samples", "1", "--validate-every", "4",
-        "--replicates", "20", "--margin", "0.03", "--plot", plot,
-    )  # fmt: skip
+        capsys,
+        "plan",
+        "--problems",
+        "200",
+        "--problems",
+        "4000",
+        "--samples",
+        "1",
+        "--validate-every",
+        "4",
+        "--replicates",
+        "20",
+        "--margin",
+        "0.03",
+        "--plot",
+        plot,
+    )
     assert (
         code == 0
         and "cheapest within ±3 points: 4000 problems x 1 samples every 4 steps (40,000 answers" in out
