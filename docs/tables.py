@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from entlaw.cli.app import list_options
+from entlaw.cli.options import MEANINGS
 from entlaw.law.interventions import KINDS, Control, trainers
 from entlaw.train.advantages import ESTIMATORS
 from entlaw.train.controls import CONTROLS
@@ -117,6 +119,21 @@ def _trainers() -> str:
     return _rows(["trainer", "by"], rows)
 
 
+def _options() -> str:
+    """What each option means; what a command adds to a shared one is in its own help."""
+    options = list_options()
+    readers = set(options["--on"])
+    rows = []
+    for option, commands in options.items():
+        told = MEANINGS.get(option.removeprefix("--")) or " ".join(dict.fromkeys(commands.values()))
+        where = [c for c in commands if c not in readers] if readers <= set(commands) else list(commands)
+        name = "-o" if option == "--output" else option
+        rows.append(
+            [f"`{name}`", told, ", ".join(["all that read logs"] * (readers <= set(commands)) + where)]
+        )
+    return _rows(["option", "what it means", "commands"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "estimators": lambda: _functions(
         ["`algorithm.name`", "advantage of response i, token t", "source"], ESTIMATORS
@@ -126,6 +143,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "interventions": _interventions,
     "trainers": _trainers,
+    "options": _options,
 }
 
 

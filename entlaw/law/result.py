@@ -69,7 +69,7 @@ class Settings:
         By which intervals of the forecast are stretched (:mod:`entlaw.law.library`).
     """
 
-    until_step: float | None | Unset = UNSET
+    until_step: float | Unset | None = UNSET
     method: Method = "careful"
     level: float = 0.95
     problems: float | None = None
@@ -168,9 +168,7 @@ class Ahead:
         """Of the run so far and of each number, worst first."""
         return worst_first([*self.outlook.findings, *(f for one in self.at for f in one.findings)])
 
-    def probability_above(
-        self, quantity: Literal["gain", "final", "ceiling"], value: float
-    ) -> float | None:
+    def probability_above(self, quantity: Literal["gain", "final", "ceiling"], value: float) -> float | None:
         """P(quantity > value); None where it is not known.
 
         Parameters
@@ -292,6 +290,13 @@ class Result:
             return None
         return seen.forecast(self.last[0], self.settings.level)
 
+    @property
+    def covered(self) -> bool | None:
+        """Whether the interval of :attr:`early` holds the last score; None where there is no early forecast."""
+        if self.early is None or self.last is None:
+            return None
+        return self.early.interval.lo <= self.last[1] <= self.early.interval.hi
+
     @cached_property
     def planned(self) -> float | None:
         """The planned last step, where the user or the configuration tells it."""
@@ -378,7 +383,8 @@ class Result:
 
     def to_frame(self) -> pd.DataFrame:
         """One row with the numbers that people compare, indexed by the run's name."""
-        return pd.DataFrame([self._row()], index=pd.Index([self.name], name="run"))
+        # As an object, because a log can hold a name that no string column takes (a lone surrogate).
+        return pd.DataFrame([self._row()], index=pd.Index([self.name], name="run", dtype=object))
 
     def summary(self) -> str:
         """The result as text: first the answer, then the law, the forecast and the findings."""
@@ -413,7 +419,7 @@ class Result:
 
     def _row(self) -> dict[str, Any]:
         law, held, ahead = self.law, self.held_out, self.forecast
-        first = ahead.at[0] if ahead.at else None
+        first = next(iter(ahead.at), None)
         nan = float("nan")
         return {
             "verdict": self.verdict,
@@ -421,15 +427,21 @@ class Result:
             "n": self.points.n,
             "last_step": self.last[0] if self.last else nan,
             "last_score": self.last[1] if self.last else nan,
+            "last_entropy": float(self.points.entropy[-1]) if self.points.n else nan,
+            "until_step": nan if self.settings.law_until is None else self.settings.law_until,
+            "n_fitted": law.n if law else nan,
             "a": law.a if law else nan,
             "b": law.b if law else nan,
             "ceiling": law.ceiling if law else nan,
             "ceiling_lo": law.ceiling_interval.lo if law else nan,
             "ceiling_hi": law.ceiling_interval.hi if law else nan,
+            "level": self.settings.level,
             "r_squared": law.r_squared if law else nan,
+            "n_held_out": held.n if held else nan,
             "held_out_rmse": held.rmse if held else nan,
             "held_out_rmse_baseline": held.rmse_baseline if held else nan,
             "forecast_verdict": ahead.verdict,
+            "forecast_model": first.model if first else "",
             "forecast_step": first.step if first else nan,
             "forecast": first.median if first else nan,
             "forecast_lo": first.interval.lo if first else nan,
@@ -468,7 +480,9 @@ class Result:
 def _judge(seen: Outlook, gain: GainAhead | None) -> tuple[ForecastVerdict, str]:
     """The verdict on the future, and its reason."""
     n = seen.points.n
-    worst = next((f for f in seen.findings if f.severity == "error" and f.code != "too-few-evaluations"), None)
+    worst = next(
+        (f for f in seen.findings if f.severity == "error" and f.code != "too-few-evaluations"), None
+    )
     if worst is not None:
         return "refused", worst.what
     if n < FEW_POINTS or gain is None:
