@@ -160,7 +160,7 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
             f"{len(told['keys'])} keys, {known or 'no'} config entries",
         )
     if reading.error is not None:
-        line("unusable", reading.error.what)
+        line("unreadable", reading.error.what)
         for label, text in (("why", reading.error.why), ("next", reading.error.hint)):
             if text:
                 line(label, text)

@@ -33,10 +33,10 @@ _DISPENSABLE = (
     "no change",
     "RMSE",
     "state",
-    "at step",
     "last",
-    "forecast",
     "forecast interval",
+    "forecast",
+    "at step",
     "future",
     "law",
 )
@@ -94,7 +94,11 @@ def _show_unreadable(e: Examined) -> None:
 def _show_table(examined: Sequence[Examined]) -> None:
     from rich.table import Table
 
-    level = next((e.result.settings.level for e in examined if e.result is not None), 0.95)
+    from entlaw.law.result import Settings
+    from entlaw.law.summary import describe_window
+
+    settings = next((e.result.settings for e in examined if e.result is not None), Settings())
+    level = settings.level
     rows = [_row(e) for e in examined]
     out = console()
     columns = _columns_that_fit(rows, out.width)
@@ -111,6 +115,10 @@ def _show_table(examined: Sequence[Examined]) -> None:
     for e, row in zip(examined, rows, strict=True):
         table.add_row(*(row[c] for c in columns), style="dim" if e.failure is not None else None)
     out.print(table)
+    windows = f"ceiling: {describe_window(settings.law_until)}"
+    if "forecast" in columns:
+        windows += f"; forecast: model {settings.model}, {describe_window(settings.forecast_until)}"
+    out.print(windows, style="dim")
     if "law" not in columns:  # a number without its verdict looks surer than it is
         for verdict in ("caution", "passed", "refused", "unreadable"):
             which = [e.label for e in examined if e.verdict == verdict]
