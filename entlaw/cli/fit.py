@@ -57,7 +57,7 @@ def fit(
         from entlaw.cli.fit_view import show
 
         show(examined)
-    say_written(written)
+    show_written(written)
     return exit_code(examined)
 
 
@@ -69,7 +69,7 @@ def exit_code(examined: Sequence[Examined]) -> int:
     return next((error.exit_code for error in failures if error is not None), 3)
 
 
-def say_written(written: list[Path]) -> None:
+def show_written(written: list[Path]) -> None:
     """Name the files, or count them when there are many."""
     lines = [f"wrote {path}" for path in written]
     if len(written) > 4:
