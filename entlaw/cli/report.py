@@ -200,12 +200,12 @@ def as_dict(rows: Sequence[Examined], about: About) -> dict[str, Any]:
     """Schema ``entlaw.report/2``: what the page says, as data."""
     from entlaw.report.html_words import describe_all, describe_row
 
-    lead, details = describe_all(rows)
     runs = []
     for e, origin in zip(rows, about.origins, strict=True):
         head, pairs = describe_row(e)
         told = {"bytes": origin.size, "sha256": origin.sha256, "headline": head, "details": pairs}
         runs.append(e.to_dict() | told)
+    lead, details = describe_all(rows) if len(rows) > 1 else (runs[0]["headline"], [])
     return {
         "schema": "entlaw.report/2",
         "version": about.version,
