@@ -196,6 +196,7 @@ class Ahead:
             "from_step": float(seen.step[-1]) if seen.n else None,
             "n": seen.n,
             "at": [one.to_dict() for one in self.at],
+            "failures": [error.as_dict() for error in self.failures],
             "ceiling": None if self.ceiling is None else self.ceiling.to_dict(),
             "gain": None if self.gain is None else self.gain.to_dict(),
             "findings": [f.as_dict() for f in self.findings],
