@@ -11,15 +11,18 @@ runs of one size share their base policy. With five sizes three degrees of freed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from entlaw.errors import DataError, UsageError
 from entlaw.findings import Finding, worst_first
+from entlaw.law.examined import Examined
 from entlaw.law.meta import MetaRegression, meta_regression, paule_mandel
 from entlaw.law.shapes import Interval
+from entlaw.runs.model_size import model_size
 
 QUANTITIES = {"a": (1.0, 0.0), "b": (0.0, 1.0), "ceiling": (-1.0, 1.0)}
 
@@ -49,6 +52,44 @@ class SizedFit:
     a: float
     b: float
     covariance: np.ndarray
+
+
+def sized_fits(
+    rows: Iterable[Examined], told: Mapping[str, float] | None = None
+) -> tuple[list[SizedFit], dict[str, str]]:
+    """The laws of runs whose model's size is known.
+
+    Parameters
+    ----------
+    rows : iterable of Examined
+    told : mapping, optional
+        Glob of names to size, for runs whose log does not tell; of several that match the last one counts.
+
+    Returns
+    -------
+    used : list of SizedFit
+    left : dict of str to str
+        Why each other run is left out, by name.
+    """
+    used: list[SizedFit] = []
+    left: dict[str, str] = {}
+    for one in rows:
+        law = None if one.result is None else one.result.law
+        if law is None:
+            left[one.label] = one.failure.what if one.failure is not None else "no fit"
+            continue
+        names = (one.reading.name, one.label)
+        given = [n for glob, n in (told or {}).items() if any(fnmatch.fnmatch(name, glob) for name in names)]
+        run = one.reading.run
+        known = model_size(run.config, one.reading.name) if run is not None and not given else None
+        parameters = given[-1] if given else known[0] if known else None
+        if parameters is None:
+            left[one.label] = f"its log does not tell the model's size (--size '{one.label}=7B')"
+        elif not np.isfinite(law.covariance).all():
+            left[one.label] = "two points: a line without an error"
+        else:
+            used.append(SizedFit(one.label, parameters, law.a, law.b, law.covariance))
+    return used, left
 
 
 @dataclass(frozen=True)
@@ -148,6 +189,10 @@ class Sizes:
     lines: dict[str, SizeLine]
     left_out: tuple[LeftOut, ...]
     findings: tuple[Finding, ...]
+
+    def at(self, parameters: float, level: float = 0.95) -> SizeForecast:
+        """The coefficients of a model of another size; as :func:`forecast_size`."""
+        return forecast_size(self, parameters, level)
 
 
 @dataclass(frozen=True)
