@@ -22,7 +22,7 @@ from entlaw.findings import Finding, has_error, worst_first
 from entlaw.law.fit import check_fit_options, fit_law
 from entlaw.law.forecast import Forecast, Model, Outlook, law_forecast
 from entlaw.law.growth import Gain
-from entlaw.law.shapes import Fit, HeldOut, Interval, Method, hold_out
+from entlaw.law.shapes import Fit, HeldOut, Interval, Method, hold_out, plain_data
 from entlaw.limits import FEW_POINTS, PAPER_WINDOW, UNSET, Unset, check_level
 from entlaw.points import Points, answers_behind
 from entlaw.runs.ending import OVER, planned_steps
@@ -392,7 +392,7 @@ class Result:
         }
         if self.refusal is not None:
             told["error"] = self.refusal.as_dict()
-        return told
+        return plain_data(told)  # type: ignore[no-any-return]
 
     def to_frame(self) -> pd.DataFrame:
         """One row with the numbers that people compare, indexed by the run's name."""

@@ -26,6 +26,19 @@ def law(a: float, b: float, entropy: Any) -> Any:
     return b - a * np.exp(entropy)
 
 
+def plain_data(value: Any) -> Any:
+    """Data as JSON can hold it: arrays as lists, NaN and infinities as None."""
+    if isinstance(value, dict):
+        return {str(k): plain_data(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_data(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain_data(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
 @dataclass(frozen=True)
 class Interval:
     """A two-sided interval.
