@@ -199,8 +199,8 @@ class Outlook:
 
     @cached_property
     def regime(self) -> Regime:
-        """How the entropy goes."""
-        return regime_of(self.findings, self.points)
+        """What the entropy does by the end of what is seen."""
+        return regime_of(self.points, self.findings)
 
     def at_step(self, step: float) -> Predictive:
         """Distribution of the score that will be measured at a later step.

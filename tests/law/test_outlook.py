@@ -37,8 +37,8 @@ def test_a_falling_run_is_answered():
     [
         (lambda t: 0.5 + 0.1 * t, "exploded", "entropy-exploded"),
         (lambda t: 0.5 * (1 + 0.02 * t), "rising", "entropy-rising"),
-        (lambda t: np.full(len(t), 0.5), "not-falling", "entropy-constant"),
-        (lambda t: 0.5 + 0.001 * np.sin(9 * t), "not-falling", "entropy-not-falling"),
+        (lambda t: np.full(len(t), 0.5), "flat", "entropy-constant"),
+        (lambda t: 0.5 + 0.001 * np.sin(9 * t), "flat", "entropy-not-falling"),
         (lambda t: 1.0 - 0.08 * t + np.maximum(t - 11, 0) * 0.18, "turned-up", "entropy-turned-up"),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_run_whose_entropy_is_already_spent_is_refused():
     o = Outlook.of(
         Points.from_arrays(t, 0.04 - 0.0003 * (t - 101), 0.9 + 0.005 * rng.standard_normal(len(t)))
     )
-    assert o.refused and o.regime == "spent"
+    assert o.refused and o.regime == "collapsed"
 
 
 def test_questions_that_make_no_sense_are_usage_errors():
