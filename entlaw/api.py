@@ -6,67 +6,30 @@ findings name keywords here where the command line names options.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from entlaw.errors import DataError, EntlawError, UsageError
-from entlaw.limits import PAPER_WINDOW, UNSET, Unset
+from entlaw import given
+from entlaw.errors import DataError, UsageError
+from entlaw.given import Options, Place, ReadOptions, python_words
+from entlaw.limits import PAPER_WINDOW
 from entlaw.wording import in_python
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from entlaw.law.compare import Comparison
-    from entlaw.law.examined import Examined
     from entlaw.law.forecast import Forecast, Model
-    from entlaw.law.result import Result, Settings
-    from entlaw.law.shapes import Method
+    from entlaw.law.result import Result
     from entlaw.law.sizes import Sizes
-    from entlaw.points import Points
-    from entlaw.runs.prepare import Align, Selection
+    from entlaw.runs.prepare import Selection
     from entlaw.runs.reader import Reading
     from entlaw.runs.run import Run
-    from entlaw.runs.wandb.listing import Query
-    from entlaw.watch.report import Report
-
-Path_ = str | os.PathLike[str]
-
-
-class ReadOptions(TypedDict, total=False):
-    """How a log is read: the fields of :class:`entlaw.Selection` as keywords."""
-
-    on: str | None
-    align: Align | None
-    scale: float | None
-    step_key: str | None
-    entropy_key: str | None
-    performance_key: str | None
-    join: bool
-    query: Query | None
-
-
-class FitOptions(TypedDict, total=False):
-    """How a law is fitted: fields of :class:`entlaw.law.result.Settings` as keywords."""
-
-    until_step: float | None | Unset
-    method: Method
-    level: float
-    problems: float | None
-    samples: float | None
-    force: bool
-    total_steps: float | None
-
-
-class Options(FitOptions, ReadOptions, total=False):
-    """Both."""
 
 
 def read(
-    source: Path_ | Iterable[Path_], selection: Selection | None = None, **options: Unpack[ReadOptions]
+    source: Place | Iterable[Place], selection: Selection | None = None, **options: Unpack[ReadOptions]
 ) -> list[Run]:
     """Read all usable runs of a source.
 
@@ -92,14 +55,12 @@ def read(
     UsageError
         An empty list of sources, or an unknown keyword.
     """
-    from entlaw.runs import reader
-
-    with _python_words():
-        return [in_python(run) for run in reader.read(source, _selection(selection, dict(options)))]
+    with python_words():
+        return given.read_all(source, given.selection_of(selection, dict(options)))
 
 
 def scan(
-    source: Path_ | Iterable[Path_], selection: Selection | None = None, **options: Unpack[ReadOptions]
+    source: Place | Iterable[Place], selection: Selection | None = None, **options: Unpack[ReadOptions]
 ) -> Iterator[Reading]:
     """Read every run of a source, unusable ones too: each has its run or its error.
 
@@ -117,11 +78,8 @@ def scan(
     SourceNotFound, UnreadableSource, ServerError
         The only source given does not exist or holds no log.
     """
-    from entlaw.runs import reader
-
-    with _python_words():
-        for reading in reader.scan(source, _selection(selection, dict(options))):
-            yield replace(reading, run=in_python(reading.run), error=in_python(reading.error))
+    with python_words():
+        yield from given.scan_all(source, given.selection_of(selection, dict(options)))
 
 
 def fit(*data: Any, name: str | None = None, **options: Unpack[Options]) -> Result:
@@ -164,9 +122,9 @@ def fit(*data: Any, name: str | None = None, **options: Unpack[Options]) -> Resu
     >>> round(entlaw.fit(H, R).ceiling, 2)
     0.6
     """
-    with _python_words():
-        settings, selection = _settings(dict(options))
-        result = _examine(data, settings, selection, name)
+    with python_words():
+        settings, selection = given.settings_of(dict(options))
+        result = given.result_of(data, settings, selection, name)
         if result.law is None:
             assert result.refusal is not None
             result.refusal.result = result
@@ -174,9 +132,7 @@ def fit(*data: Any, name: str | None = None, **options: Unpack[Options]) -> Resu
         return result
 
 
-def fit_all(
-    source: Any, *, selection: Selection | None = None, **options: Unpack[Options]
-) -> pd.DataFrame:
+def fit_all(source: Any, *, selection: Selection | None = None, **options: Unpack[Options]) -> pd.DataFrame:
     """Fit many runs; one row a run, those that are refused or cannot be read too.
 
     Parameters
@@ -200,9 +156,9 @@ def fit_all(
     """
     import pandas as pd
 
-    with _python_words():
-        settings, selection = _settings(dict(options), selection)
-        rows = _examine_all(source, settings, selection)
+    with python_words():
+        settings, selection = given.settings_of(dict(options), selection)
+        rows = given.rows_of(source, settings, selection)
     parts = []
     for one in rows:
         row = {"verdict": one.verdict} if one.result is None else one.result.to_row()
@@ -270,20 +226,20 @@ def forecast(
     >>> there.interval.lo < there.median < there.interval.hi
     True
     """
-    with _python_words():
+    with python_words():
         if step is not None and entropy is not None:
             raise UsageError("give a step or an entropy, not both")
         asked = step if entropy is None else entropy
-        wanted = () if asked is None else tuple(map(float, _listed(asked)))
-        settings, selection = _settings(dict(options))
+        wanted = () if asked is None else given.numbers(asked)
+        settings, selection = given.settings_of(dict(options))
         where = {"steps": wanted} if entropy is None else {"entropies": wanted}
         settings = replace(settings, model=model, width=width, **where)  # type: ignore[arg-type]
-        ahead = _examine((data,), settings, selection, None).forecast
+        ahead = given.result_of((data,), settings, selection).forecast
         if ahead.failures:
             raise ahead.failures[0]
         if asked is None and not ahead.at:
             raise UsageError("there is no point to look from")
-        return list(ahead.at) if _is_many(asked) else ahead.at[0]
+        return list(ahead.at) if given.is_many(asked) else ahead.at[0]
 
 
 def compare(
@@ -314,9 +270,9 @@ def compare(
     """
     from entlaw.law import compare as law
 
-    with _python_words():
-        settings, selection = _settings(dict(options), selection)
-        sides = [[_usable(one) for one in _results(x, settings, selection)] for x in (a, b)]
+    with python_words():
+        settings, selection = given.settings_of(dict(options), selection)
+        sides = [given.results_of(side, settings, selection) for side in (a, b)]
         tracks = [[law.track_of(result, paired=paired) for result in side] for side in sides]
         return in_python(law.compare(tracks[0], tracks[1], settings.level))
 
@@ -354,10 +310,10 @@ def sizes(
     """
     from entlaw.law.sizes import fit_sizes, sized_fits
 
-    with _python_words():
-        settings, selection = _settings(dict(options), selection)
+    with python_words():
+        settings, selection = given.settings_of(dict(options), selection)
         told = {glob: _size(glob, value) for glob, value in (size or {}).items()}
-        used, left = sized_fits(_examine_all(source, settings, selection), told)
+        used, left = sized_fits(given.rows_of(source, settings, selection), told)
         if not used:
             name, why = next(iter(left.items()))
             raise DataError(f"none of {len(left)} runs can be used", why=f"{name}: {why}")
@@ -410,8 +366,8 @@ def plan(
 
     from entlaw.law import plan as law
 
-    with _python_words():
-        assumed = law.Assumed() if like is None else law.assumed_from(_run_of(like))
+    with python_words():
+        assumed = law.Assumed() if like is None else law.assumed_from(given.the_run(like))
         if within is not None:
             assumed = replace(assumed, within=within)
         assumed.check()
@@ -473,15 +429,16 @@ def backtest(
     """
     from entlaw.law import backtest as law
 
-    with _python_words():
+    with python_words():
         chosen = law.Plan(rivals=rivals)
         if origin is not None or step is not None:
             chosen = law.Plan(tuple(origin or ()), tuple(step or ()), rivals)
-        runs = _points_of_all(source, _selection(selection, dict(options)))
+        runs = given.points_of_all(source, given.selection_of(selection, dict(options)))
         answered = law.answered_only(law.backtest(runs, chosen, workers=workers))
         if answered.empty:
             raise DataError(
-                f"none of {len(runs)} runs was answered from any step", hint="give longer runs, or look from later"
+                f"none of {len(runs)} runs was answered from any step",
+                hint="give longer runs, or look from later",
             )
         return law.table(answered, [by] if isinstance(by, str) else by)
 
@@ -493,233 +450,3 @@ def _size(glob: str, value: float | str) -> float:
     if found is None:
         raise UsageError(f"size[{glob!r}] = {value!r} is no model size", hint="e.g. '7B', '135M' or 7e9")
     return found
-
-
-# What was given ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _python_words() -> Iterator[None]:
-    """Errors on their way to a caller name keywords, not options."""
-    try:
-        yield
-    except EntlawError as error:
-        in_python(error)
-        raise
-
-
-def _selection(given: Selection | None, options: dict[str, Any]) -> Selection:
-    from entlaw.runs.prepare import Selection
-
-    names = [f.name for f in fields(Selection)]
-    for name in options:
-        if name not in names:
-            raise UsageError(f"no keyword {name!r}", hint=f"there are {', '.join(names)}")
-    return replace(given or Selection(), **options)
-
-
-def _settings(
-    options: dict[str, Any], selection: Selection | None = None
-) -> tuple[Settings, Selection | None]:
-    """Options shared out; the selection is None where nothing was said of reading."""
-    from entlaw.law.result import Settings
-
-    mine = FitOptions.__annotations__
-    settings = Settings(**{k: v for k, v in options.items() if k in mine})
-    settings.check()
-    reading = {k: v for k, v in options.items() if k not in mine}
-    unknown = [k for k in reading if k not in ReadOptions.__annotations__]
-    if unknown:
-        known = (*mine, *ReadOptions.__annotations__)
-        raise UsageError(f"no keyword {unknown[0]!r}", hint=f"there are {', '.join(known)}")
-    return settings, _selection(selection, reading) if reading else selection
-
-
-def _examine(
-    data: tuple[Any, ...], settings: Settings, selection: Selection | None, name: str | None
-) -> Result:
-    from entlaw.law.result import Result, examine
-
-    if len(data) == 2:
-        data = (range(_length(data[0])), *data)
-        if isinstance(settings.until_step, Unset):
-            settings = replace(settings, until_step=None)
-    given: Any = data[0] if len(data) == 1 else data
-    if isinstance(given, Result):
-        run, points, name = given.run, given.points, name or given.name
-        result = examine(points if run is None else run, settings, points=points, name=name)
-    else:
-        result = examine(_one(given, selection), settings, name=name)
-    refusal = None if result.refusal is None else in_python(result.refusal)
-    return replace(result, law=in_python(result.law), refusal=refusal, reword=in_python)
-
-
-def _one(given: Any, selection: Selection | None) -> Run | Points:
-    """One run of whatever holds it."""
-    import pandas as pd
-
-    from entlaw.points import Points
-    from entlaw.runs.run import Run
-
-    if isinstance(given, list) and len(given) == 1:
-        given = given[0]
-    if isinstance(given, (str, os.PathLike)):
-        found: list[Any] = read(given, selection)
-        if len(found) > 1:
-            raise UsageError(
-                f"there are {len(found)} runs", where=os.fspath(given),
-                hint="fit_all(...) fits all; read(...) gives them, to choose one",
-            )  # fmt: skip
-        return found[0]  # type: ignore[no-any-return]
-    if isinstance(given, pd.DataFrame):
-        return _of_frame(given, selection)
-    if selection is not None:
-        raise UsageError(
-            f"how to read cannot be told of a {type(given).__name__}", why="it is read already",
-            hint="give on, entropy_key, ... to read(...)",
-        )  # fmt: skip
-    if isinstance(given, Run):
-        return given
-    if isinstance(given, tuple) and len(given) == 3:
-        try:
-            return Points.from_arrays(*given)
-        except UsageError as error:
-            error.what = "steps, H and R must be numbers, one-dimensional and of equal length"
-            raise
-    return Points.of(given)
-
-
-def _of_frame(frame: pd.DataFrame, selection: Selection | None) -> Run | Points:
-    from entlaw.points import Points
-    from entlaw.runs.frame import runs_in_frame
-    from entlaw.runs.prepare import to_run
-
-    if selection is None and {"entropy", "performance"} <= set(frame.columns):
-        told = frame if "step" in frame.columns else frame.assign(step=frame.index)
-        log = None
-        if "entropy_step" not in told.columns:
-            log = (told["step"], told["entropy"])
-        return Points.from_frame(told, log=log)
-    raws = runs_in_frame(frame)
-    if len(raws) > 1:
-        raise UsageError(f"the frame holds {len(raws)} runs", hint="fit_all(...) fits all of them")
-    return in_python(to_run(raws[0], selection))
-
-
-def _run_of(given: Any) -> Run:
-    from entlaw.runs.run import Run
-
-    run = _one(given, None)
-    if not isinstance(run, Run):
-        raise UsageError(f"a run is needed, not {type(run).__name__}", hint="read(...) gives runs")
-    return run
-
-
-def _examine_all(source: Any, settings: Settings, selection: Selection | None) -> list[Examined]:
-    """One row a run, whatever becomes of it."""
-    from entlaw.law.examined import Examined, label_runs
-    from entlaw.law.result import Result
-
-    found: list[tuple[Reading, Result | None]] = []
-    for reading, given in _readings(source, selection):
-        result = None
-        if reading.error is None:
-            data = reading.run if given is None else given
-            result = _examine((data,), settings, None, None)
-        found.append((reading, result))
-    if not found:
-        raise UsageError("no run was given", hint="give a path, a run, or a list of them")
-    labels = label_runs([reading for reading, _ in found])
-    rows = zip(found, labels, strict=True)
-    return [Examined(reading, result, reading.error, label) for (reading, result), label in rows]
-
-
-def _readings(source: Any, selection: Selection | None) -> Iterator[tuple[Reading, Any]]:
-    """Readings of all that was given; of what was no log with what it is instead."""
-    import pandas as pd
-
-    from entlaw.points import Points
-    from entlaw.runs.frame import runs_in_frame
-    from entlaw.runs.prepare import Selection
-    from entlaw.runs.reader import Reading, reading
-    from entlaw.runs.run import RawRun, Run
-
-    single = isinstance(source, (str, os.PathLike, Run, Points, pd.DataFrame, tuple)) or _is_result(source)
-    for i, one in enumerate([source] if single else source):
-        if isinstance(one, (str, os.PathLike)):
-            try:
-                yield from ((r, None) for r in scan(one, selection))
-            except EntlawError as error:
-                if isinstance(error, UsageError):
-                    raise
-                yield Reading(os.fspath(one), None, None, error), None
-        elif isinstance(one, pd.DataFrame) and not {"entropy", "performance"} <= set(one.columns):
-            label = f"frame {i}"
-            try:
-                raws = runs_in_frame(one, label)
-            except EntlawError as error:
-                yield Reading(label, None, None, error), None
-                continue
-            for raw in raws:
-                yield reading(label, raw, selection or Selection(), label), None
-        elif isinstance(one, Run):
-            raw = RawRun(one.name, one.metrics.reset_index(), one.config, one.provenance, one.findings)
-            yield Reading(one.provenance.path, raw, one, None), None
-        else:
-            told = getattr(one, "name", "") or f"{type(one).__name__} {i}"
-            try:
-                given = one if _is_result(one) else _one(one, None)
-                yield Reading(told, None, None, None), given
-            except UsageError as error:
-                yield Reading(told, None, None, error), None
-
-
-def _results(source: Any, settings: Settings, selection: Selection | None) -> list[Examined]:
-    """The rows that can be used; the first error where none can."""
-    rows = _examine_all(source, settings, selection)
-    usable = [one for one in rows if one.result is not None]
-    if not usable:
-        raise rows[0].error or UsageError("no run was given")
-    return usable
-
-
-def _usable(one: Examined) -> Result:
-    assert one.result is not None
-    return one.result
-
-
-def _points_of_all(source: Any, selection: Selection) -> list[Points]:
-    from entlaw.points import Points
-
-    listed = source if isinstance(source, list) else [source]
-    found = []
-    for one in listed:
-        label = os.fspath(one) if isinstance(one, (str, os.PathLike)) else ""
-        for reading, given in _readings(one, selection):
-            if reading.error is None:
-                points = Points.of(reading.run if given is None else getattr(given, "points", given))
-                found.append(replace(points, source=label or points.source))
-    if not found:
-        raise DataError("no run can be used", hint="fit_all(...) says what is wrong with each")
-    return found
-
-
-def _is_result(given: Any) -> bool:
-    from entlaw.law.result import Result
-
-    return isinstance(given, Result)
-
-
-def _length(given: Any) -> int:
-    try:
-        return len(given)
-    except TypeError:
-        raise UsageError(f"H must be numbers in a sequence, not {type(given).__name__}") from None
-
-
-def _is_many(asked: Any) -> bool:
-    return asked is not None and not isinstance(asked, (int, float, str)) and hasattr(asked, "__len__")
-
-
-def _listed(asked: Any) -> Any:
-    return asked if _is_many(asked) else (asked,)

@@ -144,4 +144,5 @@ class FitRefused(EntlawError, ArithmeticError):
 
     def __init__(self, what: str, *, fit: Any = None, findings: tuple[Any, ...] = (), **kw: Any) -> None:
         super().__init__(what, **kw)
-        self.fit, self.findings, self.result = fit, findings, None
+        self.fit, self.findings = fit, findings
+        self.result: Any = None

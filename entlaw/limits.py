@@ -8,7 +8,6 @@ from typing import Final
 from entlaw.errors import UsageError
 
 
-
 class Unset(Enum):
     """What an argument is that was not given, where None means something else."""
 

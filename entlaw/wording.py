@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from entlaw.errors import EntlawError
+from entlaw.errors import EntlawError, FitRefused
 
 T = TypeVar("T")
 
@@ -29,7 +29,9 @@ SWITCHES = {
     "all": "until_step=None",
     "yes": "confirm",
 }
-_VALUE = r"(?:[= ](?P<value>'[^']*'|[A-Z]{2,}\b|\d[\d.]*\b|(?:paper|careful|law|growth|train|val|next|same)\b))?"
+_VALUE = (
+    r"(?:[= ](?P<value>'[^']*'|[A-Z]{2,}\b|\d[\d.]*\b|(?:paper|careful|law|growth|train|val|next|same)\b))?"
+)
 _COMMAND = re.compile(rf"`[^`]*`|--(?P<option>[a-z][a-z-]*){_VALUE}")
 _PHRASES = (("--until-step, --all", "until_step=..., or None for all steps"),)
 _TEXTS = ("what", "where", "why", "hint", "chosen", "alternatives", "findings", "choices", "error")
@@ -60,6 +62,14 @@ def reword(text: str) -> str:
     return _COMMAND.sub(_reword, text)
 
 
+def shorten(text: str, most: int = 40) -> str:
+    """A text of at most so many characters, its middle left out where it is longer."""
+    if len(text) <= most:
+        return text
+    head = (most - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (most - 3 - head) :]}"
+
+
 def in_python(said: T) -> T:
     """An error, a finding, or what holds findings, in Python's words; the same object where nothing changes.
 
@@ -79,8 +89,8 @@ def in_python(said: T) -> T:
             if getattr(said, name, None):
                 setattr(said, name, in_python(getattr(said, name)))
         said.args = (said.what, *said.args[1:])
-        if getattr(said, "fit", None) is not None:
-            said.fit = in_python(said.fit)  # type: ignore[attr-defined]
+        if isinstance(said, FitRefused):
+            said.fit = in_python(said.fit)
         return said
     if isinstance(said, (tuple, list)):
         new = [in_python(one) for one in said]

@@ -39,7 +39,7 @@ _SEED_KEY = re.compile(r"(^|[._/])(seed|data_seed|random_seed)$", re.I)
 _SEED_NAME = re.compile(r"(?:seed|_s|-s|rl|run)[_-]?(\d+)$", re.I)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Track:
     """One run as a comparison sees it.
 
@@ -55,6 +55,9 @@ class Track:
     points: Points
     seed: str | None
     fit: Fit | None
+
+    def __repr__(self) -> str:
+        return f"<Track: {self.points!r}>"
 
     @property
     def name(self) -> str:
@@ -141,6 +144,9 @@ class Comparison:
 
     differences: tuple[Difference, ...]
     findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        return f"<Comparison: B is {', '.join(f'{d.verdict} ({d.quantity})' for d in self.differences)}>"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a quantity, indexed by it."""
@@ -326,7 +332,7 @@ def _weights(fit: Fit, x: float) -> np.ndarray:
     """Weights of the scores in the least-squares line's value at x."""
     xs = np.exp(fit.points.entropy)
     u = xs - xs.mean()
-    return 1.0 / len(xs) + (x - xs.mean()) * u / float(u @ u)
+    return np.asarray(1.0 / len(xs) + (x - xs.mean()) * u / float(u @ u))
 
 
 # Groups: the run is the unit -------------------------------------------------------------------------

@@ -76,6 +76,13 @@ class Forecast:
     level: float = 0.95
     findings: tuple[Finding, ...] = ()
 
+    def __repr__(self) -> str:
+        where = f"entropy {self.entropy:.3g}" if self.step is None else f"step {self.step:g}"
+        i = self.interval
+        return (
+            f"<Forecast at {where}: {self.median:.3f}, {i.level:.0%} [{i.lo:.3f}, {i.hi:.3f}] ({self.model})>"
+        )
+
     @cached_property
     def median(self) -> float:
         """Median of the score (fraction)."""
@@ -155,6 +162,9 @@ class Outlook:
     forced: bool = False
     prior: Prior = PRIOR
     width: float = 1.0
+
+    def __repr__(self) -> str:
+        return f"<Outlook: {self.points!r}, {len(self.findings)} findings>"
 
     @classmethod
     def of(

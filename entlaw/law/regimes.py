@@ -1,9 +1,10 @@
 """What a run's entropy does, since when, whether it first learned a format, and what acts on it.
 
-The verdict stands on the checks that also refuse fits (:mod:`entlaw.law.checks_entropy`), read by
-:func:`regime_of`. Two things are added. A run can have fallen and now stand still: the same check is
-asked about the second half alone. And a run can have spent its entropy: it is then below ``COLLAPSED`` throughout its
-last quarter. :func:`has_fallen` asks for the course from start to end. How often the verdicts are right on real runs is measured by ``benchmarks/regimes.py``.
+The verdict stands on the checks that also refuse fits (:mod:`entlaw.law.checks_entropy`), read by :func:`regime_of`.
+Two things are added. A run can have fallen and now stand still: the same check is asked about the second half alone.
+And a run can have spent its entropy: it is then below ``COLLAPSED`` throughout its last quarter. :func:`has_fallen`
+asks for the course from start to end. How often the verdicts are right on real runs is measured by
+``benchmarks/regimes.py``.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from entlaw.limits import FEW_POINTS, PAPER_WINDOW, UNSET, Unset, check_level
 from entlaw.points import Points, answers_behind
 from entlaw.runs.ending import OVER, planned_steps
 from entlaw.runs.run import Run
+from entlaw.wording import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +71,7 @@ class Settings:
         By which intervals of the forecast are stretched (:mod:`entlaw.law.library`).
     """
 
-    until_step: float | None | Unset = UNSET
+    until_step: float | Unset | None = UNSET
     method: Method = "careful"
     level: float = 0.95
     problems: float | None = None
@@ -173,6 +174,9 @@ class Ahead:
     ceiling: Forecast | None = None
     gain: GainAhead | None = None
 
+    def __repr__(self) -> str:
+        return f"<Ahead: {self.verdict}, {shorten(self.why, 60)}, {len(self.at)} forecasts>"
+
     @property
     def answered(self) -> bool:
         """Whether anything is predicted."""
@@ -183,9 +187,7 @@ class Ahead:
         """Of the run so far and of each number, worst first."""
         return worst_first([*self.outlook.findings, *(f for one in self.at for f in one.findings)])
 
-    def probability_above(
-        self, quantity: Literal["gain", "final", "ceiling"], value: float
-    ) -> float | None:
+    def probability_above(self, quantity: Literal["gain", "final", "ceiling"], value: float) -> float | None:
         """P(quantity > value); None where it is not known.
 
         Parameters
@@ -392,7 +394,8 @@ class Result:
         }
         if self.refusal is not None:
             told["error"] = self.refusal.as_dict()
-        return plain_data(told)  # type: ignore[no-any-return]
+        plain: dict[str, Any] = plain_data(told)
+        return plain
 
     def to_frame(self) -> pd.DataFrame:
         """One row with the numbers that people compare, indexed by the run's name."""
@@ -422,7 +425,7 @@ class Result:
 
     def __repr__(self) -> str:
         law = "refused" if self.law is None else f"{self.law.ceiling:.3f}"
-        return f"<Result {self.name!r}: {self.points.n} points, ceiling {law} ({self.verdict})>"
+        return f"<Result {shorten(self.name)!r}: {self.points.n} points, ceiling {law} ({self.verdict})>"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -490,7 +493,9 @@ class Result:
 def _judge(seen: Outlook, gain: GainAhead | None) -> tuple[ForecastVerdict, str]:
     """The verdict on the future, and its reason."""
     n = seen.points.n
-    worst = next((f for f in seen.findings if f.severity == "error" and f.code != "too-few-evaluations"), None)
+    worst = next(
+        (f for f in seen.findings if f.severity == "error" and f.code != "too-few-evaluations"), None
+    )
     if worst is not None:
         return "refused", worst.what
     if n < FEW_POINTS or gain is None:

@@ -102,6 +102,9 @@ class FitPoints:
     leverage: np.ndarray
     ceiling_without: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"<FitPoints: {self.given!r}>"
+
     @property
     def step(self) -> np.ndarray:
         """Optimiser steps as logged."""
@@ -163,6 +166,11 @@ class Fit:
     noise: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     posterior: Any = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        i = self.ceiling_interval
+        ceiling = f"ceiling {self.ceiling:.3f} [{i.lo:.3f}, {i.hi:.3f}]"
+        return f"<Fit: b {self.b:.3f}, a {self.a:.3f}, {ceiling}, {self.n} points, {self.method}>"
 
     @property
     def n(self) -> int:

@@ -33,7 +33,7 @@ _FAR = 0.5
 _SIGNIFICANT = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SizedFit:
     """One run's coefficients and how large its model is.
 
@@ -92,7 +92,7 @@ def sized_fits(
     return used, left
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SizeLine:
     """One quantity over ln N.
 
@@ -173,7 +173,7 @@ class LeftOut:
         return self.interval.lo <= self.found <= self.interval.hi
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sizes:
     """Lines over model sizes with what speaks for and against them.
 
@@ -190,12 +190,16 @@ class Sizes:
     left_out: tuple[LeftOut, ...]
     findings: tuple[Finding, ...]
 
+    def __repr__(self) -> str:
+        slopes = ", ".join(f"{name} {line.slope:+.3f}" for name, line in self.lines.items())
+        return f"<Sizes: {len(self.lines['a'].parameters)} sizes; per unit of ln N: {slopes}>"
+
     def at(self, parameters: float, level: float = 0.95) -> SizeForecast:
         """The coefficients of a model of another size; as :func:`forecast_size`."""
         return forecast_size(self, parameters, level)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SizeForecast:
     """What a size that was not trained should give.
 

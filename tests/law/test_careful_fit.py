@@ -8,9 +8,9 @@ import pytest
 import statsmodels.api as sm
 from scipy import optimize, stats
 
+from entlaw.api import fit
 from entlaw.errors import FitRefused, MissingSeries, SourceNotFound, UsageError
 from entlaw.law import noise
-from entlaw.api import fit
 from entlaw.law.fit import fit_points
 from entlaw.law.posterior import binomial_variance, mixture_cdf, mixture_quantile
 from entlaw.points import Points

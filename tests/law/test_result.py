@@ -29,7 +29,11 @@ def scores(seed=0, noise=0.004, rise=0.0, tau=25.0, t=T):
 
 def run_of(config=None, state=None, **more):
     made = as_run(*scores(**more), config=config)
-    return made if state is None else replace(made, provenance=replace(made.provenance, details={"state": state}))
+    return (
+        made
+        if state is None
+        else replace(made, provenance=replace(made.provenance, details={"state": state}))
+    )
 
 
 def changed_after(points, step):
@@ -43,7 +47,7 @@ def changed_after(points, step):
     )
 
 
-# Windows ---------------------------------------------------------------------------------------------------------------
+# Windows ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,7 @@ def test_the_early_forecast_of_the_last_score_knows_the_window_alone():
     assert examine(points, Settings(until_step=None)).early is None
 
 
-# Verdicts --------------------------------------------------------------------------------------------------------------
+# Verdicts -----------------------------------------------------------------------------------------
 
 
 def obeys(seed, floor, wander, noise):
@@ -114,7 +118,9 @@ def obeys(seed, floor, wander, noise):
         ("careful", 0.05, 0.01, 0.01, 0, 10),
     ],
 )
-def test_runs_that_obey_the_law_are_called_passed_as_rarely_as_said(method, floor, wander, noise, least, most):
+def test_runs_that_obey_the_law_are_called_passed_as_rarely_as_said(
+    method, floor, wander, noise, least, most
+):
     passed = 0
     for seed in range(400):
         points = obeys(seed, floor, wander, noise)
@@ -178,7 +184,7 @@ def test_the_forecasts_verdict_is_the_chance_of_a_gain():
     assert few.forecast.verdict == "uncertain" and "5 of the 8 points" in few.forecast.why
 
 
-# State and horizon -----------------------------------------------------------------------------------------------------
+# State and horizon --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -224,7 +230,7 @@ def test_the_gain_is_the_models_at_the_horizon():
     assert examine(run_of()).forecast.probability_above("final", 0.6) is None  # no planned end
 
 
-# Settings, levels, shapes ----------------------------------------------------------------------------------------------
+# Settings, levels, shapes -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
