@@ -312,6 +312,13 @@ class Result:
             return None
         return seen.forecast(self.last[0], self.settings.level)
 
+    @property
+    def covered(self) -> bool | None:
+        """Whether the interval of :attr:`early` holds the last score; None where there is no early forecast."""
+        if self.early is None or self.last is None:
+            return None
+        return self.early.interval.lo <= self.last[1] <= self.early.interval.hi
+
     @cached_property
     def planned(self) -> float | None:
         """The planned last step, where the user or the configuration tells it."""

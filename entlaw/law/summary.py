@@ -79,6 +79,18 @@ def describe_forecast(forecast: Forecast) -> str:
     return f"{text} (model {forecast.model})"
 
 
+def describe_early(result: Result) -> str:
+    """The last score as it was predicted at the end of the law's window, and whether it was covered; "" without one."""
+    early = result.early
+    if early is None or result.last is None:
+        return ""
+    return (
+        f"predicted from {describe_window(early.until_step)} (model {early.model}): {format_number(early.median)} at "
+        f"step {early.step:g}, {early.level:.0%} {format_interval(early.interval)}; measured "
+        f"{format_number(result.last[1])}, {'covered' if result.covered else 'not covered'}"
+    )
+
+
 def headline(result: Result) -> str:
     """The answer in a few sentences: where the run is, where it will be, and whether the law's ceiling may be quoted."""
     said = []
@@ -138,6 +150,8 @@ def list_rows(result: Result) -> list[tuple[str, str]]:
                 f"{held.final_error:+.3f} (baseline {held.final_error_baseline:+.3f})",
             )
         )
+    if early := describe_early(result):
+        rows.append(("", early) if held is not None else ("held out", early))
     ahead = result.forecast
     seen = ahead.outlook
     rows += [("forecast", describe_forecast(one)) for one in ahead.at]

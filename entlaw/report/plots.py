@@ -1,4 +1,4 @@
-"""The figures of the commands, by matplotlib: a fit, plans of validation, model sizes, a back-test.
+"""The figures of the commands, by matplotlib: a run, plans of validation, model sizes, a back-test.
 
 Equal input gives equal bytes. Each comes with the CSV of its numbers.
 """
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entlaw.findings import has_error
-from entlaw.law.shapes import Fit
+from entlaw.errors import DataError
+from entlaw.law.result import Result
 from entlaw.report import style
 from entlaw.report.picture import Panel, law_panel, steps_panels
-from entlaw.runs.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from entlaw.law.plan import Budget
     from entlaw.law.sizes import SizeLine, Sizes
 
-# What is not named here is not drawn: on paper there is no room for it.
+_INTERVAL: dict[str, Any] = {"elinewidth": 1.1, "capsize": 2.5, "zorder": 5}
+# What is not named here is not drawn.
 _LOOKS: dict[str, dict[str, Any]] = {
     "prediction": {"color": style.PREDICTION_BAND, "lw": 0},
     "line": {"color": style.LINE_BAND, "lw": 0},
@@ -40,54 +40,94 @@ _LOOKS: dict[str, dict[str, Any]] = {
         "mec": style.INK,
         "mew": 0.6,
         "ecolor": style.INK,
-        "elinewidth": 1.1,
-        "capsize": 2.5,
-        "zorder": 5,
         "clip_on": False,
+        **_INTERVAL,
     },
+    "early": {"fmt": "x", "ms": 4, "color": style.GREY, **_INTERVAL},
+    "ahead": {"fmt": "x", "ms": 4, "color": style.BLUE, **_INTERVAL},
     "level": {"color": style.ORANGE, "lw": 1.0, "ls": (0, (4, 2))},
     "window": {"color": style.GREY, "lw": 0.7, "ls": ":"},
 }
 _SMALL: dict[str, dict[str, Any]] = {"later": {"ms": 2.2, "mew": 0.6}, "fitted": {"ms": 2.4}}
+_KEY: dict[str, Any] = {"handlelength": 1.6, "borderaxespad": 0, "columnspacing": 1.2}
 
 
-def fit_figure(fit: Fit, run: Run, format: str = "pdf", level: float = 0.95) -> bytes:
-    """Draw one fit.
+def result_figure(result: Result, format: str = "pdf") -> bytes:
+    """Draw one run: score against entropy, and both against the step.
 
     Parameters
     ----------
-    fit : Fit
-    run : Run
-        The run it was fitted on: later points and the curves against step come from it.
+    result : Result
+        With points.
     format : {"pdf", "svg", "png"}
-    level : float
-        Level of the bands.
 
     Returns
     -------
     bytes
     """
-    return style.render(lambda figure: draw_fit(figure, fit, run, level), 5.0, format)
+    return style.render(lambda figure: draw_all(figure, result), 5.2, format)
 
 
-def draw_fit(figure: FigureBase, fit: Fit, run: Run, level: float = 0.95) -> None:
-    """Draw one fit into a figure or a part of one: law, key, R and H against the step, from top to bottom."""
-    axes = figure.subplot_mosaic([["law"], ["key"], ["R"], ["H"]], height_ratios=[3.2, 0.75, 1.0, 1.0])
+def draw_result(result: Result, ax: Axes | None = None) -> Axes:
+    """Draw the score against the entropy: points, law with its bands and ceiling, points held out.
+
+    Parameters
+    ----------
+    result : Result
+    ax : Axes, optional
+        By default those of a new figure.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    DataError
+        A run without points.
+    """
+    if not result.points.n:
+        raise DataError(
+            "there is no point to draw",
+            where=result.name,
+            hint="a score and an entropy of one step are wanted",
+        )
+    if ax is None:
+        from matplotlib import pyplot
+
+        _, ax = pyplot.subplots(layout="constrained")
+    _draw_law(ax, result)
+    ax.legend(handlelength=1.6)
+    return ax
+
+
+def draw_all(figure: FigureBase, result: Result) -> None:
+    """Draw one run into a figure or a part of one: law, key, R and H against the step, from top to bottom."""
+    axes = figure.subplot_mosaic([["law"], ["key"], ["R"], ["H"]], height_ratios=[3.2, 0.95, 1.1, 1.0])
     axes["R"].sharex(axes["H"])
     axes["R"].tick_params(labelbottom=False)
-    law = law_panel(run, fit, level)
-    draw_panel(axes["law"], law)
-    axes["law"].set_xlim(*law.x_range)
-    axes["law"].set_xlabel(law.x_label)
-    axes["law"].set_title(_title(run, fit), parse_math=False)  # a name may hold dollar signs
-    # The key stands apart: any corner of the plot may hold points.
-    axes["key"].axis("off")
-    axes["key"].legend(*axes["law"].get_legend_handles_labels(), loc="center", ncols=2, handlelength=1.6,
-                       borderaxespad=0, columnspacing=1.2)  # fmt: skip
-    score, entropy = steps_panels(run, fit)
+    _draw_law(axes["law"], result)
+    score, entropy = steps_panels(result)
     draw_panel(axes["R"], score, small=True)
     draw_panel(axes["H"], entropy, dots=False)
     axes["H"].set_xlabel("step")
+    # The key stands apart: any corner of the plot may hold points.
+    axes["key"].axis("off")
+    named: dict[str, Any] = {}
+    for ax in (axes["law"], axes["R"]):
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    axes["key"].legend(named.values(), named, loc="center", ncols=2, **_KEY)
+
+
+def _draw_law(ax: Axes, result: Result) -> None:
+    """The panel of the law, with its title."""
+    panel = law_panel(result)
+    draw_panel(ax, panel)
+    ax.set_xlim(*panel.x_range)
+    ax.set_xlabel(panel.x_label)
+    name = result.name if len(result.name) <= 44 else f"{result.name[:20]}…{result.name[-22:]}"
+    ax.set_title(f"{name} – law: {result.verdict}", parse_math=False)  # a name may hold dollar signs
 
 
 def draw_panel(ax: Axes, panel: Panel, *, small: bool = False, dots: bool = True) -> None:
@@ -108,7 +148,7 @@ def draw_panel(ax: Axes, panel: Panel, *, small: bool = False, dots: bool = True
             ax.axhline(m.y[0], **look)
         elif m.kind == "window":
             ax.axvline(m.x[0], **look)
-        elif m.kind == "ceiling":
+        elif "fmt" in look:
             ax.errorbar(m.x, m.y, yerr=np.maximum([m.y - m.lo, m.hi - m.y], 0), **look)
         elif len(m.lo):
             ax.fill_between(m.x, m.lo, m.hi, **look)
@@ -116,12 +156,6 @@ def draw_panel(ax: Axes, panel: Panel, *, small: bool = False, dots: bool = True
             ax.plot(m.x, m.y, **look)
     ax.set_ylim(*panel.y_range)
     ax.set_ylabel(panel.y_label)
-
-
-def _title(run: Run, fit: Fit) -> str:
-    name = run.name if len(run.name) <= 44 else f"{run.name[:20]}…{run.name[-22:]}"
-    refused = ", refused" if has_error(fit.findings) else ""
-    return f"{name}: {fit.method} fit{refused}"
 
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -152,10 +186,14 @@ def plan_figure(
         for i, every in enumerate(sorted({b.design.every for b in budgets})):
             line = sorted((b for b in budgets if b.design.every == every), key=lambda b: b.design.answers)
             ax.plot(
-                [b.design.answers for b in line], [100 * b.half_width for b in line], lw=0.8, ms=3.4,
-                marker=_MARKS[i % len(_MARKS)], color=_SHADES[i % len(_SHADES)],
+                [b.design.answers for b in line],
+                [100 * b.half_width for b in line],
+                lw=0.8,
+                ms=3.4,
+                marker=_MARKS[i % len(_MARKS)],
+                color=_SHADES[i % len(_SHADES)],
                 label="every step" if every == 1 else f"every {every} steps",
-            )  # fmt: skip
+            )
         ax.axhline(100 * margin, color=style.GREY, lw=0.8, ls=(0, (4, 2)))
         ax.set_xscale("log")
         ax.set_yscale("log")
@@ -218,13 +256,34 @@ def _draw_size(ax: Axes, line: SizeLine, at: Sequence[float], level: float) -> N
     grid = np.geomspace(min(ends) / 1.25, max(ends) * 1.25, 100)
     new = [line.at(g, level)[1] for g in grid]
     mean = [line.line_at(g, level) for g in grid]
-    ax.fill_between(grid, [i.lo for i in new], [i.hi for i in new], color=style.PREDICTION_BAND, lw=0,
-                    label=f"another size, {level:.0%}")  # fmt: skip
-    ax.fill_between(grid, [i.lo for i in mean], [i.hi for i in mean], color=style.LINE_BAND, lw=0,
-                    label=f"line, {level:.0%}")  # fmt: skip
+    ax.fill_between(
+        grid,
+        [i.lo for i in new],
+        [i.hi for i in new],
+        color=style.PREDICTION_BAND,
+        lw=0,
+        label=f"another size, {level:.0%}",
+    )
+    ax.fill_between(
+        grid,
+        [i.lo for i in mean],
+        [i.hi for i in mean],
+        color=style.LINE_BAND,
+        lw=0,
+        label=f"line, {level:.0%}",
+    )
     ax.plot(grid, [line.at(g, level)[0] for g in grid], color=style.INK, lw=1.0, label="log-linear fit")
-    ax.errorbar(n, line.value, yerr=np.sqrt(line.variance), fmt="o", ms=3.4, color=style.INK, lw=0.8, capsize=2,
-                label="mean of a size's runs ± 1 se")  # fmt: skip
+    ax.errorbar(
+        n,
+        line.value,
+        yerr=np.sqrt(line.variance),
+        fmt="o",
+        ms=3.4,
+        color=style.INK,
+        lw=0.8,
+        capsize=2,
+        label="mean of a size's runs ± 1 se",
+    )
     for size in at:
         ax.plot([size], [line.at(size, level)[0]], "D", ms=4, color=style.ORANGE, mec=style.INK, mew=0.6)
     ax.set_xscale("log")
@@ -278,7 +337,7 @@ def backtest_figure(scores: pd.DataFrame, format: str = "pdf") -> bytes:
             hold.axvline(level, color=style.INK, linewidth=0.5, linestyle=":")
             hold.scatter(ordered[column], place, marker=mark, s=9, color=colours, label=f"{level:.0%}")
         hold.set_xlim(0.0, 1.02)
-        hold.set_xlabel("share held")
+        hold.set_xlabel("share covered")
         figure.legend(
             *hold.get_legend_handles_labels(), loc="outside upper right", ncols=3, title="intervals of"
         )
