@@ -94,7 +94,7 @@ def in_python(said: T) -> T:
         return said
     if isinstance(said, (tuple, list)):
         new = [in_python(one) for one in said]
-        return said if all(a is b for a, b in zip(said, new, strict=True)) else type(said)(new)  # type: ignore
+        return said if all(a is b for a, b in zip(said, new, strict=True)) else type(said)(new)
     if is_dataclass(said) and not isinstance(said, type):
         told = {f.name: getattr(said, f.name) for f in fields(said) if f.name in _TEXTS}
         changed = {
