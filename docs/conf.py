@@ -32,7 +32,7 @@ def _commands(app, docname: str, source: list[str]) -> None:
 
         text = entlaw.generate_docs(output_format="markdown")
         _, _, commands = text.partition("\n## entlaw ")  # without its own table of contents
-        source[0] = "# Command line\n\n## entlaw " + commands
+        source[0] = f"{source[0]}\n\n## entlaw {commands}"
 
 
 def setup(app):

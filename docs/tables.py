@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from entlaw.cli.app import list_options
+from entlaw.cli.options import MEANINGS
 from entlaw.train.advantages import ESTIMATORS
 from entlaw.train.controls import CONTROLS
 from entlaw.train.losses import LOSSES
@@ -77,6 +79,21 @@ def _setting(s: Setting) -> list[str]:
     ]
 
 
+def _options() -> str:
+    """What each option means; what a command adds to a shared one is in its own help."""
+    options = list_options()
+    readers = set(options["--on"])
+    rows = []
+    for option, commands in options.items():
+        told = MEANINGS.get(option.removeprefix("--")) or " ".join(dict.fromkeys(commands.values()))
+        where = [c for c in commands if c not in readers] if readers <= set(commands) else list(commands)
+        name = "-o" if option == "--output" else option
+        rows.append(
+            [f"`{name}`", told, ", ".join(["all that read logs"] * (readers <= set(commands)) + where)]
+        )
+    return _rows(["option", "what it means", "commands"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "estimators": lambda: _functions(
         ["`algorithm.name`", "advantage of response i, token t", "source"], ESTIMATORS
@@ -84,6 +101,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "losses": lambda: _functions(["`loss.kind`", "what it is", "source"], LOSSES),
     "controls": _controls,
     "settings": _settings,
+    "options": _options,
 }
 
 

@@ -165,7 +165,7 @@ def fit_all(source: Any, *, selection: Selection | None = None, **options: Unpac
         failure = one.failure
         row |= {"error": "" if failure is None else failure.what, "source": one.reading.path}
         parts.append(row)
-    index = pd.Index([one.label for one in rows], name="run")
+    index = pd.Index([one.label for one in rows], name="run", dtype=object)
     return pd.DataFrame(parts, index=index)
 
 

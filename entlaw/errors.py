@@ -9,7 +9,21 @@ Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit ref
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+
+def closest(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
+    """Known names that look like ``name``, best first, whatever the case."""
+    import difflib
+
+    spelled = {k.lower(): k for k in known}
+    return [spelled[k] for k in difflib.get_close_matches(name.lower(), list(spelled), n=n, cutoff=cutoff)]
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.6) -> str:
+    """A hint that names what was probably meant, such as "nearest: grpo"; empty where nothing looks like it."""
+    return f"nearest: {', '.join(near)}" if (near := closest(name, known, n, cutoff)) else ""
 
 
 class EntlawError(Exception):

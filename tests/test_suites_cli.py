@@ -23,7 +23,7 @@ SMALL = [
     "run.steps=2", "policy.size=xs", "warmup.clean_steps=20", "warmup.noisy_steps=5", "warmup.batch_size=16",
     "rollout.prompts=8", "rollout.group_size=4", "loss.mini_batches=2", "validation.every=0",
 ]  # fmt: skip
-SUMS = ["--suite", "arithmetic", "--limit", "30", "--samples", "4", "--max-tokens", "6"]
+SUMS = ["--suite", "arithmetic", "--problems", "30", "--samples", "4", "--max-tokens", "6"]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_changed_setting_is_refused_and_another_folder_takes_it(trained, tmp_p
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_table(trained, tmp_path, capsys):
-    call = ["eval", str(trained / "a"), "--suite", "arithmetic", "--limit", "120", "--samples", "4",
+    call = ["eval", str(trained / "a"), "--suite", "arithmetic", "--problems", "120", "--samples", "4",
             "--max-tokens", "6", "--batch", "4", "--json"]  # fmt: skip
     cut = tmp_path / "cut"
     with subprocess.Popen(
@@ -152,7 +152,7 @@ def test_every_set_of_the_papers_table(bytes_model, tmp_path, capsys):
     data.mkdir()
     for path in (SHARED / "problems").iterdir():
         (data / path.name).symlink_to(path)
-    call = ["eval", bytes_model, "--suite", "paper-math", "--limit", "2", "--samples", "3", "--max-tokens", "4",
+    call = ["eval", bytes_model, "--suite", "paper-math", "--problems", "2", "--samples", "3", "--max-tokens", "4",
             "--data-dir", str(data), "-o", str(tmp_path / "out"), "--with-paper", "--json"]  # fmt: skip
     assert run(call) == 3
     told = json.loads(capsys.readouterr().out)
@@ -225,14 +225,13 @@ BAD = {
     "no such suite": (["./x", "--suite", "paper-maths"], 2, "no suite or data set"),
     "no such model": (["./x", "--suite", "arithmetic"], 3, "no such folder"),
     "twice": (["./x", "x", "--suite", "arithmetic"], 2, "named twice"),
-    "limit": (["./x", "--suite", "svamp", "--limit", "0"], 2, "--limit"),
     "batch": (["./x", "--suite", "svamp", "--batch", "-1"], 2, "--batch"),
     "workers": (["./x", "--suite", "svamp", "--workers", "0"], 2, "--workers"),
-    "problems": (["./x", "--suite", "svamp", "--problems", "5"], 2, "--limit"),
+    "problems": (["./x", "--suite", "svamp", "--problems", "0"], 2, "--problems"),
     "json and csv": (["./x", "--suite", "svamp", "--format", "csv", "--json"], 2, "exclude"),
     "no published rows": (["./x", "--suite", "svamp", "--with-paper"], 2, "--with-paper"),
     "two without a suite": (["./x", "./y"], 2, "2 checkpoints"),
-    "options of a suite": (["./x", "--limit", "3", "--no-chat"], 2, "--limit, --chat without --suite"),
+    "options of a suite": (["./x", "--workers", "3", "--no-chat"], 2, "--chat, --workers without --suite"),
     "temperature": (["./x", "--suite", "svamp", "--temperature", "-1"], 2, "--temperature"),
     "no checkpoint": (["--suite", "svamp"], 2, "CHECKPOINTS"),
 }

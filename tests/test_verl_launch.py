@@ -41,7 +41,7 @@ def files(tmp_path_factory):
 def test_as_far_as_a_machine_without_gpus_goes(files):
     run = files / "run"
     call = [
-        sys.executable, "-m", "entlaw.cli", "verl", "qwen2.5-7b-kl-cov", "--gpus", "2", "-o", str(run),
+        sys.executable, "-m", "entlaw.cli", "verl", "qwen2.5-7b-kl-cov", "--gpus-per-node", "2", "-o", str(run),
         "--set", f"policy.path={files / 'model'}", "--set", "task.name=gsm8k", "--set", "task.validation=",
         "--set", f"task.data_dir={files}", "--set", "validation.problems=2", "--set", "rollout.prompts=8",
         "--set", "rollout.group_size=4", "--set", "loss.mini_batches=2", "--set", "rollout.max_tokens=64",

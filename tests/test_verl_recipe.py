@@ -390,7 +390,7 @@ def test_print_needs_no_verl_and_says_what_differs(capsys):
                 "verl",
                 "qwen2.5-7b-clip-cov",
                 "--print",
-                "--gpus",
+                "--gpus-per-node",
                 "8",
                 "-o",
                 "/runs/x",
@@ -417,7 +417,7 @@ def test_print_needs_no_verl_and_says_what_differs(capsys):
     "arguments, code, says",
     [
         (["qwen2.5-7b-clip-cov", "--", "colour"], 2, "no override"),
-        (["qwen2.5-7b-clip-cov", "--gpus", "0"], 2, "at least 1"),
+        (["qwen2.5-7b-clip-cov", "--gpus-per-node", "0"], 2, "at least 1"),
         (["law-math-qwen2.5-7b-prime", "--print"], 2, "algorithm.name"),
         (["no-such-recipe", "--print"], 2, "no such recipe"),
     ],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from entlaw._version import __version__
 from entlaw.cli import backtest, doctor, evaluate, fit, predict, pull, push, train
@@ -13,6 +14,7 @@ from entlaw.cli.compare import compare
 from entlaw.cli.data import data
 from entlaw.cli.demo import demo
 from entlaw.cli.figures import figures
+from entlaw.cli.options import describe_default
 from entlaw.cli.output import print_json, show_error
 from entlaw.cli.plan import plan
 from entlaw.cli.report import report
@@ -24,10 +26,12 @@ from entlaw.errors import EntlawError, UsageError
 app = App(
     name="entlaw",
     version=__version__,
+    default_parameter=Parameter(negative_iterable=(), show_default=describe_default),
+    help_format="plaintext",
     help="Where will this RL run end? Fit R = -a exp(H) + b on the early steps of a run and read off its ceiling.",
     help_epilogue="SOURCE is a file, a folder or a quoted glob: logs of verl, TRL, OpenRLHF, tinker and others, "
     "W&B offline files, TensorBoard, MLflow, CSV, Parquet, JSON; or a W&B run (entity/project/run, a URL).\n\n"
-    "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.",
+    "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 refused, 5 stop rule fired.",
 )
 app.command(demo)
 app.command(doctor.doctor)
@@ -46,6 +50,26 @@ app.command(evaluate.evaluate, name="eval")
 app.command(data)
 app.command(report)
 app.command(verl)
+
+
+def list_options() -> dict[str, dict[str, str]]:
+    """What every option means, by its name and by the command that takes it."""
+    found: dict[str, dict[str, str]] = {}
+    for name, command in _commands(app):
+        for argument in command.assemble_argument_collection():
+            long = next((n for n in argument.names if n.startswith("--")), None)
+            if long is not None and argument.show:
+                found.setdefault(long, {})[name] = argument.parameter.help or ""
+    return {option: found[option] for option in sorted(found)}
+
+
+def _commands(parent: App, above: str = "") -> Iterator[tuple[str, App]]:
+    for name in parent:
+        if not name.startswith("-"):
+            command, path = parent[name], f"{above} {name}".strip()
+            if command.default_command is not None:
+                yield path, command
+            yield from _commands(command, path)
 
 
 def run(tokens: list[str]) -> int:

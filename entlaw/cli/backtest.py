@@ -1,5 +1,4 @@
-"""``entlaw backtest``: what would have been forecast at earlier steps of finished runs, and how wrong it
-was."""
+"""``entlaw backtest``: what would have been predicted at earlier steps of finished runs, and how wrong it was."""
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag, ReadFlags
-from entlaw.cli.output import console, print_json, show_error, track, write_bytes, write_text
+from entlaw.cli.options import JsonFlag, PlotFlag, ReadFlags, check_steps, meaning, output_option
+from entlaw.cli.output import console, dump_json, print_json, show_error, track, write_bytes, write_text
 from entlaw.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -26,11 +25,9 @@ def backtest(
     /,
     *,
     origin: Annotated[
-        tuple[float, ...], Parameter(negative="", help="Look from these shares of a run (repeat the option).")
+        tuple[float, ...], Parameter(help="Look from this share of a run (repeat for more).")
     ] = (),
-    step: Annotated[
-        tuple[float, ...], Parameter(negative="", help="Look from these steps (repeat the option).")
-    ] = (),
+    origin_step: Annotated[tuple[float, ...], Parameter(help="Look from this step (repeat for more).")] = (),
     by: Annotated[
         Literal["source", "horizon", "regime", "run"] | None, Parameter(help="Break the table down.")
     ] = None,
@@ -39,31 +36,27 @@ def backtest(
         float | None,
         Parameter(help="Exit with 4 unless the CRPS is this share below the last value's, e.g. 0.2."),
     ] = None,
-    workers: Annotated[int, Parameter(help="Processes.")] = 1,
+    workers: Annotated[int, Parameter(help=meaning("workers"))] = 1,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
-    plot: Annotated[Path | None, Parameter(help="Write the figure (.pdf, .svg or .png) and its CSV.")] = None,
-    output: Annotated[
-        Path | None, Parameter(name=["-o", "--output"], help="Write every forecast to a CSV file.")
-    ] = None,
+    plot: PlotFlag = None,
+    output: Annotated[Path | None, output_option("FILE.csv: every forecast; FILE.json: the scores.")] = None,
     json: JsonFlag = False,
 ) -> int:
     """Forecast finished runs from their past and score the forecasts against what was measured.
 
-    By default seen from 10, 15, 25, 40, 50, 60 and 75 % of each run and from step 36, halfway to its end and
-    to the end.
-    Scores are of the forecasts that would have been given (the rest are refusals), every source counting
-    alike.
+    By default seen from 10, 15, 25, 40, 50, 60 and 75 % of each run and from step 36, halfway to its end and to the
+    end. Scores are of the forecasts that would have been given (the rest are refusals), every source counting alike.
     """
-    from entlaw.cli.fit import check_targets
+    from entlaw.cli.fit import RESULT_SUFFIXES, check_targets
 
-    _check(origin, step, workers, gate, rivals)
-    check_targets(plot, output)
+    _check(origin, origin_step, workers, gate, rivals)
+    check_targets(plot, output, RESULT_SUFFIXES)
     from entlaw.law.backtest import OUTLOOK, Plan, answered_only, shares_answered, table
     from entlaw.law.backtest import backtest as run_backtest
 
     plan = Plan(rivals=rivals)
-    if origin or step:
-        plan = Plan(tuple(origin), tuple(step), rivals)
+    if origin or origin_step:
+        plan = Plan(origin, origin_step, rivals)
     histories, unusable = _histories(source, read)
     rows = run_backtest(histories, plan, workers=workers)
     if not (rows["crps"].notna() & rows["answered"].astype(bool)).any():
@@ -80,9 +73,20 @@ def backtest(
         "all": float(shares_answered(rows, None).iloc[0]),
         "entropy_fell": _share_of_fallen(rows),
     }
+    told = {
+        "schema": "entlaw.backtest/1",
+        "runs": len(histories),
+        "sources": rows["source"].nunique(),
+        "unusable": unusable,
+        "share_answered": shares,
+        "scores": _records(whole),
+        "by": by,
+        "parts": _records(parts) if parts is not None else [],
+    }
     written = []
     if output:
-        write_text(output, rows.to_csv(index=False))
+        as_csv = output.suffix.lower() == ".csv"
+        write_text(output, rows.to_csv(index=False) if as_csv else dump_json(told))
         written.append(output)
     if plot:
         from entlaw.report.plots import backtest_figure
@@ -92,11 +96,6 @@ def backtest(
         written += [plot, plot.with_suffix(".csv")]
     skill = float(whole.loc[OUTLOOK, "skill"]) if rivals else math.nan
     if json:
-        told = {
-            "schema": "entlaw.backtest/1", "runs": len(histories), "sources": rows["source"].nunique(),
-            "unusable": unusable, "share_answered": shares, "scores": _records(whole),
-            "by": by, "parts": _records(parts) if parts is not None else [],
-        }  # fmt: skip
         print_json(told)
     else:
         _show(whole, parts, by, shares, len(histories), unusable)
@@ -110,14 +109,12 @@ def backtest(
 
 
 def _check(
-    origin: tuple[float, ...], step: tuple[float, ...], workers: int, gate: float | None, rivals: bool
+    origin: tuple[float, ...], origin_step: tuple[float, ...], workers: int, gate: float | None, rivals: bool
 ) -> None:
     for share in origin:
         if not 0 < share < 1:
             raise UsageError(f"--origin {share:g} is not between 0 and 1", hint="e.g. --origin 0.25")
-    for value in step:
-        if not (math.isfinite(value) and value >= 0):
-            raise UsageError(f"--step {value:g} is no step of a run", hint="e.g. --step 36")
+    check_steps("--origin-step", origin_step, "e.g. --origin-step 36")
     if workers < 1:
         raise UsageError(f"--workers {workers} is not a positive number")
     if gate is not None and not rivals:

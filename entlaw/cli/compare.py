@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.fit import Outcome, one, scan_sources
+from entlaw.cli.fit import examine_sources
 from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
 from entlaw.cli.output import console, print_findings, print_json
 from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
     from entlaw.law.compare import Comparison, Difference, Track
+    from entlaw.law.examined import Examined
 
 _SEED_KEY = re.compile(r"(^|[._/])(seed|data_seed|random_seed)$", re.I)
 _SEED_NAME = re.compile(r"(?:seed|_s|-s|rl|run)[_-]?(\d+)$", re.I)
@@ -31,15 +32,15 @@ def compare(
     how: FitFlags = FitFlags(),  # noqa: B008
     json: JsonFlag = False,
 ) -> int:
-    """Compare the final performance, the ceiling, and the entropy's cost of two runs or two groups of seeds.
+    """Compare the final score, the ceiling, and the entropy's cost of two runs or two groups of seeds.
 
     Final is the mean over the last quarter of the steps; ceilings are as of `entlaw fit` (--all for all points),
     refused ones with --force only. One run against one: the noise of these two; groups of seeds: the run is the unit.
     """
     from entlaw.law.compare import compare as compare_tracks
 
-    how.check()
-    sides = [tracks([one(r, how) for r in scan_sources([source], read)], source, paired) for source in (a, b)]
+    settings = how.settings()
+    sides = [tracks(examine_sources([one], read, settings, ahead=False), one, paired) for one in (a, b)]
     found = compare_tracks(sides[0], sides[1], how.level)
     if json:
         print_json(_as_dict(found, sides, how.level))
@@ -48,7 +49,7 @@ def compare(
     return 0
 
 
-def tracks(outcomes: list[Outcome], source: str, paired: bool) -> list[Track]:
+def tracks(examined: list[Examined], source: str, paired: bool) -> list[Track]:
     """The usable runs of one side.
 
     Raises
@@ -57,24 +58,19 @@ def tracks(outcomes: list[Outcome], source: str, paired: bool) -> list[Track]:
         The first run's error when none is usable.
     """
     from entlaw.law.compare import Track
-    from entlaw.points import Points
 
     found = []
-    for o in outcomes:
-        run = o.reading.run
-        if run is None:
-            console(stderr=True).print(
-                f"left out: {o.reading.name}: {o.error.what if o.error else ''}", style="dim"
-            )
+    for e in examined:
+        run, result, why = e.reading.run, e.result, "" if e.failure is None else e.failure.what
+        if run is None or result is None:
+            console(stderr=True).print(f"left out: {e.label}: {why}", style="dim")
             continue
-        if o.error is not None:
-            console(stderr=True).print(
-                f"no ceiling of {o.reading.name}: {o.error.what} (--force)", style="dim"
-            )
-        seed = seed_of(run.config, o.reading.name) if paired else None
-        found.append(Track(Points.from_run(run), seed, o.fit if o.error is None else None))
+        if result.law is None:
+            console(stderr=True).print(f"no ceiling of {e.label}: {why} (--force)", style="dim")
+        seed = seed_of(run.config, e.reading.name) if paired else None
+        found.append(Track(result.points, seed, result.law))
     if not found:
-        error = next((o.error for o in outcomes if o.error is not None), None)
+        error = next((e.error for e in examined if e.error is not None), None)
         raise error or UsageError("no run", where=source)
     return found
 
@@ -124,6 +120,12 @@ def _show(found: Comparison, sides: list[list[Track]], level: float) -> None:
 def _row(d: Difference) -> list[str]:
     interval = f"[{d.interval.lo:+.4f}, {d.interval.hi:+.4f}]" if d.interval else "-"
     return [
-        d.quantity, f"{d.a:.4f}", f"{d.b:.4f}", f"{d.difference:+.4f}", interval,
-        f"{d.p_value:.3f}" if d.p_value == d.p_value else "-", d.verdict, f"{d.n} {d.unit}",
-    ]  # fmt: skip
+        d.quantity,
+        f"{d.a:.4f}",
+        f"{d.b:.4f}",
+        f"{d.difference:+.4f}",
+        interval,
+        f"{d.p_value:.3f}" if d.p_value == d.p_value else "-",
+        d.verdict,
+        f"{d.n} {d.unit}",
+    ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from entlaw.cli.options import JsonFlag
+from entlaw.cli.options import JsonFlag, meaning, output_option
 from entlaw.cli.output import console, print_json
 from entlaw.errors import UsageError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 data = App(name="data", help="Data sets by name: list them, look into one, fetch one.")
 
 DirFlag = Annotated[
-    Path | None, Parameter(name="--data-dir", help="Folder (or file) that holds the set; the hub without.")
+    Path | None, Parameter(name="--data-dir", help=meaning("data-dir", "Or a file that holds the set."))
 ]
 
 
@@ -76,7 +76,7 @@ def show(
     *,
     data_dir: DirFlag = None,
     rows: Annotated[int, Parameter(help="Problems to print.")] = 2,
-    check: Annotated[
+    references: Annotated[
         bool,
         Parameter(
             negative="", help="Also have every reference read by math-verify, and list those that it cannot."
@@ -91,14 +91,23 @@ def show(
         raise UsageError(f"--rows {rows} is no number of problems")
     spec = manifest.get(name)
     loaded = datasets.load(spec, data_dir)
-    unread = _unread(loaded) if check and spec.kind == "math" else []
+    unread = _unread(loaded) if references and spec.kind == "math" else []
     if json:
-        print_json({
-            "schema": "entlaw.data-set/1", "set": spec.as_dict(), "source": loaded.source, "layout": str(loaded.layout),
-            "problems": len(loaded.items), "notes": loaded.notes, "unusable": [u.__dict__ for u in loaded.unusable],
-            "unread": unread,
-            "examples": [item.__dict__ | {"prompt": spec.prompt(item.question)} for item in loaded.items[:rows]],
-        })  # fmt: skip
+        print_json(
+            {
+                "schema": "entlaw.data-set/1",
+                "set": spec.as_dict(),
+                "source": loaded.source,
+                "layout": str(loaded.layout),
+                "problems": len(loaded.items),
+                "notes": loaded.notes,
+                "unusable": [u.__dict__ for u in loaded.unusable],
+                "unread": unread,
+                "examples": [
+                    item.__dict__ | {"prompt": spec.prompt(item.question)} for item in loaded.items[:rows]
+                ],
+            }
+        )
         return 0
     out = console()
     out.print(f"{spec.title}: {len(loaded.items):,} problems from {loaded.source}")
@@ -141,9 +150,9 @@ def fetch(
     name: Annotated[str, Parameter(help="Name of a data set.")],
     /,
     *,
-    output: Annotated[
-        Path, Parameter(name=["-o", "--output"], help="Folder to write NAME.parquet into; made if missing.")
-    ] = Path("data-sets"),
+    output: Annotated[Path, output_option("A folder, made if missing, for NAME.parquet.")] = Path(
+        "data-sets"
+    ),
     json: JsonFlag = False,
 ) -> int:
     """Fetch a data set from the hub into a folder that --data-dir takes, for machines without access to the hub."""

@@ -16,14 +16,14 @@ _NEXT = (
 
 def demo() -> int:
     """Fit the law to a sample run that ships with entlaw, and name the commands for a log of your own."""
-    from entlaw.cli.fit import one, scan_sources
+    from entlaw.cli.fit import examine_sources
     from entlaw.cli.fit_view import show
     from entlaw.runs.example import folder
 
     sample = str(folder())
     out = console()
     out.print("A sample run: GRPO on sums, a model of 135 thousand parameters, trained by `entlaw train`.\n")
-    show([one(reading, FitFlags()) for reading in scan_sources([sample], ReadFlags())])
+    show(examine_sources([sample], ReadFlags(), FitFlags().settings()))
     out.print("\nThe sample's log is in")
     out.print(f"  {sample}", soft_wrap=True)
     out.print("Next commands (LOG is your log: a file, a folder or a W&B run):")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag, ReadFlags
+from entlaw.cli.options import JsonFlag, ReadFlags, Sources
 from entlaw.cli.output import console, print_findings, print_json, track
 from entlaw.limits import PAPER_WINDOW
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    source: Annotated[list[str], Parameter(help="Files, folders or quoted globs.")],
+    source: Sources,
     /,
     *,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
@@ -75,11 +74,18 @@ def report(reading: Reading) -> dict[str, Any]:
         "entropy": run.entropy.__dict__,
         "steps": {"first": run.metrics.index.min(), "last": run.metrics.index.max(), "n": len(run.metrics)},
         "entropy_logged": {
-            "n": len(entropy), "first": entropy[0], "last": entropy[-1], "min": entropy.min(), "max": entropy.max(),
-            "every": usual, "gaps": int((gaps > 1.5 * usual).sum()) if len(gaps) else 0,
+            "n": len(entropy),
+            "first": entropy[0],
+            "last": entropy[-1],
+            "min": entropy.min(),
+            "max": entropy.max(),
+            "every": usual,
+            "gaps": int((gaps > 1.5 * usual).sum()) if len(gaps) else 0,
         },
         "performance": {
-            "key": run.performance_key, "kind": run.performance_kind, "n": len(scores),
+            "key": run.performance_key,
+            "kind": run.performance_kind,
+            "n": len(scores),
             "unit": "percent" if run.performance_scale == 0.01 else "as logged",
             "first": float(scores.iloc[0] * run.performance_scale) if len(scores) else None,
             "last": float(scores.iloc[-1] * run.performance_scale) if len(scores) else None,
@@ -90,7 +96,7 @@ def report(reading: Reading) -> dict[str, Any]:
         "align": run.align,
         "regime": _regime(run),
         "findings": [f.as_dict() for f in run.findings],
-    }  # fmt: skip
+    }
     return told
 
 
@@ -105,9 +111,14 @@ def _regime(run: Run) -> dict[str, Any]:
     phase = asdict(found.format) if found.format is not None else None
     held = next((f.what for f in found.interventions if f.code == "entropy-held"), None)
     return {
-        "entropy": found.entropy, "since": found.since, "right": right, "said": said, "true": true,
-        "format_phase": phase, "held": held,
-    }  # fmt: skip
+        "entropy": found.entropy,
+        "since": found.since,
+        "right": right,
+        "said": said,
+        "true": true,
+        "format_phase": phase,
+        "held": held,
+    }
 
 
 def _regime_said(regime: dict[str, Any]) -> list[str]:
@@ -143,8 +154,11 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
     line("file", reading.path)
     if reading.raw is not None:
         known = told["config_keys"]
-        line("format", f"{told['format']}, {_writer(reading)}, {told['records']} records, "
-             f"{len(told['keys'])} keys, {known or 'no'} config entries")  # fmt: skip
+        line(
+            "format",
+            f"{told['format']}, {_writer(reading)}, {told['records']} records, "
+            f"{len(told['keys'])} keys, {known or 'no'} config entries",
+        )
     if reading.error is not None:
         line("unusable", reading.error.what)
         for label, text in (("why", reading.error.why), ("next", reading.error.hint)):
@@ -157,14 +171,23 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
             line(choice["what"], f"{choice['chosen']}  <- {choice['why']}{others}")
         line("steps", f"{told['steps']['first']:g} to {told['steps']['last']:g}, {told['steps']['n']} logged")
         gaps = f", {h['gaps']} gaps" if h["gaps"] else ""
-        line("H", f"{h['first']:.4g} -> {h['last']:.4g} (min {h['min']:.4g}, max {h['max']:.4g}), "
-             f"{h['n']} values, every {h['every']:g} steps{gaps}")  # fmt: skip
+        line(
+            "H",
+            f"{h['first']:.4g} -> {h['last']:.4g} (min {h['min']:.4g}, max {h['max']:.4g}), "
+            f"{h['n']} values, every {h['every']:g} steps{gaps}",
+        )
         note = f"; {e['note']}" if e["note"] else ""
-        line("H is", f"{e['estimator']}, {e['unit']}, {e['averaging']}, temperature {e['temperature']}, "
-             f"{e['when']}{note}")  # fmt: skip
+        line(
+            "H is",
+            f"{e['estimator']}, {e['unit']}, {e['averaging']}, temperature {e['temperature']}, "
+            f"{e['when']}{note}",
+        )
         if r["n"]:
-            line("R", f"{r['first']:.4g} -> {r['last']:.4g} (max {r['max']:.4g}), {r['n']} evaluations "
-                 f"({r['kind']}), unit: {r['unit']}")  # fmt: skip
+            line(
+                "R",
+                f"{r['first']:.4g} -> {r['last']:.4g} (max {r['max']:.4g}), {r['n']} evaluations "
+                f"({r['kind']}), unit: {r['unit']}",
+            )
         for text in _regime_said(told["regime"]):
             line("regime", text)
         line(
@@ -187,9 +210,3 @@ def _writer(reading: Reading) -> str:
         return f"written by {said}"
     spelled = reading.run.provenance.framework if reading.run is not None else "unknown"
     return "keys of no known trainer" if spelled == "unknown" else f"keys as {spelled} spells them"
-
-
-def names(paths: list[str]) -> list[str]:
-    """Short names that still tell runs apart."""
-    stems = [Path(p).name for p in paths]
-    return [s if stems.count(s) == 1 else p for s, p in zip(stems, paths, strict=True)]

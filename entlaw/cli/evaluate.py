@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag
+from entlaw.cli.options import JsonFlag, meaning, output_option
 from entlaw.cli.output import console, dump_json, print_json, write_text
-from entlaw.cli.suite import Sampling as SuiteSampling
-from entlaw.cli.suite import SuiteFlags, evaluate_suite
+from entlaw.cli.suite import SuiteFlags, SuiteSampling, evaluate_suite
 from entlaw.cli.train import spinner
 from entlaw.cli.training import need_torch, resolve
 from entlaw.errors import UsageError
@@ -35,9 +34,12 @@ def evaluate(
     ],
     /,
     *,
-    problems: Annotated[int | None, Parameter(help="Held-out problems (512).")] = None,
+    problems: Annotated[
+        int | None,
+        Parameter(help=meaning("problems", "Held out (512); with --suite at most so many of each set.")),
+    ] = None,
     samples: Annotated[
-        int | None, Parameter(help="Responses a problem (8; in suites as the data set is decoded).")
+        int | None, Parameter(help=meaning("samples", "8; in suites as the data set is decoded."))
     ] = None,
     temperature: Annotated[
         float | None, Parameter(help="Of sampling, 0: greedy (1; in suites as the data set is decoded).")
@@ -46,15 +48,13 @@ def evaluate(
     max_tokens: Annotated[
         int | None, Parameter(help="Longest response; by default as in training, or as the suite says.")
     ] = None,
-    seed: Annotated[int, Parameter(help="Of problems and sampling.")] = 12345,
+    seed: Annotated[int, Parameter(help=meaning("seed", "They choose problems and responses."))] = 12345,
     recipe: Annotated[
         Path | None, Parameter(help="Recipe with the task, where the checkpoint's folder holds none.")
     ] = None,
     output: Annotated[
         Path | None,
-        Parameter(
-            name=["-o", "--output"], help="JSON file to write; with --suite the folder of the results."
-        ),
+        output_option("FILE.json; with --suite a folder."),
     ] = None,
     flags: SuiteFlags | None = None,
     json: JsonFlag = False,
@@ -65,29 +65,36 @@ def evaluate(
     """
     flags = flags or SuiteFlags()
     limits = (
-        ("--problems", problems, 1), ("--samples", samples, 1), ("--temperature", temperature, 0),
-        ("--max-tokens", max_tokens, 1), ("--seed", seed, 0),
-    )  # fmt: skip
+        ("--problems", problems, 1),
+        ("--samples", samples, 1),
+        ("--temperature", temperature, 0),
+        ("--max-tokens", max_tokens, 1),
+        ("--seed", seed, 0),
+    )
     for name, value, least in limits:
         if value is not None and not least <= value < math.inf:
             raise UsageError(f"{name} {value:g} is not a finite number of at least {least}")
     if not 0 < top_p <= 1:
         raise UsageError(f"--top-p {top_p:g} is not in (0, 1]")
     if flags.suite is not None:
-        if problems is not None:
-            raise UsageError(
-                "--problems is not for suites", hint="--limit N takes at most N problems a data set"
-            )
-        sampling = SuiteSampling(samples, temperature, top_p, max_tokens, seed)
+        sampling = SuiteSampling(problems, samples, temperature, top_p, max_tokens, seed)
         return evaluate_suite(checkpoints, flags, sampling, recipe, output, json)
     if flags.used():
         raise UsageError(f"{', '.join(flags.used())} without --suite", hint="e.g. --suite paper-math")
     if len(checkpoints) != 1:
         raise UsageError(f"{len(checkpoints)} checkpoints without --suite", hint="give one, or --suite NAME")
     return _evaluate_task(
-        checkpoints[0], problems or _PROBLEMS, samples or _SAMPLES,
-        _TEMPERATURE if temperature is None else temperature, top_p, max_tokens, seed, recipe, output, json,
-    )  # fmt: skip
+        checkpoints[0],
+        problems or _PROBLEMS,
+        samples or _SAMPLES,
+        _TEMPERATURE if temperature is None else temperature,
+        top_p,
+        max_tokens,
+        seed,
+        recipe,
+        output,
+        json,
+    )
 
 
 def _evaluate_task(
@@ -121,8 +128,15 @@ def _evaluate_task(
         limit = max_tokens or settings.rollout.max_tokens
         sampling = Sampling(samples, limit, temperature, top_p, 0, settings.rollout.batch)
         found = measure(policy, HFEngine(policy), task, chosen, sampling, seed, settings.loss.micro_batch)
-    result = {"schema": "entlaw.eval/1", "checkpoint": checkpoint, "temperature": temperature, "top_p": top_p,
-              "max_tokens": limit, "seed": seed, **asdict(found)}  # fmt: skip
+    result = {
+        "schema": "entlaw.eval/1",
+        "checkpoint": checkpoint,
+        "temperature": temperature,
+        "top_p": top_p,
+        "max_tokens": limit,
+        "seed": seed,
+        **asdict(found),
+    }
     if output:
         write_text(output, dump_json(result))
     if json:

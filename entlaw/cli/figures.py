@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag, ReadFlags
+from entlaw.cli.options import JsonFlag, ReadFlags, meaning, output_option
 from entlaw.cli.output import console, print_json, track, write_bytes
 from entlaw.errors import DataError, SourceNotFound, UsageError
 
@@ -28,21 +28,17 @@ def figures(
     *,
     source: Annotated[
         tuple[str, ...],
-        Parameter(
-            name="--from", negative="", help="Runs to draw from (repeat the option); by default runs/ here."
-        ),
+        Parameter(name="--from", help="Runs to draw from (repeat for more); by default runs/ here."),
     ] = (),
-    output: Annotated[Path, Parameter(name=["-o", "--output"], help="Folder to write into.")] = Path(
-        "figures"
-    ),
+    output: Annotated[Path, output_option("A folder.")] = Path("figures"),
     check: Annotated[
         bool,
         Parameter(
-            negative="", help="Write nothing; exit with 3 unless the folder holds what would be written."
+            negative="", help=meaning("check", "Exit with 3 unless the folder holds what would be written.")
         ),
     ] = False,
     list_: Annotated[
-        bool, Parameter(name="--list", negative="", help="Say which figures there are and what each needs.")
+        bool, Parameter(name="--list", negative="", help=meaning("list", "With what each figure needs."))
     ] = False,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
     json: JsonFlag = False,

@@ -1,85 +1,122 @@
-"""How fits are shown: one run in full, several as a table with a row each."""
+"""How results are shown: one run in full, several as a table with a row each."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from entlaw.cli.doctor import names
-from entlaw.cli.outcome import Outcome
-from entlaw.cli.output import console, law_text, print_findings
+from entlaw.cli.output import console, print_findings
 
+if TYPE_CHECKING:
+    from entlaw.findings import Finding
+    from entlaw.law.examined import Examined
+    from entlaw.law.result import Result
+
+COLOURS = {"ok": "green", "caution": "yellow", "passed": "yellow", "refused": "red", "unreadable": "red"}
+# Between the run's name and the reasons.
+_COLUMNS = (
+    "state",
+    "last",
+    "ceiling",
+    "interval",
+    "forecast",
+    "forecast interval",
+    "at step",
+    "RMSE",
+    "no change",
+    "law",
+    "future",
+)
 # Columns in the order in which a narrow terminal loses them: a number is left out, never cut short.
-_DISPENSABLE = ("because", "R^2", "a", "b", "H", "n", "last value", "RMSE later", "verdict")
-_TEXT = ("run", "verdict", "because")
+_DISPENSABLE = (
+    "because",
+    "no change",
+    "RMSE",
+    "state",
+    "at step",
+    "last",
+    "forecast",
+    "forecast interval",
+    "future",
+    "law",
+)
+_TEXT = ("run", "state", "law", "future", "because")
 _FOLDED = 24  # characters to which names and reasons may shrink before a column goes
 
 
-def show(outcomes: list[Outcome]) -> None:
+def show(examined: Sequence[Examined]) -> None:
     """One run: in full; several: a table with a row each."""
-    if len(outcomes) == 1:
-        _show_one(outcomes[0])
-    elif outcomes:
-        _show_table(outcomes)
+    if len(examined) == 1:
+        show_one(examined[0])
+    elif examined:
+        _show_table(examined)
 
 
-def _show_one(o: Outcome) -> None:
+def show_one(e: Examined) -> None:
+    """The answer, what it rests on, the findings."""
+    if e.result is None:
+        _show_unreadable(e)
+    else:
+        from entlaw.law.summary import headline, list_findings, list_rows
+
+        show_result(e.label, e.result, headline(e.result), list_rows(e.result), list_findings(e.result))
+
+
+def show_result(
+    label: str, result: Result, answer: str, rows: Sequence[tuple[str, str]], findings: Sequence[Finding]
+) -> None:
+    """A result's answer, rows with labels in bold, findings."""
     from rich.text import Text
 
     out = console()
-
-    def line(label: str, text: str, style: str = "") -> None:
-        out.print(Text.assemble((f"  {label:<11}", "bold"), (text, style)))
-
-    out.print(Text(o.reading.name, style="bold underline"))
-    run = o.reading.run
-    if run is not None:
-        line("read", f"{run.provenance.format} ({run.provenance.framework}); entropy {run.entropy.key}, performance "
-             f"{run.performance_key} ({run.performance_kind}), paired {run.align}")  # fmt: skip
-    if o.fit is not None and o.error is None:
-        f, c = o.fit, o.fit.ceiling_interval
-        line("law", law_text(f))
-        interval = f"{c.level:.0%} interval {_interval(c.lo, c.hi)}"
-        line("ceiling", f"{f.ceiling:.3f}  {interval}   (R at H = 0, b - a)", "bold")
-        if o.holdout is not None:
-            h = o.holdout
-            ends = f"{h.final_error:+.4f} against {h.final_error_last_value:+.4f}"
-            line("afterwards", f"{h.n} later points: RMSE of the law {h.rmse:.4f}, of 'the last value stays' "
-                 f"{h.rmse_last_value:.4f}; at the end {ends}")  # fmt: skip
-    colour = {"no objection": "green", "with care": "yellow"}.get(o.verdict, "red")
-    line("verdict", o.verdict + (f": {o.error.what}" if o.error else ""), colour)
-    print_findings(o.findings)
-    if o.error is not None and not o.findings:
-        for label, text in (("why", o.error.why), ("next", o.error.hint)):
-            if text:
-                line(label, text)
-    elif o.error is not None and o.fit is not None:
-        line("next", "--force reports the fit all the same")
+    out.print(Text.assemble((label, "bold underline"), f": {answer}"))
+    for name, text in rows:
+        style = COLOURS[result.verdict] if name == "verdict" else ""
+        out.print(Text.assemble((f"  {name:<10}", "bold"), (text, style)))
+    print_findings(findings)
+    if result.refusal is not None and result.refusal.fit is not None:
+        out.print(Text.assemble(("  next      ", "bold"), "--force shows the law all the same"))
 
 
-def _show_table(outcomes: list[Outcome]) -> None:
+def _show_unreadable(e: Examined) -> None:
+    from rich.text import Text
+
+    out = console()
+    assert e.error is not None
+    answer = (f": {e.verdict}: {e.error.what}", COLOURS[e.verdict])
+    out.print(Text.assemble((e.label, "bold underline"), answer))
+    print_findings(e.findings)
+    for name, text in (("why", e.error.why), ("next", e.error.hint)):
+        if text:
+            out.print(Text.assemble((f"  {name:<10}", "bold"), text))
+
+
+def _show_table(examined: Sequence[Examined]) -> None:
     from rich.table import Table
 
-    level = next((o.fit.ceiling_interval.level for o in outcomes if o.fit is not None), 0.95)
-    short = names([o.reading.path for o in outcomes])
-    rows = [_row(o, name, level) for o, name in zip(outcomes, short, strict=True)]
+    level = next((e.result.settings.level for e in examined if e.result is not None), 0.95)
+    rows = [_row(e) for e in examined]
     out = console()
     columns = _columns_that_fit(rows, out.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         foldable = column in ("run", "because")
         table.add_column(
-            column, justify="left" if column in _TEXT else "right", no_wrap=not foldable, overflow="fold",
+            f"{level:.0%} interval" if "interval" in column else column,
+            justify="left" if column in _TEXT else "right",
+            no_wrap=not foldable,
+            overflow="fold",
             min_width=None if foldable else max(len(column), *(len(r[column]) for r in rows)),
-        )  # fmt: skip
-    for o, row in zip(outcomes, rows, strict=True):
-        table.add_row(*(row[c] for c in columns), style="dim" if o.error is not None else None)
+        )
+    for e, row in zip(examined, rows, strict=True):
+        table.add_row(*(row[c] for c in columns), style="dim" if e.failure is not None else None)
     out.print(table)
-    if "verdict" not in columns:  # a number without its verdict looks surer than it is
-        for verdict in ("with care", "forced", "refused", "unusable"):
-            which = [row["run"] for row in rows if row["verdict"] == verdict]
+    if "law" not in columns:  # a number without its verdict looks surer than it is
+        for verdict in ("caution", "passed", "refused", "unreadable"):
+            which = [e.label for e in examined if e.verdict == verdict]
             if which:
                 out.print(f"{verdict}: {', '.join(which)}", markup=False)
-    left_out = [c for c in rows[0] if c not in columns]
+    left_out = [f"{level:.0%} interval" if "interval" in c else c for c in rows[0] if c not in columns]
     if left_out:
         text = f"left out for want of width: {', '.join(left_out)} (wider terminal, or --json)"
         console(stderr=True).print(text, style="dim")
@@ -103,34 +140,43 @@ def _columns_that_fit(rows: list[dict[str, str]], width: int) -> list[str]:
     return columns
 
 
-def _row(o: Outcome, name: str, level: float) -> dict[str, str]:
+def _row(e: Examined) -> dict[str, str]:
     """The cells of one run, by column."""
-    codes = [f.code for f in o.findings if f.severity != "info"]
-    because = ", ".join(codes[:3]) or (o.error.what if o.error else "")
-    f, h = o.fit, o.holdout
-    shown = f is not None and o.error is None
-    interval = f"{level:.0%} interval"
-    cells = {"run": _label(o, name), "n": "-", "H": "-", "a": "-", "b": "-", "R^2": "-", "ceiling": "-",
-             interval: "-", "RMSE later": "-", "last value": "-", "verdict": o.verdict, "because": because}  # fmt: skip
-    if shown and f is not None:
-        lo, hi = f.entropy_range
-        cells |= {"n": str(f.n), "H": f"{hi:.2f}..{lo:.2f}", "a": f"{f.a:.3f}", "b": f"{f.b:.3f}",
-                  "R^2": f"{f.r_squared:.2f}", "ceiling": f"{f.ceiling:.3f}",
-                  interval: _interval(f.ceiling_interval.lo, f.ceiling_interval.hi)}  # fmt: skip
-    if shown and h is not None:
-        cells |= {"RMSE later": f"{h.rmse:.3f}", "last value": f"{h.rmse_last_value:.3f}"}
+    from entlaw.law.summary import format_interval, format_number
+
+    codes = [f.code for f in e.findings if f.severity != "info"]
+    because = ", ".join(codes[:3]) or (e.failure.what if e.failure is not None else "")
+    columns = (
+        "state",
+        "last",
+        "ceiling",
+        "interval",
+        "forecast",
+        "forecast interval",
+        "at step",
+        "RMSE",
+        "no change",
+        "law",
+        "future",
+    )
+    cells = {"run": e.label} | dict.fromkeys(columns, "-") | {"because": because, "law": e.verdict}
+    r = e.result
+    if r is None:
+        return cells
+    cells |= {"state": r.state, "future": r.forecast.verdict}
+    if r.last is not None:
+        cells["last"] = format_number(r.last[1])
+    if r.law is not None:
+        cells |= {
+            "ceiling": format_number(r.law.ceiling),
+            "interval": format_interval(r.law.ceiling_interval),
+        }
+    for one in r.forecast.at[:1]:
+        cells |= {"forecast": format_number(one.median), "forecast interval": format_interval(one.interval)}
+        cells["at step"] = "-" if one.step is None else f"{one.step:g}"
+    if r.held_out is not None:
+        cells |= {
+            "RMSE": format_number(r.held_out.rmse),
+            "no change": format_number(r.held_out.rmse_baseline),
+        }
     return cells
-
-
-def _label(o: Outcome, name: str) -> str:
-    """File name, with the run's own name where the file's says nothing or holds several runs."""
-    if o.reading.raw is None or o.reading.name in Path(name).name:
-        return name
-    if Path(o.reading.path).name.split(".")[0] in ("metrics", "trainer_state"):
-        return o.reading.path if o.reading.name in ("metrics", "trainer_state") else o.reading.name
-    return f"{name} [{o.reading.name}]"
-
-
-def _interval(lo: float, hi: float) -> str:
-    """An interval of fractions, three decimals."""
-    return f"[{lo:.3f}, {hi:.3f}]"

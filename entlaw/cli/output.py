@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from entlaw.findings import Finding
-    from entlaw.law.shapes import Fit
 
 T = TypeVar("T")
 _COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -84,16 +83,6 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise UsageError(
             f"cannot write: {error.strerror}", where=str(path), hint="choose another file with -o or --plot"
         ) from error
-
-
-def law_text(fit: Fit) -> str:
-    """The law and what it was fitted on, in one line."""
-    window = "all steps" if fit.until_step is None else f"steps <= {fit.until_step:g}"
-    lo, hi = fit.entropy_range
-    return (
-        f"R = {fit.b:.4f} - {fit.a:.4f} exp(H)    {fit.n} points, {window}, H {hi:.3f} .. {lo:.3f}, "
-        f"R^2 {fit.r_squared:.3f}, {fit.method}"
-    )
 
 
 def show_error(error: EntlawError, as_json: bool = False) -> None:

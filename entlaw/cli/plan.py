@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from entlaw.cli.fit import check_targets
-from entlaw.cli.options import JsonFlag, ReadFlags
+from entlaw.cli.options import JsonFlag, PlotFlag, ReadFlags, check_steps, meaning
 from entlaw.cli.output import console, print_json, track, write_bytes, write_text
 from entlaw.errors import UsageError
 from entlaw.limits import PAPER_WINDOW, check_level
@@ -21,12 +20,23 @@ if TYPE_CHECKING:
 def plan(
     *,
     margin: Annotated[float, Parameter(help="Half the ceiling's interval that is wanted (fraction).")] = 0.02,
-    until_step: Annotated[float, Parameter(help="By which step.")] = PAPER_WINDOW,
-    problems: Annotated[
-        list[int] | None, Parameter(help="Sizes of the test to try (30 100 500 2000 8000).")
-    ] = None,
-    samples: Annotated[list[int] | None, Parameter(help="Samples per problem to try (1 4).")] = None,
-    every: Annotated[list[int] | None, Parameter(help="Steps between validations to try (1 2 4 6).")] = None,
+    until_step: Annotated[
+        float, Parameter(help=meaning("until-step", "By then the ceiling is to be known."))
+    ] = PAPER_WINDOW,
+    problems: Annotated[tuple[int, ...], Parameter(help=meaning("problems", "To try; repeat for more."))] = (
+        30,
+        100,
+        500,
+        2000,
+        8000,
+    ),
+    samples: Annotated[tuple[int, ...], Parameter(help=meaning("samples", "To try; repeat for more."))] = (
+        1,
+        4,
+    ),
+    validate_every: Annotated[
+        tuple[int, ...], Parameter(help="Steps between two validations. To try; repeat for more.")
+    ] = (1, 2, 4, 6),
     like: Annotated[
         str | None,
         Parameter(help="An earlier run: its law, entropy curve and noise instead of the defaults."),
@@ -37,11 +47,11 @@ def plan(
             help="Share of p(1-p) within problems: 1 if all are alike, 0.5 if many are always right or wrong."
         ),
     ] = None,
-    level: Annotated[float, Parameter(help="Nominal coverage of the interval.")] = 0.95,
+    level: Annotated[float, Parameter(help=meaning("level"))] = 0.95,
     replicates: Annotated[int, Parameter(help="Simulated runs for each design.")] = 200,
-    seed: Annotated[int, Parameter(help="Of the simulation.")] = 0,
+    seed: Annotated[int, Parameter(help=meaning("seed"))] = 0,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
-    plot: Annotated[Path | None, Parameter(help="Write the figure (.pdf, .svg or .png) and its CSV.")] = None,
+    plot: PlotFlag = None,
     json: JsonFlag = False,
 ) -> int:
     """Simulate runs that obey the law and tell what each way of validating would know of the ceiling in time.
@@ -53,6 +63,7 @@ def plan(
     if not 0 < margin < 1:
         raise UsageError(f"--margin {margin:g} is no fraction between 0 and 1", hint="0.02 is two points")
     check_level(level, "--level", None)
+    check_steps("--until-step", (until_step,))
     if replicates < 20:
         raise UsageError(
             f"--replicates {replicates} are too few to tell anything", hint="at least 20; 200 is usual"
@@ -62,9 +73,7 @@ def plan(
     if within is not None:
         assumed = replace(assumed, within=within)
     assumed.check()
-    candidates = designs(
-        problems or [30, 100, 500, 2000, 8000], samples or [1, 4], every or [1, 2, 4, 6], until_step
-    )
+    candidates = designs(list(problems), list(samples), list(validate_every), until_step)
     found = [
         budget(assumed, d, margin=margin, level=level, replicates=replicates, seed=seed)
         for d in track(candidates, "simulating", "designs")
@@ -99,14 +108,20 @@ def _as_dict(
     def told(b: Budget) -> dict[str, Any]:
         d = b.design
         return {
-            **d.__dict__, "validations": d.validations, "answers": d.answers,
+            **d.__dict__,
+            "validations": d.validations,
+            "answers": d.answers,
             **{k: v for k, v in b.__dict__.items() if k != "design"},
-        }  # fmt: skip
+        }
 
     return {
-        "schema": "entlaw.plan/1", "margin": margin, "level": level, "assumed": assumed.__dict__,
-        "designs": [told(b) for b in found], "cheapest": told(best) if best else None,
-    }  # fmt: skip
+        "schema": "entlaw.plan/1",
+        "margin": margin,
+        "level": level,
+        "assumed": assumed.__dict__,
+        "designs": [told(b) for b in found],
+        "cheapest": told(best) if best else None,
+    }
 
 
 def _show(assumed: Assumed, found: list[Budget], best: Budget | None, margin: float, level: float) -> None:
@@ -115,14 +130,21 @@ def _show(assumed: Assumed, found: list[Budget], best: Budget | None, margin: fl
     out = console()
     out.print(
         f"assumed: R = {assumed.b:.3f} - {assumed.a:.3f} exp(H), H {assumed.entropy_first:.2f} -> "
-        f"{assumed.entropy_floor:.2f} (tau {assumed.tau:.0f} steps), wander {100 * assumed.wander:.1f} points; "
+        f"{assumed.entropy_floor:.2f} (tau {assumed.tau:.0f} steps), drift, sd {100 * assumed.wander:.1f} points; "
         f"ceiling {assumed.ceiling:.3f}"
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = (
-        "problems", "samples", "every", "validations", "answers", f"± ceiling ({level:.0%})", "rmse", "covers",
+        "problems",
+        "samples",
+        "every",
+        "validations",
+        "answers",
+        f"± ceiling ({level:.0%})",
+        "rmse",
+        "covers",
         f"within ±{100 * margin:g}",
-    )  # fmt: skip
+    )
     for column in columns:
         table.add_column(column, justify="right")
     for b in sorted(
@@ -130,10 +152,17 @@ def _show(assumed: Assumed, found: list[Budget], best: Budget | None, margin: fl
     ):
         d = b.design
         table.add_row(
-            str(d.problems), str(d.samples), str(d.every), str(d.validations), f"{d.answers:,}",
-            f"{100 * b.half_width:.1f}", f"{100 * b.rmse:.1f}", f"{b.coverage:.0%}", f"{b.within_margin:.0%}",
+            str(d.problems),
+            str(d.samples),
+            str(d.every),
+            str(d.validations),
+            f"{d.answers:,}",
+            f"{100 * b.half_width:.1f}",
+            f"{100 * b.rmse:.1f}",
+            f"{b.coverage:.0%}",
+            f"{b.within_margin:.0%}",
             style="bold" if b is best else "dim" if b.half_width > margin else None,
-        )  # fmt: skip
+        )
     out.print(table)
     if best is None:
         out.print(

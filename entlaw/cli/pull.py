@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag, ReadFlags
+from entlaw.cli.options import JsonFlag, QueryFlags, output_option
 from entlaw.cli.output import console, print_findings, print_json, show_error
 from entlaw.errors import DataError, EntlawError, UsageError
 
@@ -22,34 +21,6 @@ if TYPE_CHECKING:
 SCHEMA = "entlaw.pulled/1"
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class QueryFlags:
-    """Which runs of a project."""
-
-    filter: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative="",
-            help="Conditions on a project's runs, e.g. 'state=finished, config.lr<=1e-6, name~^grpo'; or JSON.",
-        ),
-    ] = ()
-    group: Annotated[str | None, Parameter(help="Only runs of this group.")] = None
-    tag: Annotated[tuple[str, ...], Parameter(negative="", help="Only runs with this tag.")] = ()
-    sweep: Annotated[str | None, Parameter(help="Only runs of this sweep.")] = None
-    limit: Annotated[int | None, Parameter(help="At most so many runs, oldest first.")] = None
-    yes: Annotated[bool, Parameter(negative="", help="Do not ask before many runs are pulled.")] = False
-
-    def query(self) -> Query:
-        """The same as the listing wants it.
-
-        Raises
-        ------
-        UsageError
-        """
-        return ReadFlags(**self.__dict__).query()
-
-
 def pull(
     source: Annotated[
         list[str],
@@ -59,14 +30,12 @@ def pull(
     *,
     output: Annotated[
         Path,
-        Parameter(
-            name=["-o", "--output"], help="Folder to pull into; made if missing. It is a SOURCE itself."
-        ),
+        output_option("A folder, made if missing. It is a SOURCE itself."),
     ],
-    which: QueryFlags = QueryFlags(),
-    keys: Annotated[
+    which: QueryFlags = QueryFlags(),  # noqa: B008 - frozen
+    only: Annotated[
         tuple[str, ...],
-        Parameter(negative="", help="Only keys that match this glob; repeat for more. Steps come with them."),
+        Parameter(help="Only keys that match this glob (repeat for more). Steps come with them."),
     ] = (),
     refresh: Annotated[
         bool, Parameter(negative="", help="Fetch everything anew, also what is there and unchanged.")
@@ -91,11 +60,18 @@ def pull(
         client = Client(host)
         refs, errors = _refs(client, addresses, query, alone=len(source) == 1)
         missed += errors
-        pulled += _watched(pull_all(client, refs, output, keys=keys or None, refresh=refresh), len(refs))
+        pulled += _watched(pull_all(client, refs, output, keys=only or None, refresh=refresh), len(refs))
         requests += client.requests
     if json:
-        print_json({"schema": SCHEMA, "folder": str(output), "requests": requests,
-                    "runs": [as_dict(one) for one in pulled], "errors": [e.as_dict() for e in missed]})  # fmt: skip
+        print_json(
+            {
+                "schema": SCHEMA,
+                "folder": str(output),
+                "requests": requests,
+                "runs": [as_dict(one) for one in pulled],
+                "errors": [e.as_dict() for e in missed],
+            }
+        )
     else:
         if pulled:
             show(pulled)
@@ -113,9 +89,10 @@ def _by_host(source: list[str]) -> dict[str | None, list[Any]]:
         address = parse(text)
         if address is None:
             raise UsageError(
-                "not a run or project on a W&B server", where=text,
+                "not a run or project on a W&B server",
+                where=text,
                 hint="entity/project/run_id, entity/project or a URL; files are read as they are, without pulling",
-            )  # fmt: skip
+            )
         found.setdefault(address.host, []).append(address)
     return found
 
@@ -145,8 +122,13 @@ def _watched(pulled: Iterator[Pulled], total: int) -> Iterator[Pulled]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("pulling"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-               TimeElapsedColumn())  # fmt: skip
+    columns = (
+        TextColumn("pulling"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total)
         for one in pulled:
@@ -166,8 +148,16 @@ def show(pulled: list[Pulled]) -> None:
             out.add_row(one.name, "not pulled", "-", "-", "-", "-", f"{one.seconds:.1f}", one.error.what)
             continue
         step = "-" if one.last_step is None else str(one.last_step)
-        out.add_row(one.name, one.state, step, str(one.rows), str(one.rows_new), str(one.requests),
-                    f"{one.seconds:.1f}", one.path.name if one.path else "-")  # fmt: skip
+        out.add_row(
+            one.name,
+            one.state,
+            step,
+            str(one.rows),
+            str(one.rows_new),
+            str(one.requests),
+            f"{one.seconds:.1f}",
+            one.path.name if one.path else "-",
+        )
     console().print(out)
 
 
@@ -194,8 +184,14 @@ def as_dict(one: Pulled) -> dict[str, Any]:
     """One run of schema ``entlaw.pulled/1``."""
     error: EntlawError | None = one.error
     return {
-        "name": one.name, "path": None if one.path is None else str(one.path), "state": one.state or None,
-        "last_step": one.last_step, "rows": one.rows, "rows_new": one.rows_new, "requests": one.requests,
-        "seconds": round(one.seconds, 3), "findings": [f.as_dict() for f in one.findings],
+        "name": one.name,
+        "path": None if one.path is None else str(one.path),
+        "state": one.state or None,
+        "last_step": one.last_step,
+        "rows": one.rows,
+        "rows_new": one.rows_new,
+        "requests": one.requests,
+        "seconds": round(one.seconds, 3),
+        "findings": [f.as_dict() for f in one.findings],
         "error": None if error is None else error.as_dict(),
-    }  # fmt: skip
+    }

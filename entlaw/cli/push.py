@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from entlaw.cli.fit import Outcome, as_dict, one, scan_sources
+from entlaw.cli.fit import examine_sources
 from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
-from entlaw.cli.output import console, plain, print_json, show_error, track
+from entlaw.cli.output import console, plain, print_json, show_error
 from entlaw.errors import EntlawError, MissingSeries, UsageError
 
 if TYPE_CHECKING:
-    from entlaw.report.wandb_push import Analysis, Result
+    from entlaw.law.examined import Examined
+    from entlaw.report.wandb_push import Analysis, Pushed
     from entlaw.report.wandb_write import Write
     from entlaw.runs.wandb.client import Client
     from entlaw.runs.wandb.stored import Identity
 
-SCHEMA = "entlaw.push/1"
+SCHEMA = "entlaw.push/2"
 
 
 def push(
@@ -49,28 +51,28 @@ def push(
     how: FitFlags = FitFlags(),  # noqa: B008
     json: JsonFlag = False,
 ) -> int:
-    """Fit runs and write the results to their W&B server, after showing what would be written where.
+    """Examine runs and write the results to their W&B server, after showing what would be written where.
 
     Writes only with --yes or after a yes on the terminal. Exit code 0 when all was written or already there; 2 when
     nobody agreed or a run is still running; 3 when the server refused or a run could not be read.
     """
-    how.check()
+    settings = how.settings()
     target = _target(project)
-    outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "fitting")]
+    examined = examine_sources(source, read, settings)
     clients = _Clients()
-    results, errors = _results(outcomes)
-    if not results:
+    pushed, errors = _pushed(examined)
+    if not pushed:
         raise errors[0]
-    made = None if to == "summary" else _analysis(results, target, _settings(read, how), how.level)
-    plans = _plan(results, made, to, even_running, clients)
+    made = None if to == "summary" else _analysis(pushed, target, _settings(read, how))
+    plans = _plan(pushed, made, to, even_running, clients)
     if not json:
         show(plans)
     todo = [w for w in plans if w.status == "to write"]
     agreed = bool(todo) and not dry_run and _agreed(read.yes, len(todo))
     writes = _write(plans, made, clients) if agreed else plans
     if json:
-        print_json({"schema": SCHEMA, "dry_run": dry_run, "writes": [w.as_dict() for w in writes],
-                    "errors": [e.as_dict() for e in errors]})  # fmt: skip
+        told = {"writes": [w.as_dict() for w in writes], "errors": [e.as_dict() for e in errors]}
+        print_json({"schema": SCHEMA, "dry_run": dry_run, **told})
     _tell(writes, errors, dry_run)
     return _exit_code(writes, errors, bool(todo) and not dry_run and not agreed)
 
@@ -87,22 +89,20 @@ def _target(project: str | None) -> tuple[str | None, str] | None:
     return address.entity, address.project
 
 
-def _results(outcomes: list[Outcome]) -> tuple[list[Result], list[EntlawError]]:
+def _pushed(examined: Sequence[Examined]) -> tuple[list[Pushed], list[EntlawError]]:
     """What can be pushed, and the errors of what cannot."""
-    from entlaw.report.wandb_push import identity_of, result
+    from entlaw.report.wandb_push import identity_of, pushed
 
-    good, errors = [], []
+    good: list[Pushed] = []
+    errors: list[EntlawError] = []
     host = _default_host()
-    for o in outcomes:
-        refused = o.verdict == "refused"
-        if o.error is not None and not refused:
-            errors.append(o.error)
+    for e in examined:
+        if e.result is None:
+            errors += [] if e.error is None else [e.error]
             continue
-        raw = o.reading.raw
+        raw = e.reading.raw
         identity = identity_of(raw.provenance.details, host) if raw is not None else None
-        reason = o.error.what if o.error is not None and refused else None
-        good.append(result(o.reading.name, o.reading.path, identity, o.verdict, reason, plain(as_dict(o)), o.fit,
-                           o.reading.run))  # fmt: skip
+        good.append(pushed(e.result, e.reading.path, identity, plain(e.result.to_dict())))
     if not good and not errors:
         errors.append(MissingSeries("no run was found", hint="check the source with `entlaw doctor`"))
     return good, errors
@@ -117,16 +117,16 @@ def _default_host() -> str:
 def _settings(read: ReadFlags, how: FitFlags) -> dict[str, Any]:
     """How the results came about: what the numbers depend on, without the conditions that chose the runs."""
     chosen = dataclasses.asdict(how)
-    for name in ("on", "align", "scale", "entropy_key", "performance_key", "step_key", "join"):
+    for name in ("on", "align", "scale", "entropy_key", "step_key", "join"):
         if value := getattr(read, name):
             chosen[name] = value
-    if chosen.pop("all"):
-        chosen["until_step"] = None
+    # Without either option the law has another window than the forecast: that is no step, nor all of them.
+    chosen["until_step"] = "all" if chosen.pop("all") else chosen["until_step"]
     return chosen
 
 
 def _analysis(
-    results: list[Result], target: tuple[str | None, str] | None, settings: dict[str, Any], level: float
+    pushed: Sequence[Pushed], target: tuple[str | None, str] | None, settings: dict[str, Any]
 ) -> Analysis:
     from importlib.metadata import version
 
@@ -134,12 +134,15 @@ def _analysis(
     from entlaw.report.wandb_push import analysis
 
     places = dict.fromkeys(
-        (r.identity.host, r.identity.entity, r.identity.project) for r in results if r.identity
+        (p.identity.host, p.identity.entity, p.identity.project) for p in pushed if p.identity
     )
     hosts = list(dict.fromkeys(host for host, _, _ in places)) or [_default_host()]
     if len(hosts) > 1:
-        raise UsageError("the runs are on several servers", where=", ".join(hosts),
-                         hint="push those of one server at a time")  # fmt: skip
+        raise UsageError(
+            "the runs are on several servers",
+            where=", ".join(hosts),
+            hint="push those of one server at a time",
+        )
     if target is not None:
         entity, project = target
     elif len(places) == 1:
@@ -150,9 +153,7 @@ def _analysis(
             f"{told}, so the place of the analysis run is not clear", hint="--project ENTITY/PROJECT"
         )
     versions = {name: version(name) for name in ("wandb", "numpy", "scipy")}
-    return analysis(
-        results, hosts[0], str(entity), project, settings, {"entlaw": __version__, **versions}, level
-    )
+    return analysis(pushed, hosts[0], str(entity), project, settings, {"entlaw": __version__, **versions})
 
 
 class _Clients(dict[str, "Client"]):
@@ -166,7 +167,7 @@ class _Clients(dict[str, "Client"]):
 
 
 def _plan(
-    results: list[Result], made: Analysis | None, to: str, live: bool, clients: _Clients
+    pushed: Sequence[Pushed], made: Analysis | None, to: str, live: bool, clients: _Clients
 ) -> list[Write]:
     """Everything that would be written, after asking the server what is there."""
     from entlaw._version import __version__
@@ -175,28 +176,32 @@ def _plan(
 
     plans = []
     if to != "analysis":
-        homeless = [r.name for r in results if r.identity is None]
+        homeless = [p.name for p in pushed if p.identity is None]
         if homeless:
             raise UsageError(
-                "no run of a W&B server, so there is no summary to write to", where=", ".join(homeless[:3]),
+                "no run of a W&B server, so there is no summary to write to",
+                where=", ".join(homeless[:3]),
                 hint="--to analysis --project ENTITY/PROJECT",
-            )  # fmt: skip
-        for identity, one_ in _distinct(results).items():
-            plans.append(plan_summary(clients[identity.host], identity, summary(one_, __version__), live))
+            )
+        for identity, one in _distinct(pushed).items():
+            plans.append(plan_summary(clients[identity.host], identity, summary(one, __version__), live))
     if made is not None:
         plans.append(plan_analysis(clients[made.to.host], made))
     return plans
 
 
-def _distinct(results: list[Result]) -> dict[Identity, Result]:
+def _distinct(pushed: Sequence[Pushed]) -> dict[Identity, Pushed]:
     """The results by their run on the server; two of one run would overwrite each other."""
-    found: dict[Identity, Result] = {}
-    for r in results:
-        assert r.identity is not None
-        if r.identity in found:
-            raise UsageError("the run was read twice, so it has two results for one summary", where=str(r.identity),
-                             hint="give each run once")  # fmt: skip
-        found[r.identity] = r
+    found: dict[Identity, Pushed] = {}
+    for one in pushed:
+        assert one.identity is not None
+        if one.identity in found:
+            raise UsageError(
+                "the run was read twice, so it has two results for one summary",
+                where=str(one.identity),
+                hint="give each run once",
+            )
+        found[one.identity] = one
     return found
 
 
@@ -237,8 +242,8 @@ def show(plans: list[Write]) -> None:
     """What would be written where, key by key."""
     out = console()
     for w in plans:
-        out.print(f"{w.what} of {w.where}: {w.status}" if w.what == "summary" else
-                  f"analysis run {w.where}: {w.status}")  # fmt: skip
+        what = "summary of" if w.what == "summary" else "analysis run"
+        out.print(f"{what} {w.where}: {w.status}")
         if w.status not in ("to write", "refused"):
             continue
         for key, value in w.values.items():

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.fit import Outcome, check_targets, one, scan_sources
-from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
-from entlaw.cli.output import console, print_findings, print_json, track, write_bytes, write_text
+from entlaw.cli.fit import check_targets, examine_sources
+from entlaw.cli.options import Entropies, FitFlags, JsonFlag, PlotFlag, ReadFlags, Sources
+from entlaw.cli.output import console, print_findings, print_json, write_bytes, write_text
 from entlaw.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from entlaw.law.examined import Examined
     from entlaw.law.meta import Equality
     from entlaw.law.sizes import SizedFit, SizeForecast, Sizes
 
 
 def sizes(
-    source: Annotated[
-        list[str], Parameter(help="Runs of several model sizes: files, folders or quoted globs.")
-    ],
+    source: Sources,
     /,
     *,
-    at: Annotated[list[str] | None, Parameter(help="Forecast for this size, e.g. 70B or 7e10.")] = None,
+    at: Annotated[
+        tuple[str, ...], Parameter(help="Predict for this size, e.g. 70B or 7e10 (repeat for more).")
+    ] = (),
     size: Annotated[
-        list[str] | None,
+        tuple[str, ...],
         Parameter(
-            help="Size of runs whose log does not tell: PATTERN=SIZE (a glob of run names), e.g. '*-7b-*=7B'."
+            help="Size of runs whose log does not tell: PATTERN=SIZE (a glob of run names), e.g. `*-7b-*=7B`."
         ),
-    ] = None,
-    entropy: Annotated[list[float] | None, Parameter(help="Also R at this entropy, over sizes.")] = None,
+    ] = (),
+    entropy: Entropies = (),
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
     how: FitFlags = FitFlags(),  # noqa: B008
-    plot: Annotated[Path | None, Parameter(help="Write the figure (.pdf, .svg or .png) and its CSV.")] = None,
+    plot: PlotFlag = None,
     json: JsonFlag = False,
 ) -> int:
     """Fit each run, then a, b and the ceiling as lines in ln N, with leave-largest-out and a forecast for other sizes.
@@ -44,19 +44,16 @@ def sizes(
     """
     from entlaw.law.sizes import fit_sizes, forecast_size
 
-    how.check()
+    settings = how.settings(entropies=entropy)
     check_targets(plot, None)
-    for value in entropy or []:
-        if value < 0:
-            raise UsageError(f"--entropy {value:g} is negative")
-    wanted = [_size_of(text, "--at") for text in at or []]
-    told = _told_sizes(size or [])
-    outcomes = [one(reading, how) for reading in track(scan_sources(source, read), "fitting")]
-    used, left = sized_fits(outcomes, told)
+    wanted = [_size_of(text, "--at") for text in at]
+    told = _told_sizes(size)
+    examined = examine_sources(source, read, settings, ahead=False)
+    used, left = sized_fits(examined, told)
     if not used:
-        raise _nothing(outcomes, left)
-    agreement = algorithms_agree(outcomes, used)
-    found = fit_sizes(used, entropies=entropy or [], level=how.level)
+        raise _nothing(examined, left)
+    agreement = algorithms_agree(examined, used)
+    found = fit_sizes(used, entropies=entropy, level=how.level)
     forecasts = [forecast_size(found, n, how.level) for n in wanted]
     if plot:
         from entlaw.report.plots import sizes_csv, sizes_figure
@@ -71,7 +68,7 @@ def sizes(
 
 
 def sized_fits(
-    outcomes: list[Outcome], told: list[tuple[str, float]]
+    examined: list[Examined], told: list[tuple[str, float]]
 ) -> tuple[list[SizedFit], dict[str, str]]:
     """The usable fits with their sizes; and why each other run is left out, by name."""
     import fnmatch
@@ -83,30 +80,28 @@ def sized_fits(
 
     used: list[SizedFit] = []
     left: dict[str, str] = {}
-    for o in outcomes:
-        name, run = o.reading.name, o.reading.run
-        if o.error is not None or o.fit is None or run is None:
-            left[name] = o.error.what if o.error is not None else "no fit"
+    for e in examined:
+        name, run, law = e.label, e.reading.run, e.result.law if e.result is not None else None
+        if law is None or run is None:
+            left[name] = e.failure.what if e.failure is not None else "no fit"
             continue
         given = [n for pattern, n in told if fnmatch.fnmatch(name, pattern)]
         known = model_size(run.config, name) if not given else None
         parameters = given[-1] if given else known[0] if known else None
         if parameters is None:
             left[name] = f"its log does not tell the model's size (--size '{name}=7B')"
-        elif not np.isfinite(o.fit.covariance).all():
+        elif not np.isfinite(law.covariance).all():
             left[name] = "two points: a line without an error"
         else:
-            used.append(SizedFit(name, parameters, o.fit.a, o.fit.b, o.fit.covariance))
+            used.append(SizedFit(name, parameters, law.a, law.b, law.covariance))
     return used, left
 
 
-def algorithms_agree(outcomes: list[Outcome], used: list[SizedFit]) -> Equality | None:
+def algorithms_agree(examined: list[Examined], used: list[SizedFit]) -> Equality | None:
     """Whether runs of different algorithms share a and b within each size; None with a single algorithm."""
     from entlaw.law.meta import equal_coefficients
 
-    label = {
-        o.reading.name: algorithm_of(o.reading.run.config, o.reading.name) for o in outcomes if o.reading.run
-    }
+    label = {e.label: algorithm_of(e.reading.run.config, e.label) for e in examined if e.reading.run}
     groups = [label[f.name] for f in used]
     if len(set(groups)) < 2:
         return None
@@ -118,9 +113,10 @@ def algorithm_of(config: Mapping[str, Any], name: str) -> str:
     estimator and loss; without either, its name up to the model's size and the seed.
     """
     changed = sorted(
-        f"{k.removeprefix('changes.')}={v}" for k, v in config.items()
+        f"{k.removeprefix('changes.')}={v}"
+        for k, v in config.items()
         if k.startswith(("changes.algorithm", "changes.controls", "changes.loss", "changes.task"))
-    )  # fmt: skip
+    )
     if "recipe.algorithm.name" in config:
         return " ".join([str(config["recipe.algorithm.name"]), *changed])
     if "algorithm.adv_estimator" in config:
@@ -131,12 +127,12 @@ def algorithm_of(config: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _nothing(outcomes: list[Outcome], left: dict[str, str]) -> Exception:
-    if not outcomes:
+def _nothing(examined: list[Examined], left: dict[str, str]) -> Exception:
+    if not examined:
         return UsageError("no source was given")
     name, why = next(iter(left.items()))
     return DataError(
-        f"none of {len(outcomes)} runs can be used", why=f"{name}: {why}", hint="see `entlaw fit` on them"
+        f"none of {len(examined)} runs can be used", why=f"{name}: {why}", hint="see `entlaw fit` on them"
     )
 
 
@@ -149,7 +145,7 @@ def _size_of(text: str, option: str) -> float:
     return found
 
 
-def _told_sizes(given: list[str]) -> list[tuple[str, float]]:
+def _told_sizes(given: tuple[str, ...]) -> list[tuple[str, float]]:
     told = []
     for text in given:
         pattern, equals, value = text.rpartition("=")
@@ -168,16 +164,23 @@ def _as_dict(
     agreement: Equality | None,
 ) -> dict[str, Any]:
     return {
-        "schema": "entlaw.sizes/1", "level": level,
+        "schema": "entlaw.sizes/1",
+        "level": level,
         "runs": [{"name": f.name, "parameters": f.parameters, "a": f.a, "b": f.b} for f in used],
         "left_out_runs": left,
         "algorithms": None if agreement is None else {**agreement.__dict__, "testable": agreement.testable},
         "lines": {
             name: {
-                "slope": line.slope, "slope_interval": line.slope_interval(level).__dict__,
-                "intercept": line.intercept, "tau": line.fit.tau2**0.5, "df": line.fit.df,
-                "between_runs_sd": line.between_runs**0.5, "parameters": line.parameters, "value": line.value,
-                "sd": line.variance**0.5, "runs": line.runs,
+                "slope": line.slope,
+                "slope_interval": line.slope_interval(level).__dict__,
+                "intercept": line.intercept,
+                "tau": line.fit.tau2**0.5,
+                "df": line.fit.df,
+                "between_runs_sd": line.between_runs**0.5,
+                "parameters": line.parameters,
+                "value": line.value,
+                "sd": line.variance**0.5,
+                "runs": line.runs,
             }
             for name, line in found.lines.items()
         },
@@ -186,14 +189,15 @@ def _as_dict(
         ],
         "forecasts": [
             {
-                "parameters": f.parameters, "trust": f.trust,
+                "parameters": f.parameters,
+                "trust": f.trust,
                 "values": {k: {"value": v, "interval": i.__dict__} for k, (v, i) in f.values.items()},
                 "findings": [x.as_dict() for x in f.findings],
             }
             for f in forecasts
         ],
         "findings": [f.as_dict() for f in found.findings],
-    }  # fmt: skip
+    }
 
 
 def _show(
@@ -223,9 +227,9 @@ def _show(
     if agreement is not None:
         out.print(f"  {_agreement(agreement)}")
     for e in found.left_out:
-        mark = "inside" if e.inside else "MISSED"
+        mark = "covered" if e.inside else "not covered"
         out.print(
-            f"  largest size left out: {e.quantity} forecast {e.forecast:.3f} [{e.interval.lo:.3f}, "
+            f"  largest size held out: {e.quantity} predicted {e.forecast:.3f} [{e.interval.lo:.3f}, "
             f"{e.interval.hi:.3f}], found {e.found:.3f}: {mark}"
         )
     for f in forecasts:
@@ -234,7 +238,7 @@ def _show(
         )
         for name, (value, interval) in f.values.items():
             out.print(f"  {name:<9} {value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]")
-        out.print("  nothing speaks against it" if f.trust else "  DO NOT TRUST IT:")
+        out.print("  no problems found" if f.trust else "  do not use:")
         if not f.trust:
             print_findings(f.findings)
     if not forecasts:
@@ -247,8 +251,8 @@ def _agreement(found: Equality) -> str:
     """Whether pooling the algorithms is in order."""
     names = f"{len(found.groups)} algorithms or settings"
     if not found.testable:
-        return f"{names} pooled; whether they share a and b cannot be told without several runs of each"
+        return f"{names} pooled; several runs of each are needed to test whether they share a and b"
     p = f"p = {found.p_value:.3f} that runs of one (a, b) differ as much"
     if found.p_value < 0.05:
-        return f"{names} DO NOT share a and b ({p}): fit them apart"
-    return f"{names} pooled: nothing says that they differ in a and b ({p})"
+        return f"{names} do not share a and b ({p}): fit them apart"
+    return f"{names} pooled: no difference in a and b was found ({p})"

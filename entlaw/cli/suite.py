@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from entlaw.cli.options import meaning
 from entlaw.cli.output import console, dump_json, print_findings, print_json, write_text
 from entlaw.errors import UsageError
 
@@ -38,10 +39,7 @@ class SuiteFlags:
             help="paper-math, paper-code, word-problems, or data sets: svamp,mawps,... (entlaw data list)."
         ),
     ] = None
-    data_dir: Annotated[
-        Path | None, Parameter(help="Folder that holds the suite's data sets; the hub without.")
-    ] = None
-    limit: Annotated[int | None, Parameter(help="At most so many problems a set, drawn by --seed.")] = None
+    data_dir: Annotated[Path | None, Parameter(help=meaning("data-dir"))] = None
     chat: Annotated[
         bool | None,
         Parameter(help="Ask through the tokenizer's chat template; by default where there is one."),
@@ -54,10 +52,10 @@ class SuiteFlags:
         Literal["float32", "bfloat16", "float64"] | None,
         Parameter(help="Of the weights; the recipe's without."),
     ] = None
-    workers: Annotated[int, Parameter(help="Answers or programs checked at a time.")] = 1
+    workers: Annotated[int, Parameter(help=meaning("workers", "They check answers and programs."))] = 1
     isolation: Annotated[
         Literal["auto", "namespaces", "bwrap", "landlock", "none"],
-        Parameter(help="How programs of models are shut in; none runs them unprotected."),
+        Parameter(help="How programs of models are isolated; none runs them unprotected."),
     ] = "auto"
     skip_missing: Annotated[
         bool, Parameter(negative="", help="Leave out data sets that are missing, and say so.")
@@ -75,9 +73,10 @@ class SuiteFlags:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SuiteSampling:
     """Options that a suite shares with the evaluation of a task; None: not given."""
 
+    problems: int | None
     samples: int | None
     temperature: float | None
     top_p: float
@@ -88,7 +87,7 @@ class Sampling:
 def evaluate_suite(
     checkpoints: list[str],
     flags: SuiteFlags,
-    sampling: Sampling,
+    sampling: SuiteSampling,
     recipe: Path | None,
     output: Path | None,
     as_json: bool,
@@ -97,7 +96,7 @@ def evaluate_suite(
     from entlaw.cli.training import need_torch
     from entlaw.suites import definition
 
-    for name, value in (("--limit", flags.limit), ("--batch", flags.batch), ("--workers", flags.workers)):
+    for name, value in (("--batch", flags.batch), ("--workers", flags.workers)):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value} is not a positive number")
     if as_json and flags.format != "table":
@@ -119,13 +118,26 @@ def evaluate_suite(
     from entlaw.train.policy import quiet
 
     decoding = Decoding(
-        sampling.max_tokens or suite.max_tokens, sampling.temperature, sampling.samples, sampling.top_p, sampling.seed,
-        flags.batch or _BATCH[flags.engine], flags.engine, flags.chat,
-    )  # fmt: skip
+        sampling.max_tokens or suite.max_tokens,
+        sampling.temperature,
+        sampling.samples,
+        sampling.top_p,
+        sampling.seed,
+        flags.batch or _BATCH[flags.engine],
+        flags.engine,
+        flags.chat,
+    )
     request = suites.Request(
-        suite, decoding, folder, flags.data_dir, flags.limit, flags.workers, flags.isolation, flags.skip_missing,
+        suite,
+        decoding,
+        folder,
+        flags.data_dir,
+        sampling.problems,
+        flags.workers,
+        flags.isolation,
+        flags.skip_missing,
         flags.with_paper,
-    )  # fmt: skip
+    )
     with quiet(), _display() as display:
         models = _models(checkpoints, recipe, flags.dtype)
         found = suites.evaluate(request, models, display)

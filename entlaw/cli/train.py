@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag
+from entlaw.cli.options import JsonFlag, meaning, output_option
 from entlaw.cli.output import console, print_findings, print_json
 from entlaw.cli.training import need_torch
 from entlaw.errors import EntlawError, UsageError
@@ -35,11 +35,9 @@ def train(
     *,
     overrides: Annotated[
         list[str] | None,
-        Parameter(name="--set", help="Override a setting, as table.key=value; may be repeated.", negative=""),
+        Parameter(name="--set", help=meaning("set")),
     ] = None,
-    output: Annotated[
-        Path | None, Parameter(name=["-o", "--output"], help="Folder of the run; it must hold none yet.")
-    ] = None,
+    output: Annotated[Path | None, output_option("A folder of the run; it must hold none yet.")] = None,
     resume: Annotated[
         Path | None, Parameter(help="Go on with the run in this folder from its last checkpoint.")
     ] = None,
@@ -49,16 +47,18 @@ def train(
     list_recipes: Annotated[
         bool,
         Parameter(
-            name="--list", negative="", help="List what ships, the paper's experiments among it, and stop."
+            name="--list", negative="", help=meaning("list", "What ships, the paper's experiments among it.")
         ),
     ] = False,
     check: Annotated[
         bool,
         Parameter(
-            negative="", help="Validate the recipe, print memory, disk and time it will need, and stop."
+            negative="", help=meaning("check", "The recipe, and the memory, disk and time it will need.")
         ),
     ] = False,
-    gpus: Annotated[int | None, Parameter(help="--check: for so many GPUs instead of this machine.")] = None,
+    gpus: Annotated[
+        int | None, Parameter(help="--check: for so many GPUs in all, instead of this machine.")
+    ] = None,
     gpu: Annotated[
         str | None,
         Parameter(help="--check: a100, h100 (the default with --gpus), h200, b200, l40s, rtx4090."),
@@ -72,10 +72,12 @@ def train(
             name="--ray",
             consume_multiple=True,
             negative="",
-            help="Train on a Ray cluster: its address, or none for a Ray of this machine. The folder must be shared.",
+            help=meaning(
+                "ray", "Train on it; no address: on a Ray of this machine. The folder must be shared."
+            ),
         ),
     ] = None,
-    workers: Annotated[
+    ray_workers: Annotated[
         int | None, Parameter(help="--ray: how many workers, one GPU each where there are GPUs; 2 without.")
     ] = None,
     json: JsonFlag = False,
@@ -116,9 +118,10 @@ def train(
             recipe or resume, settings, gpus=gpus, gpu=gpu, gpu_memory=gpu_memory, prompt_tokens=prompt_tokens,
             response_tokens=response_tokens, as_json=json,
         )  # fmt: skip
-    if workers is not None and ray is None:
+    if ray_workers is not None and ray is None:
         raise UsageError(
-            "--workers is for --ray", hint="on one machine: torchrun --nproc-per-node N -m entlaw.cli train"
+            "--ray-workers is for --ray",
+            hint="on one machine: torchrun --nproc-per-node N -m entlaw.cli train",
         )
     if ray is not None and len(ray) > 1:
         raise UsageError("--ray takes one address", hint="put RECIPE in front of --ray")
@@ -134,7 +137,7 @@ def train(
     if distributed.rank():
         return _quietly(settings, folder, resume is not None)
     _foresee(settings)
-    cluster = None if ray is None else (ray[0] if ray else None, workers or 2)
+    cluster = None if ray is None else (ray[0] if ray else None, ray_workers or 2)
     return _run(settings, folder, resume is not None, json, cluster)
 
 

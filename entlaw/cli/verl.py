@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag
+from entlaw.cli.options import JsonFlag, meaning, output_option
 from entlaw.cli.output import console, print_findings, print_json
 from entlaw.errors import UsageError
 
@@ -26,18 +26,14 @@ def verl(
     ],
     overrides: Annotated[
         list[str] | None,
-        Parameter(name="--set", help="Override a setting, as table.key=value; may be repeated.", negative=""),
+        Parameter(name="--set", help=meaning("set")),
     ] = None,
-    output: Annotated[
-        Path | None, Parameter(name=["-o", "--output"], help="Folder of the run: data, log, checkpoints.")
-    ] = None,
+    output: Annotated[Path | None, output_option("A folder of the run: data, log, checkpoints.")] = None,
     nodes: Annotated[int, Parameter(help="Machines.")] = 1,
-    gpus: Annotated[
-        int | None, Parameter(help="GPUs of each; this machine's without, 8 if it has none.")
+    gpus_per_node: Annotated[
+        int | None, Parameter(help="GPUs of each machine; this machine's without, 8 if it has none.")
     ] = None,
-    ray: Annotated[
-        str | None, Parameter(name="--ray", help="Address of a Ray cluster; without, verl starts one here.")
-    ] = None,
+    ray: Annotated[str | None, Parameter(help=meaning("ray", "Without, verl starts one here."))] = None,
     print_command: Annotated[
         bool,
         Parameter(name="--print", negative="", help="Print verl's command and stop; nothing is written."),
@@ -46,7 +42,9 @@ def verl(
         bool,
         Parameter(
             negative="",
-            help="Ask verl, here and in a Ray worker of every node, whether it knows entlaw and accepts the settings.",
+            help=meaning(
+                "check", "Whether verl, here and in every Ray worker, knows entlaw and takes the settings."
+            ),
         ),
     ] = False,
     json: JsonFlag = False,
@@ -67,10 +65,10 @@ def verl(
     doubts = obey(settings)
     if bad := [text for text in extra if "=" not in text]:
         raise UsageError(f"{bad[0]!r} is no override", hint="behind -- comes key=value, in verl's words")
-    if nodes < 1 or (gpus is not None and gpus < 1):
-        raise UsageError("--nodes and --gpus are at least 1")
+    if nodes < 1 or (gpus_per_node is not None and gpus_per_node < 1):
+        raise UsageError("--nodes and --gpus-per-node are at least 1")
     folder = (output or Path(f"verl-{name_of(recipe)}")).absolute()
-    cluster = mapping.Cluster(nodes, gpus if gpus is not None else _gpus_here() or 8)
+    cluster = mapping.Cluster(nodes, gpus_per_node if gpus_per_node is not None else _gpus_here() or 8)
     mapping.refuse(settings, cluster)
     # A model of the hub is looked up when the run is to start: to print a command must not wait for a network.
     bos = None if settings.task.chat else checks.adds_bos(settings.policy.path, not (print_command or check))

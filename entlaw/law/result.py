@@ -406,7 +406,8 @@ class Result:
 
     def to_frame(self) -> pd.DataFrame:
         """One row with the numbers that people compare, indexed by the run's name."""
-        return pd.DataFrame([self.to_row()], index=pd.Index([self.name], name="run"))
+        # As an object, because a log can hold a name that no string column takes (a lone surrogate).
+        return pd.DataFrame([self.to_row()], index=pd.Index([self.name], name="run", dtype=object))
 
     def summary(self) -> str:
         """The result as text: first the answer, then the law, the forecast and the findings."""
@@ -442,7 +443,7 @@ class Result:
     def to_row(self) -> dict[str, Any]:
         """The same as a mapping, for frames of many runs."""
         law, held, ahead = self.law, self.held_out, self.forecast
-        first = ahead.at[0] if ahead.at else None
+        first = next(iter(ahead.at), None)
         nan = float("nan")
         return {
             "verdict": self.verdict,
@@ -450,15 +451,21 @@ class Result:
             "n": self.points.n,
             "last_step": self.last[0] if self.last else nan,
             "last_score": self.last[1] if self.last else nan,
+            "last_entropy": float(self.points.entropy[-1]) if self.points.n else nan,
+            "until_step": nan if self.settings.law_until is None else self.settings.law_until,
+            "n_fitted": law.n if law else nan,
             "a": law.a if law else nan,
             "b": law.b if law else nan,
             "ceiling": law.ceiling if law else nan,
             "ceiling_lo": law.ceiling_interval.lo if law else nan,
             "ceiling_hi": law.ceiling_interval.hi if law else nan,
+            "level": self.settings.level,
             "r_squared": law.r_squared if law else nan,
+            "n_held_out": held.n if held else nan,
             "held_out_rmse": held.rmse if held else nan,
             "held_out_rmse_baseline": held.rmse_baseline if held else nan,
             "forecast_verdict": ahead.verdict,
+            "forecast_model": first.model if first else "",
             "forecast_step": first.step if first else nan,
             "forecast": first.median if first else nan,
             "forecast_lo": first.interval.lo if first else nan,

@@ -9,6 +9,7 @@ from entlaw.findings import Finding
 from entlaw.law.forecast import INNER, Forecast
 from entlaw.law.result import MEANINGFUL_GAIN, Ahead, ForecastVerdict, LawVerdict, Result
 from entlaw.law.shapes import Fit, Interval
+from entlaw.runs.run import Run
 
 LAW_VERDICTS: dict[LawVerdict, str] = {
     "ok": "no problems found",
@@ -48,6 +49,11 @@ def format_law(fit: Fit) -> str:
     return f"R = {format_number(fit.b)} {sign} {format_number(abs(fit.a))} exp(H)"
 
 
+def describe_pairing(run: Run) -> str:
+    """Which entropy belongs to a score."""
+    return f"paired with the {'same' if run.align == 'same' else 'next'} step's entropy"
+
+
 def describe_window(until_step: float | None) -> str:
     """What a window holds, e.g. "steps up to 36"."""
     return "all steps" if until_step is None else f"steps up to {until_step:g}"
@@ -67,7 +73,9 @@ def describe_gain(ahead: Ahead) -> str:
 def describe_forecast(forecast: Forecast) -> str:
     """One predicted score, e.g. "at step 480: 0.490, 80 % [0.462, 0.551], 95 % [...]"."""
     where = (
-        f"at entropy {format_number(forecast.entropy)}" if forecast.step is None else f"at step {forecast.step:g}"
+        f"at entropy {format_number(forecast.entropy)}"
+        if forecast.step is None
+        else f"at step {forecast.step:g}"
     )
     intervals = ", ".join(f"{i.level:.0%} {format_interval(i)}" for i in forecast.intervals)
     text = f"{where}: {format_number(forecast.median)}, {intervals}"
@@ -76,7 +84,12 @@ def describe_forecast(forecast: Forecast) -> str:
     if forecast.extrapolation > 0:
         beyond = "far" if math.isinf(forecast.extrapolation) else f"{forecast.extrapolation:.0%}"
         text += f"; extrapolates {beyond} beyond the fitted range of exp(H)"
-    return f"{text} (model {forecast.model})"
+    return f"{text} ({describe_basis(forecast)})"
+
+
+def describe_basis(forecast: Forecast) -> str:
+    """What a predicted number rests on: its model, its window and the number of points in it."""
+    return f"model {forecast.model}, {forecast.n} points, {describe_window(forecast.until_step)}"
 
 
 def describe_early(result: Result) -> str:
@@ -92,7 +105,7 @@ def describe_early(result: Result) -> str:
 
 
 def headline(result: Result) -> str:
-    """The answer in a few sentences: where the run is, where it will be, and whether the law's ceiling may be quoted."""
+    """The answer: where the run is, where it will be, and whether the law's ceiling may be quoted."""
     said = []
     if result.last is not None:
         step, score = result.last
@@ -101,7 +114,8 @@ def headline(result: Result) -> str:
     for one in ahead.at[:1]:
         where = f"At entropy {format_number(one.entropy)}" if one.step is None else f"At step {one.step:g}"
         inner = one.interval_at(INNER)
-        said.append(f"{where}: {format_number(one.median)} {format_interval(inner)} ({INNER:.0%}).")
+        model = "" if one.model == "growth" else f", model {one.model}"
+        said.append(f"{where}: {format_number(one.median)} {format_interval(inner)} ({INNER:.0%}{model}).")
     if ahead.verdict == "refused":
         said.append(f"No forecast: {ahead.why}.")
     else:
@@ -127,19 +141,23 @@ def list_rows(result: Result) -> list[tuple[str, str]]:
     rows = []
     run, law, held = result.run, result.law, result.held_out
     if run is not None:
-        lag = "the same step's entropy" if run.align == "same" else "the next step's entropy"
         rows.append(
             (
                 "read",
                 f"{run.provenance.format} ({run.provenance.framework}); entropy {run.entropy.key}; "
-                f"score {run.performance_key} ({run.performance_kind}), paired with {lag}",
+                f"score {run.performance_key} ({run.performance_kind}), {describe_pairing(run)}",
             )
         )
     if law is not None:
         c = law.ceiling_interval
-        rows.append(("law", f"{format_law(law)}, {law.method}, {law.n} points, {describe_window(law.until_step)}"))
         rows.append(
-            ("ceiling", f"{format_number(law.ceiling)}, {c.level:.0%} {format_interval(c)} (b - a, the law at H = 0)")
+            ("law", f"{format_law(law)}, {law.method}, {law.n} points, {describe_window(law.until_step)}")
+        )
+        rows.append(
+            (
+                "ceiling",
+                f"{format_number(law.ceiling)}, {c.level:.0%} {format_interval(c)} (b - a, the law at H = 0)",
+            )
         )
     if held is not None:
         rows.append(
@@ -153,16 +171,15 @@ def list_rows(result: Result) -> list[tuple[str, str]]:
     if early := describe_early(result):
         rows.append(("", early) if held is not None else ("held out", early))
     ahead = result.forecast
-    seen = ahead.outlook
     rows += [("forecast", describe_forecast(one)) for one in ahead.at]
-    rows += [("forecast", describe_error(error)) for error in ahead.failures if law is not None or error is not result.refusal]
+    hints = {f.hint for f in list_findings(result)}
+    for error in ahead.failures:
+        if law is not None or error is not result.refusal:
+            rows.append(("forecast", error.what if error.hint in hints else describe_error(error)))
     if ahead.ceiling is not None:
         c = ahead.ceiling.interval
-        rows.append(
-            ("", f"at zero entropy, with growth: {format_number(ahead.ceiling.median)}, {c.level:.0%} {format_interval(c)}")
-        )
-    if seen.points.n:
-        rows.append(("", f"from {seen.points.n} points, {describe_window(seen.until_step)}"))
+        there = f"{format_number(ahead.ceiling.median)}, {c.level:.0%} {format_interval(c)}"
+        rows.append(("", f"at zero entropy: {there} ({describe_basis(ahead.ceiling)})"))
     rows.append(("verdict", f"law {result.verdict}; forecast {ahead.verdict}; run {result.state}"))
     return rows
 
@@ -175,6 +192,12 @@ def describe_error(error: EntlawError) -> str:
 def describe_finding(finding: Finding) -> str:
     """A finding in one line: what, and what to do."""
     return f"{finding.code}: {finding.what}" + (f"; {finding.hint}" if finding.hint else "")
+
+
+def list_findings(result: Result) -> list[Finding]:
+    """What the law's checks found, worst first, then what only the forecast's did."""
+    own = {f.code for f in result.findings}
+    return [*result.findings, *(f for f in result.forecast.findings if f.code not in own)]
 
 
 def summary(result: Result) -> str:
@@ -191,7 +214,5 @@ def summary(result: Result) -> str:
     """
     lines = [result.name, f"  {headline(result)}"]
     lines += [f"  {label:<10}{text}" for label, text in list_rows(result)]
-    own = {f.code for f in result.findings}
-    found = [*result.findings, *(f for f in result.forecast.findings if f.code not in own)]
-    lines += [f"  {f.severity:<10}{describe_finding(f)}" for f in found]
+    lines += [f"  {f.severity:<10}{describe_finding(f)}" for f in list_findings(result)]
     return "\n".join(lines)

@@ -6,7 +6,6 @@ of what is plotted, a caption and the findings: the same bytes each time, with n
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import io
 import json
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import entlaw.paper
-from entlaw.errors import UsageError
+from entlaw.errors import UsageError, nearest
 from entlaw.paper.library import Library
 from entlaw.report.style import rc
 
@@ -155,9 +154,8 @@ def chosen(names: Sequence[str]) -> list[Figure]:
         return list(known.values())
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, ["all", *known], n=3, cutoff=0.5)
-            told = f"did you mean {' or '.join(near)}? " if near else ""
-            raise UsageError(f"no figure is called {name}", hint=told + "`entlaw figures --list` shows all")
+            hints = (nearest(name, ["all", *known]), "`entlaw figures --list` shows all")
+            raise UsageError(f"no figure is called {name}", hint="; ".join(filter(None, hints)))
     return [known[name] for name in known if name in names]
 
 

@@ -14,10 +14,11 @@ from string import Template
 from typing import Any
 
 from entlaw.findings import Finding
-from entlaw.report.html_entry import Entry, Settings
+from entlaw.law.examined import Examined
+from entlaw.law.result import Settings
+from entlaw.law.summary import describe_pairing, list_findings
 from entlaw.report.html_plot import SYMBOLS, Shown, law_plot, steps_plot, thin
-from entlaw.report.html_text import methods, name, resource, text
-from entlaw.report.html_words import Told, of_run, overall, sentence
+from entlaw.report.html_words import describe_all, describe_row, methods, name, resource, sentence, text
 from entlaw.report.picture import points_csv
 from entlaw.report.table import badge, data_uri, runs_csv, table
 
@@ -27,10 +28,8 @@ _POINTS, _LEAST_POINTS, _MOST_POINTS = 8000, 60, 400
 _CSV_BYTES, _ROW_BYTES, _LEAST_ROWS = 1_200_000, 75, 80
 # So many runs are shown unfolded.
 _UNFOLDED = 6
-_SEVERITY = {"error": ("✕", "Refused because"), "warning": ("▲", "With care"), "info": ("●", "Note")}
+_SEVERITY = {"error": ("✕", "Refused because"), "warning": ("▲", "Caution"), "info": ("●", "Note")}
 
-
-AS_THE_PAPER = Settings()
 Track = Callable[[Iterable[Any], str], Iterator[Any]]
 
 
@@ -67,7 +66,7 @@ class About:
     date : str or None
         Left out when None, so that equal input gives equal bytes.
     origins : tuple of Origin
-        One an entry.
+        One a run.
     """
 
     title: str
@@ -76,19 +75,23 @@ class About:
     date: str | None = None
     origins: tuple[Origin, ...] = ()
 
+    def kicker(self, n: int) -> str:
+        """The line above the title of a report of n runs."""
+        return f"entlaw report · {n} run{'' if n == 1 else 's'}" + (f" · {self.date}" if self.date else "")
+
 
 def page(
-    entries: Sequence[Entry], about: About, settings: Settings = AS_THE_PAPER, track: Track = untracked
+    rows: Sequence[Examined], about: About, settings: Settings | None = None, track: Track = untracked
 ) -> str:
     """The whole page.
 
     Parameters
     ----------
-    entries : sequence of Entry
+    rows : sequence of Examined
         At least one.
     about : About
-    settings : Settings
-        With which the entries were made; the methods are described by it.
+    settings : Settings, optional
+        With which the runs were examined; the methods are described by it.
     track : callable
         Wraps the runs while they are drawn, to show progress; its second argument says what is done.
 
@@ -102,16 +105,24 @@ def page(
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    runs = f"{len(entries)} run{'' if len(entries) == 1 else 's'}"
+    one = len(rows) == 1
     return Template(resource("report.html")).substitute(
-        policy=policy, style=style, script=script, version=text(about.version), title=text(about.title),
-        kicker=f"entlaw report · {runs}" + (f" · {text(about.date)}" if about.date else ""), symbols=SYMBOLS,
-        verdict=(badge(entries[0]) if len(entries) == 1 else "") + _told(overall(entries)), table=table(entries),
-        runs_csv=data_uri(runs_csv(entries)), key=_KEY, methods=methods(settings),
-        cards_title="The run" if len(entries) == 1 else "Each run",
-        cards="".join(_card(e, i, len(entries)) for i, e in track(list(enumerate(entries)), "writing")),
-        provenance=_provenance(entries, about),
-    )  # fmt: skip
+        policy=policy,
+        style=style,
+        script=script,
+        version=text(about.version),
+        title=text(about.title),
+        kicker=text(about.kicker(len(rows))),
+        symbols=SYMBOLS,
+        verdict=badge(rows[0].verdict) + _describe(rows[0]) if one else _describe_set(rows),
+        table=table(rows),
+        runs_csv=data_uri(runs_csv(rows)),
+        key=_KEY,
+        methods=methods(settings or Settings()),
+        cards_title="The run" if one else "Each run",
+        cards="".join(_card(e, i, len(rows)) for i, e in track(list(enumerate(rows)), "writing")),
+        provenance=_provenance(rows, about),
+    )
 
 
 def _hash(content: str) -> str:
@@ -123,7 +134,7 @@ _KEY = "".join(
     f'<span class="key">{_BOX}{drawn}</svg>{words}</span>'
     for drawn, words in (
         ('<use class="mf" href="#mf"/>', "fitted point"),
-        ('<use class="ml" href="#ml"/>', "point not fitted"),
+        ('<use class="ml" href="#ml"/>', "point held out"),
         ('<use class="mc" href="#mc"/>', "ceiling, interval"),
         ('<use class="mx" href="#mx"/>', "forecast, interval"),
         ('<path class="law" d="M-7 0H7"/>', "the law"),
@@ -134,43 +145,54 @@ _KEY = "".join(
 )
 
 
-def _told(told: Told) -> str:
-    details = "".join(f"<li>{text(d)}</li>" for d in told.details)
-    return f'<p class="headline">{text(told.headline)}</p>' + (f"<ul>{details}</ul>" if details else "")
+def _describe_set(rows: Sequence[Examined]) -> str:
+    lead, details = describe_all(rows)
+    items = "".join(f"<li>{text(d)}</li>" for d in details)
+    return f'<p class="headline">{text(lead)}</p>' + (f"<ul>{items}</ul>" if items else "")
 
 
-def _card(e: Entry, i: int, total: int) -> str:
+def _describe(e: Examined) -> str:
+    lead, pairs = describe_row(e)
+    return f'<p class="headline">{text(lead)}</p>{_pairs(pairs)}'
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    return f"<dl>{''.join(f'<dt>{text(a)}</dt><dd>{text(b)}</dd>' for a, b in pairs)}</dl>" if pairs else ""
+
+
+def _card(e: Examined, i: int, total: int) -> str:
     """One run: verdict, plots, findings, what was read."""
     is_open = " open" if total <= _UNFOLDED else ""
     # The target is inside, because a browser unfolds what holds the target of a link.
     return (
-        f'<details class="run"{is_open}><summary><h3>{name(e.label)}</h3>{badge(e)}</summary>'
-        f'<div class="inside" id="run{i}">{_told(of_run(e)) if total > 1 else ""}{_plots(e, i, total)}{_findings(e)}'
+        f'<details class="run"{is_open}><summary><h3>{name(e.label)}</h3>{badge(e.verdict)}</summary>'
+        f'<div class="inside" id="run{i}">{_describe(e) if total > 1 else ""}{_plots(e, i, total)}{_findings(e)}'
         f"{_read(e)}</div></details>\n"
     )
 
 
-def _plots(e: Entry, i: int, total: int) -> str:
-    if e.run is None or not len(e.run.points) or e.last is None:
+def _plots(e: Examined, i: int, total: int) -> str:
+    if e.result is None or not e.result.points.n:
         return ""
-    n = len(e.run.points)
+    n = e.result.points.n
     embedded = thin(n, max(_LEAST_ROWS, _CSV_BYTES // _ROW_BYTES // total))
     drawn = thin(len(embedded), min(max(_POINTS // total, _LEAST_POINTS), _MOST_POINTS))
     shown = Shown(embedded[drawn], drawn)
     whole = len(embedded) == n
-    csv = points_csv(e.run, e.shown, None if whole else embedded)
+    csv = points_csv(e.result, None if whole else embedded)
     said = ""
     if len(drawn) < n:
         said = f" {len(drawn)} of {n} points are drawn"
         said += (
             "." if whole else f", {len(embedded)} are in the CSV; <code>entlaw fit --plot</code> writes all."
         )
-    refused = "" if e.answered else " No law is drawn, because its fit was refused."
-    drawings = law_plot(e, f"a{i}", shown) + steps_plot(e, f"b{i}", shown)
+    refused = "" if e.result.law is not None else " No law is drawn, because it is refused."
+    drawings = law_plot(e.result, e.label, f"a{i}", shown) + steps_plot(e.result, e.label, f"b{i}", shown)
     return (
         f'<figure class="plots" data-name="{text(e.label)}">{drawings}'
         "<figcaption>In the first plot training runs to the right, toward H = 0; the second has the same points "
-        "against the step."
+        "against the step. A cross is a predicted score: the last one, as predicted at the end of the window, or a "
+        "later one, predicted from all steps seen."
         f"{said}{refused} "
         f'<a class="points" download="{text(_file(e.label))}.csv" href="{data_uri(csv)}">points (CSV)</a></figcaption>'
         "</figure>"
@@ -183,18 +205,20 @@ def _file(label: str) -> str:
     return kept.strip("-.")[:80] or "run"
 
 
-def _findings(e: Entry) -> str:
-    """What the entropy doctor found, worst first."""
-    if not e.findings:
-        return "<h4>What the entropy doctor found</h4><p>Nothing to note.</p>" if e.run is not None else ""
-    items = "".join(_finding(f, e.answered) for f in e.findings)
-    return f'<h4>What the entropy doctor found</h4><ul class="findings">{items}</ul>'
+def _findings(e: Examined) -> str:
+    """What the checks found, worst first."""
+    found = e.findings if e.result is None else list_findings(e.result)
+    if not found:
+        return "<h4>Findings</h4><p>No problems found.</p>" if e.result is not None else ""
+    shown = e.result is not None and e.result.law is not None
+    items = "".join(_finding(f, shown) for f in found)
+    return f'<h4>Findings</h4><ul class="findings">{items}</ul>'
 
 
-def _finding(f: Finding, answered: bool) -> str:
+def _finding(f: Finding, shown: bool) -> str:
     mark, word = _SEVERITY[f.severity]
-    if f.severity == "error" and answered:
-        word = "Objection"  # the answer was forced
+    if f.severity == "error" and shown:
+        word = "Error"  # the law was forced
     why = f" {text(sentence(f.why))}" if f.why else ""
     hint = f'<span class="next"><b>Next:</b> {text(sentence(f.hint))}</span>' if f.hint else ""
     return (
@@ -203,25 +227,29 @@ def _finding(f: Finding, answered: bool) -> str:
     )
 
 
-def _read(e: Entry) -> str:
+def _read(e: Examined) -> str:
     """What was taken from the log and why."""
-    run = e.run
+    run = e.reading.run
     if run is None:
         return ""
     m = run.entropy
-    paired = "with the next logged entropy" if run.align == "next" else "with the entropy of the same step"
     scale = "" if run.performance_scale == 1 else f", times {run.performance_scale:g}"
-    rows = [("Source", f"{run.provenance.format}, {run.provenance.framework}"),
-            ("Entropy", f"{m.key}: {m.estimator}, {m.unit}, {m.averaging}, temperature {m.temperature}, {m.when}"),
-            ("Score", f"{run.performance_key} ({run.performance_kind}){scale}; paired {paired}")]  # fmt: skip
-    rows += [(c.what, f"{c.chosen}, because {c.why}") for c in run.choices]
-    body = "".join(f"<dt>{text(a)}</dt><dd>{text(b)}</dd>" for a, b in rows)
-    return f'<details class="read"><summary>What was read from the log, and why</summary><dl>{body}</dl></details>'
+    rows = [
+        ("Source", f"{run.provenance.format}, {run.provenance.framework}"),
+        (
+            "Entropy",
+            f"{m.key}: {m.estimator}, {m.unit}, {m.averaging}, temperature {m.temperature}, {m.when}",
+        ),
+        ("Score", f"{run.performance_key} ({run.performance_kind}){scale}; {describe_pairing(run)}"),
+        *((c.what, f"{c.chosen}, because {c.why}") for c in run.choices),
+    ]
+    summary = "What was read from the log, and why"
+    return f'<details class="read"><summary>{summary}</summary>{_pairs(rows)}</details>'
 
 
-def _provenance(entries: Sequence[Entry], about: About) -> str:
+def _provenance(shown: Sequence[Examined], about: About) -> str:
     rows = []
-    for e, o in zip(entries, about.origins, strict=False):
+    for e, o in zip(shown, about.origins, strict=False):
         size = f"{o.size:,} bytes" if o.size is not None else "not a file"
         digest = f"<code>{text(o.sha256)}</code>" if o.sha256 else "–"
         cells = f'<td>{name(o.path)}</td><td class="n">{size}</td><td>{digest}</td>'

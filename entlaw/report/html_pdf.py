@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from entlaw.law.examined import Examined
+from entlaw.law.result import Result, Settings
+from entlaw.law.summary import list_findings
 from entlaw.report import style, table
-from entlaw.report.html_entry import Entry, Settings
 from entlaw.report.html_page import About, Track, untracked
-from entlaw.report.html_text import plain_methods
-from entlaw.report.html_words import USE_WORDS, of_run, overall, sentence
-from entlaw.report.plots import draw_fit
+from entlaw.report.html_words import describe_all, describe_row, plain_methods, sentence
+from entlaw.report.plots import draw_all
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,12 +27,12 @@ _NAME = 30  # characters of a name in the table; the run's own page has it whole
 Line = tuple[str, float, str]  # text, size in points, weight or family
 
 
-def pdf_report(entries: Sequence[Entry], about: About, settings: Settings, track: Track = untracked) -> bytes:
+def pdf_report(rows: Sequence[Examined], about: About, settings: Settings, track: Track = untracked) -> bytes:
     """The report as PDF.
 
     Parameters
     ----------
-    entries : sequence of Entry
+    rows : sequence of Examined
         At least one.
     about : About
     settings : Settings
@@ -52,74 +53,67 @@ def pdf_report(entries: Sequence[Entry], about: About, settings: Settings, track
         # A name in a script that the font lacks is drawn as boxes; the HTML page has it in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         with PdfPages(out, metadata={**style.METADATA["pdf"], "Title": _one_line(about.title)}) as pages:
-            first = [*_verdict(entries, about), *_table(entries, settings.level), *_unanswered(entries)]
+            first = [*_verdict(rows, about), *_table(rows, settings.level), *_unanswered(rows)]
             for part in _paged(first):
                 pages.savefig(_text_page(Figure, part))
-            for e in track([e for e in entries if e.answered], "drawing"):
-                pages.savefig(_run_page(Figure, e, settings.level))
-            for part in _paged(_methods(settings, about, entries)):
+            for e in track(rows, "drawing"):
+                if e.result is not None and e.result.points.n:
+                    pages.savefig(_run_page(Figure, e, e.result))
+            for part in _paged(_methods(settings, about, rows)):
                 pages.savefig(_text_page(Figure, part))
     return out.getvalue()
 
 
-def _verdict(entries: Sequence[Entry], about: About) -> list[Line]:
-    told = overall(entries)
-    date = f" · {about.date}" if about.date else ""
-    count = f"{len(entries)} run{'' if len(entries) == 1 else 's'}"
+def _verdict(rows: Sequence[Examined], about: About) -> list[Line]:
+    if len(rows) == 1:
+        lead, pairs = describe_row(rows[0])
+        details = _join(pairs)
+    else:
+        lead, details = describe_all(rows)
     lines: list[Line] = [
-        (f"entlaw report · {count}{date}", 9, "normal"),
+        (about.kicker(len(rows)), 9, "normal"),
         *_wrap(about.title, 17, "bold"),
         ("", 8, ""),
+        *_wrap(lead, 12, "bold"),
+        ("", 4, ""),
     ]
-    lines += [*_wrap(told.headline, 12, "bold"), ("", 4, "")]
-    for d in told.details:
+    for d in details:
         lines += [*_wrap("• " + d, 10, "normal", "  "), ("", 3, "")]
     return lines
 
 
-def _table(entries: Sequence[Entry], level: float) -> list[Line]:
+def _table(rows: Sequence[Examined], level: float) -> list[Line]:
     """The table in type of one width: columns line up and need no rules."""
-    heads = [
-        "run",
-        "n",
-        "a",
-        "b",
-        "R²",
-        "ceiling",
-        f"{level:.0%} interval",
-        "last",
-        "RMSE law",
-        "RMSE last",
-        "verdict",
-    ]
-    rows = [[_short(_one_line(e.label)), *table.cells(e)] for e in entries]
-    widths = [max(len(r[i]) for r in [heads, *rows]) for i in range(len(heads))]
+    heads = [h.replace("R^2", "R²") for h in table.columns(level)]
+    cells = [[_short(_one_line(e.label)), *table.cells(e)] for e in rows]
+    widths = [max(len(r[i]) for r in [heads, *cells]) for i in range(len(heads))]
 
     def set_out(row: list[str]) -> str:
         last = len(row) - 1
-        return "  ".join(c.ljust(w) if i in (0, last) else c.rjust(w)
-                         for i, (c, w) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
+        return "  ".join(
+            c.ljust(w) if i in (0, last) else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
 
     size = min(7.0, 7.05 * 72 / (0.602 * len(set_out(heads))))
     lines: list[Line] = [("", 10, ""), ("Runs", 12, "bold"), ("", 3, ""), (set_out(heads), size, "mono-bold")]
-    lines += [(set_out(row), size, "mono") for row in rows]
-    return [*lines, ("", 4, ""), *_wrap(table.note(entries).replace("R^2", "R²"), 8, "normal")]
+    lines += [(set_out(row), size, "mono") for row in cells]
+    return [*lines, ("", 4, ""), *_wrap(table.note(rows).replace("R^2", "R²"), 8, "normal")]
 
 
-def _unanswered(entries: Sequence[Entry]) -> list[Line]:
-    """Why some runs get no answer; empty when all do."""
-    without = [e for e in entries if not e.answered]
-    lines: list[Line] = [("", 12, ""), ("Runs without an answer", 12, "bold"), ("", 4, "")] if without else []
-    for e in without:
-        told = of_run(e)
-        lines += _wrap(f"{e.label} – {USE_WORDS[e.use].lower()}", 9, "bold")
-        for text in (told.headline, *told.details):
-            lines += _wrap(text, 9, "normal")
+def _unanswered(rows: Sequence[Examined]) -> list[Line]:
+    """Why some runs get no ceiling; empty when all do."""
+    without = [(e, e.failure) for e in rows if e.failure is not None]
+    lines: list[Line] = [("", 12, ""), ("Runs without a ceiling", 12, "bold"), ("", 4, "")] if without else []
+    for e, failure in without:
+        lines += _wrap(f"{e.label} – {e.verdict}", 9, "bold")
+        for said in (failure.what, failure.why, failure.hint):
+            lines += _wrap(sentence(said), 9, "normal") if said else []
         lines.append(("", 6, ""))
     return lines
 
 
-def _methods(settings: Settings, about: About, entries: Sequence[Entry]) -> list[Line]:
+def _methods(settings: Settings, about: About, rows: Sequence[Examined]) -> list[Line]:
     lines: list[Line] = [("How this was done", 12, "bold"), ("", 4, "")]
     for paragraph in plain_methods(settings):
         lines += [*_wrap(paragraph, 9, "normal"), ("", 4, "")]
@@ -128,7 +122,7 @@ def _methods(settings: Settings, about: About, entries: Sequence[Entry]) -> list
         *_wrap(f"Command: {about.command}", 8, "normal"),
         (f"Version: entlaw {about.version}", 8, "normal"),
     ]
-    for e, o in zip(entries, about.origins, strict=False):
+    for e, o in zip(rows, about.origins, strict=False):
         size = f"{o.size:,} bytes" if o.size is not None else "not a file"
         lines += [*_wrap(f"{e.label}: {o.path}, {size}", 7, "normal")]
         if o.sha256:
@@ -136,34 +130,44 @@ def _methods(settings: Settings, about: About, entries: Sequence[Entry]) -> list
     return lines
 
 
-def _run_page(figure: type[Figure], e: Entry, level: float) -> Figure:
+def _run_page(figure: type[Figure], e: Examined, result: Result) -> Figure:
     """One run: verdict, plots, findings."""
-    assert e.fit is not None and e.run is not None
     page = figure(figsize=_PAGE)
-    told = of_run(e)
-    lines: list[Line] = [*_wrap(e.label, 12, "bold"), *_wrap(told.headline, 9, "bold"), ("", 2, "")]
-    for d in told.details:
-        lines += _wrap("• " + d, 8.5, "normal", "  ")
+    lead, pairs = describe_row(e)
+    lines: list[Line] = [*_wrap(e.label, 12, "bold"), *_wrap(lead, 9, "bold"), ("", 2, "")]
+    for d in _join(pairs):
+        lines += _wrap("• " + d, 7.5, "normal", "  ")
     height = _draw(page, lines, _TOP)
-    below: list[Line] = [("What the entropy doctor found", 9, "bold"), ("", 2, "")]
-    for f in e.findings:
+    found = list_findings(result)
+    below: list[Line] = [("Findings", 9, "bold"), ("", 2, "")] if found else []
+    for f in found:
         below += _wrap(f"• {f.severity}: {sentence(f.what)} {sentence(f.why)}", 7.5, "normal", "  ")
     room = sum(size for _, size, _ in below) * 1.4 * _POINT
-    bottom = min(
-        _BOTTOM + room + 0.01, 0.40
-    )  # a run with many findings keeps its plot; the HTML page has all
+    # A run with many findings keeps its plot; the HTML page has all.
+    bottom = min(_BOTTOM + room + 0.01, 0.40)
     left, right = 0.14, 0.86
     # The room between the texts.
     page.set_layout_engine("constrained", rect=(left, bottom, right - left, height - 0.01 - bottom))
-    draw_fit(page, e.fit, e.run, level)
+    draw_all(page, result)
     kept, used = [], 0.0
-    for line in below if e.findings else []:
+    for line in below:
         used += line[1] * 1.4 * _POINT
         if used > bottom - _BOTTOM:
             break
         kept.append(line)
     _draw(page, kept, bottom - 0.005)
     return page
+
+
+def _join(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Pairs of a label and a text as lines; a pair without a label continues the one before it."""
+    lines: list[str] = []
+    for label, said in pairs:
+        if label or not lines:
+            lines.append(f"{label}: {said}")
+        else:
+            lines[-1] += f"; {said}"
+    return lines
 
 
 def _text_page(figure: type[Figure], lines: Sequence[Line]) -> Figure:

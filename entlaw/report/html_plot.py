@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from entlaw.report.html_entry import Entry
-from entlaw.report.html_text import text
-from entlaw.report.html_words import interval, number
+from entlaw.law.result import Result
+from entlaw.law.summary import format_interval, format_number
+from entlaw.report.html_words import text
 from entlaw.report.picture import Mark, Panel, law_panel, steps_panels
 
 WIDTH, LAW_HEIGHT, STEPS_HEIGHT = 460, 330, 330
@@ -30,7 +30,8 @@ _CURVES = {"law": "law", "implied": "law", "entropy": "ent"}
 SYMBOLS = """<svg width="0" height="0" class="defs" aria-hidden="true" focusable="false"><defs>
 <circle id="mf" r="3.4"/><rect id="ml" x="-3" y="-3" width="6" height="6"/>
 <circle id="sf" r="2.4"/><rect id="sl" x="-1.9" y="-1.9" width="3.8" height="3.8"/>
-<path id="mc" d="M0-6.5 5.5 0 0 6.5-5.5 0z"/><path id="mx" d="M-4-4 4 4M-4 4 4-4"/></defs></svg>"""
+<path id="mc" d="M0-6.5 5.5 0 0 6.5-5.5 0z"/><path id="sc" d="M0-4.5 3 0 0 4.5-3 0z"/>
+<path id="mx" d="M-4-4 4 4M-4 4 4-4"/></defs></svg>"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Shown:
     Attributes
     ----------
     points : ndarray of int, shape (m,)
-        Positions in ``run.points``.
+        Positions in ``result.points``.
     rows : ndarray of int, shape (m,)
         Rows of the run's CSV, as it is embedded, that say the same.
     """
@@ -94,13 +95,15 @@ def thin_line(x: np.ndarray, y: np.ndarray, buckets: int) -> tuple[np.ndarray, n
     return x[order], y[order]
 
 
-def law_plot(e: Entry, key: str, shown: Shown) -> str:
-    """R against H: points, and of an answered run the law with its bands and the ceiling.
+def law_plot(result: Result, label: str, key: str, shown: Shown) -> str:
+    """R against H: points, and the law with its bands and the ceiling, where it is not refused.
 
     Parameters
     ----------
-    e : Entry
-        With a run.
+    result : Result
+        With points.
+    label : str
+        What the run is called.
     key : str
         Prefix of the ids within.
     shown : Shown
@@ -110,9 +113,7 @@ def law_plot(e: Entry, key: str, shown: Shown) -> str:
     str
         An SVG element.
     """
-    assert e.run is not None
-    fit = e.shown
-    panel = law_panel(e.run, fit, fit.ceiling_interval.level if fit is not None else 0.95, _GRID)
+    panel = law_panel(result, _GRID)
     base = LAW_HEIGHT - _BOTTOM
     x, y = Axis(*panel.x_range, _LEFT, WIDTH - _RIGHT), Axis(*panel.y_range, base, _TOP)
     parts = [*_frame(x, y, panel.x_label, panel.y_label, 6, 5), _clip(key, y)]
@@ -122,14 +123,12 @@ def law_plot(e: Entry, key: str, shown: Shown) -> str:
             at, ends = _px(x(m.x[0])), np.clip(y(np.append(m.lo, m.hi)), _TOP, base)
             parts.append(f'<path class="err" d="M{at} {_px(ends[0])}V{_px(ends[1])}"/>')
             parts.append(f'<use class="mc" href="#mc" x="{at}" y="{_px(y(m.y[0]))}"/>')
-    return _svg(LAW_HEIGHT, parts, describe(e))
+    return _svg(LAW_HEIGHT, parts, describe_plot(result, label))
 
 
-def steps_plot(e: Entry, key: str, shown: Shown) -> str:
+def steps_plot(result: Result, label: str, key: str, shown: Shown) -> str:
     """R above H, both against the step; the parameters are those of :func:`law_plot`."""
-    assert e.run is not None
-    final = e.future.final if e.future is not None else None
-    score, entropy = steps_panels(e.run, e.shown, e.early, final)
+    score, entropy = steps_panels(result)
     start, end = score.x_range
     x = Axis(start, end + 0.02 * (end - start or 1.0), _LEFT, WIDTH - _RIGHT)
     inner = STEPS_HEIGHT - _TOP - _BOTTOM - _GAP
@@ -146,7 +145,7 @@ def steps_plot(e: Entry, key: str, shown: Shown) -> str:
     for name, panel, y in (("r", score, yr), ("h", entropy, yh)):
         parts.append(_inside(key + name, panel, x, y, shown, small=True))
     parts += [_axes(yr), _axes(yh)]
-    return _svg(STEPS_HEIGHT, parts, f"Performance R and entropy H of {e.label} against the training step.")
+    return _svg(STEPS_HEIGHT, parts, f"Score R and entropy H of {label} against the training step.")
 
 
 def _inside(key: str, panel: Panel, x: Axis, y: Axis, shown: Shown, *, small: bool = False) -> str:
@@ -168,7 +167,7 @@ def _mark(m: Mark, x: Axis, y: Axis, shown: Shown, small: bool) -> str:
         elif m.kind == "entropy":
             at, value = thin_line(at, value, max(40, len(shown.rows)))
         return f'<path class="{_CURVES[m.kind]}" d="{_path(x(at), y(value))}"/>'
-    if m.kind in ("early", "final"):
+    if m.kind in ("early", "ahead"):
         place = _px(x(m.x[0]))
         return (
             f'<path class="fc {m.kind}" d="M{place} {_px(y(m.lo[0]))}V{_px(y(m.hi[0]))}"/>'
@@ -193,32 +192,29 @@ def _points(m: Mark, x: Axis, y: Axis, shown: Shown, small: bool) -> str:
     )
 
 
-def describe(e: Entry) -> str:
+def describe_plot(result: Result, label: str) -> str:
     """What the law's plot shows, for who cannot see it."""
-    assert e.run is not None
-    p = e.run.points
-    n = len(p)
-    told = (
-        f"Performance against entropy of {e.label}: {n} point{'' if n == 1 else 's'}, "
-        f"H from {number(float(p['entropy'].iloc[0]))} to {number(float(p['entropy'].iloc[-1]))}, "
-        f"R from {number(float(p['performance'].iloc[0]))} to {number(float(p['performance'].iloc[-1]))}."
+    p, law = result.points, result.law
+    spans = [f"from {format_number(v[0])} to {format_number(v[-1])}" for v in (p.entropy, p.score)]
+    said = (
+        f"Score against entropy of {label}: {p.n} point{'' if p.n == 1 else 's'}, H {spans[0]}, R {spans[1]}."
     )
-    if e.shown is not None:
-        c = e.shown.ceiling_interval
-        told += (
-            f" The fitted law reaches {number(e.shown.ceiling)} at H = 0, interval {interval(c.lo, c.hi)}."
-        )
-    return told
+    if law is None:
+        return said
+    interval = format_interval(law.ceiling_interval)
+    return f"{said} The law is {format_number(law.ceiling)} at H = 0, interval {interval}."
 
 
 def mini(low: float, high: float, centre: float, lo: float, hi: float, last: float | None) -> str:
     """A bar for a table's cell: the interval, the ceiling and the last score on one scale for all runs."""
     x = Axis(low, high, 6, 114)
     ends = np.clip(x(np.array([lo, hi])), 1, 119)
-    parts = [f'<path class="err" d="M{_px(ends[0])} 9H{_px(ends[1])}"/>',
-             f'<use class="mc" href="#mc" x="{_px(x(centre))}" y="9"/>']  # fmt: skip
+    parts = [
+        f'<path class="err" d="M{_px(ends[0])} 9H{_px(ends[1])}"/>',
+        f'<use class="mc" href="#sc" x="{_px(x(centre))}" y="9"/>',
+    ]
     if last is not None:
-        parts.append(f'<use class="ml" href="#ml" x="{_px(x(last))}" y="9"/>')
+        parts.append(f'<use class="ml" href="#sl" x="{_px(x(last))}" y="9"/>')
     return (
         f'<svg class="mini" viewBox="0 0 120 18" aria-hidden="true" focusable="false">{"".join(parts)}</svg>'
     )

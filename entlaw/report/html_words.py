@@ -1,102 +1,58 @@
-"""The verdicts of a report as sentences: of one run, and of all together.
+"""Words of a report that are not about one run alone: what all runs together show, and how it was done.
 
-Plain text in, plain text out; who shows it escapes it.
+What is said of one run is :mod:`entlaw.law.summary`'s. `clean`, `text` and `name` are the one door through which
+anything of a log enters the page.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from html import escape, unescape
+from importlib import resources
+from string import Template
 
-from entlaw.findings import Finding
-from entlaw.report.html_entry import Entry, Use
-from entlaw.watch.verdict import MEANINGFUL_GAIN
+from entlaw.law.examined import Examined, RowVerdict
+from entlaw.law.result import LIKELY, MEANINGFUL_GAIN, ForecastVerdict, Result, Settings
+from entlaw.law.shapes import LATE
+from entlaw.law.summary import describe_window, headline, list_rows
 
-# What a reader should take from the one word that `entlaw fit` gives.
-USE_WORDS: dict[Use, str] = {
-    "no objection": "No objection found",
-    "with care": "Usable with care",
-    "forced": "Forced",
-    "refused": "No answer given",
-    "unusable": "Cannot be read",
+VERDICTS: tuple[RowVerdict, ...] = ("ok", "caution", "passed", "refused", "unreadable")
+_COUNTED: dict[ForecastVerdict, str] = {
+    "improving": f"likely to gain more than {100 * MEANINGFUL_GAIN:g} point",
+    "plateau": "flat",
+    "uncertain": "uncertain",
+    "refused": "refused",
 }
-AHEAD_WORDS = {
-    "keep-going": "likely to gain more",
-    "saturating": "saturating",
-    "cannot-tell": "cannot tell",
-    "does-not-apply": "the law does not apply",
-}
-# What the codes of findings mean, for who does not know the method; the finding itself is shown below it.
-_WORDS: dict[str, str] = {
-    "ceiling-not-identified": "these points do not pin the ceiling down",
-    "ceiling-outside": "the line runs to a score that is not possible, so it must bend before",
-    "clip-higher": "a wider upper clip (clip-higher) acts on the entropy, and the law was shown without such control",
-    "covariance-control": "Clip-Cov or KL-Cov acts on the entropy, which is made to break the law",
-    "curvature": "the points bend away from the law",
-    "entropy-bonus": "an entropy bonus acts on the entropy, and the law was shown without such control",
-    "entropy-constant": "the entropy does not move, so there is nothing to fit",
-    "entropy-exploded": "the entropy has exploded",
-    "entropy-high": "the entropy is oddly high",
-    "entropy-impossible": "some logged entropies are not possible",
-    "entropy-negative": "some logged entropies are negative, which no entropy is",
-    "entropy-not-falling": "the entropy does not fall by more than its own noise",
-    "entropy-not-per-token": "the logged entropy is not one per token",
-    "entropy-range-small": "the entropy has covered only a small part of the way to zero, so the ceiling is far away",
-    "entropy-rising": "the entropy rises",
-    "entropy-rose-first": "the entropy rose before it fell",
-    "entropy-turned-up": "the entropy fell and came back up",
-    "few-evaluations": "there are few evaluations, so the noise is hardly known",
-    "high-entropy-tokens": "only high-entropy tokens were trained on, which changes how entropy is spent",
-    "kl-penalty": "a penalty toward a reference policy holds the entropy",
-    "one-point-carries-fit": "a single evaluation decides much of the answer",
-    "performance-constant": "the score never changes",
-    "performance-mixed-units": "percent and fractions are mixed in the score",
-    "performance-not-a-score": "the performance is no score between 0 and 1",
-    "points-above-ceiling": "scores were measured above this ceiling, by more than noise",
-    "random-reward": "the reward is random, so entropy says nothing about the score",
-    "residuals-autocorrelated": "neighbouring evaluations err together",
-    "resumed-after-collapse": "the entropy was spent before this log begins",
-    "slope-not-positive": "the score does not rise as the entropy falls",
-    "slope-uncertain": "these points hardly show that the score follows the entropy at all",
-    "starts-late": "the log starts late in the run",
-    "too-few-evaluations": "there are too few evaluations to fit anything",
+_LEADS = {
+    "planned-end": "By the planned end",
+    "last-score": "By the last score",
+    "as-long-again": "After as long again",
 }
 # Below this a sign test is called evidence; it takes the runs to be independent, which seeds of one family are not.
 SURE = 0.05
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
-@dataclass(frozen=True)
-class Told:
-    """A verdict in words.
-
-    Attributes
-    ----------
-    headline : str
-        One sentence.
-    details : tuple of str
-        Further sentences, most important first.
-    """
-
-    headline: str
-    details: tuple[str, ...]
+def clean(value: str) -> str:
+    """Text without control characters and lone surrogates, a replacement character for each."""
+    return _CONTROL.sub("\ufffd", value)
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for people: fixed decimals, no minus zero, words for what is none."""
-    if value is None or math.isnan(value):
-        return "unknown"
-    if math.isinf(value):
-        return "unbounded"
-    if abs(value) >= 1e5:
-        return f"{value:.3g}".replace("-", "−")
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+def text(value: str) -> str:
+    """Text of any origin as HTML text or attribute."""
+    return escape(clean(value), quote=True)
 
 
-def interval(lo: float, hi: float) -> str:
-    """An interval as "0.353 to 0.466"."""
-    return f"{number(lo)} to {number(hi)}"
+def name(value: str) -> str:
+    """A name from a log: escaped, and set apart so that its writing direction touches nothing else."""
+    return f"<bdi>{text(value)}</bdi>"
+
+
+def resource(file: str) -> str:
+    """Text of a file that ships with the package in ``entlaw/report/page``."""
+    return (resources.files("entlaw.report") / "page" / file).read_text(encoding="utf-8").strip()
 
 
 def sentence(text: str) -> str:
@@ -111,196 +67,82 @@ def sentence(text: str) -> str:
     return text + ("" if text[-1] in ".!?" else ".")
 
 
-def plainly(finding: Finding) -> str:
-    """The finding as the end of a sentence, without its figure."""
-    return _WORDS.get(finding.code) or finding.what.strip().rstrip(".")
+def describe_row(e: Examined) -> tuple[str, list[tuple[str, str]]]:
+    """The headline of one run, and pairs of a label and a text below it."""
+    if e.result is not None:
+        return headline(e.result), list_rows(e.result)
+    if e.error is None:
+        return "This log cannot be read.", []
+    said = [("why", e.error.why), ("next", e.error.hint)]
+    return f"This log cannot be read: {sentence(e.error.what)}", [(label, t) for label, t in said if t]
 
 
-def of_run(e: Entry) -> Told:
-    """The verdict on one run."""
-    if e.error is not None:
-        return _without_answer(e)
-    assert e.fit is not None
-    f, c = e.fit, e.fit.ceiling_interval
-    where = "all points" if f.until_step is None else f"{f.n} points up to step {f.until_step:g}"
-    headline = f"Ceiling {number(f.ceiling)} ({c.level:.0%} interval {interval(c.lo, c.hi)}), from {where}"
-    found = [x for x in e.findings if x.severity != "info"]
-    if e.use == "no objection":
-        headline += ". The checks found nothing against it, which is not proof"
-    elif found:
-        reason = "It is shown only because that was asked for" if e.use == "forced" else "Read it with care"
-        headline += f". {reason}: {plainly(found[0])}"
-    return Told(headline + ".", tuple(x for x in (*_later(e), *_ahead(e)) if x))
+def describe_all(rows: Sequence[Examined]) -> tuple[str, list[str]]:
+    """What all runs together show: a headline, and further sentences, most important first."""
+    results = [e.result for e in rows if e.result is not None]
+    answered = [r for r in results if r.law is not None]
+    said = (_describe_passed(answered), _describe_held_out(answered), _describe_covered(results))
+    lead = f"A ceiling is given for {len(answered)} of {len(rows)} run{'s' if len(rows) > 1 else ''}"
+    return f"{lead}: {_count(rows)}.", [*filter(None, said), *_list_ahead(results)]
 
 
-def _without_answer(e: Entry) -> Told:
-    assert e.error is not None
-    lead = "No ceiling is given" if e.use == "refused" else "This run cannot be used"
-    refused = next((x for x in e.findings if x.severity == "error"), None) if e.use == "refused" else None
-    if refused is not None:
-        headline, details = f"{lead}: {plainly(refused)}.", [sentence(refused.what), sentence(refused.why)]
-    else:
-        headline, details = f"{lead}: {e.error.what.strip().rstrip('.')}.", [sentence(e.error.why or "")]
-    details += _ahead(e)
-    if e.error.hint:
-        details.append("What would change that: " + e.error.hint.strip().rstrip(".") + ".")
-    return Told(headline, tuple(x for x in details if x))
+def _count(rows: Sequence[Examined]) -> str:
+    counts = [(verdict, sum(e.verdict == verdict for e in rows)) for verdict in VERDICTS]
+    return ", ".join(f"{n} {verdict}" for verdict, n in counts if n)
 
 
-def _later(e: Entry) -> list[str]:
-    """How the fit did on the points it had not seen."""
-    if e.holdout is None or e.fit is None or e.last is None:
-        return []
-    h, (step, score) = e.holdout, e.last
-    better = "closer than" if h.rmse < h.rmse_last_value else "no closer than"
-    points = "1 later point" if h.n == 1 else f"{h.n} later points"
-    said = [
-        f"On {points} the law, given the entropy that was reached, errs by {number(h.rmse)} (RMSE), {better} "
-        f"“the last value stays” ({number(h.rmse_last_value)})."
-    ]
-    if e.passed:
-        said.append(
-            f"The run ended at {number(score)} (step {step:g}), higher than a measurement at the ceiling could be by "
-            "noise: it went on growing where the law said that it could not."
-        )
-    if e.early is not None:
-        i = e.early.interval
-        held = "inside" if i.lo <= score <= i.hi else "outside"
-        said.append(
-            f"The forecast for step {step:g} made at step {e.fit.until_step:g} was {number(e.early.performance)} "
-            f"({interval(i.lo, i.hi)}); measured was {number(score)}, {held} the interval."
-        )
-    return said
-
-
-def _ahead(e: Entry) -> list[str]:
-    """What is to come, as seen from the last point."""
-    f = e.future
-    if f is None or e.last is None:
-        return []
-    step = e.last[0]
-    until = f"until its planned end at step {f.end:g}" if f.end is not None else "over as long a time again"
-    chance = "" if f.probability is None else f" (P = {f.probability:.2f})"
-    gain = f"more than {MEANINGFUL_GAIN:g}"
-    done = e.planned is not None and f.end is None
-    seen = f"Seen from step {step:g}" + (", the run being over by its plan," if done else ",")
-    if f.verdict == "keep-going":
-        said = [f"{seen} it is likely to gain {gain} {until}{chance}."]
-    elif f.verdict == "saturating":
-        said = [f"{seen} it is saturating: unlikely to gain {gain} {until}{chance}."]
-    elif f.verdict == "does-not-apply":
-        said = [f"{seen} nothing is forecast, because the law does not describe this run: {f.why}."]
-    elif f.probability is None:
-        said = [f"{seen} it cannot be told what is to come: {f.why}."]
-    else:
-        said = [f"{seen} it cannot be told whether it will gain {gain} {until}{chance}."]
-    if f.final is not None:
-        i = f.final.interval
-        said.append(
-            f"Forecast for step {f.final.target:g}: {number(f.final.performance)} ({i.level:.0%} interval "
-            f"{interval(i.lo, i.hi)})."
-        )
-    if f.ceiling is not None and e.answered and f.verdict != "does-not-apply":
-        c, i = f.ceiling
-        said.append(
-            f"With the growth that the law leaves out, spending all entropy would bring it to {number(c)} "
-            f"({i.level:.0%} interval {interval(i.lo, i.hi)})."
-        )
-    return said
-
-
-def overall(entries: Sequence[Entry]) -> Told:
-    """The verdict on all runs together; of a single run its own."""
-    if len(entries) == 1:
-        return of_run(entries[0])
-    answered = [e for e in entries if e.answered]
-    if not answered:
-        return Told(f"None of these {len(entries)} runs gets an answer: {_counts(entries)}.", ())
-    which = "All" if len(answered) == len(entries) else f"{len(answered)} of"
-    headline = f"{which} {len(entries)} runs get a ceiling: {_counts(answered)}."
-    rest = _counts([e for e in entries if not e.answered])
-    if rest:
-        headline = f"{headline[:-1]}; of the others {rest}."
-    return Told(headline, tuple(x for x in (_passed(answered), _rivalry(answered), _held(answered),
-                                            _directions(entries)) if x))  # fmt: skip
-
-
-def _counts(entries: Sequence[Entry]) -> str:
-    counts = [(use, sum(e.use == use for e in entries)) for use in USE_WORDS]
-    return ", ".join(f"{n} {_COUNTED[use]}" for use, n in counts if n)
-
-
-_COUNTED: dict[Use, str] = {
-    "no objection": "without objection",
-    "with care": "to be read with care",
-    "forced": "forced",
-    "refused": "refused",
-    "unusable": "unreadable",
-}
-
-
-def _passed(answered: Sequence[Entry]) -> str:
-    """How many runs went beyond what the law allowed them."""
-    later = [e for e in answered if e.holdout is not None]
-    above = sum(e.passed for e in later)
+def _describe_passed(answered: Sequence[Result]) -> str:
+    """How many runs are above what the law allowed them."""
+    later = [r for r in answered if r.held_out is not None]
+    above = sum(r.passed for r in later)
     if not later:
         return ""
-    if not above:
-        return f"None of the {len(later)} runs with later points ended above its ceiling by more than noise."
-    text = f"{above} of {len(later)} runs with later points ended above their ceiling by more than noise: "
-    if 2 * above > len(later):
-        return text + "on this set the ceilings are too low, and should not be quoted."
-    return text + "on those the law’s ceiling was too low."
+    said = f"{above} of {len(later)} runs with later points passed their ceiling by more than noise"
+    return said + (": do not quote the ceilings of this set." if 2 * above > len(later) else ".")
 
 
-def _rivalry(answered: Sequence[Entry]) -> str:
-    """The law against "the last value stays", by a sign test."""
-    scored = [e.holdout for e in answered if e.holdout is not None]
-    scored = [h for h in scored if h.rmse != h.rmse_last_value]
+def _describe_held_out(answered: Sequence[Result]) -> str:
+    """The law against the baseline "no change", by a sign test."""
+    scored = [r.held_out for r in answered if r.held_out is not None]
+    scored = [h for h in scored if h.rmse != h.rmse_baseline]
     if not scored:
         return ""
-    wins, n = sum(h.rmse < h.rmse_last_value for h in scored), len(scored)
+    wins, n = sum(h.rmse < h.rmse_baseline for h in scored), len(scored)
     p = sign_test(wins, n)
-    text = f"Given the entropy that was reached, the law errs less than “the last value stays” on {wins} of {n} runs"
-    if p >= SURE:
-        return f"{text} (sign test p = {_p(p)}): from these runs it cannot be told which is better."
-    which = (
-        "the law is the better forecast here"
-        if 2 * wins > n
-        else "the last value is the better forecast here"
+    which = "the baseline is better" if 2 * wins < n else "the law is better"
+    verdict = "no clear difference" if p >= SURE else f"{which}, as far as the runs are independent"
+    shown = f"{p:.2f}" if p >= 0.005 else f"{p:.1g}"
+    return (
+        f'Held out: given the entropy that was reached, the law has a smaller RMSE than the baseline "no change" on '
+        f"{wins} of {n} runs (sign test p = {shown}): {verdict}."
     )
-    return f"{text} (sign test p = {_p(p)}): {which}, as far as the runs are independent of each other."
 
 
-def _held(answered: Sequence[Entry]) -> str:
-    """How many early forecasts held the last score."""
-    known = [(e.early.interval, e.last[1]) for e in answered if e.early is not None and e.last is not None]
+def _describe_covered(results: Sequence[Result]) -> str:
+    """How many early forecasts covered the last score."""
+    known = [(r.early, r.covered) for r in results if r.early is not None]
     if not known:
         return ""
-    held, level = sum(i.lo <= r <= i.hi for i, r in known), known[0][0].level
+    early = known[0][0]
     return (
-        f"The step-by-step forecast, which allows for growth that the law leaves out, held the last measured score in "
-        f"its {level:.0%} interval for {held} of {len(known)} runs."
+        f"Predicted from {describe_window(early.until_step)} (model {early.model}), the last score is covered by its "
+        f"{early.level:.0%} interval in {sum(bool(covered) for _, covered in known)} of {len(known)} runs."
     )
 
 
-def _directions(entries: Sequence[Entry]) -> str:
-    """What is to come, counted."""
-    verdicts: list[str] = [e.future.verdict for e in entries if e.future is not None]
-    counted = [f"{verdicts.count(v)} {_ONWARD[v]}" for v in _ONWARD if verdicts.count(v)]
-    return f"Were the runs to go on from their last point: {', '.join(counted)}." if counted else ""
-
-
-_ONWARD = {
-    "keep-going": f"likely to gain more than {MEANINGFUL_GAIN:g}",
-    "saturating": "saturating",
-    "cannot-tell": "cannot be told",
-    "does-not-apply": "not described by the law",
-}
-
-
-def _p(p: float) -> str:
-    return f"{p:.2f}" if p >= 0.005 else f"{p:.1g}"
+def _list_ahead(results: Sequence[Result]) -> list[str]:
+    """What is predicted of all runs, counted, one sentence a horizon."""
+    kinds: dict[str, list[ForecastVerdict]] = {}
+    for r in results:
+        if (gain := r.forecast.gain) is not None:
+            lead = "If training continued as long again" if gain.if_continued else _LEADS[gain.until]
+            kinds.setdefault(lead, []).append(r.forecast.verdict)
+    said = [
+        f"{lead}: {', '.join(f'{v.count(k)} {words}' for k, words in _COUNTED.items() if k in v)}."
+        for lead, v in kinds.items()
+    ]
+    without = sum(r.forecast.gain is None for r in results)
+    return [*said, f"No forecast: {without} run{'s' if without > 1 else ''}."] if without else said
 
 
 def sign_test(wins: int, n: int) -> float:
@@ -318,3 +160,41 @@ def sign_test(wins: int, n: int) -> float:
         return 1.0
     tail = sum(math.comb(n, k) for k in range(max(wins, n - wins), n + 1))
     return min(1.0, 2.0 * tail / 2**n)
+
+
+def methods(s: Settings) -> str:
+    """What was fitted, which intervals these are and what they assume, as HTML.
+
+    Parameters
+    ----------
+    s : Settings
+        What was asked for: the text says only what applies.
+
+    Returns
+    -------
+    str
+    """
+    known = (
+        f"The size of the test was given ({s.problems:g} problems, {s.samples or 1:g} answers each), so the binomial "
+        "part of the noise is known."
+        if s.problems is not None
+        else "Where a run’s log tells the size of its test, the binomial part of the noise is taken as known."
+    )
+    values = {"level": f"{100 * s.level:.3g} %", "known": known}
+    return Template(resource("methods.html")).substitute(
+        values,
+        window=describe_window(s.law_until),
+        late=str(LATE),
+        points=f"{100 * MEANINGFUL_GAIN:g}",
+        likely=f"{LIKELY:.0%}",
+        unlikely=f"{1 - LIKELY:.0%}",
+        seen="all that was logged" if s.forecast_until is None else describe_window(s.forecast_until),
+        fit=Template(resource(f"fit-{s.method}.html")).substitute(values),
+        more=resource("references-careful.html") if s.method == "careful" else "",
+    )
+
+
+def plain_methods(s: Settings) -> list[str]:
+    """The same as paragraphs of plain text, for paper."""
+    texts = re.findall(r"<(?:p|li|h3)[^>]*>(.*?)</(?:p|li|h3)>", methods(s), flags=re.DOTALL)
+    return [unescape(re.sub(r"<[^>]+>", "", t)) for t in texts]

@@ -212,7 +212,7 @@ def _dots(result: Result, x: np.ndarray, y: np.ndarray) -> list[Mark]:
 
 def _predicted(kind: MarkKind, made: Forecast) -> Mark:
     """A predicted score with the interval at the result's level."""
-    told = f"predicted from {describe_window(made.until_step)} ({made.model})"
+    told = f"forecast, {describe_window(made.until_step)} ({made.model})"
     return _interval(kind, made.step or 0.0, made.median, made.interval.lo, made.interval.hi, told)
 
 

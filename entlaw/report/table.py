@@ -2,80 +2,110 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote
 
-from entlaw.report.html_entry import Entry, Use
+import numpy as np
+import pandas as pd
+
+from entlaw.law.examined import Examined, RowVerdict
+from entlaw.law.result import MEANINGFUL_GAIN
+from entlaw.law.summary import LAW_VERDICTS, describe_window, format_interval, format_number
 from entlaw.report.html_plot import mini
-from entlaw.report.html_text import clean, name, text
-from entlaw.report.html_words import AHEAD_WORDS, USE_WORDS, number
+from entlaw.report.html_words import VERDICTS, clean, name, text
 
 # Shape and word say the same as the colour.
-_MARKS: dict[Use, str] = {
-    "no objection": "●", "with care": "▲", "forced": "◆", "refused": "✕", "unusable": "–"
-}  # fmt: skip
-_ORDER: dict[Use, int] = {use: i for i, use in enumerate(USE_WORDS)}
+_MARKS: dict[RowVerdict, str] = {"ok": "●", "caution": "▲", "passed": "◆", "refused": "✕", "unreadable": "–"}
 # A spreadsheet would run a cell that begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-# A character and what LaTeX writes for it.
+_LATEX_NAMES = {
+    "\\": "backslash",
+    "~": "asciitilde",
+    "^": "asciicircum",
+    "<": "less",
+    ">": "greater",
+    "|": "bar",
+    '"': "quotedbl",
+    "'": "quotesingle",
+    "`": "asciigrave",
+}
+# A character and what LaTeX writes for it. A row that begins with one of the last would be an argument of the \\
+# before it.
 LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
-    "[": "{[}", "]": "{]}", "*": "{*}",  # a row that begins with one would be an argument of the \\ before it
-}  # fmt: skip
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    **{c: rf"\text{name}{{}}" for c, name in _LATEX_NAMES.items()},
+    **{c: f"{{{c}}}" for c in "[]*"},
+}
 # All that Markdown and the HTML within it give a meaning inside a cell; a backslash takes it away.
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$:@])")
 
-# Heading, what it means, and whether it is a number.
-COLUMNS: tuple[tuple[str, str, bool], ...] = (
-    ("Run", "", False),
-    ("Verdict", "may the fit be used?", False),
-    ("Ceiling", "R at H = 0, b − a, fitted on the window", True),
-    ("Interval", "of the ceiling; the square is the last score", True),
-    ("Last R", "the last measured score", True),
-    ("P(gain)", "probability of gaining more than 0.01 from the last point on", True),
-    ("H", "entropy at the last point, nats per token", True),
-    ("n", "fitted points", True),
-    ("a", "slope", True),
-    ("b", "intercept", True),
-    ("R²", "in-sample; proves nothing by itself", True),
-    ("RMSE law", "on later points, given the entropy that was reached", True),
-    ("RMSE last", "on later points, of “the last value stays”", True),
+_POINTS = f"{100 * MEANINGFUL_GAIN:g} point"
+# Heading, what it means, the column of `list_numbers`, and its decimals; the first has no number.
+COLUMNS: tuple[tuple[str, str, str, int], ...] = (
+    ("Run", "", "", 0),
+    ("Verdict", "; ".join(f"{v}: {words}" for v, words in LAW_VERDICTS.items()), "", 0),
+    ("Ceiling", "the law at H = 0, b − a, fitted to the window", "ceiling", 3),
+    ("Interval", "of the ceiling; the square is the last score", "", 0),
+    ("Last R", "the last measured score", "last_score", 3),
+    ("Forecast", "of the score at the step below it, from all steps seen (model growth)", "forecast", 3),
+    ("P(gain)", f"chance of gaining more than {_POINTS} by the step of the forecast", "p_gain", 2),
+    ("H", "entropy at the last point, nats per token", "last_entropy", 3),
+    ("n", "fitted points", "n_fitted", 0),
+    ("a", "slope", "a", 3),
+    ("b", "intercept", "b", 3),
+    ("R²", "in-sample; proves nothing by itself", "r_squared", 2),
+    ("RMSE law", "held out, given the entropy that was reached", "held_out_rmse", 3),
+    ("RMSE base", "held out, of the baseline “no change”", "held_out_rmse_baseline", 3),
 )
 
-CSV_COLUMNS = (
-    "run", "source", "verdict", "reason", "n", "a", "b", "r_squared", "ceiling", "ceiling_lo", "ceiling_hi", "level",
-    "last_step", "last_score", "later_points", "rmse_law", "rmse_last_value", "forecast_step", "forecast",
-    "forecast_lo", "forecast_hi", "ahead", "p_gain",
-)  # fmt: skip
+
+def list_numbers(rows: Sequence[Examined]) -> pd.DataFrame:
+    """The numbers of all runs, one row each.
+
+    Parameters
+    ----------
+    rows : sequence of Examined
+
+    Returns
+    -------
+    DataFrame
+        Columns ``run`` (the label), ``source``, ``verdict``, ``reason`` (why there is no ceiling), and those of
+        :meth:`entlaw.law.result.Result.to_frame`; what a run has not is NaN.
+    """
+    known = [e.result.to_frame() if e.result is not None else pd.DataFrame(index=[0]) for e in rows]
+    made = pd.concat(known, ignore_index=True)
+    made["verdict"] = [e.verdict for e in rows]
+    first = {
+        "run": [e.label for e in rows],
+        "source": [e.reading.path for e in rows],
+        "verdict": made.pop("verdict"),
+        "reason": [e.failure.what if e.failure is not None else "" for e in rows],
+    }
+    return pd.concat([pd.DataFrame(first, dtype=object), made], axis="columns")
 
 
-def badge(e: Entry, words: str = "") -> str:
-    """The verdict's mark and words, by default those of :data:`entlaw.report.html_words.USE_WORDS`."""
-    return (
-        f'<span class="badge {e.use.replace(" ", "-")}"><span class="mark" aria-hidden="true">{_MARKS[e.use]}</span>'
-        f"{words or text(USE_WORDS[e.use])}</span>"
-    )
+def badge(verdict: RowVerdict) -> str:
+    """The verdict's mark and word."""
+    mark = f'<span class="mark" aria-hidden="true">{_MARKS[verdict]}</span>'
+    return f'<span class="badge {verdict}">{mark}{verdict}</span>'
 
 
-def table(entries: Sequence[Entry]) -> str:
+def table(rows: Sequence[Examined]) -> str:
     """All runs, one a row; report.js makes its headings sort."""
     head = "".join(
-        f'<th scope="col"{" class=n" if numeric else ""} data-kind="{"text" if title == "Run" else "number"}"'
+        f'<th scope="col"{" class=n" if i > 1 else ""} data-kind="{"number" if i else "text"}"'
         + (f' title="{text(means)}"' if means else "")
         + f">{text(title)}</th>"
-        for title, means, numeric in COLUMNS
+        for i, (title, means, *_) in enumerate(COLUMNS)
     )
-    legend = "".join(f"<dt>{text(title)}</dt><dd>{text(means)}</dd>" for title, means, _ in COLUMNS if means)
-    bounds = _bounds(entries)
-    body = "".join(_row(e, i, bounds) for i, e in enumerate(entries))
+    legend = "".join(f"<dt>{text(title)}</dt><dd>{text(means)}</dd>" for title, means, *_ in COLUMNS if means)
+    numbers = list_numbers(rows)
+    bounds = _bounds(numbers)
+    body = "".join(_row(e, i, numbers.iloc[i], bounds) for i, e in enumerate(rows))
     return (
         '<div class="scroll" role="region" aria-label="Table of runs" tabindex="0"><table id="runs">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -83,78 +113,57 @@ def table(entries: Sequence[Entry]) -> str:
     )
 
 
-def _row(e: Entry, i: int, bounds: tuple[float, float]) -> str:
-    f, h = e.shown, e.holdout
-    last = e.last
-    entropy = float(e.run.points["entropy"].iloc[-1]) if e.run is not None and last is not None else None
-    p = e.future.probability if e.future is not None and e.future.verdict != "does-not-apply" else None
-    ahead = text(AHEAD_WORDS[e.future.verdict]) if e.future is not None else ""
-    bar, width = "", None
-    if f is not None:
-        c = f.ceiling_interval
-        width = c.hi - c.lo
-        drawn = mini(*bounds, f.ceiling, c.lo, c.hi, last[1] if last else None)
-        bar = f'{drawn}<span class="range">{number(c.lo)} to {number(c.hi)}</span>'
-    cells = [
-        f'<th scope="row" data-v="{text(e.label)}"><a href="#run{i}">{name(e.label)}</a></th>',
-        f'<td data-v="{_ORDER[e.use]}">{badge(e, text(e.use))}</td>',
-        _number(f.ceiling if f else None),
-        f'<td class="n" data-v="{_value(width)}">{bar or "–"}</td>',
-        _number(last[1] if last else None),
-        f'<td class="n" data-v="{_value(p)}">{"–" if p is None else f"{p:.2f}"}<span class="sub">{ahead}</span></td>',
-        _number(entropy),
-        _number(float(f.n) if f else None, 0),
-        _number(f.a if f else None),
-        _number(f.b if f else None),
-        _number(f.r_squared if f else None, 2),
-        _number(h.rmse if h else None),
-        _number(h.rmse_last_value if h else None),
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
+def _row(e: Examined, i: int, n: pd.Series, bounds: tuple[float, float]) -> str:
+    verdict = e.result.forecast.verdict if e.result is not None else ""
+    known = {title: _number(n.get(column), digits) for title, _, column, digits in COLUMNS if column}
+    bar, width = "–", float("nan")
+    if pd.notna(n.get("ceiling")):
+        lo, hi = n["ceiling_lo"], n["ceiling_hi"]
+        drawn, width = mini(*bounds, n["ceiling"], lo, hi, n["last_score"]), hi - lo
+        bar = f'{drawn}<span class="range">[{format_number(lo)}, {format_number(hi)}]</span>'
+    step = n.get("forecast_step")
+    known |= {
+        "Run": f'<th scope="row" data-v="{text(e.label)}"><a href="#run{i}">{name(e.label)}</a></th>',
+        "Verdict": f'<td data-v="{VERDICTS.index(e.verdict)}">{badge(e.verdict)}</td>',
+        "Interval": f'<td class="n" data-v="{_value(width)}">{bar}</td>',
+        "Forecast": _number(n.get("forecast"), 3, f"step {step:g}" if pd.notna(step) else ""),
+        "P(gain)": _number(n.get("p_gain"), 2, verdict),
+    }
+    return f"<tr>{''.join(known[title] for title, *_ in COLUMNS)}</tr>"
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return f'<td class="n" data-v="{_value(value)}">{"–" if value is None else number(value, digits)}</td>'
+def _number(value: Any, digits: int, below: str = "") -> str:
+    """A cell of a number; a dash where there is none."""
+    told = format_number(float(value), digits) if pd.notna(value) else "–"
+    return f'<td class="n" data-v="{_value(value)}">{told}{f"<span class=sub>{below}</span>" if below else ""}</td>'
 
 
-def _value(value: float | None) -> str:
+def _value(value: Any) -> str:
     """For sorting; empty where there is none, which sorts last either way."""
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+    return "" if pd.isna(value) else f"{value:.6g}"
 
 
-def _bounds(entries: Sequence[Entry]) -> tuple[float, float]:
+def _bounds(numbers: pd.DataFrame) -> tuple[float, float]:
     """One scale for all bars: of ceilings and scores, with at most as much again for intervals."""
-    seen, ends = [], []
-    for e in entries:
-        if e.shown is not None:
-            seen += [e.shown.ceiling, *([e.last[1]] if e.last else [])]
-            ends += [e.shown.ceiling_interval.lo, e.shown.ceiling_interval.hi]
-    seen, ends = [v for v in seen if math.isfinite(v)], [v for v in ends if math.isfinite(v)]
-    if not seen:
+    if "ceiling" not in numbers:
         return 0.0, 1.0
-    lo, hi = min(seen), max(seen)
+    shown = numbers[np.isfinite(numbers["ceiling"])]
+    seen = shown[["ceiling", "last_score"]].to_numpy()
+    ends = shown[["ceiling_lo", "ceiling_hi"]].to_numpy()
+    if not seen.size:
+        return 0.0, 1.0
+    lo, hi = seen.min(), seen.max()
     span = (hi - lo) or 0.1
-    return max(min([lo, *ends]), lo - span), min(max([hi, *ends]), hi + span)
+    ends = np.append(ends[np.isfinite(ends)], [lo, hi])
+    return float(max(ends.min(), lo - span)), float(min(ends.max(), hi + span))
 
 
-def runs_csv(entries: Sequence[Entry]) -> str:
-    """The table as CSV, numbers in full."""
-    out = io.StringIO()
-    write = csv.writer(out, lineterminator="\n")
-    write.writerow(CSV_COLUMNS)
-    for e in entries:
-        f, h, ahead = e.shown, e.holdout, e.future
-        fitted = [f.n, f.a, f.b, f.r_squared, f.ceiling, f.ceiling_interval.lo, f.ceiling_interval.hi,
-                  f.ceiling_interval.level] if f else [""] * 8  # fmt: skip
-        ahead_of = (ahead.final if ahead is not None else None) or e.early
-        forecast = [ahead_of.target, ahead_of.performance, ahead_of.interval.lo,
-                    ahead_of.interval.hi] if ahead_of else [""] * 4  # fmt: skip
-        write.writerow(_plain([
-            e.label, e.reading.path, e.use, e.error.what if e.error else "", *fitted, *(e.last or ("", "")),
-            *((h.n, h.rmse, h.rmse_last_value) if h else ("", "", "")), *forecast, ahead.verdict if ahead else "",
-            "" if ahead is None or ahead.probability is None else ahead.probability,
-        ]))  # fmt: skip
-    return out.getvalue()
+def runs_csv(rows: Sequence[Examined]) -> str:
+    """The table as CSV, numbers in full; text that a spreadsheet would run is quoted."""
+    numbers = list_numbers(rows).replace([np.inf, -np.inf], np.nan)
+    texts = numbers.select_dtypes(exclude="number").columns
+    numbers[texts] = numbers[texts].map(_plain)
+    return numbers.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
 def data_uri(csv_text: str) -> str:
@@ -162,18 +171,11 @@ def data_uri(csv_text: str) -> str:
     return "data:text/csv;charset=utf-8," + quote(csv_text, safe=",.:;/()[]=+ ").replace(" ", "%20")
 
 
-def _plain(cells: Iterable[object]) -> list[object]:
-    """Cells of a CSV: floats short, text that no spreadsheet runs."""
-    out: list[object] = []
-    for cell in cells:
-        if isinstance(cell, float):
-            out.append(f"{cell:.10g}" if math.isfinite(cell) else "")
-        elif isinstance(cell, str):
-            line = " ".join(clean(cell).split())
-            out.append(f"'{line}" if line.startswith(_FORMULA) else line)
-        else:
-            out.append(cell)
-    return out
+def _plain(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    line = " ".join(clean(cell).split())
+    return f"'{line}" if line.startswith(_FORMULA) else line
 
 
 def latex_text(text: str) -> str:
@@ -207,44 +209,56 @@ def _clean(text: str) -> str:
 
 
 def columns(level: float) -> tuple[str, ...]:
-    """Headings of :func:`cells`."""
-    return ("run", "n", "a", "b", "R^2", "ceiling", f"{level:.0%} interval", "last score", "RMSE later",
-            "RMSE last value", "verdict")  # fmt: skip
-
-
-def cells(e: Entry) -> tuple[str, ...]:
-    """One run's cells, after its name; numbers only where there is an answer."""
-    last = number(e.last[1]) if e.last is not None else "–"
-    f, h = e.shown, e.holdout
-    if f is None:
-        return ("–",) * 6 + (last, "–", "–", e.use)
-    c = f.ceiling_interval
-    later = (number(h.rmse), number(h.rmse_last_value)) if h is not None else ("–", "–")
-    return (str(f.n), number(f.a), number(f.b), number(f.r_squared, 2), number(f.ceiling),
-            f"[{number(c.lo)}, {number(c.hi)}]", last, *later, e.use)  # fmt: skip
-
-
-def note(entries: Sequence[Entry]) -> str:
-    """What a reader of the table has to know."""
-    fit = next((e.fit for e in entries if e.fit is not None), None)
-    if fit is None:
-        return "No run could be fitted."
-    window = "all steps" if fit.until_step is None else f"steps up to {fit.until_step:g}"
-    how = "plain least squares" if fit.method == "paper" else "smoothed entropy, AR(1) and binomial noise"
+    """Headings of :func:`cells`, with the run's before them."""
+    interval = f"{level:.0%} interval"
     return (
-        f"R = b - a exp(H) fitted on {window} ({how}); the ceiling is R at H = 0, b - a, with its "
-        f"{fit.ceiling_interval.level:.0%} interval. RMSE later: of the law on later points, given the entropy that "
-        f"was reached; RMSE last value: of the last fitted score staying as it is. R^2 is in-sample, of two series "
+        "run",
+        "n",
+        "a",
+        "b",
+        "R^2",
+        "ceiling",
+        interval,
+        "last score",
+        "RMSE",
+        "RMSE baseline",
+        "verdict",
+    )
+
+
+def cells(e: Examined) -> tuple[str, ...]:
+    """One run's cells, after its name; numbers only where there is an answer."""
+    law, last = (None, None) if e.result is None else (e.result.law, e.result.last)
+    score = format_number(last[1]) if last is not None else "–"
+    if e.result is None or law is None:
+        return ("–",) * 6 + (score, "–", "–", e.verdict)
+    held = e.result.held_out
+    errors = [format_number(held.rmse), format_number(held.rmse_baseline)] if held is not None else ["–", "–"]
+    numbers = [format_number(v) for v in (law.a, law.b)]
+    ceiling = (format_number(law.ceiling), format_interval(law.ceiling_interval))
+    return (str(law.n), *numbers, format_number(law.r_squared, 2), *ceiling, score, *errors, e.verdict)
+
+
+def note(rows: Sequence[Examined]) -> str:
+    """What a reader of the table has to know."""
+    law = next((e.result.law for e in rows if e.result is not None and e.result.law is not None), None)
+    if law is None:
+        return "No run gets a ceiling."
+    how = "plain least squares" if law.method == "paper" else "smoothed entropy, AR(1) and binomial noise"
+    return (
+        f"R = b - a exp(H) fitted to {describe_window(law.until_step)} ({how}); the ceiling is R at H = 0, b - a, with "
+        f"its {law.ceiling_interval.level:.0%} interval. RMSE: of the law on held-out later points, given the entropy "
+        'that was reached; RMSE baseline: of "no change", the last fitted score. R^2 is in-sample, of two series '
         "with a trend, and proves nothing by itself."
     )
 
 
-def latex(entries: Sequence[Entry], level: float, version: str) -> str:
+def latex(rows: Sequence[Examined], level: float, version: str) -> str:
     """A ``table`` environment.
 
     Parameters
     ----------
-    entries : sequence of Entry
+    rows : sequence of Examined
     level : float
     version : str
         Of entlaw.
@@ -255,24 +269,34 @@ def latex(entries: Sequence[Entry], level: float, version: str) -> str:
         Needs ``booktabs``, ``graphicx`` (to fit the page's width) and ``textcomp`` in old LaTeX.
     """
     heads = [_latex_head(c) for c in columns(level)]
-    body = [" & ".join([latex_text(e.label), *map(_latex_cell, cells(e))]) + r" \\" for e in entries]
+    body = [" & ".join([latex_text(e.label), *map(_latex_cell, cells(e))]) + r" \\" for e in rows]
+    caption = r"  \caption{" + _latex_note(note(rows)) + "}"
     lines = [
         f"% entlaw {version}; needs \\usepackage{{booktabs,graphicx}} and \\usepackage[T1]{{fontenc}}",
-        r"\begin{table*}", r"  \centering", r"  \caption{" + _latex_note(note(entries)) + "}", r"  \label{tab:entlaw}",
-        r"  \resizebox{\textwidth}{!}{%", r"  \begin{tabular}{l" + "r" * (len(heads) - 2) + "l}", r"    \toprule",
-        "    " + " & ".join(heads) + r" \\", r"    \midrule", *("    " + row for row in body), r"    \bottomrule",
-        r"  \end{tabular}}", r"\end{table*}",
-    ]  # fmt: skip
+        *(
+            r"\begin{table*}",
+            r"  \centering",
+            caption,
+            r"  \label{tab:entlaw}",
+            r"  \resizebox{\textwidth}{!}{%",
+        ),
+        *(r"  \begin{tabular}{l" + "r" * (len(heads) - 2) + "l}", r"    \toprule"),
+        *("    " + " & ".join(heads) + r" \\", r"    \midrule"),
+        *("    " + row for row in body),
+        *(r"    \bottomrule", r"  \end{tabular}}", r"\end{table*}"),
+    ]
     return "\n".join(lines) + "\n"
 
 
-def markdown(entries: Sequence[Entry], level: float, version: str) -> str:
+def markdown(rows: Sequence[Examined], level: float, version: str) -> str:
     """A table in GitHub's Markdown, with its note below."""
     heads = columns(level)
-    lines = ["| " + " | ".join(h.replace("R^2", "R²") for h in heads) + " |",
-             "|" + "|".join([":--", *["--:"] * (len(heads) - 2), ":--"]) + "|"]  # fmt: skip
-    lines += ["| " + " | ".join([markdown_text(e.label), *cells(e)]) + " |" for e in entries]
-    told = note(entries).replace("R^2", "R²").replace(" - ", " − ")
+    lines = [
+        "| " + " | ".join(h.replace("R^2", "R²") for h in heads) + " |",
+        "|" + "|".join([":--", *["--:"] * (len(heads) - 2), ":--"]) + "|",
+        *("| " + " | ".join([markdown_text(e.label), *cells(e)]) + " |" for e in rows),
+    ]
+    told = note(rows).replace("R^2", "R²").replace(" - ", " − ")
     return "\n".join(lines) + f"\n\n{told} (entlaw {version})\n"
 
 
@@ -280,7 +304,7 @@ def _latex_cell(text: str) -> str:
     if text == "–":
         return "--"
     if any(c.isdigit() for c in text):
-        return "$" + text.replace("−", "-") + "$"
+        return f"${text}$"
     return latex_text(text)
 
 
@@ -292,8 +316,10 @@ def _latex_note(text: str) -> str:
     """The note with its mathematics set as such."""
     plain = latex_text(text)
     for written, formula in (
-        ("R = b - a exp(H)", r"$R = b - a \exp(H)$"), (", b - a,", ", $b - a$,"), (r"R\textasciicircum{}2", "$R^2$"),
+        ("R = b - a exp(H)", r"$R = b - a \exp(H)$"),
+        (", b - a,", ", $b - a$,"),
+        (r"R\textasciicircum{}2", "$R^2$"),
         ("R at H = 0", "$R$ at $H = 0$"),
-    ):  # fmt: skip
+    ):
         plain = plain.replace(written, formula)
     return plain

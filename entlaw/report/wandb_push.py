@@ -12,33 +12,58 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from entlaw.law.shapes import Fit
-from entlaw.runs.run import Run
+from entlaw.law.result import Result
 from entlaw.runs.wandb.stored import Identity
 
-SCHEMA = "entlaw.fit/1"
+SCHEMA = "entlaw.fit/2"
 ARTIFACT_TYPE = "entlaw-fit"
 JOB_TYPE = "analysis"
 TABLE_KEY, FIGURES_KEY, DIGEST_KEY = "entlaw/fits", "entlaw/figures", "entlaw/digest"
 PREFIX = "entlaw/"
 
-# One list for the summary and the table, so that a query on one is a query on the other.
-VALUES: tuple[tuple[str, type], ...] = (
-    ("verdict", str), ("reason", str), ("ceiling", float), ("ceiling_lo", float), ("ceiling_hi", float),
-    ("level", float), ("a", float), ("b", float), ("n", int), ("until_step", float), ("fitted_at_step", float),
-    ("r_squared", float), ("entropy_first", float), ("entropy_last", float), ("method", str),
-    ("performance_key", str), ("entropy_key", str), ("findings", str), ("version", str),
-)  # fmt: skip
-SUMMARY_KEYS = tuple(PREFIX + name for name, _ in VALUES)
-TABLE_COLUMNS = ("run", "path", *(name for name, _ in VALUES))
+# One list for the summary and the table, so that a query on one is a query on the other. The law's window ends at
+# until_step; the forecast's, where another, at forecast_until_step, or it has all that is logged.
+VALUES: dict[str, type] = {
+    "verdict": str,
+    "reason": str,
+    "state": str,
+    "ceiling": float,
+    "ceiling_lo": float,
+    "ceiling_hi": float,
+    "level": float,
+    "a": float,
+    "b": float,
+    "n": int,
+    "until_step": float,
+    "fitted_at_step": float,
+    "r_squared": float,
+    "entropy_first": float,
+    "entropy_last": float,
+    "method": str,
+    "forecast_verdict": str,
+    "forecast_model": str,
+    "forecast_n": int,
+    "forecast_until_step": float,
+    "forecast_step": float,
+    "forecast_median": float,
+    "forecast_lo": float,
+    "forecast_hi": float,
+    "forecast_p_gain": float,
+    "performance_key": str,
+    "entropy_key": str,
+    "findings": str,
+    "version": str,
+}
+SUMMARY_KEYS = tuple(PREFIX + name for name in VALUES)
+TABLE_COLUMNS = ("run", "path", *VALUES)
 
 
 @dataclass(frozen=True)
-class Result:
-    """One fitted run as it is pushed.
+class Pushed:
+    """One run as others may see it: no path of this machine, no number of a refused law.
 
     Attributes
     ----------
@@ -47,24 +72,24 @@ class Result:
         ``entity/project/run_id`` where the run is one of a server, else the name of its file.
     identity : Identity or None
         Where the run is on a server; None for a local log.
-    verdict : str
-        ``no objection``, ``with care``, ``forced`` or ``refused``.
-    reason : str or None
-        Why the fit was refused.
+    result : Result
     document : mapping
-        The run in schema ``entlaw.fit/1``.
-    fit, run : Fit and Run, or None
-        None when refused: the numbers of a fit that must not be used are not shown to others.
+        The run in schema ``entlaw.fit/2``.
     """
 
     name: str
     path: str
     identity: Identity | None
-    verdict: str
-    reason: str | None
+    result: Result
     document: Mapping[str, Any]
-    fit: Fit | None
-    run: Run | None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the law is refused, or would be had it not been forced; None where it is not."""
+        r = self.result
+        if r.refusal is not None:
+            return r.refusal.what
+        return r.findings[0].what if r.verdict == "refused" else None
 
 
 def identity_of(details: Mapping[str, Any], host: str) -> Identity | None:
@@ -82,62 +107,79 @@ def identity_of(details: Mapping[str, Any], host: str) -> Identity | None:
     return Identity(str(details.get("host") or host).rstrip("/"), *map(str, parts))
 
 
-def result(
-    name: str, path: str, identity: Identity | None, verdict: str, reason: str | None,
-    document: Mapping[str, Any], fit: Fit | None, run: Run | None,
-) -> Result:  # fmt: skip
-    """A result as others may see it: no numbers of a refused fit, no path of this machine.
+def pushed(result: Result, path: str, identity: Identity | None, document: Mapping[str, Any]) -> Pushed:
+    """A result as others may see it.
 
     Parameters
     ----------
-    name, path : str
+    result : Result
+    path : str
         As read; of a local path only the last part is kept.
     identity : Identity or None
-    verdict : str
-    reason : str or None
     document : mapping
-        As :func:`entlaw.cli.fit.as_dict` gives it.
-    fit, run : Fit and Run, or None
+        The result's ``to_dict()``, as JSON can hold it.
     """
     shown = str(identity) if identity else re.split(r"[\\/]", path.rstrip("\\/"))[-1]
-    told = {key: value for key, value in document.items() if key not in ("path", "error")}
-    told["path"] = shown
-    if verdict == "refused":
-        told = {key: value for key, value in told.items() if key not in ("fit", "holdout")}
-        told["reason"] = reason
-        fit = None
+    told = {key: value for key, value in document.items() if key != "error"} | {"path": shown}
     # A run of a pulled file and the run itself are the same; how it came here is no part of the result.
     if identity is not None:
         told.pop("format", None)
-    return Result(name, shown, identity, verdict, reason, told, fit, run)
+    made = Pushed(result.name, shown, identity, result, told)
+    return made if made.reason is None else replace(made, document=told | {"reason": made.reason})
 
 
-def values(one: Result, version: str) -> dict[str, Any]:
+def values(one: Pushed, version: str) -> dict[str, Any]:
     """The values of one run by name, in the order of ``VALUES``; what is not known or not finite is left out."""
-    findings = one.document.get("findings", ())
+    r, law, ahead = one.result, one.result.law, one.result.forecast
     found: dict[str, Any] = {
-        "verdict": one.verdict, "reason": one.reason, "version": version,
-        "performance_key": one.document.get("performance_key"),
-        "entropy_key": (one.document.get("entropy") or {}).get("key"),
-        "findings": ", ".join(dict.fromkeys(f["code"] for f in findings)) or None,
-    }  # fmt: skip
-    if one.fit is not None:
-        fit, points = one.fit, one.fit.points
+        "verdict": r.verdict,
+        "reason": one.reason,
+        "state": r.state,
+        "forecast_verdict": ahead.verdict,
+        "performance_key": None if r.run is None else r.run.performance_key,
+        "entropy_key": None if r.run is None else r.run.entropy.key,
+        "findings": ", ".join(dict.fromkeys(f.code for f in r.findings)) or None,
+        "version": version,
+    }
+    if law is not None:
+        points = law.points
         found |= {
-            "ceiling": fit.ceiling, "ceiling_lo": fit.ceiling_interval.lo, "ceiling_hi": fit.ceiling_interval.hi,
-            "level": fit.ceiling_interval.level, "a": fit.a, "b": fit.b, "n": fit.n, "until_step": fit.until_step,
-            "fitted_at_step": points.step[-1], "r_squared": fit.r_squared, "entropy_first": points.entropy[0],
-            "entropy_last": points.entropy[-1], "method": fit.method,
-        }  # fmt: skip
+            "ceiling": law.ceiling,
+            "ceiling_lo": law.ceiling_interval.lo,
+            "ceiling_hi": law.ceiling_interval.hi,
+            "a": law.a,
+            "b": law.b,
+            "n": law.n,
+            "until_step": law.until_step,
+            "fitted_at_step": points.step[-1],
+            "r_squared": law.r_squared,
+            "entropy_first": points.entropy[0],
+            "entropy_last": points.entropy[-1],
+            "method": law.method,
+        }
+    for at in ahead.at[:1]:
+        found |= {
+            "forecast_model": at.model,
+            "forecast_n": at.n,
+            "forecast_until_step": at.until_step,
+            "forecast_step": at.step,
+            "forecast_median": at.median,
+            "forecast_lo": at.interval.lo,
+            "forecast_hi": at.interval.hi,
+        }
+    if ahead.gain is not None:
+        found["forecast_p_gain"] = ahead.gain.probability_above()
+    if law is not None or ahead.answered:
+        found["level"] = r.settings.level
     told = {}
-    for name, kind in VALUES:
+    for name, kind in VALUES.items():
         value = found.get(name)
         if value is not None and not (kind is float and not math.isfinite(value)):
             told[name] = kind(value)
     return told
 
 
-def summary(one: Result, version: str) -> dict[str, Any]:
+def summary(one: Pushed, version: str) -> dict[str, Any]:
     """Keys and values for the summary of the run itself."""
     return {PREFIX + name: value for name, value in values(one, version).items()}
 
@@ -147,12 +189,12 @@ def stale(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     return [key for key in SUMMARY_KEYS if key in current and key not in wanted]
 
 
-def table(results: Sequence[Result], version: str) -> list[list[Any]]:
+def table(runs: Sequence[Pushed], version: str) -> list[list[Any]]:
     """One row a run, in ``TABLE_COLUMNS``; None where there is no value."""
     rows = []
-    for one in results:
+    for one in runs:
         known = values(one, version)
-        rows.append([one.name, one.path, *(known.get(name) for name, _ in VALUES)])
+        rows.append([one.name, one.path, *map(known.get, VALUES)])
     return rows
 
 
@@ -192,56 +234,61 @@ class Analysis:
 
 
 def analysis(
-    results: Sequence[Result], host: str, entity: str, project: str, settings: Mapping[str, Any],
-    versions: Mapping[str, str], level: float = 0.95,
-) -> Analysis:  # fmt: skip
+    runs: Sequence[Pushed],
+    host: str,
+    entity: str,
+    project: str,
+    settings: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> Analysis:
     """Assemble the analysis run.
 
     Parameters
     ----------
-    results : sequence of Result
+    runs : sequence of Pushed
     host, entity, project : str
         Where it goes.
     settings : mapping
         How the logs were read and fitted, as JSON can hold it.
     versions : mapping
         Of entlaw and the libraries behind the numbers.
-    level : float
-        Of the bands in the figures.
     """
     from entlaw.report.picture import points_csv
-    from entlaw.report.plots import fit_figure
+    from entlaw.report.plots import result_figure
 
-    sources = [one.path for one in results]
+    sources = [one.path for one in runs]
     key = json.dumps([sorted(sources), settings, entity, project], sort_keys=True)
     version = versions.get("entlaw", "")
-    document = {"schema": SCHEMA, "version": version, "runs": [_json(one.document) for one in results]}
+    document = {"schema": SCHEMA, "version": version, "runs": [_json(one.document) for one in runs]}
     files = {"fit.json": (json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()}
     figures: dict[str, bytes] = {}
-    for one, stem in zip(results, _stems(results), strict=True):
-        if one.fit is None or one.run is None:
+    for one, stem in zip(runs, _stems(runs), strict=True):
+        if one.result.law is None:
             continue
-        files[f"{stem}.csv"] = points_csv(one.run, one.fit).encode()
+        files[f"{stem}.csv"] = points_csv(one.result).encode()
         for form in ("svg", "pdf"):
-            files[f"{stem}.{form}"] = fit_figure(one.fit, one.run, form, level=level)
-        figures[stem] = fit_figure(one.fit, one.run, "png", level=level)
-    rows = table(results, version)
+            files[f"{stem}.{form}"] = result_figure(one.result, form)
+        figures[stem] = result_figure(one.result, "png")
+    rows = table(runs, version)
     digest = hashlib.sha256(json.dumps(rows).encode())
     for name, data in sorted({**files, **{f"{k}.png": v for k, v in figures.items()}}.items()):
         digest.update(f"\0{name}\0{len(data)}\0".encode() + data)
     return Analysis(
-        Identity(host, entity, project, "entlaw-" + hashlib.sha256(key.encode()).hexdigest()[:12]),
-        f"entlaw fit of {results[0].name}" if len(results) == 1 else f"entlaw fit of {len(results)} runs",
-        {"entlaw": {"sources": sources, "settings": dict(settings), "versions": dict(versions)}},
-        rows, figures, files, digest.hexdigest(),
-    )  # fmt: skip
+        to=Identity(host, entity, project, "entlaw-" + hashlib.sha256(key.encode()).hexdigest()[:12]),
+        name=f"entlaw fit of {runs[0].name}" if len(runs) == 1 else f"entlaw fit of {len(runs)} runs",
+        config={"entlaw": {"sources": sources, "settings": dict(settings), "versions": dict(versions)}},
+        rows=rows,
+        figures=figures,
+        files=files,
+        digest=digest.hexdigest(),
+    )
 
 
-def _stems(results: Sequence[Result]) -> list[str]:
+def _stems(runs: Sequence[Pushed]) -> list[str]:
     """Names of files, unique also where a file system takes no account of case."""
     taken: set[str] = {"fit"}
     stems = []
-    for one in results:
+    for one in runs:
         base = re.sub(r"[^A-Za-z0-9_.-]+", "-", one.name).strip("-.")[:60] or "run"
         if one.identity is not None and one.identity.run_id not in base:
             base = f"{base}-{one.identity.run_id}"

@@ -82,10 +82,15 @@ class Write:
     def as_dict(self) -> dict[str, Any]:
         """The same in schema ``entlaw.push/1``."""
         return {
-            "what": self.what, "where": self.where, "status": self.status, "values": dict(self.values),
-            "before": dict(self.before), "remove": list(self.remove), "done": list(self.done),
+            "what": self.what,
+            "where": self.where,
+            "status": self.status,
+            "values": dict(self.values),
+            "before": dict(self.before),
+            "remove": list(self.remove),
+            "done": list(self.done),
             "error": None if self.error is None else self.error.as_dict(),
-        }  # fmt: skip
+        }
 
 
 def plan_summary(client: Client, to: Identity, wanted: Mapping[str, Any], live: bool = False) -> Write:
@@ -116,10 +121,11 @@ def plan_summary(client: Client, to: Identity, wanted: Mapping[str, Any], live: 
         return Write("summary", to, "unchanged", wanted)
     if run.state in LIVE and not live:
         refused = UsageError(
-            f"the run is {run.state}: its summary was not touched", where=str(to),
+            f"the run is {run.state}: its summary was not touched",
+            where=str(to),
             why="its own process sends its summary whole, again and again, and removes what others have written",
             hint="push again when it has ended, use --to analysis, or write all the same with --even-running",
-        )  # fmt: skip
+        )
         return Write("summary", to, "refused", wanted, before, gone, error=refused)
     return Write("summary", to, "to write", wanted, before, gone)
 
@@ -148,18 +154,23 @@ def write_summary(client: Client, write: Write) -> Write:
     ]
     if wrong:
         trouble = ServerError(
-            f"the server does not hold what was written: {', '.join(wrong[:4])}", where=path,
-            why="another process writes this run's summary" if run.state in LIVE else "the server did not keep it",
+            f"the server does not hold what was written: {', '.join(wrong[:4])}",
+            where=path,
+            why="another process writes this run's summary"
+            if run.state in LIVE
+            else "the server did not keep it",
             hint="push again when the run has ended; `entlaw push` only changes what differs",
-        )  # fmt: skip
+        )
         return write.ended("failed", error=trouble)
     lost = [k for k in before if k not in SUMMARY_KEYS and k not in after]
     if lost:
         trouble = ServerError(
-            f"keys are gone from the summary: {', '.join(lost[:4])}", where=path, transient=False,
+            f"keys are gone from the summary: {', '.join(lost[:4])}",
+            where=path,
+            transient=False,
             why="another process wrote the same summary at the same moment",
             hint="the histories of these keys are untouched; the run's process may write them again",
-        )  # fmt: skip
+        )
         return write.ended("partly written", write.values, trouble)
     return write.ended("written", write.values)
 
@@ -172,9 +183,12 @@ def _summary(run: Any) -> dict[str, Any]:
 def plan_analysis(client: Client, made: Analysis) -> Write:
     """What pushing the analysis run would write; asks, and writes nothing."""
     holds = {
-        "sources": len(made.rows), "table": TABLE_KEY, "figures": len(made.figures),
-        "artifact": f"{made.artifact} ({ARTIFACT_TYPE})", "files": sorted(made.files),
-    }  # fmt: skip
+        "sources": len(made.rows),
+        "table": TABLE_KEY,
+        "figures": len(made.figures),
+        "artifact": f"{made.artifact} ({ARTIFACT_TYPE})",
+        "files": sorted(made.files),
+    }
     try:
         known = client.run_or_none(made.to.entity, made.to.project, made.to.run_id)
     except EntlawError as error:
@@ -211,10 +225,19 @@ def _log(client: Client, made: Analysis, folder: Path, done: list[str]) -> None:
 
     try:
         run = wandb.init(
-            entity=to.entity, project=to.project, id=to.run_id, name=made.name, job_type=JOB_TYPE,
-            config=json.loads(json.dumps(made.config)), resume="allow", reinit="create_new", dir=str(folder),
-            mode="online", allow_val_change=True, settings=_settings(client, to.host),
-        )  # fmt: skip
+            entity=to.entity,
+            project=to.project,
+            id=to.run_id,
+            name=made.name,
+            job_type=JOB_TYPE,
+            config=json.loads(json.dumps(made.config)),
+            resume="allow",
+            reinit="create_new",
+            dir=str(folder),
+            mode="online",
+            allow_val_change=True,
+            settings=_settings(client, to.host),
+        )
     except Exception as error:  # the SDK raises its own errors, requests' and OSError
         raise explained(error, "making the analysis run") from error
     done.append("run")
@@ -270,18 +293,28 @@ def _settings(client: Client, host: str) -> Any:
         f"x_{what}_{name}": value
         for what in ("graphql", "file_stream", "file_transfer")
         for name, value in (
-            ("retry_max", patience.RETRIES), ("retry_wait_min_seconds", patience.WAIT[0]),
+            ("retry_max", patience.RETRIES),
+            ("retry_wait_min_seconds", patience.WAIT[0]),
             ("retry_wait_max_seconds", patience.WAIT[1]),
             ("timeout_seconds", 10 * timeout if what == "file_transfer" else timeout),
         )
-    }  # fmt: skip
+    }
     # The key that the client chose for this server: the SDK alone would send that of the configured one.
     return client.sdk.Settings(
-        base_url=host, api_key=client.api.api_key, silent=True, console="off", disable_git=True, save_code=False,
+        base_url=host,
+        api_key=client.api.api_key,
+        silent=True,
+        console="off",
+        disable_git=True,
+        save_code=False,
         disable_code=True,
-        x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False,
-        init_timeout=4 * timeout + 20, **retries,
-    )  # fmt: skip
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        init_timeout=4 * timeout + 20,
+        **retries,
+    )
 
 
 def _confirm(client: Client, made: Analysis, done: list[str]) -> None:
@@ -302,9 +335,11 @@ def _confirm(client: Client, made: Analysis, done: list[str]) -> None:
             break
     else:
         raise ServerError(
-            f"the analysis run misses {', '.join(missing[:4])}", where=where,
-            why="the upload of some files failed", hint="push again: it goes on with the same run",
-        )  # fmt: skip
+            f"the analysis run misses {', '.join(missing[:4])}",
+            where=where,
+            why="the upload of some files failed",
+            hint="push again: it goes on with the same run",
+        )
     name = f"{to.entity}/{to.project}/{made.artifact}:latest"
     artifact = client.call(
         "reading the artifact back", name, lambda: client.api.artifact(name, ARTIFACT_TYPE)

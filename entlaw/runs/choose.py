@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from entlaw.errors import MissingSeries
+from entlaw.errors import MissingSeries, nearest
 from entlaw.findings import Finding
 from entlaw.runs.keys import (
     ACCURACY_NAME,
@@ -41,11 +40,10 @@ class ChosenScore:
     keys: tuple[str, ...]  # the logged keys behind it; several when averaged or coalesced
 
 
-def nearest(key: str, known: list[str]) -> str:
+def suggest_keys(key: str, known: list[str]) -> str:
     """A sentence naming the keys most like ``key``, or the first ones there are."""
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-    if close:
-        return f"nearest: {', '.join(close)}"
+    if hint := nearest(key, known, cutoff=0.5):
+        return hint
     shown = ", ".join(known[:12]) + (f" ... ({len(known)} in all)" if len(known) > 12 else "")
     return f"keys in this log: {shown}" if known else "the log holds no numeric key"
 
@@ -93,7 +91,7 @@ def choose_entropy(
             "no entropy in this log",
             why="none of its keys is a known spelling of the policy's entropy",
             hint="turn entropy logging on in the trainer, or name the key with --entropy-key; "
-            + nearest("entropy", columns),
+            + suggest_keys("entropy", columns),
         )
     key, rule = candidates[0]
     findings = []
@@ -138,7 +136,7 @@ def _named_entropy(
     """The entropy that the user named."""
     columns = [str(c) for c in metrics.columns]
     if wanted not in columns:
-        raise MissingSeries(f"no key {wanted!r} in this log", hint=nearest(wanted, columns))
+        raise MissingSeries(f"no key {wanted!r} in this log", hint=suggest_keys(wanted, columns))
     if not metrics[wanted].notna().any():
         raise _empty(wanted, "--entropy-key")
     rule = next((r for c, r in candidates if c == wanted), None)
@@ -229,12 +227,12 @@ def choose_score(
     if not pool:
         blank = score_candidates(metrics.fillna(0.0))
         if blank and not validations and not trainings:
-            raise _empty(blank[0][0], "--performance-key")
+            raise _empty(blank[0][0], "--on")
         wanted = {"val": "validation score", "train": "training score"}.get(on or "", "performance score")
         raise MissingSeries(
             f"no {wanted} in this log",
             why="none of its keys is a known spelling of one",
-            hint="name the key with --performance-key; " + nearest("accuracy", columns),
+            hint="name the key with --on; " + suggest_keys("accuracy", columns),
         )
     if kind == "validation":
         return _pick_validation(metrics, pool)
@@ -246,9 +244,9 @@ def _named_score(
 ) -> tuple[ChosenScore, Choice, list[Finding]]:
     keys = [on] if on in columns else fnmatch.filter(columns, on)
     if not keys:
-        raise MissingSeries(f"no key {on!r} in this log", hint=nearest(on, columns))
+        raise MissingSeries(f"no key {on!r} in this log", hint=suggest_keys(on, columns))
     if not metrics[keys].notna().any(axis=None):
-        raise _empty(on, "--performance-key")
+        raise _empty(on, "--on")
     rules = {key: rule for key, rule, _ in score_candidates(metrics)}
     rule = rules.get(keys[0])
     series = metrics[keys].mean(axis=1, skipna=False) if len(keys) > 1 else metrics[keys[0]]

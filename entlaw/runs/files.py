@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import itertools
 import os
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entlaw.errors import SourceNotFound
+from entlaw.errors import SourceNotFound, nearest
 from entlaw.runs.sources import sources
 
 if TYPE_CHECKING:
@@ -74,11 +73,11 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
     found = [f for m in matches for f in ([m] if m.is_file() else expand(m) if m.is_dir() else [])]
     files = without_packed_copies(_without_notes(found))
     if not files:
-        near = _similar_names(path)
+        beside = os.listdir(path.parent) if path.parent.is_dir() else []
         raise SourceNotFound(
             "no file matches" if glob.has_magic(text) else "no such file or folder",
             where=text,
-            hint=f"nearest: {near}" if near else "check the path; globs may need quotes",
+            hint=nearest(path.name, beside) or "check the path; globs may need quotes",
         )
     return files
 
@@ -158,10 +157,3 @@ def _is_part(path: Path, own: Set[Path]) -> bool:
     """Whether a file is in a folder that our trainer keeps beside the metrics: copies of them, and weights."""
     inside = (path, *path.parents)
     return any(run in own and _OWN_PARTS.fullmatch(part.name) for part, run in itertools.pairwise(inside[1:]))
-
-
-def _similar_names(path: Path) -> str:
-    parent = path.parent
-    if not parent.is_dir():
-        return ""
-    return ", ".join(difflib.get_close_matches(path.name, os.listdir(parent), n=3, cutoff=0.5))

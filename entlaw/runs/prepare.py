@@ -13,7 +13,7 @@ from entlaw.errors import MissingSeries, UsageError
 from entlaw.findings import Finding, worst_first
 from entlaw.runs.align import pair
 from entlaw.runs.assemble import Assembled, assemble
-from entlaw.runs.choose import choose_entropy, choose_score, nearest
+from entlaw.runs.choose import choose_entropy, choose_score, suggest_keys
 from entlaw.runs.keys import canonical
 from entlaw.runs.run import Align, Choice, RawRun, Run
 from entlaw.runs.units import performance_scale
@@ -34,7 +34,7 @@ class Selection:
         None: ``next`` for validations, ``same`` for training scores.
     scale : float or None
         Factor from the logged score to a fraction; None decides from the numbers.
-    step_key, entropy_key, performance_key : str or None
+    step_key, entropy_key : str or None
     join : bool
         Join all runs of the source into one by step (a trainer and an orchestrator that log apart); on a W&B
         server those of one group.
@@ -47,7 +47,6 @@ class Selection:
     scale: float | None = None
     step_key: str | None = None
     entropy_key: str | None = None
-    performance_key: str | None = None
     join: bool = False
     query: Query | None = None
 
@@ -67,12 +66,12 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
     assembled = assemble(raw.rows, selection.step_key)
     metrics = assembled.metrics
     meaning, framework, entropy_choice, findings = choose_entropy(metrics, raw.config, selection.entropy_key)
-    score, score_choice, more = choose_score(metrics, meaning.key, selection.performance_key or selection.on)
+    score, score_choice, more = choose_score(metrics, meaning.key, selection.on)
     findings += more
     if meaning.key in score.keys:
         raise UsageError(
             f"{meaning.key!r} cannot be the entropy and the performance at once",
-            hint="name two different keys with --entropy-key and --performance-key",
+            hint="name two different keys with --entropy-key and --on",
         )
     if selection.align is not None and selection.align not in ("next", "same"):
         raise UsageError(f"unknown alignment {selection.align!r}", hint="use next or same")
@@ -132,7 +131,7 @@ def _check(raw: RawRun, selection: Selection) -> None:
     if selection.step_key is not None and selection.step_key not in raw.rows.columns:
         raise MissingSeries(
             f"no key {selection.step_key!r} in this log",
-            hint=nearest(selection.step_key, [str(c) for c in raw.rows.columns]),
+            hint=suggest_keys(selection.step_key, [str(c) for c in raw.rows.columns]),
         )
     if selection.scale is not None and not (np.isfinite(selection.scale) and selection.scale > 0):
         raise UsageError(

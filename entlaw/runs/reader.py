@@ -98,7 +98,7 @@ def scan(
         Conditions on W&B runs for a source that is a path, or as :func:`entlaw.runs.wandb.listing.find` says.
     """
     selection = selection or Selection()
-    options = ReadOptions(selection.step_key, selection.entropy_key, selection.performance_key)
+    options = ReadOptions(selection.step_key, selection.entropy_key, selection.on)
     listed = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     for one in listed:
         try:

@@ -41,13 +41,13 @@ class ReadOptions:
 
     Attributes
     ----------
-    step_key, entropy_key, performance_key : str or None
+    step_key, entropy_key, on : str or None
         Keys to use instead of the registry's choice. Readers only need them to split or index rows.
     """
 
     step_key: str | None = None
     entropy_key: str | None = None
-    performance_key: str | None = None
+    on: str | None = None
 
 
 @dataclass(frozen=True)

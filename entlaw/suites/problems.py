@@ -169,7 +169,7 @@ def _sums(member: Member, limit: int | None, seed: int, task: Arithmetic) -> Pro
     try:
         drawn = task.validation(asked, seed)
     except ValueError as error:
-        raise UsageError(str(error), hint="ask for fewer with --limit") from error
+        raise UsageError(str(error), hint="ask for fewer with --problems") from error
     problems = tuple(
         Asked(dataset_task.problem_id(p.prompt), i, p.prompt, p.answer) for i, p in enumerate(drawn)
     )

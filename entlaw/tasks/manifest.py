@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any, Literal
 
-from entlaw.errors import UsageError
+from entlaw.errors import UsageError, nearest
 
 Take = Literal["text", "number", "number-unit", "hashes", "boxed", "list", "columns"]
 TAKES = ("text", "number", "number-unit", "hashes", "boxed", "list", "columns")
@@ -154,11 +153,8 @@ def get(name: str) -> DataSet:
     spelled = {_spelled(key): key for key in known}
     if _spelled(name) in spelled:
         return known[spelled[_spelled(name)]]
-    near = [spelled[n] for n in difflib.get_close_matches(_spelled(name), spelled, n=3, cutoff=0.5)]
-    raise UsageError(
-        f"no data set is called {name!r}",
-        hint=(f"did you mean {' or '.join(near)}? " if near else "") + "`entlaw data list` shows all",
-    )
+    hints = (nearest(name, known), "`entlaw data list` shows all")
+    raise UsageError(f"no data set is called {name!r}", hint="; ".join(filter(None, hints)))
 
 
 def _spelled(name: str) -> str:

@@ -14,8 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from entlaw.errors import UsageError
-from entlaw.train.registry import closest
+from entlaw.errors import UsageError, closest
 
 _FOLDER = Path(__file__).parent / "recipes"
 _EXPERIMENTS = _FOLDER / "parts" / "experiments.toml"

@@ -11,10 +11,9 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from entlaw.errors import UsageError
+from entlaw.errors import UsageError, nearest
 from entlaw.train.footprint_memory import WIDTH, cache_per_token
 from entlaw.train.footprint_shapes import Shape
-from entlaw.train.registry import closest
 from entlaw.train.rules_update import mini_batches
 from entlaw.train.schema import Recipe
 
@@ -80,12 +79,9 @@ def named(name: str, count: int, memory_gb: float | None = None) -> Machine:
     """
     key = name.lower().replace("_", "-").removesuffix("-80")
     if key not in GPUS:
-        near = closest(key, GPUS)
-        raise UsageError(
-            f"--gpu {name} is not in the table",
-            hint=f"known: {', '.join(GPUS)}" + (f"; nearest: {near[0]}" if near else "")
-            + "; for another, take a similar one and say --gpu-memory",
-        )  # fmt: skip
+        other = "for another, take a similar one and say --gpu-memory"
+        hints = (f"known: {', '.join(GPUS)}", nearest(key, GPUS, n=1), other)
+        raise UsageError(f"--gpu {name} is not in the table", hint="; ".join(filter(None, hints)))
     memory, tflops, bandwidth = GPUS[key]
     return Machine(
         key, count, (memory_gb or memory) * GB, tflops * 1e12, bandwidth * 1e9

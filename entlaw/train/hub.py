@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entlaw.errors import EntlawError, MissingExtra, OutOfMemory, SourceNotFound, UnreadableSource
+from entlaw.errors import EntlawError, MissingExtra, OutOfMemory, SourceNotFound, UnreadableSource, closest
 from entlaw.train.footprint import is_out_of_memory
-from entlaw.train.registry import closest
 
 if TYPE_CHECKING:
     import torch

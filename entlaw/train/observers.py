@@ -208,7 +208,7 @@ def _watcher(
     from entlaw.runs.table import flatten
     from entlaw.watch.watcher import Watcher
 
-    series = Selection(performance_key=settings.performance) if settings.performance else None
+    series = Selection(on=settings.performance) if settings.performance else None
     if series is None and validated:
         series = Selection(on="val")
     return Watcher(

@@ -69,7 +69,7 @@ def launch(
     """
     ray = _ray()
     if workers < 1:
-        raise UsageError(f"--workers {workers} is no number of workers", hint="give 1 or more")
+        raise UsageError(f"--ray-workers {workers} is no number of workers", hint="give 1 or more")
     folder = folder.absolute()
     if not resume and has_records(folder):
         raise UsageError(
@@ -137,7 +137,7 @@ def _resources(ray: Any, recipe: Recipe, workers: int) -> bool:
     if there.get(kind, 0) < workers:
         raise UsageError(
             f"the cluster has {there.get(kind, 0):g} {kind}s for {workers} workers",
-            hint=f"use --workers {int(there.get(kind, 0))}, or add machines (`ray start --address ...`)",
+            hint=f"use --ray-workers {int(there.get(kind, 0))}, or add machines (`ray start --address ...`)",
         )
     return gpus
 

@@ -18,12 +18,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from entlaw.errors import UsageError
+from entlaw.errors import UsageError, closest
 from entlaw.train.advantages import ESTIMATORS
 from entlaw.train.catalogue import catalogue, layers, similar
 from entlaw.train.controls import CONTROLS
 from entlaw.train.losses import LOSSES
-from entlaw.train.registry import closest
 from entlaw.train.schema import Recipe
 from entlaw.train.settings import Problem, Setting, describe, read, settings_of
 

@@ -6,13 +6,12 @@ fixtures do: :class:`Function` reads them. A name that nobody registered is an e
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from entlaw.errors import UsageError
+from entlaw.errors import UsageError, nearest
 
 T = TypeVar("T")
 
@@ -43,11 +42,8 @@ class Registry(dict[str, T]):
         self[name] = part
 
     def __missing__(self, name: str) -> T:
-        near = closest(str(name), self)
-        raise UsageError(
-            f"there is no {self.what} {name!r}",
-            hint=f"nearest: {', '.join(near)}" if near else f"there are {', '.join(self)}",
-        )
+        hint = nearest(str(name), self) or f"there are {', '.join(self)}"
+        raise UsageError(f"there is no {self.what} {name!r}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -100,9 +96,3 @@ class Function:
             elif not optional or not values:  # a misspelt setting must not be its default in silence
                 raise ValueError(f"{self.name} asks for {name}, which it is not given")
         return found
-
-
-def closest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """Known names that look like ``name``, best first, whatever the case."""
-    spelled = {k.lower(): k for k in known}
-    return [spelled[k] for k in difflib.get_close_matches(name.lower(), list(spelled), n=n, cutoff=0.6)]

@@ -7,10 +7,9 @@ field.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 
-from entlaw.errors import UsageError
+from entlaw.errors import UsageError, nearest
 from entlaw.findings import Finding, Severity, worst_first
 from entlaw.limits import FEW_POINTS, FEWEST_POINTS, PAPER_WINDOW
 from entlaw.tasks import manifest
@@ -174,12 +173,11 @@ def data(r: Recipe) -> Iterator[Finding]:
     if not sums:
         for name in (n.strip() for n in f"{t.name},{t.validation}".split(",")):
             if name == "arithmetic" or (name and not _is_known(name)):
-                near = difflib.get_close_matches(name, manifest.load(), 1, 0.5)
                 mixed = "the made-up sums do not mix with data sets"
                 yield Finding(
                     "unknown-data-set", "error", f"there is no data set {name!r}",
                     mixed if name == "arithmetic" else "`entlaw data list` shows them",
-                    f"did you mean {near[0]}?" if near else "",
+                    nearest(name, manifest.load(), n=1),
                 )  # fmt: skip
         if t.template and "{question}" not in t.template:
             yield Finding(

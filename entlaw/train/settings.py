@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from entlaw.train.registry import closest
+from entlaw.errors import nearest
 
 T = TypeVar("T")
 Recipe = Any
@@ -306,8 +306,7 @@ def _shown(value: Any) -> str:
 def _remedy(kind: Any, value: Any) -> str:
     """What was probably meant."""
     if get_origin(kind) is Literal:
-        close = closest(str(value), get_args(kind))
-        return f"nearest: {', '.join(close)}" if close else ""
+        return nearest(str(value), get_args(kind))
     if get_origin(kind) is tuple and not isinstance(value, list | tuple | dict):
         return "write a list, as in [2, 3]"
     if kind is bool and isinstance(value, str) and value.lower() in ("true", "false"):

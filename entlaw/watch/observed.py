@@ -90,7 +90,7 @@ def _kind_of(key: str, selection: Selection) -> str:
         return ""
     if key == selection.entropy_key:
         return "entropy"
-    if key in (selection.performance_key, selection.on):
+    if key == selection.on:
         return "score"
     name = canonical(key)
     if "entropy" in name:
@@ -100,10 +100,8 @@ def _kind_of(key: str, selection: Selection) -> str:
         for rule in SCORE_RULES
     ):
         return "score"
-    named = [
-        text for text in (selection.on, selection.performance_key) if text and any(c in text for c in "*?[")
-    ]
-    if any(fnmatch.fnmatchcase(key, pattern) for pattern in named):
+    on = selection.on or ""
+    if any(c in on for c in "*?[") and fnmatch.fnmatchcase(key, on):
         return "score"
     if any(rule.beside is not None and rule.beside.fullmatch(name) for rule in ENTROPY_RULES):
         return "other"

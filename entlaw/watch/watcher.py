@@ -217,7 +217,7 @@ class Watcher:
         if isinstance(run, Run):
             return run
         chosen = self._selection
-        if chosen.on is None and chosen.performance_key is None:
+        if chosen.on is None:
             # A reader of a finished log takes the training score while validations are few; a watcher would then tell
             # of one score first and later of another.
             with contextlib.suppress(MissingSeries):

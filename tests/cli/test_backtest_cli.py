@@ -43,12 +43,19 @@ def test_the_table_names_every_forecaster(sources, capsys):
 def test_origins_and_steps_are_as_asked(sources, tmp_path, capsys):
     target = tmp_path / "rows.csv"
     assert (
-        run(["backtest", *sources, "--origin", "0.5", "--step", "30", "--no-rivals", "-o", str(target)]) == 0
+        run(
+            ["backtest", *sources, "--origin", "0.5", "--origin-step", "30", "--no-rivals", "-o", str(target)]
+        )
+        == 0
     )
     capsys.readouterr()
     with target.open() as handle:
         rows = list(csv.DictReader(handle))
     assert {row["forecaster"] for row in rows} == {"entlaw"}
+    assert run(["backtest", sources[0], "--no-rivals", "-o", str(tmp_path / "all.json")]) == 0
+    assert json.loads((tmp_path / "all.json").read_text())["schema"] == "entlaw.backtest/1"
+    assert run(["backtest", sources[0], "-o", str(tmp_path / "all.txt")]) == 2
+    assert ".csv" in capsys.readouterr().err
     assert {float(row["step"]) for row in rows} == {28.0, 48.0}
 
 
@@ -72,7 +79,7 @@ def test_the_figure_comes_with_its_numbers(sources, tmp_path, capsys):
     "bad",
     [
         ["--origin", "1.5"],
-        ["--step", "-1"],
+        ["--origin-step", "-1"],
         ["--workers", "0"],
         ["--gate", "0.1", "--no-rivals"],
         ["--by", "moon"],

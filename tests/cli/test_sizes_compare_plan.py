@@ -43,7 +43,7 @@ def test_sizes_finds_the_lines_and_forecasts_another_size(capsys, family, tmp_pa
     assert ceiling["interval"]["lo"] < 0.15 + 0.08 * np.log(140) < ceiling["interval"]["hi"]
     plot = tmp_path / "sizes.png"
     code, out, _ = run(capsys, "sizes", family, "--at", "1e15", "--plot", plot)
-    assert code == 0 and "DO NOT TRUST" in out and "far-from-trained-sizes" in out
+    assert code == 0 and "do not use" in out and "far-from-trained-sizes" in out
     assert plot.read_bytes()[:4] == b"\x89PNG"
     rows = (tmp_path / "sizes.csv").read_text().splitlines()
     assert len(rows) == 1 + 3 * 4
@@ -84,9 +84,9 @@ def test_sizes_says_whether_algorithms_may_be_pooled(capsys, tmp_path):
                 log = law_records(seed=100 * n + 10 * seed + len(algorithm), b=b, noise=0.004)
                 write_jsonl(tmp_path / f"{algorithm}-{n}B-seed{seed}.jsonl", log)
     code, out, _ = run(capsys, "sizes", tmp_path / "grpo*", tmp_path / "rloo*")
-    assert code == 0 and "nothing says that they differ" in out
+    assert code == 0 and "no difference in a and b was found" in out
     code, out, _ = run(capsys, "sizes", tmp_path)
-    assert code == 0 and "DO NOT share a and b" in out
+    assert code == 0 and "do not share a and b" in out
     code, out, _ = run(capsys, "sizes", tmp_path / "grpo*", "--json")
     assert json.loads(out)["algorithms"] is None
 
@@ -128,23 +128,39 @@ def test_compare_one_with_one_warns(capsys, tmp_path):
 def test_plan_prints_the_cheapest_design(capsys, tmp_path):
     plot = tmp_path / "plan.svg"
     code, out, _ = run(
-        capsys, "plan", "--problems", "200", "--problems", "4000", "--samples", "1", "--every", "4",
-        "--replicates", "20", "--margin", "0.03", "--plot", plot,
-    )  # fmt: skip
+        capsys,
+        "plan",
+        "--problems",
+        "200",
+        "--problems",
+        "4000",
+        "--samples",
+        "1",
+        "--validate-every",
+        "4",
+        "--replicates",
+        "20",
+        "--margin",
+        "0.03",
+        "--plot",
+        plot,
+    )
     assert (
         code == 0
         and "cheapest within ±3 points: 4000 problems x 1 samples every 4 steps (40,000 answers" in out
     )
     assert plot.read_text().startswith("<?xml")
     assert len((tmp_path / "plan.csv").read_text().splitlines()) == 3
-    code, out, _ = run(capsys, "plan", "--problems", "30", "--replicates", "20", "--every", "6", "--json")
+    code, out, _ = run(
+        capsys, "plan", "--problems", "30", "--replicates", "20", "--validate-every", "6", "--json"
+    )
     told = json.loads(out)
     assert code == 0 and told["schema"] == "entlaw.plan/1" and told["cheapest"] is None
 
 
 def test_plan_like_an_earlier_run(capsys, tmp_path):
     log = write_jsonl(tmp_path / "a.jsonl", law_records(n=121, noise=0.003))
-    small = ("--problems", "500", "--samples", "1", "--every", "4", "--replicates", "20")
+    small = ("--problems", "500", "--samples", "1", "--validate-every", "4", "--replicates", "20")
     code, out, _ = run(capsys, "plan", "--like", log, *small, "--json")
     assumed = json.loads(out)["assumed"]
     assert code == 0
@@ -162,7 +178,7 @@ def test_plan_like_an_earlier_run(capsys, tmp_path):
         (["--level", "1"], "between 0 and 1"),
         (["--replicates", "1"], "too few"),
         (["--problems", "0"], "at least 1"),
-        (["--every", "20"], "four validations"),
+        (["--validate-every", "20"], "four validations"),
         (["--within", "0"], "must be positive"),
         (["--plot", "x.gif"], "cannot plot"),
     ],

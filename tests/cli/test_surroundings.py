@@ -67,10 +67,14 @@ os.path.expanduser = homeless
 
 @pytest.mark.parametrize(
     "words",
-    [("demo",), ("fit", "LOG", "--plot", "fit.png"), ("report", "LOG", "-o", "report.html"),
-     ("report", "LOG", "-o", "report.html", "--pdf", "report.pdf")],
+    [
+        ("demo",),
+        ("fit", "LOG", "--plot", "fit.png"),
+        ("report", "LOG", "-o", "report.html"),
+        ("report", "LOG", "-o", "report.html", "-o", "report.pdf"),
+    ],
     ids=["demo", "fit", "report", "pdf"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("home", ["read-only", "none"])
 def test_commands_work_without_a_home_and_say_nothing_of_it(here, nowhere, words, home):
     words = [str(folder()) if w == "LOG" else w for w in words]

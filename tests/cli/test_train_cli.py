@@ -18,9 +18,17 @@ from tests.conftest import PATIENCE
 pytest.importorskip("torch", reason="training needs torch")
 
 SMALL = [
-    "run.steps=2", "policy.size=xs", "warmup.clean_steps=20", "warmup.noisy_steps=5", "warmup.batch_size=16",
-    "rollout.prompts=8", "rollout.group_size=4", "loss.mini_batches=2", "validation.every=1", "validation.problems=16",
-]  # fmt: skip
+    "run.steps=2",
+    "policy.size=xs",
+    "warmup.clean_steps=20",
+    "warmup.noisy_steps=5",
+    "warmup.batch_size=16",
+    "rollout.prompts=8",
+    "rollout.group_size=4",
+    "loss.mini_batches=2",
+    "validation.every=1",
+    "validation.problems=16",
+]
 
 
 def sets(*more):
@@ -142,7 +150,9 @@ BAD = {
     "no equals sign": (["train", "--set", "run.steps"], 2, "run.steps"),
     "no such recipe": (["train", "nowhere.toml"], 2, "nowhere.toml"),
     "impossible together": (
-        ["train", "--set", "algorithm.max_refills=2", "--set", "algorithm.filter_groups=false"], 2, "max_refills"
+        ["train", "--set", "algorithm.max_refills=2", "--set", "algorithm.filter_groups=false"],
+        2,
+        "max_refills",
     ),
     "resume and output": (["train", "--resume", "a", "-o", "b"], 2, "--resume"),
     "resume nothing": (["train", "--resume", "nowhere"], 2, "no run to go on with"),
@@ -153,7 +163,7 @@ BAD = {
     "eval no temperature": (["eval", "nowhere", "--temperature", "nan"], 2, "--temperature"),
     "eval no samples": (["eval", "nowhere", "--samples", "0"], 2, "--samples"),
     "eval top-p": (["eval", "nowhere", "--top-p", "1.5"], 2, "--top-p"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

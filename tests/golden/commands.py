@@ -111,8 +111,7 @@ PLAIN = [
     "backtest runs/grpo-m-rl0 --by horizon",
     "backtest runs/prime-m-rl0 --json",
     "watch --once runs/nothing-there --json",
-    "report 'runs/grpo-*-rl0' --markdown -",
-    "report 'runs/grpo-*-rl0' --latex -",
+    "report 'runs/grpo-*-rl0' --json",
 ]
 SIZES = [
     "'runs/grpo-*-rl0' --at 10M --entropy 0.1",
@@ -140,7 +139,7 @@ BACKTEST = [
     "runs/grpo-m-rl0",
     "'runs/grpo-m-rl*' --by regime",
     "'runs/grpo-*-rl0' --no-rivals --by horizon",
-    "'runs/ppo-m-rl*' --origin 0.25 --step 100 --by run",
+    "'runs/ppo-m-rl*' --origin 0.25 --origin-step 100 --by run",
     "'runs/smollm2/*' --on train",
     "runs/on-policy-m-rl0 runs/on-policy-m-rl1 --gate 0.9 --by source",
 ]

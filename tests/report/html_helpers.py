@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
-from entlaw.report.html_entry import Entry, Settings, examine_all
+from entlaw.law.examined import Examined, examine_readings
+from entlaw.law.result import Settings
 from entlaw.report.html_page import About, Origin, page
 from entlaw.runs.reader import Reading, scan
 
@@ -28,16 +29,16 @@ def named(reading: Reading, name: str) -> Reading:
     return replace(reading, raw=replace(reading.raw, name=name), run=replace(reading.run, name=name))
 
 
-def about(entries: list[Entry], **kw: object) -> About:
+def about(rows: list[Examined], **kw: object) -> About:
     """What a page says about itself."""
     known = {"title": "made", "command": "entlaw report made.jsonl", "version": "0.0"}
-    return About(**(known | kw), origins=tuple(Origin(e.reading.path, 1, "00") for e in entries))  # type: ignore[arg-type]
+    return About(**(known | kw), origins=tuple(Origin(e.reading.path, 1, "00") for e in rows))  # type: ignore[arg-type]
 
 
 def page_of(readings: list[Reading], settings: Settings = Settings(), **kw: object) -> str:  # noqa: B008 - frozen
     """The page about some readings."""
-    entries = examine_all(readings, settings)
-    return page(entries, about(entries, **kw), settings)
+    rows = examine_readings(readings, settings)
+    return page(rows, about(rows, **kw), settings)
 
 
 @dataclass
@@ -81,13 +82,12 @@ class Page(HTMLParser):
     def all(self, tag: str, **attributes: str) -> list[Element]:
         """Elements by tag and attributes (``class_`` for class: one of several)."""
         wanted = {k.rstrip("_"): v for k, v in attributes.items()}
-        return [
-            e
-            for e in self.elements
-            if e.tag == tag
-            and all(v in e.attributes.get(k, "").split() if k == "class" else e.attributes.get(k) == v
-                    for k, v in wanted.items())
-        ]  # fmt: skip
+
+        def has(e: Element, key: str, value: str) -> bool:
+            found = e.attributes.get(key, "")
+            return value in found.split() if key == "class" else e.attributes.get(key) == value
+
+        return [e for e in self.elements if e.tag == tag and all(has(e, k, v) for k, v in wanted.items())]
 
 
 def csv_of(link: Element) -> str:

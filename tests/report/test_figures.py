@@ -208,7 +208,7 @@ def test_drawn_then_checked_then_damaged(checkout, capsys):
 def test_bad_input(checkout, capsys, monkeypatch):
     assert entlaw(["figures", "fig9", "tabel2"]) == 2
     told = capsys.readouterr().err
-    assert "no figure is called tabel2" in told and "did you mean table2" in told and "--list" in told
+    assert "no figure is called tabel2" in told and "nearest: table2" in told and "--list" in told
     (checkout / "file").write_text("")
     assert entlaw(["figures", FIGURE, "-o", "file"]) == 2
     assert entlaw(["figures", FIGURE, "--from", "nothing/here"]) == 3

@@ -10,15 +10,18 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from entlaw.report.html_entry import Settings, examine, examine_all, labels
+from entlaw.law.examined import examine_reading, examine_readings, label_runs
+from entlaw.law.forecast import Outlook
+from entlaw.law.result import Settings
+from entlaw.law.summary import format_number
 from entlaw.report.html_page import page
 from entlaw.report.html_plot import Axis, thin, thin_line
-from entlaw.report.html_text import resource
-from entlaw.report.html_words import number, of_run, overall, sentence, sign_test
+from entlaw.report.html_words import describe_all, describe_row, resource, sentence, sign_test
 from entlaw.report.picture import points_csv
 from entlaw.report.table import COLUMNS, data_uri, runs_csv
 from entlaw.runs.reader import scan
@@ -145,16 +148,16 @@ def test_keys_and_values_of_a_log_are_text(tmp_path):
     assert found.all("h3")[0].text == "<b>x<b>"
 
 
-def test_a_refused_and_a_broken_run_are_told_with_their_reason(mixed):
-    entries = examine_all(mixed)
-    assert [e.use for e in entries] == ["with care", "refused", "unusable", "unusable"] or [
-        e.use for e in entries
-    ] == ["no objection", "refused", "unusable", "unusable"]
+def test_a_refused_and_a_broken_run_are_shown_with_their_reason(mixed):
+    rows = examine_readings(mixed)
+    assert rows[0].verdict in ("caution", "ok")
+    assert [e.verdict for e in rows[1:]] == ["refused", "unreadable", "unreadable"]
     found = Page(page_of(mixed))
     cards = [e.text for e in found.all("div", class_="inside")]
-    assert "the entropy does not fall" in cards[1] and "What would change that" in cards[1]
-    assert entries[2].error is not None and entries[2].error.what in cards[2]
-    assert entries[3].error is not None and entries[3].error.what in cards[3]
+    assert "The law gives no ceiling from steps up to 36: " in cards[1] and "Refused because:" in cards[1]
+    assert rows[1].failure is not None and rows[1].failure.what in cards[1] and "Next:" in cards[1]
+    for row, card in zip(rows[2:], cards[2:], strict=True):
+        assert row.error is row.failure is not None and row.error.what.lower() in card.lower()
     assert len(found.all("svg", class_="plot")) == 4  # two a run that has points
     # The refused one shows its points and no law.
     laws = [e for e in found.all("path", class_="bl") if e.inside.count("figure")]
@@ -163,9 +166,12 @@ def test_a_refused_and_a_broken_run_are_told_with_their_reason(mixed):
 
 def test_one_run_and_none_that_can_be_used(mixed):
     one = Page(page_of(mixed[3:]))
-    assert "cannot be used" in one.all("section", id="verdict")[0].text
+    assert "cannot be read" in one.all("section", id="verdict")[0].text
     none = Page(page_of(mixed[1:]))
-    assert "None of these 3 runs gets an answer" in none.all("section", id="verdict")[0].text
+    assert (
+        "A ceiling is given for 0 of 3 runs: 1 refused, 2 unreadable."
+        in none.all("section", id="verdict")[0].text
+    )
 
 
 # --- numbers are right
@@ -200,38 +206,65 @@ def split_plots(html):
 
 
 def test_the_downloads_are_the_numbers(reading):
-    entry = examine(reading)
+    row = examine_reading(reading)
+    assert row.result is not None and row.result.law is not None
+    law, held, [made] = row.result.law, row.result.held_out, row.result.forecast.at
     found = Page(page_of([reading]))
-    assert csv_of(found.all("a", class_="points")[0]) == points_csv(entry.run, entry.fit)
-    [row] = csv.DictReader(io.StringIO(csv_of(found.all("a", download="runs.csv")[0])))
-    assert float(row["ceiling"]) == pytest.approx(entry.fit.ceiling, rel=1e-9)
-    assert float(row["ceiling_lo"]) == pytest.approx(entry.fit.ceiling_interval.lo, rel=1e-9)
-    assert float(row["rmse_law"]) == pytest.approx(entry.holdout.rmse, rel=1e-9)
-    assert row["verdict"] == entry.use and row["n"] == str(entry.fit.n)
+    assert csv_of(found.all("a", class_="points")[0]) == points_csv(row.result)
+    [told] = csv.DictReader(io.StringIO(csv_of(found.all("a", download="runs.csv")[0])))
+    assert float(told["ceiling"]) == pytest.approx(law.ceiling, rel=1e-9)
+    assert float(told["ceiling_lo"]) == pytest.approx(law.ceiling_interval.lo, rel=1e-9)
+    assert float(told["held_out_rmse"]) == pytest.approx(held.rmse, rel=1e-9)
+    assert float(told["forecast"]) == pytest.approx(made.median, rel=1e-9)
+    assert told["verdict"] == row.verdict and told["n_fitted"] == str(law.n) and told["until_step"] == "36"
+
+
+def test_the_points_csv_is_the_run_and_the_law(reading):
+    """Against the frame that was read and the law's two numbers; the entropy is as logged after the window."""
+    result = examine_reading(reading).result
+    table = pd.read_csv(io.StringIO(points_csv(result)))
+    read = reading.run.points
+    for column, name in (("step", "step"), ("entropy_logged", "entropy"), ("performance", "performance")):
+        np.testing.assert_allclose(table[column], read[name], rtol=1e-9)
+    later = table[table["fitted"] == 0]
+    assert (later["step"] > 36).all() and (later["entropy_used"] == later["entropy_logged"]).all()
+    np.testing.assert_allclose(table["law"], result.b - result.a * np.exp(table["entropy_used"]), rtol=1e-6)
 
 
 def test_the_ceiling_of_a_known_law_is_told_as_it_is(tmp_path):
     """b - a = 0.60 is known: the sentence's interval must hold it, and the ceiling be near it."""
-    told = of_run(examine(logged(tmp_path, n=120, noise=0.002))).headline
-    centre, lo, hi = map(float, re.match(r"Ceiling (\S+) \(95% interval (\S+) to (\S+)\)", told).groups())
+    told, _ = describe_row(examine_reading(logged(tmp_path, n=120, noise=0.002)))
+    found = re.search(r"ceiling from steps up to 36 is (\S+) \[(\S+), (\S+)\] \(95%\)", told)
+    centre, lo, hi = map(float, found.groups())
     assert lo < 0.60 < hi and centre == pytest.approx(0.60, abs=0.02)
 
 
 def test_which_forecast_is_closer_is_told_as_it_is(tmp_path):
     """The law is closer on a run that obeys it, the last value on one whose score stops while its entropy falls."""
-    obeys = examine(logged(tmp_path, n=120, noise=0.002))
+    obeys = examine_reading(logged(tmp_path, n=120, noise=0.002))
     records = law_records(n=120, noise=0.002)
     last = max((r for r in records if "val/accuracy" in r and r["step"] <= 36), key=lambda r: r["step"])
     for r in records:
         if "val/accuracy" in r and r["step"] > 36:
             r["val/accuracy"] = last["val/accuracy"]
-    stops = examine(next(scan(str(write_jsonl(tmp_path / "stops.jsonl", records)))))
-    assert "closer than “the last" in of_run(obeys).details[0] and "no closer" not in of_run(obeys).details[0]
-    assert "no closer than “the last" in of_run(stops).details[0]
-    both = " ".join(overall([obeys, stops]).details)
-    assert "on 1 of 2 runs (sign test p = 1.00): from these runs it cannot be told which is better" in both
-    many = overall([replace(obeys, label=str(i)) for i in range(9)])
-    assert "on 9 of 9 runs (sign test p = 0.004): the law is the better forecast" in " ".join(many.details)
+    stops = examine_reading(next(scan(str(write_jsonl(tmp_path / "stops.jsonl", records)))))
+
+    def errors(row):
+        _, pairs = describe_row(row)
+        return map(
+            float, re.search(r'RMSE (\S+) \(baseline "no change": (\S+)\)', dict(pairs)["held out"]).groups()
+        )
+
+    law, baseline = errors(obeys)
+    assert law < baseline
+    law, baseline = errors(stops)
+    assert law > baseline == 0
+    both = " ".join(describe_all([obeys, stops])[1])
+    assert "on 1 of 2 runs (sign test p = 1.00): no clear difference." in both
+    many = " ".join(describe_all([replace(obeys, label=str(i)) for i in range(9)])[1])
+    assert (
+        "on 9 of 9 runs (sign test p = 0.004): the law is better, as far as the runs are independent." in many
+    )
 
 
 def test_a_run_that_passes_its_ceiling_is_told_so(tmp_path):
@@ -239,41 +272,50 @@ def test_a_run_that_passes_its_ceiling_is_told_so(tmp_path):
     for r in records:
         if "val/accuracy" in r and r["step"] > 60:
             r["val/accuracy"] += 0.15
-    entry = examine(next(scan(str(write_jsonl(tmp_path / "up.jsonl", records)))))
-    assert entry.passed and any("could be by noise" in d for d in of_run(entry).details)
-    assert not examine(logged(tmp_path, "plain", n=120, noise=0.002)).passed
-    both = overall([entry, examine(logged(tmp_path, "other", n=120, noise=0.002))])
-    assert any(d.startswith("1 of 2 runs") for d in both.details)
+    row = examine_reading(next(scan(str(write_jsonl(tmp_path / "up.jsonl", records)))))
+    assert row.verdict == "passed" and "has been passed: do not quote it" in describe_row(row)[0]
+    assert examine_reading(logged(tmp_path, "plain", n=120, noise=0.002)).verdict != "passed"
+    both = describe_all([row, examine_reading(logged(tmp_path, "other", n=120, noise=0.002))])[1]
+    assert "1 of 2 runs with later points passed their ceiling by more than noise." in both
+    assert describe_all([row])[1][0].endswith("do not quote the ceilings of this set.")
+
+
+def test_the_last_score_as_predicted_early_is_told(tmp_path):
+    """The sentence holds the forecast from the window alone, and says whether its interval covers the last score."""
+    row = examine_reading(logged(tmp_path, n=120, noise=0.002))
+    seen = Outlook.of(row.reading.run, 36).forecast(116, 0.95)
+    told = next(t for _, t in describe_row(row)[1] if t.startswith("predicted from"))
+    pattern = (
+        r"steps up to 36 \(model growth\): (\S+) at step 116, 95% \[(\S+), (\S+)\]; measured (\S+), (.*)"
+    )
+    *numbers, covered = re.search(pattern, told).groups()
+    median, lo, hi, measured = map(float, numbers)
+    assert (median, lo, hi) == pytest.approx((seen.median, seen.interval.lo, seen.interval.hi), abs=6e-4)
+    assert covered == ("covered" if lo <= measured <= hi else "not covered")
+    assert measured == pytest.approx(row.reading.run.points["performance"].iloc[-1], abs=6e-4)
+    line = next(d for d in describe_all([row])[1] if d.startswith("Predicted from"))
+    assert f"in {int(covered == 'covered')} of 1 runs" in line
 
 
 def test_the_forecast_of_the_planned_end_is_told(tmp_path):
-    entry = examine(logged(tmp_path, n=120), Settings(total_steps=400))
-    assert entry.future is not None and entry.future.end == 400
-    told = " ".join(of_run(entry).details)
-    assert (
-        "planned end at step 400" in told
-        and f"Forecast for step 400: {entry.future.final.performance:.3f}" in told
-    )
-    done = examine(logged(tmp_path, n=120), Settings(total_steps=120))
-    assert "being over by its plan" in " ".join(of_run(done).details) and done.future.final is None
-
-
-def test_the_future_is_the_watcher_s(tmp_path):
-    """Seen from its last point a report and a watcher say the same (the watcher leaves out entropies logged later)."""
-    from entlaw.watch.watcher import Watcher
-
-    reading = logged(tmp_path, n=120, noise=0.004)
-    watcher = Watcher(confirm=1)
-    watcher.look(reading.run)
-    entry = examine(reading)
-    assert entry.future.verdict == watcher.report.verdict != "cannot-tell"
+    row = examine_reading(logged(tmp_path, n=120), Settings(total_steps=400))
+    [made] = row.result.forecast.at
+    assert made.step == 400 and row.result.state == "running"
+    told, pairs = describe_row(row)
+    assert "By step 400 (the planned end), the chance" in told and f"At step 400: {made.median:.3f}" in told
+    assert "If training continued" not in told
+    assert dict(pairs)["forecast"].startswith(f"at step 400: {made.median:.3f}")
+    assert any(d.startswith("By the planned end: 1 ") for d in describe_all([row])[1])
+    over = examine_reading(logged(tmp_path, n=120), Settings(total_steps=120))
+    assert "If training continued to step 232 (as long again)" in describe_row(over)[0]
+    assert any(d.startswith("If training continued as long again: 1 ") for d in describe_all([over])[1])
 
 
 def test_what_is_not_answered_has_no_number(mixed):
     found = Page(page_of(mixed))
     rows = [e for e in found.all("tr") if "tbody" in e.inside][: len(mixed)]
     cells = [e for e in found.all("td", class_="n") if "data-v" in e.attributes]
-    per = len([c for c in COLUMNS if c[2]])
+    per = len(COLUMNS) - 2
     assert len(rows) == len(mixed) and len(cells) == per * len(mixed)
     refused = cells[per : 2 * per]
     assert refused[0].attributes["data-v"] == "" and refused[0].text == "–"
@@ -281,11 +323,12 @@ def test_what_is_not_answered_has_no_number(mixed):
 
 
 def test_forced_fits_are_told_as_such(mixed):
-    entry = examine(mixed[1], Settings(force=True))
-    assert entry.use == "forced" and "only because that was asked for" in of_run(entry).headline
+    row = examine_reading(mixed[1], Settings(force=True))
+    assert row.verdict == "refused" and row.result.law is not None and "do not use" in describe_row(row)[0]
     forced, refused = (page_of([mixed[1]], Settings(force=f)) for f in (True, False))
-    assert "Objection:" in forced and "Refused because:" not in forced
-    assert "Refused because:" in refused and "Objection:" not in refused
+    assert "Error:" in forced and "Refused because:" not in forced
+    assert "Refused because:" in refused and "Error:" not in refused
+    assert f"{row.result.law.ceiling:.3f}" in forced
 
 
 # --- sizes, sameness
@@ -300,19 +343,19 @@ def test_equal_input_gives_equal_bytes_and_no_date(mixed):
 
 def test_twenty_shipped_runs_stay_small_and_whole():
     found = sorted(p for p in (REPO / "runs").glob("*-rl0") if p.is_dir())[:20]
-    entries = examine_all([r for p in found for r in scan(str(p))])
-    html = page(entries, about(entries))
-    assert len(entries) == 20 and len(html.encode()) < 3_000_000
+    rows = examine_readings([r for p in found for r in scan(str(p))])
+    html = page(rows, about(rows))
+    assert len(rows) == 20 and len(html.encode()) < 3_000_000
     parsed = Page(html)
-    for e, link in zip(entries, parsed.all("a", class_="points"), strict=True):
-        assert csv_of(link).count("\n") == len(e.run.points) + 1
+    for e, link in zip(rows, parsed.all("a", class_="points"), strict=True):
+        assert csv_of(link).count("\n") == len(e.reading.run.points) + 1
 
 
 def test_two_hundred_runs_and_long_ones_are_thinned_not_cut(tmp_path):
     long = logged(tmp_path, n=700, every=1, noise=0.01)
-    entry = examine(long, Settings(method="paper"))  # quickest to draw
-    entries = [replace(entry, label=f"{i}: {label}") for i, label in enumerate(labels([long] * 200))]
-    html = page(entries, about(entries))
+    row = examine_reading(long, Settings(method="paper"))  # quickest to draw
+    rows = [replace(row, label=f"{i}: {label}") for i, label in enumerate(label_runs([long] * 200))]
+    html = page(rows, about(rows))
     assert len(html.encode()) < 12_000_000
     links = re.findall(r'<a class="points" download="[^"]*" href="([^"]*)"', html)
     assert len(links) == len(set(re.findall(r"<summary><h3>(.*?)</h3>", html))) == 200
@@ -324,7 +367,7 @@ def test_two_hundred_runs_and_long_ones_are_thinned_not_cut(tmp_path):
 
 
 def test_labels_are_unique(reading):
-    assert len(set(labels([reading] * 5))) == 5
+    assert len(set(label_runs([reading] * 5))) == 5
 
 
 @given(st.integers(1, 5000), st.integers(2, 400))
@@ -367,12 +410,11 @@ def test_the_sign_test_is_scipy_s(counts):
 @given(st.one_of(st.floats(-1e300, 1e300), st.sampled_from([float("nan"), float("inf"), float("-inf")])))
 @settings(deadline=None, max_examples=100)
 def test_numbers_are_words_or_read_back(value):
-    text = number(value)
+    text = format_number(value)
     if not np.isfinite(value):
         assert text in ("unknown", "unbounded")
     else:
-        assert text != "−0.000" and "-" not in text
-        assert float(text.replace("−", "-")) == pytest.approx(value, abs=6e-4, rel=6e-3)
+        assert text != "-0.000" and float(text) == pytest.approx(value, abs=6e-4, rel=6e-3)
 
 
 def test_sentences_leave_keys_and_symbols_alone():
@@ -394,7 +436,7 @@ def test_a_data_link_holds_any_text(text):
 
 
 def test_the_table_s_csv_has_a_row_a_run(mixed):
-    rows = list(csv.DictReader(io.StringIO(runs_csv(examine_all(mixed)))))
+    rows = list(csv.DictReader(io.StringIO(runs_csv(examine_readings(mixed)))))
     assert len(rows) == 4 and all(None not in r and None not in r.values() for r in rows)
 
 

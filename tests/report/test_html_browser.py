@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from entlaw.report.html_entry import examine_all
+from entlaw.law.examined import examine_readings
 from entlaw.report.html_page import page
 from entlaw.runs.reader import scan
 
@@ -51,9 +51,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     readings += scan(str(write_jsonl(folder / "flat.jsonl", law_records(n=80, entropy=flat))))
     (folder / "broken.jsonl").write_text("no log\n")
     readings += scan(str(folder / "broken.jsonl"))
-    entries = examine_all(readings)
+    rows = examine_readings(readings)
     path = folder / "report.html"
-    path.write_text(page(entries, about(entries)))
+    path.write_text(page(rows, about(rows)))
     return path
 
 
@@ -125,8 +125,12 @@ def test_every_control_can_be_reached_with_the_tab_key(browser: Browser, report:
     seen = set()
     for _ in range(80):
         tab.key("Tab")
-        seen.add(tab.js("document.activeElement.id || document.activeElement.className?.baseVal || "
-                        "document.activeElement.className || document.activeElement.tagName"))  # fmt: skip
+        seen.add(
+            tab.js(
+                "document.activeElement.id || document.activeElement.className?.baseVal || "
+                "document.activeElement.className || document.activeElement.tagName"
+            )
+        )
     assert {"skip", "theme", "print", "scroll", "filter", "all-points", "unfold", "plot", "points"} <= seen
 
 
@@ -164,8 +168,10 @@ def test_a_hovered_point_tells_its_row_of_the_csv(browser: Browser, report: Path
         rings = tab.js(
             "[...document.querySelectorAll('.ring')].map(r => [r.getAttribute('cx'), r.getAttribute('cy')])"
         )
-        marks = tab.js(f"[...document.querySelector('figure').querySelectorAll('use[data-i=\"{index}\"]')]"
-                       ".map(u => [u.getAttribute('x'), u.getAttribute('y')])")  # fmt: skip
+        marks = tab.js(
+            f"[...document.querySelector('figure').querySelectorAll('use[data-i=\"{index}\"]')]"
+            ".map(u => [u.getAttribute('x'), u.getAttribute('y')])"
+        )
         assert len(marks) == 3 and sorted(rings) == sorted(marks)
     tab.move(2, 2)
     assert tab.js("document.getElementById('tip').hidden") is True
@@ -188,8 +194,10 @@ def test_points_are_read_by_keyboard_in_order_of_steps(browser: Browser, report:
     assert f"Step {float(rows[-1]['step']):g}," in tab.js("document.getElementById('live').textContent")
     tab.key("ArrowRight")  # no further than the last
     assert f"Step {float(rows[-1]['step']):g}," in tab.js("document.getElementById('live').textContent")
-    box = tab.js("(()=>{const b=document.getElementById('tip').getBoundingClientRect();"
-                 "return [b.left, b.top, innerWidth-b.right, innerHeight-b.bottom, b.width]})()")  # fmt: skip
+    box = tab.js(
+        "(()=>{const b=document.getElementById('tip').getBoundingClientRect();"
+        "return [b.left, b.top, innerWidth-b.right, innerHeight-b.bottom, b.width]})()"
+    )
     assert min(box) >= 0 and box[-1] > 20
     tab.key("Escape")
     assert tab.js("document.getElementById('tip').hidden") is True
@@ -287,7 +295,7 @@ def test_paper_is_light_and_holds_every_run(browser: Browser, report: Path, tmp_
     quiet(tab, report)
     text = pdf_text(data, tmp_path)
     if text is not None:
-        assert text.count("What the entropy doctor found") == 10
+        assert text.count("Findings") == 10
         for words in ("Verdict", "run-7", "How this was done", "SHA-256"):
             assert words in text
 

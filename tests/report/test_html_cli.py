@@ -1,21 +1,27 @@
-"""``entlaw report``: files, exit codes, JSON, the tables for papers, the PDF, dates, progress."""
+"""``entlaw report``: files, exit codes, JSON, the tables for papers, the PDF, dates."""
 
 import csv
 import hashlib
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
-import sys
+from html import unescape
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 
 from entlaw.cli.app import run
+from entlaw.cli.output import dump_json
+from entlaw.law.examined import examine_readings
+from entlaw.law.result import Settings, examine
+from entlaw.law.summary import headline, list_rows
 from entlaw.report import table
-from entlaw.report.html_entry import Settings, examine_all
 from entlaw.report.html_pdf import pdf_report
+from entlaw.runs.reader import scan
 
 from ..conftest import law_records, write_jsonl
 from .html_helpers import about, logged, named
@@ -46,7 +52,7 @@ def logs(tmp_path):
 @pytest.fixture
 def nasty(tmp_path):
     reading = logged(tmp_path, n=80)
-    return examine_all([named(reading, n) for n in NASTY])
+    return examine_readings([named(reading, n) for n in NASTY])
 
 
 def test_without_other_outputs_report_html_is_written(logs, monkeypatch, capsys):
@@ -54,9 +60,9 @@ def test_without_other_outputs_report_html_is_written(logs, monkeypatch, capsys)
     assert run(["report", "good-0.jsonl"]) == 0
     told = capsys.readouterr()
     assert (logs / "report.html").read_text().startswith("<!doctype html>")
-    assert told.out.startswith("Ceiling 0.") and "wrote report.html" in told.err
+    assert "The law's ceiling from steps up to 36 is 0." in told.out and "wrote report.html" in told.err
     (logs / "report.html").unlink()
-    assert run(["report", "good-0.jsonl", "--markdown", "t.md"]) == 0
+    assert run(["report", "good-0.jsonl", "-o", "t.md"]) == 0
     assert run(["report", "good-0.jsonl", "--json"]) == 0
     assert not (logs / "report.html").exists()
 
@@ -66,7 +72,7 @@ def test_exit_codes(logs, capsys):
     good, flat, broken = (str(logs / f"{n}.jsonl") for n in ("good-0", "flat", "broken"))
     assert run(["report", good, flat, broken, "-o", str(out)]) == 0
     assert run(["report", flat, broken, "-o", str(out)]) == 4  # of the first failure, as `entlaw fit`
-    assert "None of these 2 runs gets an answer" in out.read_text()
+    assert "A ceiling is given for 0 of 2 runs: 1 refused, 1 unreadable." in out.read_text()
     assert run(["report", broken, "-o", str(out)]) == 3
     out.unlink()
     assert run(["report", str(logs / "nowhere"), "-o", str(out)]) == 3
@@ -78,11 +84,12 @@ def test_exit_codes(logs, capsys):
     "bad",
     [
         ["-o", "no/such/folder/r.html"],
-        ["-o", "r.html", "--pdf", "r.html"],
+        ["-o", "r.html", "-o", "r.html"],
         ["-o", "."],
         ["-o", "-"],
-        ["--latex", "-", "--json"],
-        ["--latex", "--json"],
+        ["-o", "r.docx"],
+        ["-o", "r"],
+        ["-o", "r.html", "-o", "r.docx"],
         ["--date", "yesterday"],
         ["--total-steps", "-4"],
         ["--total-steps", "nan"],
@@ -97,15 +104,40 @@ def test_calls_that_make_no_sense_are_refused_before_any_work(logs, monkeypatch,
     assert "Traceback" not in capsys.readouterr().err
 
 
+SUFFIXES = ("html", "htm", "pdf", "json", "csv", "tex", "md")
+
+
+def test_a_file_holds_what_its_suffix_says(logs, monkeypatch, capsys):
+    monkeypatch.chdir(logs)
+    assert run(["report", "good-0.jsonl", "flat.jsonl", "--json"]) == 0
+    printed = capsys.readouterr().out
+    call = ["report", "good-0.jsonl", "flat.jsonl"]
+    assert run([*call, *(word for k in SUFFIXES for word in ("-o", f"r.{k}"))]) == 0
+    made = {k: (logs / f"r.{k}").read_bytes() for k in SUFFIXES}
+    assert made["html"] == made["htm"] and made["html"].startswith(b"<!doctype html>")
+    assert made["pdf"].startswith(b"%PDF")
+    assert made["json"].decode() == printed
+    rows = list(csv.DictReader(io.StringIO(made["csv"].decode())))
+    assert [r["run"] for r in rows] == ["good-0", "flat"]
+    assert rows[1]["ceiling"] == "" and rows[1]["reason"]
+    assert made["tex"].startswith(b"% entlaw ") and made["md"].startswith(b"| run | n | a | b |")
+    capsys.readouterr()
+
+
+def test_an_unknown_suffix_names_those_that_are_known(logs, capsys):
+    assert run(["report", str(logs / "good-0.jsonl"), "-o", str(logs / "r.docx")]) == 2
+    told = capsys.readouterr().err
+    assert "'.docx'" in told and all(f".{k}" in told for k in SUFFIXES)
+
+
 def test_the_same_call_gives_the_same_bytes(logs, monkeypatch, capsys):
     monkeypatch.chdir(logs)
+    kinds = ("html", "pdf", "tex", "md", "csv", "json")
     made = []
     for _ in range(2):
-        call = ["report", "good-*.jsonl", "flat.jsonl", "-o", "r.html", "--pdf", "r.pdf", "--latex", "r.tex"]
-        assert run([*call, "--markdown", "r.md"]) == 0
-        made.append(
-            [hashlib.sha256((logs / f"r.{k}").read_bytes()).hexdigest() for k in ("html", "pdf", "tex", "md")]
-        )
+        call = ["report", "good-*.jsonl", "flat.jsonl"]
+        assert run([*call, *(word for k in kinds for word in ("-o", f"r.{k}"))]) == 0
+        made.append([hashlib.sha256((logs / f"r.{k}").read_bytes()).hexdigest() for k in kinds])
     assert made[0] == made[1]
     assert str(logs) not in (logs / "r.html").read_text()  # paths are as they were given
     capsys.readouterr()
@@ -129,33 +161,27 @@ def test_dates_come_from_the_user_only(logs, monkeypatch, capsys):
 
 
 def test_json_says_what_the_page_says(logs, monkeypatch, capsys):
+    """A run is the result as it is without a report, with what only a report has."""
     monkeypatch.chdir(logs)
-    assert run(["fit", "good-0.jsonl", "--json"]) == 0
-    fitted = json.loads(capsys.readouterr().out)["runs"][0]["fit"]
-    call = [
-        "report",
-        "good-0.jsonl",
-        "flat.jsonl",
-        "broken.jsonl",
-        "--json",
-        "-o",
-        "r.html",
-        "--total-steps",
-        "200",
-    ]
-    assert run(call) == 0
+    sources = ["good-0.jsonl", "flat.jsonl", "broken.jsonl"]
+    assert run(["report", *sources, "--json", "-o", "r.html", "--total-steps", "200"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["schema"] == "entlaw.report/1" and [r["verdict"] for r in told["runs"]][1:] == [
-        "refused",
-        "unusable",
-    ]
-    assert told["runs"][0]["fit"] == fitted and told["runs"][1]["fit"] is None
-    assert told["runs"][2]["error"]["exit_code"] == 3
-    assert told["runs"][0]["future"]["final"]["step"] == 200
-    assert told["runs"][0]["sha256"] == hashlib.sha256((logs / "good-0.jsonl").read_bytes()).hexdigest()
-    html = (logs / "r.html").read_text()
+    assert told["schema"] == "entlaw.report/2"
+    good, flat, broken = told["runs"]
+    [reading] = scan("good-0.jsonl")
+    result = examine(reading.run, Settings(total_steps=200))
+    known = json.loads(dump_json(result.to_dict()))
+    assert {k: good[k] for k in known} == known
+    assert set(good) - set(known) == {"label", "path", "bytes", "sha256", "headline", "details"}
+    assert good["forecast"]["at"][0]["step"] == 200 and good["state"] == "running"
+    assert good["headline"] == headline(result) and good["details"] == [list(r) for r in list_rows(result)]
+    assert flat["verdict"] == "refused" and flat["law"] is None and flat["error"]["exit_code"] == 4
+    assert broken["verdict"] == "unreadable" and broken["error"]["exit_code"] == 3
+    assert good["sha256"] == hashlib.sha256((logs / "good-0.jsonl").read_bytes()).hexdigest()
+    html = unescape((logs / "r.html").read_text())
     for r in told["runs"]:
-        assert r["headline"].replace("'", "&#x27;") in html
+        assert r["headline"] in html and all(text in html for _, text in r["details"])
+    assert told["headline"] in html and all(line in html for line in told["details"])
     assert told["command"] == "entlaw report good-0.jsonl flat.jsonl broken.jsonl --total-steps 200"
 
 
@@ -175,8 +201,6 @@ def test_the_command_on_the_page_makes_the_same_page(logs, monkeypatch, capsys):
         "0.9",
     ]
     assert run([*call, "-o", "r.html", "--json"]) == 0
-    import shlex
-
     command = json.loads(capsys.readouterr().out)["command"]
     again = shlex.split(command)
     assert again[:2] == ["entlaw", "report"] and "a b;c.jsonl" in again
@@ -206,8 +230,8 @@ def test_latex_has_one_cell_a_column_and_nothing_live_from_names(nasty):
 def test_latex_compiles(nasty, tmp_path):
     head = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}"
     (tmp_path / "t.tex").write_text(f"{head}\n{table.latex(nasty, 0.95, '0.0')}\\end{{document}}\n")
-    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path,
-                          capture_output=True, text=True)  # fmt: skip
+    call = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
 
 
@@ -220,26 +244,24 @@ def test_markdown_has_one_cell_a_column(nasty):
     assert "proves nothing" in lines[-1]
 
 
-def test_the_tables_hold_the_fit_s_numbers(nasty, logs, capsys):
-    assert run(["report", str(logs / "good-0.jsonl"), "--markdown", "-"]) == 0
-    out = capsys.readouterr().out
-    assert run(["report", str(logs / "good-0.jsonl"), "--latex", "-"]) == 0
-    assert capsys.readouterr().out.startswith("% entlaw ")
-    entry = nasty[0]
-    cells = table.cells(entry)
-    assert cells[4] == f"{entry.fit.ceiling:.3f}" and cells[0] == str(entry.fit.n)
-    assert out.startswith("| run | n | a | b |") and "Were the runs" not in out
+def test_the_tables_hold_the_law_s_numbers(nasty, logs, monkeypatch, capsys):
+    monkeypatch.chdir(logs)
+    assert run(["report", "good-0.jsonl", "-o", "t.md"]) == 0
+    out = (logs / "t.md").read_text()
+    law = nasty[0].result.law  # of the same records
+    cells = table.cells(nasty[0])
+    assert cells[4] == f"{law.ceiling:.3f}" and cells[0] == str(law.n)
     [row] = [line for line in out.splitlines() if line.startswith("| good")]
-    c = entry.fit.ceiling_interval  # the same records
-    assert f"| {entry.fit.ceiling:.3f} | [{c.lo:.3f}, {c.hi:.3f}] |" in row
+    c = law.ceiling_interval
+    assert f"| {law.ceiling:.3f} | [{c.lo:.3f}, {c.hi:.3f}] |" in row
+    assert "fitted to steps up to 36 " in out
+    capsys.readouterr()
 
 
 def test_refused_runs_are_in_the_tables_without_numbers(logs):
-    from entlaw.runs.reader import scan
-
-    entries = examine_all(list(scan(str(logs / "flat.jsonl"))))
-    assert set(table.cells(entries[0])[:6]) == {"–"} and table.cells(entries[0])[-1] == "refused"
-    assert "refused" in table.latex(entries, 0.95, "0") and "refused" in table.markdown(entries, 0.95, "0")
+    rows = examine_readings(scan(str(logs / "flat.jsonl")))
+    assert set(table.cells(rows[0])[:6]) == {"–"} and table.cells(rows[0])[-1] == "refused"
+    assert "refused" in table.latex(rows, 0.95, "0") and "refused" in table.markdown(rows, 0.95, "0")
 
 
 # --- PDF
@@ -257,46 +279,26 @@ def test_the_pdf_is_stable_and_has_a_page_a_run(nasty, tmp_path):
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext to read the PDF with")
 def test_the_pdf_tells_the_verdict_and_the_reasons(logs, capsys):
     target = logs / "r.pdf"
-    assert run(["report", str(logs), "--pdf", str(target)]) == 0
+    assert run(["report", str(logs), "-o", str(target)]) == 0
     text = subprocess.run(
         ["pdftotext", "-layout", str(target), "-"], capture_output=True, text=True, check=True
     ).stdout
     flowed = " ".join(text.split())
-    for words in ("2 of 3 runs get a ceiling", "Runs without an answer", "the entropy does not fall",
-                  "arXiv:2505.22617", "What the entropy doctor found", "SHA-256"):  # fmt: skip
+    for words in (
+        "A ceiling is given for 2 of 3 runs",
+        "Runs without a ceiling",
+        "arXiv:2505.22617",
+        "Findings",
+        "SHA-256",
+    ):
         assert words in flowed, words
     capsys.readouterr()
-
-
-# --- progress
-
-
-def test_progress_is_shown_on_a_terminal_only_and_only_when_it_takes_long(monkeypatch):
-    from entlaw.cli import report
-
-    shown = io.StringIO()
-    now = [0.0]
-    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
-
-    def through(seconds, tty):
-        shown.truncate(0)
-        shown.isatty = lambda: tty
-        monkeypatch.setattr(sys, "stderr", shown)
-        for _ in report._slow(range(5), "fitting"):
-            now[0] += seconds
-        return shown.getvalue()
-
-    assert through(0.1, tty=True).strip("\x00") == ""
-    assert "fitting" in through(1.5, tty=True)
-    assert through(1.5, tty=False).strip("\x00") == ""
 
 
 def test_the_csv_of_the_page_is_that_of_fit(logs, monkeypatch, capsys):
     monkeypatch.chdir(logs)
     assert run(["fit", "good-0.jsonl", "--plot", "p.svg"]) == 0
     assert run(["report", "good-0.jsonl", "-o", "r.html"]) == 0
-    from urllib.parse import unquote
-
     link = re.search(r'class="points" download="good-0.csv" href="([^"]*)"', (logs / "r.html").read_text())[1]
     assert unquote(link.split(",", 1)[1]) == (logs / "p.csv").read_text()
     assert len(list(csv.DictReader(io.StringIO((logs / "p.csv").read_text())))) > 10

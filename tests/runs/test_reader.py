@@ -175,7 +175,7 @@ def test_two_complete_runs_in_one_file_come_out_as_two(tmp_path):
 
 def test_one_key_cannot_be_both_series(law_log):
     with pytest.raises(UsageError, match="at once"):
-        read(law_log, Selection(performance_key="actor/entropy"))
+        read(law_log, Selection(on="actor/entropy"))
     with pytest.raises(UsageError, match="at once"):
         read(law_log, Selection(entropy_key="val/accuracy"))
 
@@ -207,7 +207,7 @@ def test_a_key_of_the_users_own_is_percent_only_if_its_name_is_an_accuracys(tmp_
     records = law_records()
     for record in records:
         record[key] = 10 * record.pop("reward/mean", 0.1)
-    run = read(write_jsonl(tmp_path / "log.jsonl", records), Selection(performance_key=key))[0]
+    run = read(write_jsonl(tmp_path / "log.jsonl", records), Selection(on=key))[0]
     assert run.performance_scale == scale and code in {f.code for f in run.findings}
 
 

@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from entlaw.errors import UsageError
+from entlaw.errors import UsageError, closest
 from entlaw.tasks.arithmetic import APPLY
 from entlaw.train import recipe as recipes
 from entlaw.train.recipe import settings, tables
-from entlaw.train.registry import closest
 from entlaw.train.rules import check
 from entlaw.train.schema import Controls, KlCov, Loss, Recipe, Rollout, Run
 from entlaw.train.settings import says, within

@@ -125,7 +125,7 @@ def test_entlaw_fit_of_the_folder(killed, tmp_path, capsys):
     def fitted(source: Path) -> dict:
         assert main(["fit", str(source), "--json"]) == 0
         (one,) = json.loads(capsys.readouterr().out)["runs"]
-        return one["fit"]
+        return one["law"]
 
     assert fitted(killed) == fitted(write_jsonl(tmp_path / "whole.jsonl", RECORDS))
 

@@ -71,7 +71,7 @@ def test_pulls_a_project_says_what_and_a_second_time_that_nothing_is_new(server,
 def test_keys_and_refresh(server, tmp_path, capsys):
     server.add("r1", RECORDS)
     where = ["wandb:team/proj/r1", "-o", str(tmp_path)]
-    assert main(["pull", *where, "--keys", "actor/*", "--keys", "val/*"]) == 0
+    assert main(["pull", *where, "--only", "actor/*", "--only", "val/*"]) == 0
     (path,) = tmp_path.glob("*.parquet")
     assert set(decode(path, "").rows.columns) == {"_step", "step", "actor/entropy", "val/accuracy"}
     asked = len(server.asked)

@@ -35,8 +35,15 @@ def _server() -> Iterator[WriteServer]:
 @pytest.fixture
 def server(_server: WriteServer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> WriteServer:
     _server.clear()
-    told = {"WANDB_BASE_URL": _server.url, "WANDB_API_KEY": "a" * 40, "HOME": str(tmp_path), "WANDB_SILENT": "true",
-            "WANDB_ERROR_REPORTING": "false", "ENTLAW_CACHE_DIR": str(tmp_path / "cache"), "NO_COLOR": "1"}  # fmt: skip
+    told = {
+        "WANDB_BASE_URL": _server.url,
+        "WANDB_API_KEY": "a" * 40,
+        "HOME": str(tmp_path),
+        "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",
+        "ENTLAW_CACHE_DIR": str(tmp_path / "cache"),
+        "NO_COLOR": "1",
+    }
     for name in ("CACHE", "DATA", "CONFIG"):
         told[f"WANDB_{name}_DIR"] = str(tmp_path / name.lower())
     for key, value in told.items():
@@ -100,7 +107,7 @@ def test_the_question_on_a_terminal_defaults_to_no(server, monkeypatch, answer, 
 def test_summary_keys_equal_the_fit_and_no_other_key_is_touched(server, capsys):
     kept = server.add("r1", ROWS, summary=dict(OTHER))
     assert entlaw(["fit", "team/proj/r1", "--json"]) == 0
-    fit = told(capsys)["runs"][0]["fit"]
+    fit = told(capsys)["runs"][0]["law"]
     assert entlaw(["push", "team/proj/r1", "--to", "summary", "--yes", "--json"]) == 0
     assert told(capsys)["writes"][0]["status"] == "written"
 
@@ -109,14 +116,21 @@ def test_summary_keys_equal_the_fit_and_no_other_key_is_touched(server, capsys):
     found = dict(wandb.Api().run("team/proj/r1").summary_metrics)
     assert same({k: v for k, v in found.items() if k not in SUMMARY_KEYS}, OTHER)
     expected = {
-        "a": fit["a"], "b": fit["b"], "ceiling": fit["b"] - fit["a"], "ceiling_lo": fit["ceiling_interval"]["lo"],
-        "ceiling_hi": fit["ceiling_interval"]["hi"], "n": len(fit["points"]["step"]), "until_step": 36.0,
-        "fitted_at_step": max(fit["points"]["step"]), "r_squared": fit["r_squared"],
-        "entropy_first": fit["points"]["entropy"][0], "entropy_last": fit["points"]["entropy"][-1],
-    }  # fmt: skip
+        "a": fit["a"],
+        "b": fit["b"],
+        "ceiling": fit["b"] - fit["a"],
+        "ceiling_lo": fit["ceiling_interval"]["lo"],
+        "ceiling_hi": fit["ceiling_interval"]["hi"],
+        "n": len(fit["points"]["step"]),
+        "until_step": 36.0,
+        "fitted_at_step": max(fit["points"]["step"]),
+        "r_squared": fit["r_squared"],
+        "entropy_first": fit["points"]["entropy"][0],
+        "entropy_last": fit["points"]["entropy"][-1],
+    }
     for key, value in expected.items():
         assert found[f"entlaw/{key}"] == pytest.approx(value, rel=1e-14), key
-    assert found["entlaw/verdict"] == "no objection"
+    assert found["entlaw/verdict"] == "ok" and found["entlaw/state"] == "running"
 
     before = json.dumps(kept.summary)
     server.log.clear()
@@ -139,7 +153,7 @@ def test_a_refused_fit_shows_no_numbers_and_takes_away_old_ones(server, capsys):
     files = server.contents(made)
     assert set(files) == {"fit.json"}
     (shown,) = json.loads(files["fit.json"])["runs"]
-    assert shown["verdict"] == "refused" and "fit" not in shown and "holdout" not in shown
+    assert shown["verdict"] == "refused" and shown["law"] is None and shown["held_out"] is None
 
 
 def test_an_analysis_run_reads_back_equal_and_a_second_push_is_none(server, capsys, tmp_path):
@@ -165,15 +179,15 @@ def test_an_analysis_run_reads_back_equal_and_a_second_push_is_none(server, caps
     files = server.contents(server.versions(f"fit-{analysis.name}")[0])
     assert set(files) == set(artifact.manifest.entries)
     document = json.loads(files["fit.json"])
-    assert document["schema"] == "entlaw.fit/1"
+    assert document["schema"] == "entlaw.fit/2"
     for shown, fit in zip(document["runs"], fits, strict=True):
-        assert shown["fit"] == fit["fit"] and shown["findings"] == fit["findings"]
+        assert all(shown[key] == fit[key] for key in ("law", "forecast", "held_out", "findings"))
         assert str(tmp_path) not in json.dumps(shown)
     table = next(k for k in server.storage if k.endswith("fits.table.json"))
     table = json.loads(server.storage[table])
     assert table["columns"] == list(TABLE_COLUMNS)
     assert [row[TABLE_COLUMNS.index("ceiling")] for row in table["data"]] == [
-        f["fit"]["ceiling"] for f in fits
+        f["law"]["ceiling"] for f in fits
     ]
     pictures = [d for k, d in server.storage.items() if "/media/images/" in k]
     assert len(pictures) == 2 and all(p.startswith(b"\x89PNG") for p in pictures)
@@ -196,7 +210,7 @@ def test_a_running_run_is_left_alone_unless_told(server, capsys, to):
     assert same(kept.summary, OTHER)
     assert len(server.runs) == (1 if to == "summary" else 2)
     assert entlaw(["push", "team/proj/r1", "--to", "summary", "--yes", "--even-running"]) == 0
-    assert kept.summary["entlaw/verdict"] == "no objection"
+    assert kept.summary["entlaw/verdict"] == "ok"
 
 
 def test_what_a_running_process_does_to_keys_of_others(server, tmp_path, capsys):
@@ -204,9 +218,20 @@ def test_what_a_running_process_does_to_keys_of_others(server, tmp_path, capsys)
     import wandb
 
     end_service(wandb)  # and the settings of whatever used it before: they may say "offline"
-    live = wandb.init(entity="team", project="proj", id="live", dir=str(tmp_path), mode="online",
-                      settings=wandb.Settings(base_url=server.url, silent=True, console="off", x_disable_stats=True,
-                                              x_file_stream_transmit_interval=1))  # fmt: skip
+    live = wandb.init(
+        entity="team",
+        project="proj",
+        id="live",
+        dir=str(tmp_path),
+        mode="online",
+        settings=wandb.Settings(
+            base_url=server.url,
+            silent=True,
+            console="off",
+            x_disable_stats=True,
+            x_file_stream_transmit_interval=1,
+        ),
+    )
     for row in ROWS[1:]:
         live.log({k: v for k, v in row.items() if not k.startswith("_")})
     key = ("team", "proj", "live")

@@ -41,7 +41,7 @@ def test_a_run_is_a_source_in_python_and_on_the_command_line(wb, tmp_path, capsy
     assert main(["fit", "me/proj/r1", "--json"]) == 0
     told, err = capsys.readouterr()
     (one,) = json.loads(told)["runs"]
-    assert one["fit"]["n"] == len(offline.points[offline.points["step"] <= 36]) and err == ""
+    assert one["law"]["n"] == len(offline.points[offline.points["step"] <= 36]) and err == ""
 
 
 def test_the_second_call_asks_only_for_what_is_new(wb):

@@ -97,7 +97,7 @@ def explained(tail: Sequence[str], code: int, log: Path) -> EntlawError:
             f"verl needs {want} GPUs and Ray has {have}",
             where=str(log),
             why="verl's training engines and samplers do not exist for CPUs",
-            hint="run it where there are GPUs (--nodes, --gpus and --ray say how many and where), or by `entlaw train`",
+            hint="run it where there are GPUs (--nodes, --gpus-per-node and --ray say which), or by `entlaw train`",
         )
     if re.search(r"CUDA out of memory|OutOfMemoryError", text):
         return OutOfMemory(

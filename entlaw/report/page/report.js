@@ -110,7 +110,7 @@
     said.push(["R", pretty(row.performance)]);
     if (row.law !== "") {
       said.push(["Law", pretty(row.law)], ["R minus law", pretty(row.performance - row.law, 2)]);
-      said.push(["Point", row.fitted === "1" ? "fitted" : "not fitted"]);
+      said.push(["Point", row.fitted === "1" ? "fitted" : "held out"]);
     }
     return said;
   }

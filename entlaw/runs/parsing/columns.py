@@ -73,7 +73,7 @@ def repeated_names(repeated: list[str]) -> tuple[Finding, ...]:
             "warning",
             f"several columns are named {shown}; the first keeps the name, later ones end in .1, .2, ...",
             "two series under one name: which one is meant is not known",
-            "name the one to use with --entropy-key or --performance-key",
+            "name the one to use with --entropy-key or --on",
         ),
     )
 
