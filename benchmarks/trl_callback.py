@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from train_step import tiny_folder
 
-from entlaw.api import fit
-from entlaw.law.result import Result
+from entlaw.law.fit import fit
+from entlaw.law.shapes import Fit
 from entlaw.runs.reader import read
 
 PROMPTS, GROUP, MINI_BATCHES, MAX_TOKENS = 64, 8, 4, 5
@@ -76,7 +76,7 @@ def train(folder: Path, rollouts: int, rule: str | None) -> int:
     return int(trainer.state.global_step)
 
 
-def fit_of(history: list[dict[str, Any]], folder: Path) -> Result:
+def fit_of(history: list[dict[str, Any]], folder: Path) -> Fit:
     """What `entlaw fit` finds in a trainer's state of these rows."""
     path = folder / "trainer_state.json"
     path.parent.mkdir(parents=True, exist_ok=True)

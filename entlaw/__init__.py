@@ -41,10 +41,8 @@ if TYPE_CHECKING:
     from entlaw.runs.prepare import Selection as Selection
     from entlaw.runs.run import EntropyMeaning as EntropyMeaning
     from entlaw.runs.run import Run as Run
-    from entlaw.watch.report import Report as _Report
+    from entlaw.watch.report import WatchReport as WatchReport
     from entlaw.watch.watcher import Watcher as Watcher
-
-    WatchReport = _Report
 
 _WHERE = {
     **dict.fromkeys(
@@ -60,7 +58,7 @@ _WHERE = {
     "Interval": "entlaw.law.shapes",
     "Forecast": "entlaw.law.forecast",
     "Watcher": "entlaw.watch.watcher",
-    "WatchReport": "entlaw.watch.report:Report",
+    "WatchReport": "entlaw.watch.report",
     "EntlawError": "entlaw.errors",
     "FitRefused": "entlaw.errors",
 }
@@ -74,8 +72,7 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f"entlaw.{name}")
     if name in _WHERE:
-        module, _, inside = _WHERE[name].partition(":")
-        return getattr(importlib.import_module(module), inside or name)
+        return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'entlaw' has no attribute {name!r}")
 
 

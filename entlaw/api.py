@@ -6,14 +6,16 @@ findings name keywords here where the command line names options.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from entlaw import given
 from entlaw.errors import DataError, UsageError
 from entlaw.given import Options, Place, ReadOptions, python_words
-from entlaw.limits import PAPER_WINDOW
+from entlaw.limits import PAPER_WINDOW, UNSET, Unset
 from entlaw.wording import in_python
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from entlaw.runs.prepare import Selection
     from entlaw.runs.reader import Reading
     from entlaw.runs.run import Run
+    from entlaw.watch.report import WatchReport
 
 
 def read(
@@ -441,6 +444,172 @@ def backtest(
                 hint="give longer runs, or look from later",
             )
         return law.table(answered, [by] if isinstance(by, str) else by)
+
+
+def watch(
+    source: Place | Sequence[Place],
+    *,
+    every: float | None = None,
+    once: bool = False,
+    until_idle: float | None = None,
+    total_steps: float | None = None,
+    target: float | None = None,
+    stop_when: str | None = None,
+    patience: int = 3,
+    level: float = 0.95,
+    until_step: float | Unset | None = UNSET,
+    selection: Selection | None = None,
+    **options: Unpack[ReadOptions],
+) -> Iterator[WatchReport]:
+    """Follow runs that are still going: a report after every new validation.
+
+    Parameters
+    ----------
+    source : path, W&B address, or a list of them
+        Logs that are being written.
+    every : float, optional
+        Seconds between two looks; by default 5, and 30 where a server is asked.
+    once : bool
+        Look once and end.
+    until_idle : float, optional
+        End when nothing has changed for so many seconds.
+    total_steps : float, optional
+        Where the run will end; its configuration tells by default.
+    target : float, optional
+        Performance that it is meant to reach (fraction).
+    stop_when : str, optional
+        End when this rule holds at ``patience`` validations in a row, e.g. ``"P(gain > 1%) < 0.05"``.
+    patience : int
+    level : float
+    until_step : float or None, optional
+        As of :func:`fit`.
+    selection, **options
+        As of :func:`read`.
+
+    Yields
+    ------
+    WatchReport
+        Of what was logged before the watching began too. The last one's ``stop.fired`` says whether the rule ended it.
+
+    Raises
+    ------
+    UsageError
+        A rule that cannot be read, or numbers that make no sense: at the call, not at the first report.
+    DataError
+        Nothing to read was found by the end.
+    """
+    from entlaw.runs.reader import on_server
+    from entlaw.watch.course import Event, course
+    from entlaw.watch.follow import Follower, Seen
+    from entlaw.watch.watcher import Watcher
+
+    sources = [str(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+
+    def make(seen: Seen | None) -> Watcher:
+        raw = None if seen is None else seen.reading.raw
+        return Watcher(
+            seen.total_steps if total_steps is None and seen is not None else total_steps,
+            name="run" if raw is None else raw.name,
+            target=target,
+            stop_when=stop_when,
+            level=level,
+            until_step=until_step,
+            selection=chosen,
+            patience=patience,
+        )
+
+    def reports(events: Iterator[Event]) -> Iterator[WatchReport]:
+        said, any_report = "", False
+        with python_words():
+            for event in events:
+                if event.report is not None:
+                    any_report = True
+                    yield event.report
+                elif event.kind in ("waiting", "trouble"):
+                    said = event.text
+            if not any_report:
+                raise DataError(said or "nothing was logged", where=", ".join(sources))
+
+    with python_words():
+        chosen = given.selection_of(selection, dict(options))
+        make(None)
+        if every is None:
+            every = 30.0 if any(on_server(one) is not None for one in sources) else 5.0
+        if not every > 0:
+            raise UsageError(f"every must be a positive number of seconds, not {every:g}")
+    return reports(
+        course(Follower(sources, chosen), make, every=every, once=once, until_idle=until_idle)
+    )
+
+
+def report(
+    source: Any,
+    output: Place = "report.html",
+    *,
+    title: str | None = None,
+    date: str | None = None,
+    selection: Selection | None = None,
+    **options: Unpack[Options],
+) -> Path:
+    """Write a report on any number of runs: one self-contained page, a PDF, or a table.
+
+    Parameters
+    ----------
+    source : path, Run, DataFrame, or a list of these
+    output : path
+        ``.html`` and ``.pdf`` hold the whole report, ``.md``, ``.tex`` and ``.csv`` the table of runs.
+    title : str, optional
+        By default the run's name.
+    date : str, optional
+        To print; by default none, so that equal input gives an equal file.
+    selection : Selection, optional
+    **options
+        As :func:`fit` takes them.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        Another suffix, a folder that does not exist, or no run.
+    """
+    from entlaw._version import __version__
+    from entlaw.files import write_whole
+    from entlaw.report import table
+    from entlaw.report.html_page import About, Origin, page
+
+    path = Path(output)
+    with python_words():
+        if path.suffix.lower() not in (".html", ".htm", ".pdf", ".md", ".tex", ".csv"):
+            raise UsageError(
+                f"cannot write a report to {path.suffix or 'a file without suffix'!r}",
+                where=str(path),
+                hint="use .html, .pdf, .md, .tex or .csv",
+            )
+        settings, selection = given.settings_of(dict(options), selection)
+        rows = given.rows_of(source, settings, selection)
+        name = title or (rows[0].label if len(rows) == 1 else f"{len(rows)} runs")
+        origins = tuple(Origin(row.reading.path) for row in rows)
+        about = About(name, f"entlaw.report(..., {path.name!r})", __version__, date, origins)
+        if path.suffix.lower() == ".pdf":
+            from entlaw.report.html_pdf import pdf_report
+
+            data = pdf_report(rows, about, settings)
+        elif path.suffix.lower() == ".csv":
+            data = table.runs_csv(rows).encode()
+        elif path.suffix.lower() in (".md", ".tex"):
+            make = table.latex if path.suffix.lower() == ".tex" else table.markdown
+            data = make(rows, settings.level, __version__).encode()
+        else:
+            data = page(rows, about, settings).encode()
+        try:
+            write_whole(path, data)
+        except OSError as error:
+            raise UsageError(f"cannot write: {error.strerror}", where=str(path)) from error
+    return path
 
 
 def _size(glob: str, value: float | str) -> float:
