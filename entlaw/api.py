@@ -42,7 +42,7 @@ def read(
     selection : Selection, optional
     **options
         The fields of :class:`entlaw.Selection`, one by one: ``on``, ``align``, ``scale``, ``step_key``,
-        ``entropy_key``, ``performance_key``, ``join``, ``query``.
+        ``entropy_key``, ``join``, ``query``.
 
     Returns
     -------
@@ -528,7 +528,7 @@ def watch(
                 elif event.kind in ("waiting", "trouble"):
                     said = event.text
             if not any_report:
-                raise DataError(said or "nothing was logged", where=", ".join(sources))
+                raise DataError(said or "nothing was logged")
 
     with python_words():
         chosen = given.selection_of(selection, dict(options))

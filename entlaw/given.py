@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from entlaw.errors import DataError, EntlawError, UsageError
+from entlaw.errors import DataError, EntlawError, UsageError, nearest
 from entlaw.limits import Unset
 from entlaw.wording import in_python
 
@@ -39,7 +39,6 @@ class ReadOptions(TypedDict, total=False):
     scale: float | None
     step_key: str | None
     entropy_key: str | None
-    performance_key: str | None
     join: bool
     query: Query | None
 
@@ -256,7 +255,7 @@ def numbers(asked: Any) -> tuple[float, ...]:
 def _check_names(options: dict[str, Any], known: dict[str, Any]) -> None:
     for name in options:
         if name not in known:
-            raise UsageError(f"no keyword {name!r}", hint=f"there are {', '.join(known)}")
+            raise UsageError(f"no keyword {name!r}", hint=nearest(name, known) or f"there are {', '.join(known)}")
 
 
 def _of_frame(frame: pd.DataFrame, selection: Selection | None) -> Run | Points:
