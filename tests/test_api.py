@@ -488,3 +488,49 @@ def test_what_scripts_of_others_use_stays():
     assert {"step", "entropy", "performance"} <= set(run.points) and run.entropy.key == "actor/entropy"
     assert run.performance_key == "val/accuracy" and isinstance(run.findings, tuple)
     assert isinstance(fitted.findings, tuple) and entlaw.Selection(join=True).join
+
+
+# Watching and reporting ----------------------------------------------------------------------------------------------
+
+
+def test_watching_yields_a_report_for_every_point(tmp_path):
+    path = write_jsonl(tmp_path / "log.jsonl", law_records(n=40))
+    reports = list(entlaw.watch(path, once=True, total_steps=100))
+    assert reports and all(isinstance(one, entlaw.WatchReport) for one in reports)
+    whole = entlaw.fit(path, total_steps=100, on="val")
+    assert reports[-1].result.to_dict()["law"] == whole.to_dict()["law"]
+    assert reports[-1].result.forecast.at[0].median == whole.forecast.at[0].median
+    with pytest.raises(UsageError):
+        entlaw.watch(path, stop_when="nonsense")  # at the call, before anything is read
+    with pytest.raises(UsageError):
+        entlaw.watch(path, every=0)
+    with pytest.raises(DataError):
+        list(entlaw.watch(tmp_path / "nowhere", once=True))
+
+
+def test_a_watch_ends_where_its_rule_fires(tmp_path):
+    path = write_jsonl(tmp_path / "log.jsonl", law_records(n=80))
+    *_, last = entlaw.watch(path, every=0.01, stop_when="P(gain > 90%) < 0.5", patience=2)
+    assert last.stop.fired
+
+
+@pytest.mark.parametrize("suffix", ["html", "pdf", "md", "tex", "csv"])
+def test_a_report_is_written_as_its_suffix_says(tmp_path, suffix):
+    path = write_jsonl(tmp_path / "log.jsonl", law_records())
+    made = entlaw.report(
+        [path, run_of(), tmp_path / "nowhere"], tmp_path / f"all.{suffix}", title="A <title>"
+    )
+    assert made == tmp_path / f"all.{suffix}" and made.stat().st_size > 100
+    again = entlaw.report(
+        [path, run_of(), tmp_path / "nowhere"], tmp_path / f"two.{suffix}", title="A <title>"
+    )
+    if suffix == "html":
+        assert "A &lt;title&gt;" in made.read_text(encoding="utf-8")
+    if suffix in ("md", "tex", "csv"):
+        assert again.read_bytes() == made.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["report.docx", "report", "nowhere/report.html"])
+def test_a_report_that_cannot_be_written_is_a_usage_error(tmp_path, name):
+    with pytest.raises(UsageError):
+        entlaw.report(run_of(), tmp_path / name)
