@@ -22,7 +22,7 @@ import entlaw
 from entlaw import Run, Selection
 from entlaw.errors import EntlawError
 from entlaw.law.fit import fit_points
-from entlaw.law.shapes import holdout
+from entlaw.law.shapes import hold_out
 from entlaw.points import Points
 
 DEFAULT = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "runs"
@@ -102,7 +102,7 @@ def main() -> int:
             points = Points.from_frame(run.points, log=run.entropy_series())
             paper = fit_points(points, method="paper", until_step=36.0)
             careful = fit_points(points, method="careful", until_step=36.0)
-            later = holdout(paper, points)
+            later = hold_out(paper, points)
             a, b, r2, rmse = least_squares(run.points)
             assert later is not None
             worst = max(abs(paper.a - a), abs(paper.b - b), abs(paper.r_squared - r2), abs(later.rmse - rmse))

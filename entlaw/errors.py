@@ -150,6 +150,8 @@ class FitRefused(EntlawError, ArithmeticError):
         The fit as far as it could be computed (what ``--force`` would report).
     findings : tuple of entlaw.findings.Finding
         The findings, worst first.
+    result : entlaw.law.result.Result or None
+        The rest of what is said of the run, where it was asked for from Python.
     """
 
     exit_code = 4
@@ -157,3 +159,4 @@ class FitRefused(EntlawError, ArithmeticError):
     def __init__(self, what: str, *, fit: Any = None, findings: tuple[Any, ...] = (), **kw: Any) -> None:
         super().__init__(what, **kw)
         self.fit, self.findings = fit, findings
+        self.result: Any = None

@@ -15,6 +15,7 @@ import pandas as pd
 
 from entlaw.errors import UsageError
 from entlaw.runs.run import Run
+from entlaw.wording import shorten
 
 # Rounding may carry a share beyond 0 or 1 by this much.
 _SLACK = 1e-9
@@ -149,6 +150,11 @@ class Points:
             f"cannot fit a {type(given).__name__}",
             hint="give a Run, a DataFrame or (step, entropy, performance)",
         )
+
+    def __repr__(self) -> str:
+        steps = f", steps {self.step[0]:g} to {self.step[-1]:g}" if self.n else ""
+        name = f" {shorten(self.name)!r}" if self.name else ""
+        return f"<Points{name}: {self.n} points{steps}, {len(self.log_step)} logged entropies>"
 
     @property
     def n(self) -> int:

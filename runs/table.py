@@ -39,7 +39,7 @@ class Summary:
 def forced(run: entlaw.Run, **how: object) -> tuple[Fit | None, bool]:
     """A fit and whether its diagnostics refuse it."""
     try:
-        return entlaw.fit(run, **how), False  # type: ignore[arg-type]
+        return entlaw.fit(run, **how).law, False  # type: ignore[arg-type]
     except FitRefused as refused:
         return refused.fit, True
     except EntlawError:

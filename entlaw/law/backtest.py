@@ -20,7 +20,7 @@ from entlaw.law.checks import forecast_findings
 from entlaw.law.entropy_curve import entropy_nodes
 from entlaw.law.forecast import Outlook
 from entlaw.law.posterior import LEVELS, Predictive, crps_of_quantiles
-from entlaw.law.regimes import regime_of
+from entlaw.law.regimes import has_fallen
 from entlaw.law.rivals import PAPER, RIVALS
 from entlaw.limits import FEWEST_POINTS, PAPER_WINDOW
 from entlaw.points import Points
@@ -115,7 +115,7 @@ def _one(points: Points, plan: Plan) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     if points.n < 2:
         return rows
-    fell = regime_of(forecast_findings(points), points) == "falling"
+    fell = has_fallen(points, forecast_findings(points))
     first, last = float(points.step[0]), float(points.step[-1])
     for origin in origins_of(points, plan):
         past = points.until(origin)

@@ -80,7 +80,7 @@ class Trend:
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """Everything a check may use.
 

@@ -12,16 +12,19 @@ paired t where the two sides have the same seeds, Welch's t otherwise.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from entlaw.errors import DataError, UsageError
 from entlaw.findings import Finding, worst_first
 from entlaw.law.noise import careful
 from entlaw.law.posterior import mixture_cdf
+from entlaw.law.result import Result
 from entlaw.law.shapes import Fit, Interval
 from entlaw.points import Points, is_same_run
 
@@ -32,9 +35,11 @@ FINAL_SHARE = 0.25
 # Its noise is measured over this last share: a quarter of ten validations cannot show how they wander.
 _NOISE_SHARE = 0.5
 _LEAST = 5
+_SEED_KEY = re.compile(r"(^|[._/])(seed|data_seed|random_seed)$", re.I)
+_SEED_NAME = re.compile(r"(?:seed|_s|-s|rl|run)[_-]?(\d+)$", re.I)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Track:
     """One run as a comparison sees it.
 
@@ -51,6 +56,9 @@ class Track:
     seed: str | None
     fit: Fit | None
 
+    def __repr__(self) -> str:
+        return f"<Track: {self.points!r}>"
+
     @property
     def name(self) -> str:
         """Of the run."""
@@ -66,6 +74,30 @@ class Track:
         step = self.points.step
         inside = (step <= end) & (step >= _from(step[0], end, FINAL_SHARE))
         return float(self.points.score[inside].mean()) if inside.any() else float("nan")
+
+
+def track_of(result: Result, *, paired: bool = True) -> Track:
+    """A run as a comparison sees it; a refused law has no ceiling to compare.
+
+    Parameters
+    ----------
+    result : Result
+    paired : bool
+        Whether its seed pairs it with a run of the other side.
+    """
+    config = {} if result.run is None else result.run.config
+    return Track(result.points, seed_of(config, result.name) if paired else None, result.law)
+
+
+def seed_of(config: Mapping[str, Any], name: str) -> str | None:
+    """The seed that pairs a run: from its configuration where all seeds in it agree, else from the end of its name."""
+    if "seed" in config:
+        return str(config["seed"])
+    seeds = {str(v) for k, v in config.items() if _SEED_KEY.search(k) and isinstance(v, (int, str))}
+    if len(seeds) == 1:
+        return seeds.pop()
+    match = _SEED_NAME.search(name)
+    return match.group(1) if match else None
 
 
 @dataclass(frozen=True)
@@ -112,6 +144,27 @@ class Comparison:
 
     differences: tuple[Difference, ...]
     findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        return f"<Comparison: B is {', '.join(f'{d.verdict} ({d.quantity})' for d in self.differences)}>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a quantity, indexed by it."""
+        rows = [
+            {
+                "a": d.a,
+                "b": d.b,
+                "difference": d.difference,
+                "lo": d.interval.lo if d.interval else float("nan"),
+                "hi": d.interval.hi if d.interval else float("nan"),
+                "p_value": d.p_value,
+                "b_is": d.verdict,
+                "n": d.n,
+                "unit": d.unit,
+            }
+            for d in self.differences
+        ]
+        return pd.DataFrame(rows, index=pd.Index([d.quantity for d in self.differences], name="quantity"))
 
 
 def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comparison:
@@ -279,7 +332,7 @@ def _weights(fit: Fit, x: float) -> np.ndarray:
     """Weights of the scores in the least-squares line's value at x."""
     xs = np.exp(fit.points.entropy)
     u = xs - xs.mean()
-    return 1.0 / len(xs) + (x - xs.mean()) * u / float(u @ u)
+    return np.asarray(1.0 / len(xs) + (x - xs.mean()) * u / float(u @ u))
 
 
 # Groups: the run is the unit -------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def fit_points(
     UsageError
         An unknown method, a level outside (0, 1), a window that is no number.
     """
-    _check_options(method, level, until_step)
+    check_fit_options(method, level, until_step)
     seen = points.until(until_step)
     h, r = seen.entropy, seen.score
     _check_fittable(h, r)
@@ -134,7 +134,7 @@ def fit_law(
     UsageError
         As :func:`fit_points`.
     """
-    _check_options(method, level, until_step)
+    check_fit_options(method, level, until_step)
     fitted: Fit | None = None
     impossible: FitRefused | None = None
     try:
@@ -160,7 +160,7 @@ def fit_law(
     fitted = replace(fitted, findings=found)
     if has_error(found) and not force:
         worst = found[0]
-        forced = "--force (force=True) shows the fit all the same"
+        forced = "--force shows the fit all the same"
         raise FitRefused(
             worst.what,
             where=where,
@@ -218,7 +218,8 @@ def _careful(
     return replace(blocks, leverage=each, ceiling_without=without)
 
 
-def _check_options(method: str, level: float, until_step: float | None) -> None:
+def check_fit_options(method: str, level: float, until_step: float | None) -> None:
+    """Raise UsageError for an unknown method, a level outside (0, 1), a window that is no number."""
     if method not in ("careful", "paper"):
         raise UsageError(f"no method {method!r}", hint="use 'careful' or 'paper'")
     check_level(level)

@@ -76,6 +76,13 @@ class Forecast:
     level: float = 0.95
     findings: tuple[Finding, ...] = ()
 
+    def __repr__(self) -> str:
+        where = f"entropy {self.entropy:.3g}" if self.step is None else f"step {self.step:g}"
+        i = self.interval
+        return (
+            f"<Forecast at {where}: {self.median:.3f}, {i.level:.0%} [{i.lo:.3f}, {i.hi:.3f}] ({self.model})>"
+        )
+
     @cached_property
     def median(self) -> float:
         """Median of the score (fraction)."""
@@ -156,6 +163,9 @@ class Outlook:
     prior: Prior = PRIOR
     width: float = 1.0
 
+    def __repr__(self) -> str:
+        return f"<Outlook: {self.points!r}, {len(self.findings)} findings>"
+
     @classmethod
     def of(
         cls,
@@ -199,8 +209,8 @@ class Outlook:
 
     @cached_property
     def regime(self) -> Regime:
-        """How the entropy goes."""
-        return regime_of(self.findings, self.points)
+        """What the entropy does by the end of what is seen."""
+        return regime_of(self.points, self.findings)
 
     def at_step(self, step: float) -> Predictive:
         """Distribution of the score that will be measured at a later step.

@@ -79,7 +79,7 @@ _NEGLIGIBLE = 0.02
 _BEYOND = -6.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Data:
     """Points as the model sees them: z, how many scores are in each, and what is known of their noise."""
 
@@ -92,7 +92,7 @@ class _Data:
     noise: tuple[float, float]  # guess of its variance, and weight
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Posterior:
     """Closed forms on the grid: r sizes of the wander, s shapes, k coefficients, n points."""
 
@@ -173,7 +173,7 @@ def in_time(
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grown:
     """The model conditioned on a history, and how to ask it about a step."""
 
@@ -322,7 +322,7 @@ def _condition(
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gain:
     """What the level behind the scores will gain from the last point on.
 

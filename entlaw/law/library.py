@@ -30,7 +30,7 @@ LARGEST = 4.0
 PLAN = Plan(rivals=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lesson:
     """What one finished run tells.
 

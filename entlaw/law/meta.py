@@ -26,7 +26,7 @@ from entlaw.law.shapes import Interval
 _MOST_DOUBLINGS = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MetaRegression:
     """A fitted meta-regression.
 
@@ -157,7 +157,7 @@ def _weighted(y: np.ndarray, variance: np.ndarray, x: np.ndarray) -> tuple[np.nd
     return beta, r_inverse @ r_inverse.T, float(residual @ residual)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Equality:
     """Result of a test of equal (a, b).
 

@@ -36,7 +36,7 @@ PRIOR_WANDER_SD = 0.005
 PRIOR_ROOT_Q = 0.4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Regression:
     """The fitted line and what each point does to it.
 
@@ -266,7 +266,7 @@ def _ratios(known: bool, unit: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _normalise(log_weight: np.ndarray) -> np.ndarray:
     weight = np.exp(log_weight - log_weight.max())
-    return weight / weight.sum()
+    return np.asarray(weight / weight.sum())
 
 
 def _influence(

@@ -53,7 +53,7 @@ def mixture_cdf(
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         z = (at[None, :] - mean) / scale
     z = np.where(scale > 0, z, np.where(at[None, :] >= mean, np.inf, -np.inf))
-    return weight @ (ndtr(z) if np.isinf(df) else stdtr(df, z))
+    return np.asarray(weight @ (ndtr(z) if np.isinf(df) else stdtr(df, z)))
 
 
 def mixture_quantile(
@@ -102,10 +102,10 @@ def mixture_quantile(
         side = np.where(below, -1.0, 1.0)
         done = np.abs(f_mid) < 1e-13
         lo, hi = np.where(done, mid, lo), np.where(done, mid, hi)
-    return 0.5 * (lo + hi)
+    return np.asarray(0.5 * (lo + hi))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Posterior:
     """What the data say about the line, one component per set of noise parameters.
 
@@ -146,6 +146,9 @@ class Posterior:
     answers: float | None = None
     misfit: float = 0.0
 
+    def __repr__(self) -> str:
+        return f"<Posterior: a {self.a:.3f}, b {self.b:.3f}, {len(self.weight)} components>"
+
     @property
     def a(self) -> float:
         """Mean of the slope."""
@@ -164,7 +167,7 @@ class Posterior:
         means = np.stack([self.slope, self.level], axis=1) @ to_ab.T
         off = means - self.weight @ means
         within = np.einsum("k,kij->ij", self.weight, self.scale)
-        return to_ab @ within @ to_ab.T + np.einsum("k,ki,kj->ij", self.weight, off, off)
+        return np.asarray(to_ab @ within @ to_ab.T + np.einsum("k,ki,kj->ij", self.weight, off, off))
 
     def with_misfit(self, misfit: float) -> Posterior:
         """The same, with a standard deviation of model error per unit of extrapolation in x."""
@@ -251,7 +254,7 @@ def binomial_variance(p: np.ndarray, answers: float) -> np.ndarray:
     return p * (1.0 - p) / answers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictive:
     """Distribution of one future measurement (or of a level, such as the ceiling).
 
@@ -275,6 +278,10 @@ class Predictive:
     high: float = np.inf
     arcsine: bool = False
 
+    def __repr__(self) -> str:
+        i = self.interval(0.8)
+        return f"<{type(self).__name__}: {self.median:.3g}, 80% [{i.lo:.3g}, {i.hi:.3g}]>"
+
     def cdf(self, at: np.ndarray | float) -> np.ndarray:
         """Probability of a value of at most ``at``; same shape as ``at``."""
         at = np.asarray(at, dtype=float)
@@ -297,7 +304,7 @@ class Predictive:
             q = self._mixed(flat)
         if self.arcsine:
             q = from_arcsine(q)
-        return np.clip(q, self.low, self.high).reshape(p.shape)
+        return np.asarray(np.clip(q, self.low, self.high).reshape(p.shape))
 
     def _mixed(self, p: np.ndarray) -> np.ndarray:
         """Places where the components' own quantiles crowd, the distribution function there, and between them
@@ -320,12 +327,12 @@ class Predictive:
         grid = places[order[np.concatenate([[0], chosen, [len(order) - 1]])]]
         z = (grid[:, None] - self.mean) / scale
         if z.size <= len(_TABLE):
-            return np.interp(p, (ndtr(z) if normal else stdtr(self.df, z)) @ self.weight, grid)
+            return np.asarray(np.interp(p, (ndtr(z) if normal else stdtr(self.df, z)) @ self.weight, grid))
         table = ndtr(_TABLE) if normal else stdtr(self.df, _TABLE)
         place = np.clip((z + _FAR) / _STEP, 0.0, len(_TABLE) - 2.0)
         left = place.astype(np.intp)
         cdf = (table[left] + (place - left) * np.diff(table)[left]) @ self.weight
-        return np.interp(p, cdf, grid)
+        return np.asarray(np.interp(p, cdf, grid))
 
     def stretched(self, factor: float) -> Predictive:
         """All quantiles ``factor`` times as far from the median, where the components live."""
@@ -361,7 +368,7 @@ class Predictive:
         return float(crps_of_quantiles(self.quantile(LEVELS), measured))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ExactPredictive(Predictive):
     """The same with quantiles by root finding, to 1e-10 of the spread: slower, for single forecasts of the law.
 
@@ -377,7 +384,7 @@ class ExactPredictive(Predictive):
         )
         if not np.isfinite(q).all():
             q = np.where(flat == 0.5, float(self.weight @ self.mean), q)
-        return np.clip(q, self.low, self.high).reshape(p.shape)
+        return np.asarray(np.clip(q, self.low, self.high).reshape(p.shape))
 
 
 def crps_of_quantiles(quantiles: np.ndarray, measured: np.ndarray | float) -> np.ndarray:
@@ -396,14 +403,14 @@ def crps_of_quantiles(quantiles: np.ndarray, measured: np.ndarray | float) -> np
     m = quantiles.shape[-1]
     p = (np.arange(m) + 0.5) / m
     off = np.asarray(measured, dtype=float)[..., None] - quantiles
-    return 2.0 * np.mean(np.where(off >= 0, p * off, (p - 1.0) * off), axis=-1)
+    return np.asarray(2.0 * np.mean(np.where(off >= 0, p * off, (p - 1.0) * off), axis=-1))
 
 
 def to_arcsine(share: np.ndarray) -> np.ndarray:
     """asin(sqrt(R)): the variance of a share of n answers is 1/(4n) here, whatever the share."""
-    return np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0)))
+    return np.asarray(np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0))))
 
 
 def from_arcsine(value: np.ndarray) -> np.ndarray:
     """The share whose arcsine this is; beyond the ends, the ends."""
-    return np.sin(np.clip(value, 0.0, 0.5 * np.pi)) ** 2
+    return np.asarray(np.sin(np.clip(value, 0.0, 0.5 * np.pi)) ** 2)

@@ -1,18 +1,19 @@
 """What a run's entropy does, since when, whether it first learned a format, and what acts on it.
 
-The verdict stands on the checks that also refuse fits (:mod:`entlaw.law.checks_entropy`), read by
-:func:`regime_of`. Two things are added. A run can have fallen and now stand still: the same check is
-asked about the second half alone. And a run can have spent its entropy: it is then below ``COLLAPSED`` throughout its
-last quarter. How often the verdicts are right on real runs is measured by ``benchmarks/regimes.py``.
+The verdict stands on the checks that also refuse fits (:mod:`entlaw.law.checks_entropy`), read by :func:`regime_of`.
+Two things are added. A run can have fallen and now stand still: the same check is asked about the second half alone.
+And a run can have spent its entropy: it is then below ``COLLAPSED`` throughout its last quarter. :func:`has_fallen`
+asks for the course from start to end. How often the verdicts are right on real runs is measured by
+``benchmarks/regimes.py``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -33,27 +34,17 @@ from entlaw.limits import FEWEST_POINTS
 from entlaw.points import Points
 from entlaw.runs.run import Run
 
-# What the findings say of all that is seen: whether a forecast may be made.
-Regime = Literal["falling", "turned-up", "not-falling", "rising", "exploded", "spent", "unknown"]
-# In order: the first of these codes among the findings names it.
+# What the entropy does by the end of what is seen: one list for doctor, backtest and forecasts.
+Regime = Literal["falling", "flat", "collapsed", "turned-up", "rising", "exploded", "unknown"]
+REGIMES: tuple[Regime, ...] = get_args(Regime)
+# In order: the first of these codes among the findings says what the entropy does from its start to its end.
 _BY_CODE: tuple[tuple[str, Regime], ...] = (
     ("entropy-exploded", "exploded"),
-    ("resumed-after-collapse", "spent"),
+    ("resumed-after-collapse", "collapsed"),
     ("entropy-rising", "rising"),
-    ("entropy-not-falling", "not-falling"),
-    ("entropy-constant", "not-falling"),
+    ("entropy-not-falling", "flat"),
+    ("entropy-constant", "flat"),
     ("entropy-turned-up", "turned-up"),
-)
-# What the entropy does by the end of the log.
-EntropyRegime = Literal["falling", "flat", "collapsed", "turned-up", "rising", "exploded", "unknown"]
-REGIMES: tuple[EntropyRegime, ...] = (
-    "falling",
-    "flat",
-    "collapsed",
-    "turned-up",
-    "rising",
-    "exploded",
-    "unknown",
 )
 
 # Half a log decides what a run does now: a quarter is mostly noise at 60 values, three quarters see the early fall.
@@ -129,7 +120,7 @@ class Regimes:
         Of the checks of the entropy that the verdict stands on, worst first.
     """
 
-    entropy: EntropyRegime
+    entropy: Regime
     since: float | None
     format: FormatPhase | None
     interventions: tuple[Finding, ...]
@@ -162,8 +153,29 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     return Interval(max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale), level)
 
 
-def regime_of(findings: tuple[Finding, ...], points: Points) -> Regime:
-    """How the entropy goes, from the findings."""
+def regime_of(points: Points, findings: Sequence[Finding] | None = None) -> Regime:
+    """What the entropy does by the end of what is seen.
+
+    Parameters
+    ----------
+    points : Points
+    findings : sequence of Finding, optional
+        Of the checks of the entropy, where they were made already.
+
+    Returns
+    -------
+    Regime
+    """
+    return _now(_course(points, entropy_findings(points) if findings is None else findings), points)
+
+
+def has_fallen(points: Points, findings: Sequence[Finding] | None = None) -> bool:
+    """Whether the entropy falls from the start to the end of what is seen, wherever it stands by now."""
+    return _course(points, entropy_findings(points) if findings is None else findings) == "falling"
+
+
+def _course(points: Points, findings: Sequence[Finding]) -> Regime:
+    """What the entropy does from its start to its end, as the findings say."""
     codes = {f.code for f in findings}
     for code, regime in _BY_CODE:
         if code in codes:
@@ -187,7 +199,7 @@ def regimes(run: Run | Points) -> Regimes:
     """
     points, read = Points.of(run), run if isinstance(run, Run) else None
     findings = entropy_findings(points, read)
-    whole = regime_of(findings, points)
+    whole = _course(points, findings)
     entropy = _now(whole, points)
     found = from_config(read.config) if read is not None else []
     measured = _measured_format(read) if read is not None else None
@@ -197,7 +209,7 @@ def regimes(run: Run | Points) -> Regimes:
     )  # fmt: skip
 
 
-def _now(whole: Regime, points: Points) -> EntropyRegime:
+def _now(whole: Regime, points: Points) -> Regime:
     h = points.log_entropy
     if whole == "unknown" or len(h) < FEWEST_POINTS:
         return "unknown"
@@ -243,7 +255,7 @@ def _end_level(values: np.ndarray) -> float:
     return float(np.median(values[-max(3, len(values) // 4) :]))
 
 
-def _since(entropy: EntropyRegime, whole: Regime, points: Points) -> float | None:
+def _since(entropy: Regime, whole: Regime, points: Points) -> float | None:
     if entropy == "unknown":
         return None
     step, h = points.log_step, points.log_entropy
@@ -270,7 +282,7 @@ def _since(entropy: EntropyRegime, whole: Regime, points: Points) -> float | Non
 
 def _inferred_format(whole: Regime, points: Points) -> FormatPhase | None:
     """Score gained while the entropy was not yet below its start: the law gives nothing for that."""
-    if whole in ("unknown", "spent", "not-falling", "rising") or points.n < FEWEST_POINTS:
+    if whole in ("unknown", "collapsed", "flat", "rising") or points.n < FEWEST_POINTS:
         return None
     step, h, r = points.log_step, points.log_entropy, points.score
     begin, level = _start_level(h), _level(h, _EARLY)
@@ -308,7 +320,7 @@ def _measured_format(run: Run) -> FormatPhase | None:
     return None
 
 
-def _held(entropy: EntropyRegime, whole: Regime, points: Points) -> list[Finding]:
+def _held(entropy: Regime, whole: Regime, points: Points) -> list[Finding]:
     """A fall that stops with much of the entropy left."""
     if entropy != "flat" or whole != "falling":
         return []

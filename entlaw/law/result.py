@@ -9,23 +9,25 @@ far. ``until_step`` replaces both: nothing later is then looked at, and the poin
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from entlaw.errors import DataError, EntlawError, FitRefused, UsageError
 from entlaw.findings import Finding, has_error, worst_first
-from entlaw.law.fit import fit_law
+from entlaw.law.fit import check_fit_options, fit_law
 from entlaw.law.forecast import Forecast, Model, Outlook, law_forecast
 from entlaw.law.growth import Gain
-from entlaw.law.shapes import Fit, HeldOut, Interval, Method, hold_out
+from entlaw.law.shapes import Fit, HeldOut, Interval, Method, hold_out, plain_data
 from entlaw.limits import FEW_POINTS, PAPER_WINDOW, UNSET, Unset, check_level
 from entlaw.points import Points, answers_behind
 from entlaw.runs.ending import OVER, planned_steps
 from entlaw.runs.run import Run
+from entlaw.wording import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,6 +92,20 @@ class Settings:
     def forecast_until(self) -> float | None:
         """End of the forecast's window; None for all that was logged."""
         return None if isinstance(self.until_step, Unset) else self.until_step
+
+    def check(self) -> None:
+        """Raise UsageError for settings that make no sense, whatever the run."""
+        check_fit_options(self.method, self.level, self.law_until)
+        if self.model not in get_args(Model):
+            raise UsageError(f"no model {self.model!r}", hint="use 'growth' or 'law'")
+        if self.samples is not None and self.problems is None:
+            raise UsageError(
+                "samples without problems", hint="give problems, the number of test problems, too"
+            )
+        for name in ("problems", "samples", "total_steps", "width"):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise UsageError(f"{name} must be positive, not {value:g}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +174,9 @@ class Ahead:
     ceiling: Forecast | None = None
     gain: GainAhead | None = None
 
+    def __repr__(self) -> str:
+        return f"<Ahead: {self.verdict}, {shorten(self.why, 60)}, {len(self.at)} forecasts>"
+
     @property
     def answered(self) -> bool:
         """Whether anything is predicted."""
@@ -219,6 +238,8 @@ class Result:
         None where the findings refuse it and ``force`` is not set.
     refusal : FitRefused or None
         Why the law gives no answer. Its ``fit`` is the law as far as it could be computed.
+    reword : callable or None
+        Says a finding or an error in other words: hints name options of the command line, or keywords.
     """
 
     name: str
@@ -227,6 +248,7 @@ class Result:
     run: Run | None
     law: Fit | None
     refusal: FitRefused | None
+    reword: Callable[[Any], Any] | None = field(default=None, repr=False)
 
     @property
     def a(self) -> float:
@@ -338,7 +360,7 @@ class Result:
                 else:
                     made.append(seen.forecast(level=s.level, **one))
             except (UsageError, DataError, FitRefused) as error:
-                failures.append(error)
+                failures.append(self._in_words(error))
         verdict, why = _judge(seen, gain)
         return Ahead(verdict, why, seen, tuple(made), tuple(failures), ceiling, gain)
 
@@ -380,12 +402,13 @@ class Result:
         }
         if self.refusal is not None:
             told["error"] = self.refusal.as_dict()
-        return told
+        plain: dict[str, Any] = plain_data(told)
+        return plain
 
     def to_frame(self) -> pd.DataFrame:
         """One row with the numbers that people compare, indexed by the run's name."""
         # As an object, because a log can hold a name that no string column takes (a lone surrogate).
-        return pd.DataFrame([self._row()], index=pd.Index([self.name], name="run", dtype=object))
+        return pd.DataFrame([self.to_row()], index=pd.Index([self.name], name="run", dtype=object))
 
     def summary(self) -> str:
         """The result as text: first the answer, then the law, the forecast and the findings."""
@@ -411,14 +434,15 @@ class Result:
 
     def __repr__(self) -> str:
         law = "refused" if self.law is None else f"{self.law.ceiling:.3f}"
-        return f"<Result {self.name!r}: {self.points.n} points, ceiling {law} ({self.verdict})>"
+        return f"<Result {shorten(self.name)!r}: {self.points.n} points, ceiling {law} ({self.verdict})>"
 
     def _repr_html_(self) -> str:
         from html import escape
 
         return f"<pre>{escape(self.summary())}</pre>"
 
-    def _row(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, Any]:
+        """The same as a mapping, for frames of many runs."""
         law, held, ahead = self.law, self.held_out, self.forecast
         first = next(iter(ahead.at), None)
         nan = float("nan")
@@ -461,7 +485,10 @@ class Result:
         s = self.settings
         seen = Outlook.of(self.points, until_step, force=s.force, width=s.width)
         read = [f for f in self.run.findings if f.severity == "error"] if self.run is not None else []
-        return replace(seen, findings=worst_first([*seen.findings, *read])) if read else seen
+        return replace(seen, findings=self._in_words(worst_first([*seen.findings, *read])))
+
+    def _in_words(self, said: Any) -> Any:
+        return said if self.reword is None else self.reword(said)
 
     def _horizon(self, seen: Points) -> tuple[float, Literal["planned-end", "last-score", "as-long-again"]]:
         now = float(seen.step[-1])
@@ -518,6 +545,7 @@ def examine(
         Settings that make no sense; an input of another kind.
     """
     settings = settings or Settings()
+    settings.check()
     run = source if isinstance(source, Run) else None
     known = _with_answers(Points.of(source) if points is None else points, settings)
     law: Fit | None = None
@@ -538,11 +566,6 @@ def examine(
 
 def _with_answers(points: Points, s: Settings) -> Points:
     """The points with the size of the test that the user gave; without the log's where scores are no shares."""
-    if s.samples is not None and s.problems is None:
-        raise UsageError("samples without problems", hint="give problems, the number of test problems, too")
-    for name, value in (("problems", s.problems), ("samples", s.samples)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise UsageError(f"{name} must be positive, not {value:g}")
     if s.problems is not None:
         return replace(points, answers=answers_behind(s.problems, s.samples))
     return points if points.shares else replace(points, answers=None)

@@ -26,6 +26,19 @@ def law(a: float, b: float, entropy: Any) -> Any:
     return b - a * np.exp(entropy)
 
 
+def plain_data(value: Any) -> Any:
+    """Data as JSON can hold it: arrays as lists, NaN and infinities as None."""
+    if isinstance(value, dict):
+        return {str(k): plain_data(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_data(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain_data(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
 @dataclass(frozen=True)
 class Interval:
     """A two-sided interval.
@@ -89,6 +102,9 @@ class FitPoints:
     leverage: np.ndarray
     ceiling_without: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"<FitPoints: {self.given!r}>"
+
     @property
     def step(self) -> np.ndarray:
         """Optimiser steps as logged."""
@@ -150,6 +166,11 @@ class Fit:
     noise: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     posterior: Any = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        i = self.ceiling_interval
+        ceiling = f"ceiling {self.ceiling:.3f} [{i.lo:.3f}, {i.hi:.3f}]"
+        return f"<Fit: b {self.b:.3f}, a {self.a:.3f}, {ceiling}, {self.n} points, {self.method}>"
 
     @property
     def n(self) -> int:

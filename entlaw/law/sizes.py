@@ -11,15 +11,18 @@ runs of one size share their base policy. With five sizes three degrees of freed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from entlaw.errors import DataError, UsageError
 from entlaw.findings import Finding, worst_first
+from entlaw.law.examined import Examined
 from entlaw.law.meta import MetaRegression, meta_regression, paule_mandel
 from entlaw.law.shapes import Interval
+from entlaw.runs.model_size import model_size
 
 QUANTITIES = {"a": (1.0, 0.0), "b": (0.0, 1.0), "ceiling": (-1.0, 1.0)}
 
@@ -30,7 +33,7 @@ _FAR = 0.5
 _SIGNIFICANT = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SizedFit:
     """One run's coefficients and how large its model is.
 
@@ -51,7 +54,45 @@ class SizedFit:
     covariance: np.ndarray
 
 
-@dataclass(frozen=True)
+def sized_fits(
+    rows: Iterable[Examined], told: Mapping[str, float] | None = None
+) -> tuple[list[SizedFit], dict[str, str]]:
+    """The laws of runs whose model's size is known.
+
+    Parameters
+    ----------
+    rows : iterable of Examined
+    told : mapping, optional
+        Glob of names to size, for runs whose log does not tell; of several that match the last one counts.
+
+    Returns
+    -------
+    used : list of SizedFit
+    left : dict of str to str
+        Why each other run is left out, by name.
+    """
+    used: list[SizedFit] = []
+    left: dict[str, str] = {}
+    for one in rows:
+        law = None if one.result is None else one.result.law
+        if law is None:
+            left[one.label] = one.failure.what if one.failure is not None else "no fit"
+            continue
+        names = (one.reading.name, one.label)
+        given = [n for glob, n in (told or {}).items() if any(fnmatch.fnmatch(name, glob) for name in names)]
+        run = one.reading.run
+        known = model_size(run.config, one.reading.name) if run is not None and not given else None
+        parameters = given[-1] if given else known[0] if known else None
+        if parameters is None:
+            left[one.label] = f"its log does not tell the model's size (--size '{one.label}=7B')"
+        elif not np.isfinite(law.covariance).all():
+            left[one.label] = "two points: a line without an error"
+        else:
+            used.append(SizedFit(one.label, parameters, law.a, law.b, law.covariance))
+    return used, left
+
+
+@dataclass(frozen=True, eq=False)
 class SizeLine:
     """One quantity over ln N.
 
@@ -132,7 +173,7 @@ class LeftOut:
         return self.interval.lo <= self.found <= self.interval.hi
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sizes:
     """Lines over model sizes with what speaks for and against them.
 
@@ -149,8 +190,16 @@ class Sizes:
     left_out: tuple[LeftOut, ...]
     findings: tuple[Finding, ...]
 
+    def __repr__(self) -> str:
+        slopes = ", ".join(f"{name} {line.slope:+.3f}" for name, line in self.lines.items())
+        return f"<Sizes: {len(self.lines['a'].parameters)} sizes; per unit of ln N: {slopes}>"
 
-@dataclass(frozen=True)
+    def at(self, parameters: float, level: float = 0.95) -> SizeForecast:
+        """The coefficients of a model of another size; as :func:`forecast_size`."""
+        return forecast_size(self, parameters, level)
+
+
+@dataclass(frozen=True, eq=False)
 class SizeForecast:
     """What a size that was not trained should give.
 

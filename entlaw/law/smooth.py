@@ -27,7 +27,7 @@ _STRETCHES = (0.0, 9.0, 99.0)
 _LAMBDAS = 10.0 ** np.arange(-4.0, 10.01, 0.25)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Smoothed:
     """Entropy at the wanted steps.
 
@@ -106,7 +106,7 @@ def smooth_entropy(step: np.ndarray, entropy: np.ndarray, at: np.ndarray, logged
     return Smoothed(value, best.noise_sd * read @ best.hat_root, noise_sd, True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Spline:
     value: np.ndarray  # at the wanted places
     hat_root: np.ndarray  # its square is the posterior covariance at the knots in units of the noise variance
@@ -121,7 +121,7 @@ def _stretch(time: np.ndarray, c: float) -> np.ndarray:
 def _kernel(s: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Covariance of an integrated Wiener process on [0, 1]."""
     low, high = np.minimum(s[:, None], t[None, :]), np.maximum(s[:, None], t[None, :])
-    return low**2 * (3.0 * high - low) / 6.0
+    return np.asarray(low**2 * (3.0 * high - low) / 6.0)
 
 
 def _spline(u: np.ndarray, y: np.ndarray, wanted: np.ndarray) -> _Spline:

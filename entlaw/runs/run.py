@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
+from entlaw.wording import shorten
 
 Align = Literal["next", "same"]
 PerformanceKind = Literal["validation", "training"]
@@ -65,10 +67,10 @@ class Provenance:
     path: str
     format: str
     framework: str = "unknown"
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RawRun:
     """What a source yields: rows in the order in which they were logged, nothing chosen yet.
 
@@ -92,6 +94,10 @@ class RawRun:
     provenance: Provenance
     findings: tuple[Finding, ...] = ()
 
+    def __repr__(self) -> str:
+        size = f"{len(self.rows)} records, {self.rows.shape[1]} keys"
+        return f"<RawRun {shorten(self.name)!r}: {size} ({self.provenance.format})>"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -103,7 +109,7 @@ class Choice:
     alternatives: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One training run, aligned and ready for the law.
 
@@ -144,6 +150,25 @@ class Run:
     findings: tuple[Finding, ...] = ()
     problems: int | None = None
     samples: int | None = None
+
+    def __repr__(self) -> str:
+        keys = f"entropy {shorten(self.entropy.key, 24)}, score {shorten(self.performance_key, 24)}"
+        return f"<Run {shorten(self.name, 24)!r}: {self._size()}, {keys}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("read from", f"{self.provenance.path} ({self.provenance.format}, {self.provenance.framework})"),
+            ("points", self._size()),
+            ("entropy", f"{self.entropy.key} ({self.entropy.unit})"),
+            ("score", f"{self.performance_key} ({self.performance_kind})"),
+            *((f.severity, f"{f.code}: {f.what}") for f in self.findings),
+        ]
+        cells = "".join(f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in rows)
+        return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
+
+    def _size(self) -> str:
+        step = self.points["step"]
+        return f"{len(step)} points" + (f", steps {step.min():g} to {step.max():g}" if len(step) else "")
 
     def entropy_series(self) -> tuple[np.ndarray, np.ndarray]:
         """Every logged entropy, not only those paired with a score.

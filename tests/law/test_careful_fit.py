@@ -8,9 +8,10 @@ import pytest
 import statsmodels.api as sm
 from scipy import optimize, stats
 
-from entlaw.errors import FitRefused, UsageError
+from entlaw.api import fit
+from entlaw.errors import FitRefused, MissingSeries, SourceNotFound, UsageError
 from entlaw.law import noise
-from entlaw.law.fit import fit, fit_points
+from entlaw.law.fit import fit_points
 from entlaw.law.posterior import binomial_variance, mixture_cdf, mixture_quantile
 from entlaw.points import Points
 from tests.law.common import A, B, as_run, law_arrays
@@ -305,15 +306,18 @@ def test_frames_tuples_and_runs_give_the_same_fit():
     frame = run.points[["step", "entropy", "performance"]]
     results = [fit(run), fit(frame), fit((step, h, r))]
     assert len({(f.a, f.b, f.ceiling_interval.lo) for f in results}) == 1
-    with pytest.raises(UsageError, match="lacks"):
+    # A frame is read like a log, and a text is a path: each fails as those do.
+    with pytest.raises(MissingSeries, match="no performance score"):
         fit(frame[["step", "entropy"]])
-    with pytest.raises(UsageError):
+    with pytest.raises(SourceNotFound):
         fit("a path")
+    with pytest.raises(UsageError):
+        fit({"step": step})
 
 
 def test_the_fit_path_imports_nothing_heavy():
     code = (
-        "import sys, numpy as np\nfrom entlaw.law.fit import fit\n"
+        "import sys, numpy as np\nfrom entlaw.law.result import examine\nfrom entlaw.api import fit\n"
         "heavy = {'scipy', 'scipy.stats', 'matplotlib', 'torch', 'wandb'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "t = np.arange(0.0, 40.0, 4.0); h = 0.1 + np.exp(-t / 20)\n"

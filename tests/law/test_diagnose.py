@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from entlaw.api import fit
 from entlaw.errors import FitRefused
 from entlaw.findings import Finding, has_error
 from entlaw.law.checks import diagnose
 from entlaw.law.checks_entropy import trend_of
-from entlaw.law.fit import fit, fit_points
+from entlaw.law.fit import fit_points
 from entlaw.points import Points
 from entlaw.runs.run import EntropyMeaning
 from tests.conftest import SHARED, needs_shared

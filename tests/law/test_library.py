@@ -139,7 +139,7 @@ def test_one_run_is_known_by_its_points():
 
 def test_an_outlook_with_a_width_stretches_all_its_forecasts():
     plain = Outlook.of(history(4), 40.0)
-    wide = Outlook(plain.points, plain.findings, plain.forced, plain.prior, 2.0)
+    wide = replace(plain, width=2.0)
     a, b = plain.at_step(60.0), wide.at_step(60.0)
     assert b.median == pytest.approx(a.median, abs=1e-3)
     assert b.interval(0.5).width == pytest.approx(2 * a.interval(0.5).width, rel=0.1)

@@ -5,7 +5,6 @@ import pytest
 
 from entlaw.errors import FitRefused, UsageError
 from entlaw.law.forecast import Outlook
-from entlaw.law.posterior import Predictive
 from entlaw.points import Points
 
 from .common import as_run, law_arrays
@@ -27,8 +26,10 @@ def test_a_falling_run_is_answered():
     i = o.at_step(200.0).interval(0.8)
     assert 0 <= i.lo < i.hi <= 1
     assert i.lo < 0.85 - 0.25 * np.exp(0.05) < i.hi
-    assert o.ceiling().quantile(0.9) <= 1.0
-    assert 0.0 <= o.entropy_at(200.0).median < 0.3
+    assert o.ceiling().interval.hi <= 1.0
+    there = o.forecast(200.0)
+    assert 0.0 <= there.entropy < 0.3 and there.model == "growth" and there.n == o.points.n
+    assert there.interval_at(0.8) == i
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ def test_a_falling_run_is_answered():
     [
         (lambda t: 0.5 + 0.1 * t, "exploded", "entropy-exploded"),
         (lambda t: 0.5 * (1 + 0.02 * t), "rising", "entropy-rising"),
-        (lambda t: np.full(len(t), 0.5), "not-falling", "entropy-constant"),
-        (lambda t: 0.5 + 0.001 * np.sin(9 * t), "not-falling", "entropy-not-falling"),
+        (lambda t: np.full(len(t), 0.5), "flat", "entropy-constant"),
+        (lambda t: 0.5 + 0.001 * np.sin(9 * t), "flat", "entropy-not-falling"),
         (lambda t: 1.0 - 0.08 * t + np.maximum(t - 11, 0) * 0.18, "turned-up", "entropy-turned-up"),
     ],
 )
@@ -73,7 +74,7 @@ def test_a_run_whose_entropy_is_already_spent_is_refused():
     o = Outlook.of(
         Points.from_arrays(t, 0.04 - 0.0003 * (t - 101), 0.9 + 0.005 * rng.standard_normal(len(t)))
     )
-    assert o.refused and o.regime == "spent"
+    assert o.refused and o.regime == "collapsed"
 
 
 def test_questions_that_make_no_sense_are_usage_errors():
@@ -97,9 +98,7 @@ def test_a_run_is_seen_only_up_to_the_step_asked():
 
 
 def test_what_is_far_or_wide_is_said():
-    o = Outlook.of(made(5, noise=0.02, seed=3))
-    vague = Predictive(np.ones(1), np.array([0.5]), np.array([0.3]), low=0.0, high=1.0)
-    codes = {f.code for f in o.warnings(2000.0, vague)}
+    vague = Outlook.of(made(5, noise=0.02, seed=3), width=8.0)
+    codes = {f.code for f in vague.forecast(2000.0).findings}
     assert codes == {"forecast-far", "forecast-wide"}
-    o = Outlook.of(made(25, noise=0.004))
-    assert o.warnings(120.0, o.at_step(120.0)) == ()
+    assert Outlook.of(made(25, noise=0.004)).forecast(120.0).findings == ()

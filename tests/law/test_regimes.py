@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from entlaw.law.forecast import Outlook
-from entlaw.law.regimes import MEASURED, regimes, wilson
+from entlaw.law.regimes import MEASURED, REGIMES, has_fallen, regime_of, regimes, wilson
 from entlaw.points import Points
 from tests.conftest import REPO, SHARED, needs_shared
 from tests.law.common import as_run
@@ -76,21 +76,30 @@ def test_the_score_does_not_change_the_verdict_on_the_entropy(kind, seed, other)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.0, 3.0), min_size=0, max_size=60))
-def test_any_log_gets_a_verdict_that_agrees_with_the_refusals(values):
+def test_any_log_has_one_regime_that_agrees_with_the_refusals(values):
     t = np.arange(float(len(values)))
-    h = Points.from_arrays(t, np.array(values), np.linspace(0.1, 0.6, len(values)))
-    said, refusal = regimes(h), Outlook.of(h).regime
+    points = Points.from_arrays(t, np.array(values), np.linspace(0.1, 0.6, len(values)))
+    outlook, said = Outlook.of(points), regimes(points)
+    assert said.entropy == outlook.regime == regime_of(points) and said.entropy in REGIMES
     if len(values) < 4:
         assert said.entropy == "unknown" and said.since is None
         return
     allowed = {
-        "falling": {"falling", "flat", "collapsed"}, "not-falling": {"flat", "collapsed"},
-        "spent": {"flat", "collapsed"},
-        "rising": {"rising", "collapsed"}, "turned-up": {"turned-up", "collapsed"}, "exploded": {"exploded"},
-        "unknown": {"unknown"},
+        "entropy-exploded": {"exploded"}, "entropy-rising": {"rising", "collapsed"},
+        "entropy-turned-up": {"turned-up", "collapsed"}, "entropy-not-falling": {"flat", "collapsed"},
+        "entropy-constant": {"flat", "collapsed"},
     }  # fmt: skip
-    assert said.entropy in allowed[refusal]
+    codes = {f.code for f in outlook.findings}
+    if has_fallen(points):
+        assert said.entropy in {"falling", "flat", "collapsed"}
+    for code in [c for c in allowed if c in codes][:1]:
+        assert said.entropy in allowed[code] and not has_fallen(points)
     assert said.entropy == "unknown" or t[0] <= said.since <= t[-1]
+
+
+@pytest.mark.parametrize("kind", ["fell, then flat", "collapsed", "falling"])
+def test_what_has_fallen_may_stand_by_now(kind):
+    assert has_fallen(made(kind)) and not has_fallen(made("rising"))
 
 
 def waits_then_falls(t):
