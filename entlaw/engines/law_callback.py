@@ -14,7 +14,7 @@ from entlaw.train.observers import PREFIX, LawObserver, what_is_wrong_with
 from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
 from entlaw.train.settings import Problem, read
-from entlaw.watch.report import Report
+from entlaw.watch.report import WatchReport
 
 
 class EntlawCallback(TrainerCallback):
@@ -22,7 +22,7 @@ class EntlawCallback(TrainerCallback):
 
     Logged beside the trainer's own keys, numbers only: ``entlaw/ceiling``, ``entlaw/ceiling_lo``,
     ``entlaw/ceiling_hi``, ``entlaw/final`` (with ``_lo``, ``_hi``), ``entlaw/p_gain``, ``entlaw/verdict``
-    (:meth:`entlaw.watch.report.Report.metrics`). Series are chosen as `entlaw fit` chooses them from
+    (:meth:`entlaw.watch.report.WatchReport.metrics`). Series are chosen as `entlaw fit` chooses them from
     ``trainer_state.json``: a validation if there is one, else the training reward. Whatever goes wrong here is a
     warning: training goes on.
 
@@ -80,7 +80,7 @@ class EntlawCallback(TrainerCallback):
         return self
 
     @property
-    def report(self) -> Report | None:
+    def report(self) -> WatchReport | None:
         """The last one, with the fit, the verdict and its reason."""
         return None if self._law is None else self._law.report
 

@@ -21,7 +21,7 @@ from entlaw.train.record import line
 from entlaw.train.schema import Recipe, Watch
 
 if TYPE_CHECKING:
-    from entlaw.watch.report import Report, Stop
+    from entlaw.watch.report import Stop, WatchReport
     from entlaw.watch.watcher import Watcher
 
 PREFIX = "entlaw/"
@@ -167,15 +167,14 @@ class LawObserver:
         self.watcher = _watcher(settings, total_steps, name, config, validated)
 
     @property
-    def report(self) -> Report | None:
+    def report(self) -> WatchReport | None:
         """The last one."""
         return self.watcher.report
 
     def observe(self, step: int, record: Mapping[str, float]) -> dict[str, float]:
         """The law's numbers where a point is complete; none elsewhere."""
-        before = self.watcher.report
         report = self.watcher.observe(step, record)
-        return {} if report is None or report is before else report.metrics()
+        return {} if report is None else report.metrics()
 
     @property
     def stop(self) -> str | None:
