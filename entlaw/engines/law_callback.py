@@ -119,9 +119,12 @@ class EntlawCallback(TrainerCallback):
         # TRL's trainers log a reward of each evaluation; others may log a loss alone, and are not waited for.
         validated = hasattr(args, "num_generations") and _plain(args.eval_strategy) != "no"
         law = LawObserver(
-            self.settings, self.total_steps or state.max_steps or None, "trainer", args.to_dict(),
+            self.settings,
+            self.total_steps or state.max_steps or None,
+            "trainer",
+            args.to_dict(),
             validated=validated,
-        )  # fmt: skip
+        )
         for row in state.log_history:
             if "step" in row:
                 law.observe(int(row["step"]), _numbers(row))

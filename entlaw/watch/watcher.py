@@ -230,12 +230,11 @@ class Watcher:
         return self.reports
 
     def _read(self, run: Run | RawRun) -> Run | None:
-        if isinstance(run, Run):
-            return run
         try:
-            return to_run(run, self._selection)
+            read = run if isinstance(run, Run) else to_run(run, self._selection)
         except DataError:
             return None  # no entropy or no score yet
+        return replace(read, name=self.name or read.name)
 
     @property
     def _state(self) -> _State:
@@ -250,7 +249,7 @@ class Watcher:
         if made is not None and _is_known(made, run, points):
             return made
         before = self._state
-        result = examine(run, self._settings, points=points, name=self.name)
+        result = examine(run, self._settings, points=points)
         verdict = result.forecast.verdict
         report = WatchReport(result, None)
         state = _confirmed(before, verdict, report.step, self.confirm)

@@ -1,7 +1,7 @@
 """The law beside verl's own metrics: in every logger that verl has, and a rule that ends the run.
 
 verl's trainer makes its loggers when it begins (:class:`verl.utils.tracking.Tracking`) and hands them each step's
-metrics. :class:`Watched`, mixed into a trainer of verl's, puts :class:`WatchedLog` in between. Nothing of verl is
+metrics. :class:`WatchedTrainer`, mixed into a trainer of verl's, puts :class:`WatchedLog` in between. Nothing of verl is
 imported here.
 """
 
@@ -136,7 +136,7 @@ class WatchedLog:
         self._journal = None
 
 
-class Watched:
+class WatchedTrainer:
     """Mixed in front of a trainer class of verl's: ``logger``, where it is set, is watched.
 
     The class has ``config``, ``global_steps`` and ``total_training_steps`` as verl's trainers do.
