@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag, ReadFlags
-from entlaw.cli.watch_show import Show, shower
+from entlaw.cli.watch_show import Show, choose_show
 from entlaw.errors import UsageError
 from entlaw.limits import UNSET
 
@@ -83,7 +83,7 @@ def watch(
         )
 
     make(None)  # a rule that cannot be read is told before anything is waited for
-    show = shower(json)
+    show = choose_show(json)
     notifier = _notifier(bell and not json, webhook, wandb_alert, source, show)
     watched: dict[str, Watched] = {}
     events = course(

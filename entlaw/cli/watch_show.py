@@ -27,7 +27,7 @@ _ENDS = {
 }
 
 
-def shower(json: bool) -> Show:
+def choose_show(json: bool) -> Show:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
             errors="replace"
@@ -210,12 +210,12 @@ class _Live(Show):
         height = max(height - len(words) - 1, 4)
         if len(runs) == 1:
             idle = time.monotonic() - runs[0].changed_at
-            body: Any = view.one(
+            body: Any = view.draw_run(
                 runs[0], width, height, idle=idle, alerts=list(self._alerts), braille=braille
             )
         elif runs:
             lines = [Text(f"alert  step {a.step:g}: {a.what}", style="yellow") for a in self._alerts]
-            body = Group(view.several(runs, width, braille=braille), *lines)
+            body = Group(view.draw_table(runs, width, braille=braille), *lines)
         else:
             body = Text("waiting for a log", style="dim")
         if self._live is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from entlaw.errors import UsageError
-from entlaw.train.observers import PREFIX, LawObserver, what_is_wrong_with
+from entlaw.train.observers import PREFIX, LawObserver, explain_bad_rule
 from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
 from entlaw.train.settings import Problem, read
@@ -163,7 +163,7 @@ def _checked(wanted: Watch) -> Watch:
         value = read(settings()[f"watch.{name}"], getattr(wanted, name))
         if isinstance(value, Problem):
             raise UsageError(value.what.removeprefix("watch."), where="EntlawCallback")
-    if wrong := what_is_wrong_with(wanted):
+    if wrong := explain_bad_rule(wanted):
         raise UsageError(f"stop_when = {wanted.stop_when!r}: {wrong[0]}", hint=wrong[1] or None)
     return wanted
 

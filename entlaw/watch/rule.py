@@ -39,7 +39,7 @@ Ask = Callable[[Quantity, float], "float | None"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class RuleAnswer:
     """What a rule says now.
 
     Attributes
@@ -67,7 +67,7 @@ class StopRule:
     text: str
     _tree: _Node
 
-    def ask(self, ask: Ask, known: Mapping[str, float]) -> Answer:
+    def ask(self, ask: Ask, known: Mapping[str, float]) -> RuleAnswer:
         """Whether it holds.
 
         Parameters
@@ -88,12 +88,12 @@ class _Chance:
     op: str
     number: float
 
-    def ask(self, ask: Ask, known: Mapping[str, float]) -> Answer:
+    def ask(self, ask: Ask, known: Mapping[str, float]) -> RuleAnswer:
         p = ask(self.quantity, self.value)
         if p is None:
-            return Answer(None)
+            return RuleAnswer(None)
         p = p if self.above else 1.0 - p
-        return Answer(_OPS[self.op](p, self.number), p)
+        return RuleAnswer(_OPS[self.op](p, self.number), p)
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class _Plain:
     op: str
     value: float
 
-    def ask(self, ask: Ask, known: Mapping[str, float]) -> Answer:
-        return Answer(_OPS[self.op](known[self.quantity], self.value))
+    def ask(self, ask: Ask, known: Mapping[str, float]) -> RuleAnswer:
+        return RuleAnswer(_OPS[self.op](known[self.quantity], self.value))
 
 
 @dataclass(frozen=True)
@@ -111,19 +111,19 @@ class _Joined:
     every: bool
     parts: tuple[_Node, ...]
 
-    def ask(self, ask: Ask, known: Mapping[str, float]) -> Answer:
+    def ask(self, ask: Ask, known: Mapping[str, float]) -> RuleAnswer:
         answers = [part.ask(ask, known) for part in self.parts]
         p = next((a.probability for a in answers if a.probability is not None), None)
         decides = not self.every  # one False decides an "and", one True an "or"
         if any(a.holds is decides for a in answers):
-            return Answer(decides, p)
-        return Answer(None if any(a.holds is None for a in answers) else self.every, p)
+            return RuleAnswer(decides, p)
+        return RuleAnswer(None if any(a.holds is None for a in answers) else self.every, p)
 
 
 _Node = _Chance | _Plain | _Joined
 
 
-def parse(text: str, target: float | None = None) -> StopRule:
+def parse_rule(text: str, target: float | None = None) -> StopRule:
     """Read a stop rule.
 
     Parameters

@@ -17,7 +17,7 @@ from entlaw.law.summary import (
     format_law,
     format_number,
 )
-from entlaw.watch.canvas import Series, draw
+from entlaw.watch.canvas import PlotSeries, draw
 from entlaw.watch.course import Watched
 from entlaw.watch.report import Alert, WatchReport
 
@@ -38,7 +38,7 @@ _LEAST_NAME = 8
 _Range = tuple[float, float]
 
 
-def one(
+def draw_run(
     watched: Watched,
     width: int,
     height: int,
@@ -182,19 +182,19 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
     final = next((one for one in result.forecast.at if one.step is not None), None)
     end = max(float(step[-1]), watched.watcher.total_steps or 0.0, final.step or 0.0 if final else 0.0)
     x_range = (float(step[0]), max(end, float(step[0]) + 1.0))
-    entropy = [Series(step, h, _SEEN, "*", joined=True)]
-    score: list[Series] = []
+    entropy = [PlotSeries(step, h, _SEEN, "*", joined=True)]
+    score: list[PlotSeries] = []
     if final is not None and final.step is not None:
         ahead = np.array([step[-1], final.step])
-        entropy.append(Series(ahead, np.array([h[-1], final.entropy]), _AHEAD, ".", joined=True))
-        score.append(Series(ahead, np.array([r[-3:].mean(), final.median]), _AHEAD, ".", joined=True))
+        entropy.append(PlotSeries(ahead, np.array([h[-1], final.entropy]), _AHEAD, ".", joined=True))
+        score.append(PlotSeries(ahead, np.array([r[-3:].mean(), final.median]), _AHEAD, ".", joined=True))
     fitted = np.zeros(0)
     if law is not None:
         fitted = law.value_at(law.points.entropy)
         level = np.array([law.ceiling, law.ceiling])
-        score.append(Series(np.array(x_range), level, _CEILING, "-", joined=True))
-        score.append(Series(law.points.step, fitted, _FIT, "+", joined=True))
-    score.append(Series(step, r, _SEEN, "*"))
+        score.append(PlotSeries(np.array(x_range), level, _CEILING, "-", joined=True))
+        score.append(PlotSeries(law.points.step, fitted, _FIT, "+", joined=True))
+    score.append(PlotSeries(step, r, _SEEN, "*"))
     seen = np.concatenate([r, fitted])
     wanted = [
         one for one in (law.ceiling if law else None, final.median if final else None) if one is not None
@@ -206,7 +206,9 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
     shown = 3 if width >= _THREE and law is not None else 2 if width >= _SIDE_BY_SIDE else 1
     wide = (width - 2 * (shown - 1)) // shown
 
-    def plot(legend: list[tuple[str, str]], series: list[Series], x: _Range, y: _Range | None) -> list[Text]:
+    def plot(
+        legend: list[tuple[str, str]], series: list[PlotSeries], x: _Range, y: _Range | None
+    ) -> list[Text]:
         drawn = draw(series, wide, height, x_range=x, y_range=y, braille=braille).rows
         return [_legend(legend, wide), *(_row(row) for row in drawn[1:])]
 
@@ -220,9 +222,9 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
         x = np.exp(h)
         # From H = 0, where the line is at the ceiling.
         across = np.array([1.0, max(np.ceil(100 * x.max()) / 100, 1.01)])
-        drawn = Series(across, law.b - law.a * across, _FIT, "+", joined=True)
+        drawn = PlotSeries(across, law.b - law.a * across, _FIT, "+", joined=True)
         legend = [("score against exp(H)" + marks[0], _SEEN), ("law" + marks[1], _FIT)]
-        panels.append(plot(legend, [drawn, Series(x, r, _SEEN, "*")], (1.0, float(across[1])), y_range))
+        panels.append(plot(legend, [drawn, PlotSeries(x, r, _SEEN, "*")], (1.0, float(across[1])), y_range))
     return [_joined(rows) for rows in zip(*panels, strict=True)]
 
 
@@ -253,7 +255,7 @@ def _row(cells: tuple[tuple[str, str], ...]) -> Text:
     return Text.assemble(*cells)
 
 
-def several(runs: Sequence[Watched], width: int, *, braille: bool = True) -> Table:
+def draw_table(runs: Sequence[Watched], width: int, *, braille: bool = True) -> Table:
     """Several runs, a line each; columns go where there is no room, the forecast's verdict last."""
     from rich.table import Table
     from rich.text import Text

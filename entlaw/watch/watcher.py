@@ -25,9 +25,9 @@ from entlaw.runs.ending import OVER, reported_status, without_status
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun, Run
 from entlaw.watch.alarms import count_standing, find_alarms, select_new
-from entlaw.watch.observed import Record
+from entlaw.watch.observed import ObservedLog
 from entlaw.watch.report import Stop, WatchReport
-from entlaw.watch.rule import StopRule, parse
+from entlaw.watch.rule import StopRule, parse_rule
 
 # Validations in a row at which a stop rule has to hold: at a nominal 5 % a single one would fire by chance too often.
 PATIENCE = 3
@@ -122,10 +122,10 @@ class Watcher:
         _check(total_steps, target, every, level, patience, least_points, confirm)
         self.total_steps, self.name, self.target, self.every = total_steps, name, target, every
         self.patience, self.least_points, self.confirm = patience, least_points, confirm
-        self.rule: StopRule | None = parse(stop_when, target) if stop_when is not None else None
+        self.rule: StopRule | None = parse_rule(stop_when, target) if stop_when is not None else None
         self._settings = Settings(until_step, level=level, total_steps=total_steps)
         self._selection, self._config = selection or Selection(), dict(config or {})
-        self._record = Record(self._selection)
+        self._record = ObservedLog(self._selection)
         self._points: Points | None = None
         self._key = ""
         self._states: list[_State] = []  # of all points but the last

@@ -183,8 +183,8 @@ def test_a_law_that_breaks_is_a_warning(tmp_path, monkeypatch):
 
 def test_the_rule_may_name_the_target():
     rule = "P(ceiling > target) < 0.1"
-    assert observers.what_is_wrong_with(Watch(on=True, stop_when=rule, target=0.5)) is None
-    what, _ = observers.what_is_wrong_with(Watch(on=True, stop_when=rule))
+    assert observers.explain_bad_rule(Watch(on=True, stop_when=rule, target=0.5)) is None
+    what, _ = observers.explain_bad_rule(Watch(on=True, stop_when=rule))
     assert "target" in what
     with pytest.raises(UsageError, match=r"watch\.stop_when"):
         main_check = recipes.load(None, ["watch.on=true", f"watch.stop_when={rule}"])

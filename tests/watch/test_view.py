@@ -11,7 +11,7 @@ import entlaw
 from entlaw.law.summary import FORECAST_VERDICTS, describe_ceiling, describe_forecast, describe_gain
 from entlaw.runs.ending import without_status
 from entlaw.watch import view
-from entlaw.watch.canvas import Series, draw
+from entlaw.watch.canvas import PlotSeries, draw
 from entlaw.watch.course import Watched
 from entlaw.watch.report import VERDICT_CODES
 from entlaw.watch.watcher import Watcher
@@ -33,7 +33,7 @@ def watched():
 @pytest.mark.parametrize("height", [5, 12, 24, 50])
 @pytest.mark.parametrize("braille", [True, False])
 def test_it_fits_any_terminal(watched, width, height, braille):
-    text = view.one(watched, width, height, idle=3.0, braille=braille)
+    text = view.draw_run(watched, width, height, idle=3.0, braille=braille)
     lines = text.plain.split("\n")
     assert len(lines) <= height
     assert all(len(line) <= width for line in lines)
@@ -43,7 +43,7 @@ def test_it_fits_any_terminal(watched, width, height, braille):
 
 def test_it_shows_what_the_report_says(watched):
     report = watched.watcher.report
-    text = view.one(
+    text = view.draw_run(
         watched, 200, 30, idle=3.0, alerts=[a for r in watched.watcher.reports for a in r.alerts]
     ).plain
     result = report.result
@@ -83,18 +83,18 @@ def test_a_refused_law_has_no_number(watched):
     fake = dataclasses.replace(
         watched, watcher=SimpleNamespace(report=report, total_steps=240, target=None, patience=3)
     )
-    text = view.one(fake, 200, 30).plain
+    text = view.draw_run(fake, 200, 30).plain
     assert "The law gives no ceiling from steps up to 36: 3 evaluations" in text and "R =" not in text
     assert view._cells(fake)["law's ceiling"] == "refused"
     assert "law's ceiling refused" in view.format_line(report)
 
 
 def test_what_is_drawn_is_named_in_its_colour_and_without_colours_by_its_mark(watched):
-    wide = view.one(watched, 120, 30)
+    wide = view.draw_run(watched, 120, 30)
     for word, style in (("forecast", view._AHEAD), ("ceiling", view._CEILING), ("score against", view._SEEN)):
         at = wide.plain.index(word)
         assert any(s.start <= at < s.end and style in str(s.style) for s in wide.spans), word
-    plain = view.one(watched, 80, 24, braille=False).plain
+    plain = view.draw_run(watched, 80, 24, braille=False).plain
     assert "ceiling -" in plain and "forecast ." in plain and "against" not in plain
 
 
@@ -108,7 +108,7 @@ def test_several_runs_keep_the_verdict_when_room_is_short(watched):
 
     for width in (50, 70, 100, 160):
         console = Console(width=width, record=True, file=io.StringIO())
-        console.print(view.several([watched, watched], width))
+        console.print(view.draw_table([watched, watched], width))
         text = console.export_text()
         assert "…" not in text.replace("kl-", "").split("\n")[0]
         assert text.count(watched.watcher.report.result.forecast.verdict.upper()) == 2, width
@@ -119,7 +119,7 @@ def test_several_runs_in_plain_characters(watched):
 
     strange = dataclasses.replace(watched, name="läuft-mit-einem-recht-langen-namen")
     console = Console(width=60, record=True, file=io.StringIO())
-    console.print(view.several([strange], 60, braille=False))
+    console.print(view.draw_table([strange], 60, braille=False))
     assert console.export_text().isascii()
 
 
@@ -130,7 +130,7 @@ def test_a_line_for_a_log_file_has_no_control_characters(watched):
 
 def test_points_are_where_they_belong():
     """One dot in each corner, and nothing that lies outside."""
-    s = Series(np.array([0.0, 1.0, 0.0, 1.0, 5.0]), np.array([0.0, 0.0, 1.0, 1.0, 5.0]), mark="x")
+    s = PlotSeries(np.array([0.0, 1.0, 0.0, 1.0, 5.0]), np.array([0.0, 0.0, 1.0, 1.0, 5.0]), mark="x")
     plot = draw([s], 30, 10, x_range=(0, 1), y_range=(0, 1), braille=False).plain().split("\n")
     body = [line.split("|")[1] for line in plot[1:-1]]
     assert [(r, c) for r, line in enumerate(body) for c, ch in enumerate(line) if ch == "x"] == [
@@ -142,7 +142,7 @@ def test_points_are_where_they_belong():
 
 
 def test_a_line_has_no_holes():
-    s = Series(np.array([0.0, 1.0]), np.array([0.0, 1.0]), mark="x", joined=True)
+    s = PlotSeries(np.array([0.0, 1.0]), np.array([0.0, 1.0]), mark="x", joined=True)
     plot = draw([s], 40, 12, x_range=(0, 1), y_range=(0, 1), braille=False).plain().split("\n")
     body = [line.split("|")[1] for line in plot[1:-1]]
     assert all("x" in line for line in body)
@@ -151,15 +151,15 @@ def test_a_line_has_no_holes():
 
 def test_braille_has_two_by_four_dots_a_cell():
     x, y = np.meshgrid(np.linspace(0, 1, 200), np.linspace(0, 1, 200))
-    full = draw([Series(x.ravel(), y.ravel())], 20, 8, x_range=(0, 1), y_range=(0, 1)).plain().split("\n")
+    full = draw([PlotSeries(x.ravel(), y.ravel())], 20, 8, x_range=(0, 1), y_range=(0, 1)).plain().split("\n")
     assert all(set(line.split("│")[1]) == {"⣿"} for line in full[1:-1])
 
 
 @pytest.mark.parametrize("y", [[], [np.nan, np.inf], [0.5, 0.5]])
 def test_nothing_or_a_constant_can_be_drawn(y):
-    assert draw([Series(np.arange(len(y), dtype=float), np.array(y))], 20, 6).plain()
+    assert draw([PlotSeries(np.arange(len(y), dtype=float), np.array(y))], 20, 6).plain()
 
 
 def test_a_run_without_a_point_has_a_view():
     empty = Watched("k", "new", Watcher(10))
-    assert "no pair" in view.one(empty, 60, 10).plain
+    assert "no pair" in view.draw_run(empty, 60, 10).plain

@@ -104,7 +104,8 @@ def test_a_resumed_run_is_judged_by_its_later_pass():
         alone.observe(record["step"], record)
     assert [as_text(r) for r in watcher.reports[:-1]] == [as_text(r) for r in alone.reports[:-1]]
     last, other = (plain(w.report.to_dict()) for w in (watcher, alone))
-    assert {key for key in last if last[key] != other[key]} <= {"findings", "choices"}  # the log tells of both passes
+    # The log tells of both passes.
+    assert {key for key in last if last[key] != other[key]} <= {"findings", "choices"}
     assert {f["code"] for f in last["findings"]} - {f["code"] for f in other["findings"]} == {"resumed"}
 
 
