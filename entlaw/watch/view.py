@@ -178,29 +178,28 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
     result = report.result
     points, law = result.points, result.law
     step, h, r = points.step, points.entropy, points.score
-    # A forecast at an entropy has no place on an axis of steps.
-    final = next((one for one in result.forecast.at if one.step is not None), None)
-    end = max(float(step[-1]), watched.watcher.total_steps or 0.0, final.step or 0.0 if final else 0.0)
-    x_range = (float(step[0]), max(end, float(step[0]) + 1.0))
+    at = result.forecast.at
+    forecast = None if not at or at[0].step is None else (at[0].step, at[0].median, at[0].entropy)
+    end = max(watched.watcher.total_steps or 0.0, forecast[0] if forecast else 0.0, step[-1], step[0] + 1.0)
+    x_range = (float(step[0]), float(end))
     entropy = [PlotSeries(step, h, _SEEN, "*", joined=True)]
     score: list[PlotSeries] = []
-    if final is not None and final.step is not None:
-        ahead = np.array([step[-1], final.step])
-        entropy.append(PlotSeries(ahead, np.array([h[-1], final.entropy]), _AHEAD, ".", joined=True))
-        score.append(PlotSeries(ahead, np.array([r[-3:].mean(), final.median]), _AHEAD, ".", joined=True))
-    fitted = np.zeros(0)
+    seen, extra = r, []
+    if forecast is not None:
+        ahead = np.array([step[-1], forecast[0]])
+        extra.append(forecast[1])
+        entropy.append(PlotSeries(ahead, np.array([h[-1], forecast[2]]), _AHEAD, ".", joined=True))
+        score.append(PlotSeries(ahead, np.array([r[-3:].mean(), forecast[1]]), _AHEAD, ".", joined=True))
     if law is not None:
         fitted = law.value_at(law.points.entropy)
+        extra.append(law.ceiling)
+        seen = np.concatenate([r, fitted])
         level = np.array([law.ceiling, law.ceiling])
         score.append(PlotSeries(np.array(x_range), level, _CEILING, "-", joined=True))
         score.append(PlotSeries(law.points.step, fitted, _FIT, "+", joined=True))
     score.append(PlotSeries(step, r, _SEEN, "*"))
-    seen = np.concatenate([r, fitted])
-    wanted = [
-        one for one in (law.ceiling if law else None, final.median if final else None) if one is not None
-    ]
-    extra = [v for v in wanted if _near(v, seen)]
-    low, high = float(min(seen.min(), *extra, seen.max())), float(max(seen.max(), *extra, seen.min()))
+    inside = np.array([*seen, *(value for value in extra if _near(value, seen))])
+    low, high = float(inside.min()), float(inside.max())
     room = 0.05 * ((high - low) or 0.1)
     y_range = (low - room, high + room)
     shown = 3 if width >= _THREE and law is not None else 2 if width >= _SIDE_BY_SIDE else 1
@@ -214,10 +213,10 @@ def _plots(watched: Watched, width: int, height: int, braille: bool) -> list[Tex
 
     marks = ("", "", "", "") if braille else (" *", " +", " -", " .")
     line = [("law" + marks[1], _FIT), ("ceiling" + marks[2], _CEILING)] if law is not None else []
-    forecast = [("forecast" + marks[3], _AHEAD)] if final is not None else []
-    panels = [plot([("score" + marks[0], _SEEN), *line, *forecast], score, x_range, y_range)]
+    dotted = [("forecast" + marks[3], _AHEAD)] if forecast is not None else []
+    panels = [plot([("score" + marks[0], _SEEN), *line, *dotted], score, x_range, y_range)]
     if shown > 1:
-        panels.insert(0, plot([("entropy, nats/token" + marks[0], _SEEN), *forecast], entropy, x_range, None))
+        panels.insert(0, plot([("entropy, nats/token" + marks[0], _SEEN), *dotted], entropy, x_range, None))
     if shown > 2 and law is not None:
         x = np.exp(h)
         # From H = 0, where the line is at the ceiling.

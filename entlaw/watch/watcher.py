@@ -250,18 +250,17 @@ class Watcher:
             return made
         before = self._state
         result = examine(run, self._settings, points=points)
-        verdict = result.forecast.verdict
-        report = WatchReport(result, None)
-        state = _confirmed(before, verdict, report.step, self.confirm)
-        stop = self._stop(result, before.in_a_row)
+        verdict, stop = result.forecast.verdict, self._stop(result, before.in_a_row)
+        report = WatchReport(result, None, stop)
         now = find_alarms(result, report.step, self.target, stop)
         state = replace(
-            state,
+            _confirmed(before, verdict, report.step, self.confirm),
             in_a_row=stop.in_a_row if stop is not None else 0,
             alarms=count_standing(now, before.alarms),
         )
         since = state.since if state.verdict == verdict else None
-        return _Made(run, points, WatchReport(result, since, stop, select_new(now, before.alarms)), state)
+        report = replace(report, since=since, alerts=select_new(now, before.alarms))
+        return _Made(run, points, report, state)
 
     def _stop(self, result: Result, in_a_row: int) -> Stop | None:
         if self.rule is None:

@@ -28,10 +28,13 @@ from entlaw.watch.watcher import Watcher  # noqa: E402
 from tests.train.test_observers import SMALL, cache, records, weights, without  # noqa: E402, F401
 
 ALWAYS = "step > 8"  # holds from the validation at step 9 on, three of which must come in a row
+# Steps large enough for entropy and score to move within 14 of them: of a run that stands still the law is refused.
 WATCHED = replace(
     SMALL,
     run=Run(steps=14),
-    validation=Validation(every=1, problems=16, samples=2),
+    rollout=replace(SMALL.rollout, prompts=16),
+    optimizer=replace(SMALL.optimizer, lr=3e-3),
+    validation=Validation(every=1, problems=64, samples=2),
     watch=Watch(on=True, target=0.9),
 )
 SETTINGS = [
@@ -69,20 +72,22 @@ def test_the_report_comes_with_the_record_that_completes_a_point(watched):
     log = records(watched)
     with_law = [r["step"] for r in log if law(r)]
     assert with_law[-1] == 15 and with_law == list(range(with_law[0], 16))
-    last = law(log[-1])
-    assert {"entlaw/verdict", "entlaw/ceiling"} <= last.keys() and all(
-        isinstance(v, float) for v in last.values()
-    )
+    found = [law(r) for r in log if law(r)]
+    assert all("entlaw/verdict" in row for row in found) and any("entlaw/ceiling" in row for row in found)
+    assert all(isinstance(v, float) for row in found for v in row.values())
 
 
 def test_what_was_logged_is_what_entlaw_fit_finds_afterwards(watched):
     (run,) = entlaw.read(watched)
     result = examine(run)
     last = law(records(watched)[-1])
-    assert result.law.n == 15
+    assert result.points.n == 15
     assert last["entlaw/verdict"] == VERDICT_CODES[result.forecast.verdict]
-    ends = result.ceiling_interval
-    expected = {"entlaw/ceiling": result.ceiling, "entlaw/ceiling_lo": ends.lo, "entlaw/ceiling_hi": ends.hi}
+    fit = result.law
+    expected = dict.fromkeys(("entlaw/ceiling", "entlaw/ceiling_lo", "entlaw/ceiling_hi"), math.nan)
+    if fit is not None:  # of a refused law no number is logged
+        ends = fit.ceiling_interval
+        expected = dict(zip(expected, (fit.ceiling, ends.lo, ends.hi), strict=True))
     for key, value in expected.items():
         if math.isfinite(value):
             assert last[key] == pytest.approx(value, rel=1e-5)
