@@ -13,8 +13,8 @@ from entlaw.watch.report import Alert, Stop
 
 # exp(H) - 1 is then below 0.05: nothing that is left to spend can move R much, and groups of samples are all alike.
 COLLAPSED = 0.05
-# Reports without it after which an alarm is over: an entropy that stays near the edge would be told of again and again.
-OVER = 5
+# Reports without it after which an alarm is over: of an entropy near the edge it would be told again and again.
+QUIET = 5
 
 
 def find_alarms(
@@ -84,5 +84,5 @@ def select_new(now: Sequence[Alert], standing: Mapping[str, int]) -> tuple[Alert
 
 def count_standing(now: Sequence[Alert], standing: Mapping[str, int]) -> dict[str, int]:
     """Codes that were the case lately, with the reports since."""
-    rest = {code: since + 1 for code, since in standing.items() if since + 1 < OVER}
+    rest = {code: since + 1 for code, since in standing.items() if since + 1 < QUIET}
     return rest | {alert.code: 0 for alert in now}

@@ -13,7 +13,7 @@ from entlaw.law.result import examine
 from entlaw.limits import FEW_POINTS
 from entlaw.points import Points
 from entlaw.watch import watcher as module
-from entlaw.watch.alarms import OVER, count_standing, find_alarms, select_new
+from entlaw.watch.alarms import QUIET, count_standing, find_alarms, select_new
 from entlaw.watch.report import VERDICT_CODES, Alert, Stop
 from tests.conftest import law_records, write_jsonl
 
@@ -117,11 +117,11 @@ def test_a_collapse_is_seen_where_the_law_no_longer_looks():
 def test_an_alarm_is_raised_again_only_after_it_was_over_for_a_while():
     on, off = (Alert("entropy-collapsed", 1.0, "x"),), (Alert("stop-rule", 1.0, "y"),)
     standing, raised = {}, []
-    for now in (off, on, on, *[off] * (OVER - 1), on, *[off] * OVER, on, on):
+    for now in (off, on, on, *[off] * (QUIET - 1), on, *[off] * QUIET, on, on):
         raised.append([a.code for a in select_new(now, standing)])
         standing = count_standing(now, standing)
     at = [i for i, codes in enumerate(raised) if "entropy-collapsed" in codes]
-    assert at == [1, 3 + OVER - 1 + 1 + OVER]
+    assert at == [1, 3 + QUIET - 1 + 1 + QUIET]
     assert [i for i, codes in enumerate(raised) if "stop-rule" in codes] == [0]
 
 
