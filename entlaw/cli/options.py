@@ -67,15 +67,24 @@ def meaning(word: str, more: str = "") -> str:
 
 
 def describe_default(value: Any) -> str | None:
-    """A default as help shows it; None for flags and empty lists, where it says nothing."""
+    """A default as help shows it; None where it says nothing: a flag that is off, an empty list or text."""
     if isinstance(value, (tuple, list)):
         return " ".join(map(str, value)) or None
-    return None if value is None or isinstance(value, bool) else str(value)
+    return None if value is None or value is False else str(value) or None
 
 
 READING = Group("Reading the log", sort_key=10)
 FITTING = Group("Law and forecast", sort_key=11)
 WANDB = Group("Runs of a W&B project", sort_key=12)
+
+
+Sources = Annotated[list[str], Parameter(help="Files, folders or quoted globs; or runs of a W&B server.")]
+JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help=meaning("json"))]
+PlotFlag = Annotated[Path | None, Parameter(help=meaning("plot"))]
+TotalSteps = Annotated[float | None, Parameter(group=FITTING, help=meaning("total-steps"))]
+AllFlag = Annotated[bool, Parameter(group=FITTING, negative="", help=meaning("all"))]
+LevelFlag = Annotated[float, Parameter(group=FITTING, help=meaning("level"))]
+Entropies = Annotated[tuple[float, ...], Parameter(help=meaning("entropy"))]
 
 
 def ask(count: int) -> bool:
@@ -167,11 +176,11 @@ class FitFlags:
             ),
         ),
     ] = None
-    all: Annotated[bool, Parameter(group=FITTING, negative="", help=meaning("all"))] = False
+    all: AllFlag = False
     method: Annotated[Literal["careful", "paper"], Parameter(group=FITTING, help=meaning("method"))] = (
         "careful"
     )
-    level: Annotated[float, Parameter(group=FITTING, help=meaning("level"))] = 0.95
+    level: LevelFlag = 0.95
     problems: Annotated[
         int | None,
         Parameter(
@@ -274,13 +283,6 @@ def check_entropies(entropies: tuple[float, ...]) -> None:
                 f"--entropy {value:g} is negative" if value < 0 else f"--entropy {value:g} is not finite",
                 hint="entropy in nats per token is at least 0",
             )
-
-
-Sources = Annotated[list[str], Parameter(help="Files, folders or quoted globs; or runs of a W&B server.")]
-JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help=meaning("json"))]
-PlotFlag = Annotated[Path | None, Parameter(help=meaning("plot"))]
-TotalSteps = Annotated[float | None, Parameter(group=FITTING, help=meaning("total-steps"))]
-Entropies = Annotated[tuple[float, ...], Parameter(help=meaning("entropy"))]
 
 
 def output_option(more: str) -> Parameter:

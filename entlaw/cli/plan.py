@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from entlaw.cli.fit import check_targets
-from entlaw.cli.options import JsonFlag, PlotFlag, ReadFlags, check_steps, meaning
+from entlaw.cli.options import JsonFlag, LevelFlag, PlotFlag, ReadFlags, check_steps, meaning
 from entlaw.cli.output import console, print_json, track, write_bytes, write_text
 from entlaw.errors import UsageError
 from entlaw.limits import PAPER_WINDOW, check_level
@@ -47,7 +47,7 @@ def plan(
             help="Share of p(1-p) within problems: 1 if all are alike, 0.5 if many are always right or wrong."
         ),
     ] = None,
-    level: Annotated[float, Parameter(help=meaning("level"))] = 0.95,
+    level: LevelFlag = 0.95,
     replicates: Annotated[int, Parameter(help="Simulated runs for each design.")] = 200,
     seed: Annotated[int, Parameter(help=meaning("seed"))] = 0,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen

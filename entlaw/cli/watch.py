@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from entlaw.cli.options import JsonFlag, ReadFlags
+from entlaw.cli.options import AllFlag, JsonFlag, LevelFlag, ReadFlags, TotalSteps
 from entlaw.cli.watch_show import Show, choose_show
 from entlaw.errors import UsageError
 from entlaw.limits import UNSET
@@ -32,15 +32,13 @@ def watch(
     /,
     *,
     every: Annotated[str, Parameter(help="Time between two looks: 30, 30s, 5m.")] = "",
-    total_steps: Annotated[
-        float | None, Parameter(help="Where the run will end; its configuration tells by default.")
-    ] = None,
+    total_steps: TotalSteps = None,
     target: Annotated[float | None, Parameter(help="Performance it is meant to reach (fraction).")] = None,
     stop_when: Annotated[
-        str | None, Parameter(help='Exit with 5 when this holds, e.g. "P(gain > 1%%) < 0.05".')
+        str | None, Parameter(help='Exit with 5 when this holds, e.g. "P(gain > 1%) < 0.05".')
     ] = None,
     patience: Annotated[int, Parameter(help="Validations in a row at which it has to hold.")] = 3,
-    level: Annotated[float, Parameter(help="Nominal coverage of the intervals.")] = 0.95,
+    level: LevelFlag = 0.95,
     once: Annotated[bool, Parameter(negative="", help="Look once and end.")] = False,
     until_idle: Annotated[
         str | None, Parameter(help="End when nothing has changed for this long: 10m.")
@@ -50,9 +48,7 @@ def watch(
         str | None, Parameter(help="POST alerts as JSON to this URL (Slack understands it).")
     ] = None,
     wandb_alert: Annotated[bool, Parameter(negative="", help="Raise alerts on the watched W&B run.")] = False,
-    all: Annotated[
-        bool, Parameter(negative="", help="Fit the law to all steps so far instead of those up to 36.")
-    ] = False,
+    all: AllFlag = False,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
     json: JsonFlag = False,
 ) -> int:
