@@ -44,9 +44,30 @@ def rising():
 
 def test_every_name_of_the_package_is_listed_typed_and_there():
     assert set(entlaw.__all__) == set(dir(entlaw))
-    assert {"read", "fit", "fit_all", "forecast", "compare", "sizes", "plan", "backtest", "watch", "report",
-            "example", "Run", "Points", "Result", "Forecast", "Fit", "Interval", "Selection", "Watcher",
-            "WatchReport", "EntropyMeaning", "scan"} <= set(dir(entlaw))  # fmt: skip
+    assert {
+        "read",
+        "fit",
+        "fit_all",
+        "forecast",
+        "compare",
+        "sizes",
+        "plan",
+        "backtest",
+        "watch",
+        "report",
+        "example",
+        "Run",
+        "Points",
+        "Result",
+        "Forecast",
+        "Fit",
+        "Interval",
+        "Selection",
+        "Watcher",
+        "WatchReport",
+        "EntropyMeaning",
+        "scan",
+    } <= set(dir(entlaw))
     assert all(callable(getattr(entlaw, name)) for name in entlaw.__all__ if name != "__version__")
     tree = ast.parse(inspect.getsource(entlaw))
     typed = {a.asname for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names if a.asname}
@@ -178,10 +199,18 @@ def test_what_is_no_run_is_an_error_and_no_traceback(given):
 
 @pytest.mark.parametrize(
     "options",
-    [{"methd": "paper"}, {"method": "magic"}, {"level": 2}, {"until_step": np.nan}, {"problems": 0}, {"samples": 2},
-     {"total_steps": -1}, {"on": "train"}],
+    [
+        {"methd": "paper"},
+        {"method": "magic"},
+        {"level": 2},
+        {"until_step": np.nan},
+        {"problems": 0},
+        {"samples": 2},
+        {"total_steps": -1},
+        {"on": "train"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_options_that_make_no_sense_are_usage_errors(options):
     with pytest.raises(UsageError) as caught:
         entlaw.fit(run_of(), **options)
@@ -211,12 +240,29 @@ def test_fit_all_has_a_row_for_every_run_whatever_becomes_of_it(tmp_path):
     bad = write_jsonl(tmp_path / "bad.jsonl", [{"step": i, "loss": 1.0} for i in range(5)])
     refused = as_run(*rising())
     table = entlaw.fit_all(
-        [good, bad, tmp_path / "nowhere", run_of(), entlaw.Points.from_arrays(*rising()), refused,
-         pd.DataFrame({"x": ["a"]}), entlaw.fit(run_of(1)), 3]
-    )  # fmt: skip
+        [
+            good,
+            bad,
+            tmp_path / "nowhere",
+            run_of(),
+            entlaw.Points.from_arrays(*rising()),
+            refused,
+            pd.DataFrame({"x": ["a"]}),
+            entlaw.fit(run_of(1)),
+            3,
+        ]
+    )
     assert list(table["verdict"]) == [
-        "ok", "unreadable", "unreadable", "ok", "refused", "refused", "unreadable", "ok", "unreadable"
-    ]  # fmt: skip
+        "ok",
+        "unreadable",
+        "unreadable",
+        "ok",
+        "refused",
+        "refused",
+        "unreadable",
+        "ok",
+        "unreadable",
+    ]
     assert table["ceiling"].notna().tolist() == [v == "ok" for v in table["verdict"]]
     assert (table["error"] != "").tolist() == [v != "ok" for v in table["verdict"]]
     assert table.index.is_unique and table.index.name == "run"
@@ -279,10 +325,18 @@ def test_a_forecast_from_an_earlier_step_knows_nothing_later():
 
 @pytest.mark.parametrize(
     "asked",
-    [{"step": 10}, {"step": np.nan}, {"entropy": -1}, {"step": 300, "entropy": 0.1}, {"step": 300, "model": "magic"},
-     {"step": 300, "level": 1.5}, {"step": [300, 10]}, {"step": 300, "width": 0}],
+    [
+        {"step": 10},
+        {"step": np.nan},
+        {"entropy": -1},
+        {"step": 300, "entropy": 0.1},
+        {"step": 300, "model": "magic"},
+        {"step": 300, "level": 1.5},
+        {"step": [300, 10]},
+        {"step": 300, "width": 0},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_questions_that_make_no_sense_are_usage_errors(asked):
     with pytest.raises(UsageError) as caught:
         entlaw.forecast(run_of(), **asked)
@@ -322,9 +376,10 @@ def test_sizes_of_models_from_names_configurations_and_the_user():
     assert list(found.lines["ceiling"].parameters) == [1e9, 3e9, 7e9, 14e9]
     value, interval = found.at(30e9).values["ceiling"]  # noqa: PD011
     assert interval.lo < value < interval.hi
-    same = entlaw.sizes([replace(r, name=f"run {i}") for i, r in enumerate(runs)], size={
-        "run 0": "1B", "run 1": 3e9, "run 2": "7B", "run 3": "14B"
-    })  # fmt: skip
+    same = entlaw.sizes(
+        [replace(r, name=f"run {i}") for i, r in enumerate(runs)],
+        size={"run 0": "1B", "run 1": 3e9, "run 2": "7B", "run 3": "14B"},
+    )
     assert same.lines["a"].slope == found.lines["a"].slope
     with pytest.raises(DataError) as caught:
         entlaw.sizes([run_of()])
