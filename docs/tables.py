@@ -1,4 +1,4 @@
-"""The tables of these pages that say what the trainer has, written into the pages from its own registries.
+"""The tables of these pages that say what the trainer and the law's checks have, written from their own registries.
 
 ``python docs/tables.py`` writes them, between ``<!-- table: NAME -->`` and ``<!-- end of table -->``; with ``--check``
 it writes nothing, and exits with code 1 and the names of the pages that are out of date.
@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from entlaw.cli.app import list_options
 from entlaw.cli.options import MEANINGS
+from entlaw.law.interventions import KINDS, Control, trainers
 from entlaw.train.advantages import ESTIMATORS
 from entlaw.train.controls import CONTROLS
 from entlaw.train.losses import LOSSES
@@ -79,6 +80,45 @@ def _setting(s: Setting) -> list[str]:
     ]
 
 
+def _interventions() -> str:
+    heads = ["trainer", "setting", "counts", "finding"]
+    rows = [
+        [
+            name,
+            _coefficient(control),
+            "; ".join(map(_condition, control.when)),
+            f"`{KINDS[control.kind].code}`",
+        ]
+        for name, trainer in trainers().items()
+        for control in trainer.controls
+    ]
+    return _rows(heads, rows)
+
+
+def _coefficient(control: Control) -> str:
+    lower = " or ".join(f"`{key}`" for key in control.lower)
+    return f"`{control.key}`" + (f" above {lower}" if lower else "")
+
+
+def _condition(condition: str) -> str:
+    """One of the forms that the head of interventions.toml explains, in words."""
+    negated, key, rest = re.fullmatch(r"(not )?(\S+)(.*)", condition).groups()  # type: ignore[union-attr]
+    forms = {"": "is on", " by default": "is on, as by default"}
+    return (
+        f"`{key}` is off, as by default"
+        if negated
+        else f"`{key}`{' ' + forms[rest] if rest in forms else rest}"
+    )
+
+
+def _trainers() -> str:
+    known = {name: trainer for name, trainer in trainers().items() if trainer.recognised_by}
+    rows = (
+        [name, ", ".join(f"`{n}`" for n in sorted(trainer.recognised_by))] for name, trainer in known.items()
+    )
+    return _rows(["trainer", "by"], rows)
+
+
 def _options() -> str:
     """What each option means; what a command adds to a shared one is in its own help."""
     options = list_options()
@@ -101,6 +141,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "losses": lambda: _functions(["`loss.kind`", "what it is", "source"], LOSSES),
     "controls": _controls,
     "settings": _settings,
+    "interventions": _interventions,
+    "trainers": _trainers,
     "options": _options,
 }
 

@@ -162,7 +162,7 @@ def _show(
 
     out = console()
     fell = "" if shares["entropy_fell"] is None else f", {shares['entropy_fell']:.0%} where entropy fell"
-    broken = f" ({unusable} more could not be used)" if unusable else ""
+    broken = f" ({unusable} more could not be read)" if unusable else ""
     out.print(f"{runs} runs{broken}; answered {shares['all']:.0%} of all origins{fell}")
     for title, scores in (("forecasts given", whole), (f"by {by}", parts)):
         if scores is None:

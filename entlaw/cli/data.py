@@ -120,8 +120,8 @@ def show(
         out.print(
             f"\nrow {item.row}{', ' + item.level if item.level else ''}\n{spec.prompt(item.question)}\n-> {answer}"
         )
-    _say("rows cannot be used", [f"row {u.row}: {u.why}" for u in loaded.unusable])
-    _say("references are compared as text alone (computer algebra cannot read them)", unread)
+    _show_lines("rows cannot be used", [f"row {u.row}: {u.why}" for u in loaded.unusable])
+    _show_lines("references are compared as text alone (computer algebra cannot read them)", unread)
     return 0
 
 
@@ -137,7 +137,7 @@ def _unread(loaded: Any) -> list[str]:
     return [f"row {i.row}: {i.answer}" for i, r in zip(asked, replies, strict=True) if r.value is not True]
 
 
-def _say(what: str, lines: list[str]) -> None:
+def _show_lines(what: str, lines: list[str]) -> None:
     if lines:
         out = console()
         out.print(f"\n{len(lines)} {what}:")
@@ -187,6 +187,6 @@ def fetch(
     else:
         out = console()
         out.print(f"{len(loaded.items):,} problems in {path}; licence: {spec.license}")
-        _say("rows cannot be used", [f"row {u.row}: {u.why}" for u in loaded.unusable])
+        _show_lines("rows cannot be used", [f"row {u.row}: {u.why}" for u in loaded.unusable])
         out.print(f"use them by --data-dir {output}")
     return 0

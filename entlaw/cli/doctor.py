@@ -121,7 +121,7 @@ def _regime(run: Run) -> dict[str, Any]:
     }
 
 
-def _regime_said(regime: dict[str, Any]) -> list[str]:
+def _describe_regime(regime: dict[str, Any]) -> list[str]:
     since = f" since step {regime['since']:g}" if regime["since"] is not None else ""
     said, right, true = regime["said"], regime["right"], regime["true"]
     record = (
@@ -160,7 +160,7 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
             f"{len(told['keys'])} keys, {known or 'no'} config entries",
         )
     if reading.error is not None:
-        line("unusable", reading.error.what)
+        line("unreadable", reading.error.what)
         for label, text in (("why", reading.error.why), ("next", reading.error.hint)):
             if text:
                 line(label, text)
@@ -188,7 +188,7 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
                 f"{r['first']:.4g} -> {r['last']:.4g} (max {r['max']:.4g}), {r['n']} evaluations "
                 f"({r['kind']}), unit: {r['unit']}",
             )
-        for text in _regime_said(told["regime"]):
+        for text in _describe_regime(told["regime"]):
             line("regime", text)
         line(
             "pairs", f"{told['pairs']} (entropy, score) pairs, {told['pairs_by_step_36']} of them by step 36"

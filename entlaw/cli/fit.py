@@ -57,7 +57,7 @@ def fit(
         from entlaw.cli.fit_view import show
 
         show(examined)
-    say_written(written)
+    show_written(written)
     return exit_code(examined)
 
 
@@ -69,7 +69,7 @@ def exit_code(examined: Sequence[Examined]) -> int:
     return next((error.exit_code for error in failures if error is not None), 3)
 
 
-def say_written(written: list[Path]) -> None:
+def show_written(written: list[Path]) -> None:
     """Name the files, or count them when there are many."""
     lines = [f"wrote {path}" for path in written]
     if len(written) > 4:
@@ -120,14 +120,15 @@ def examine_sources(
         Make the forecasts too, while the progress is shown; otherwise they are made when asked for.
     """
     from entlaw.law.examined import examine_reading, label_runs
+    from entlaw.law.summary import list_rows
 
     readings = list(track(scan_sources(source, read), "reading"))
     named = list(zip(readings, label_runs(readings), strict=True))
     examined = []
     for reading, label in track(named, "fitting"):
         examined.append(examine_reading(reading, settings, label))
-        if ahead and examined[-1].result is not None:
-            _ = examined[-1].result.forecast
+        if ahead and (result := examined[-1].result) is not None:
+            list_rows(result)  # a result computes when asked: here, where progress is shown
     return examined
 
 

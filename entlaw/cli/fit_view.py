@@ -13,32 +13,10 @@ if TYPE_CHECKING:
     from entlaw.law.result import Result
 
 COLOURS = {"ok": "green", "caution": "yellow", "passed": "yellow", "refused": "red", "unreadable": "red"}
-# Between the run's name and the reasons.
-_COLUMNS = (
-    "state",
-    "last",
-    "ceiling",
-    "interval",
-    "forecast",
-    "forecast interval",
-    "at step",
-    "RMSE",
-    "no change",
-    "law",
-    "future",
-)
 # Columns in the order in which a narrow terminal loses them: a number is left out, never cut short.
 _DISPENSABLE = (
-    "because",
-    "no change",
-    "RMSE",
-    "state",
-    "at step",
-    "last",
-    "forecast",
-    "forecast interval",
-    "future",
-    "law",
+    *("because", "no change", "RMSE", "state", "last"),
+    *("forecast interval", "forecast", "at step", "future", "law"),
 )
 _TEXT = ("run", "state", "law", "future", "because")
 _FOLDED = 24  # characters to which names and reasons may shrink before a column goes
@@ -94,7 +72,11 @@ def _show_unreadable(e: Examined) -> None:
 def _show_table(examined: Sequence[Examined]) -> None:
     from rich.table import Table
 
-    level = next((e.result.settings.level for e in examined if e.result is not None), 0.95)
+    from entlaw.law.result import Settings
+    from entlaw.law.summary import describe_window
+
+    settings = next((e.result.settings for e in examined if e.result is not None), Settings())
+    level = settings.level
     rows = [_row(e) for e in examined]
     out = console()
     columns = _columns_that_fit(rows, out.width)
@@ -111,6 +93,10 @@ def _show_table(examined: Sequence[Examined]) -> None:
     for e, row in zip(examined, rows, strict=True):
         table.add_row(*(row[c] for c in columns), style="dim" if e.failure is not None else None)
     out.print(table)
+    windows = f"ceiling: {describe_window(settings.law_until)}"
+    if "forecast" in columns:
+        windows += f"; forecast: model {settings.model}, {describe_window(settings.forecast_until)}"
+    out.print(windows, style="dim")
     if "law" not in columns:  # a number without its verdict looks surer than it is
         for verdict in ("caution", "passed", "refused", "unreadable"):
             which = [e.label for e in examined if e.verdict == verdict]
@@ -145,38 +131,21 @@ def _row(e: Examined) -> dict[str, str]:
     from entlaw.law.summary import format_interval, format_number
 
     codes = [f.code for f in e.findings if f.severity != "info"]
-    because = ", ".join(codes[:3]) or (e.failure.what if e.failure is not None else "")
-    columns = (
-        "state",
-        "last",
-        "ceiling",
-        "interval",
-        "forecast",
-        "forecast interval",
-        "at step",
-        "RMSE",
-        "no change",
-        "law",
-        "future",
-    )
-    cells = {"run": e.label} | dict.fromkeys(columns, "-") | {"because": because, "law": e.verdict}
     r = e.result
-    if r is None:
-        return cells
-    cells |= {"state": r.state, "future": r.forecast.verdict}
-    if r.last is not None:
-        cells["last"] = format_number(r.last[1])
-    if r.law is not None:
-        cells |= {
-            "ceiling": format_number(r.law.ceiling),
-            "interval": format_interval(r.law.ceiling_interval),
-        }
-    for one in r.forecast.at[:1]:
-        cells |= {"forecast": format_number(one.median), "forecast interval": format_interval(one.interval)}
-        cells["at step"] = "-" if one.step is None else f"{one.step:g}"
-    if r.held_out is not None:
-        cells |= {
-            "RMSE": format_number(r.held_out.rmse),
-            "no change": format_number(r.held_out.rmse_baseline),
-        }
-    return cells
+    law, held, last = (None, None, None) if r is None else (r.law, r.held_out, r.last)
+    first = None if r is None else next(iter(r.forecast.at), None)
+    return {
+        "run": e.label,
+        "state": r.state if r else "-",
+        "last": format_number(last[1]) if last else "-",
+        "ceiling": format_number(law.ceiling) if law else "-",
+        "interval": format_interval(law.ceiling_interval) if law else "-",
+        "forecast": format_number(first.median) if first else "-",
+        "forecast interval": format_interval(first.interval) if first else "-",
+        "at step": f"{first.step:g}" if first and first.step is not None else "-",
+        "RMSE": format_number(held.rmse) if held else "-",
+        "no change": format_number(held.rmse_baseline) if held else "-",
+        "law": e.verdict,
+        "future": r.forecast.verdict if r else "-",
+        "because": ", ".join(codes[:3]) or (e.failure.what if e.failure is not None else ""),
+    }

@@ -75,7 +75,7 @@ def pull(
     else:
         if pulled:
             show(pulled)
-        _tell(pulled, missed, requests, output)
+        _show_totals(pulled, missed, requests, output)
     failed = [*missed, *(one.error for one in pulled if one.error is not None)]
     return failed[0].exit_code if failed else 0
 
@@ -161,7 +161,7 @@ def show(pulled: list[Pulled]) -> None:
     console().print(out)
 
 
-def _tell(pulled: list[Pulled], missed: list[EntlawError], requests: int, folder: Path) -> None:
+def _show_totals(pulled: list[Pulled], missed: list[EntlawError], requests: int, folder: Path) -> None:
     """On stderr: what needs attention, and the sum."""
     err = console(stderr=True)
     for one in pulled:

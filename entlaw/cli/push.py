@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +15,7 @@ from entlaw.errors import EntlawError, MissingSeries, UsageError
 
 if TYPE_CHECKING:
     from entlaw.law.examined import Examined
+    from entlaw.law.result import Settings
     from entlaw.report.wandb_push import Analysis, Pushed
     from entlaw.report.wandb_write import Write
     from entlaw.runs.wandb.client import Client
@@ -63,7 +63,7 @@ def push(
     pushed, errors = _pushed(examined)
     if not pushed:
         raise errors[0]
-    made = None if to == "summary" else _analysis(pushed, target, _settings(read, how))
+    made = None if to == "summary" else _analysis(pushed, target, _settings(read, settings))
     plans = _plan(pushed, made, to, even_running, clients)
     if not json:
         show(plans)
@@ -73,7 +73,7 @@ def push(
     if json:
         told = {"writes": [w.as_dict() for w in writes], "errors": [e.as_dict() for e in errors]}
         print_json({"schema": SCHEMA, "dry_run": dry_run, **told})
-    _tell(writes, errors, dry_run)
+    _show_outcome(writes, errors, dry_run)
     return _exit_code(writes, errors, bool(todo) and not dry_run and not agreed)
 
 
@@ -114,14 +114,14 @@ def _default_host() -> str:
     return Client().host
 
 
-def _settings(read: ReadFlags, how: FitFlags) -> dict[str, Any]:
+def _settings(read: ReadFlags, settings: Settings) -> dict[str, Any]:
     """How the results came about: what the numbers depend on, without the conditions that chose the runs."""
-    chosen = dataclasses.asdict(how)
+    used = ("method", "level", "problems", "samples", "force")
+    chosen: dict[str, Any] = {name: getattr(settings, name) for name in used}
+    chosen |= {"law_until_step": settings.law_until, "forecast_until_step": settings.forecast_until}
     for name in ("on", "align", "scale", "entropy_key", "step_key", "join"):
         if value := getattr(read, name):
             chosen[name] = value
-    # Without either option the law has another window than the forecast: that is no step, nor all of them.
-    chosen["until_step"] = "all" if chosen.pop("all") else chosen["until_step"]
     return chosen
 
 
@@ -254,7 +254,7 @@ def show(plans: list[Write]) -> None:
             out.print(f"  {key} is removed    (now {w.before.get(key)})")
 
 
-def _tell(writes: list[Write], errors: list[EntlawError], dry_run: bool) -> None:
+def _show_outcome(writes: list[Write], errors: list[EntlawError], dry_run: bool) -> None:
     """On stderr: what became of it."""
     err = console(stderr=True)
     for error in errors:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.fit import scan_sources
+from entlaw.cli.fit import examine_sources, exit_code
 from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags, Sources, TotalSteps, output_option
 from entlaw.cli.output import console, dump_json, print_json, track, write_bytes
 from entlaw.errors import DataError, UsageError
@@ -58,20 +58,13 @@ def report(
     when = _date(date)
 
     from entlaw._version import __version__
-    from entlaw.law.examined import examine_reading, label_runs
-    from entlaw.law.summary import list_rows
     from entlaw.report.html_page import About
 
-    readings = list(track(scan_sources(source, read), "reading"))
-    if not readings:
+    rows = examine_sources(source, read, settings)
+    if not rows:
         raise DataError(
             "no run was found", where=", ".join(source), hint="`entlaw doctor SOURCE` says what is there"
         )
-    rows = []
-    for reading, label in track(zip(readings, label_runs(readings), strict=True), "fitting"):
-        rows.append(examine_reading(reading, settings, label))
-        if (result := rows[-1].result) is not None:
-            list_rows(result)  # A result computes when asked: here, where progress is shown.
     about = About(
         title or _title(rows, source),
         command(source, read, how, total_steps),
@@ -87,8 +80,7 @@ def report(
         _show(rows)
     for path in targets:
         console(stderr=True).print(f"wrote {path} ({path.stat().st_size / 1000:,.0f} kB)", style="dim")
-    failures = [e.failure for e in rows]
-    return 0 if None in failures else next(f.exit_code for f in failures if f is not None)
+    return exit_code(rows)
 
 
 def _title(rows: Sequence[Examined], source: list[str]) -> str:

@@ -47,11 +47,11 @@ def sizes(
     settings = how.settings(entropies=entropy)
     check_targets(plot, None)
     wanted = [_size_of(text, "--at") for text in at]
-    told = _told_sizes(size)
+    told = _parse_sizes(size)
     examined = examine_sources(source, read, settings, ahead=False)
     used, left = sized_fits(examined, told)
     if not used:
-        raise _nothing(examined, left)
+        raise _explain_none(examined, left)
     agreement = algorithms_agree(examined, used)
     found = fit_sizes(used, entropies=entropy, level=how.level)
     forecasts = [forecast_size(found, n, how.level) for n in wanted]
@@ -127,7 +127,7 @@ def algorithm_of(config: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _nothing(examined: list[Examined], left: dict[str, str]) -> Exception:
+def _explain_none(examined: list[Examined], left: dict[str, str]) -> Exception:
     if not examined:
         return UsageError("no source was given")
     name, why = next(iter(left.items()))
@@ -145,7 +145,7 @@ def _size_of(text: str, option: str) -> float:
     return found
 
 
-def _told_sizes(given: tuple[str, ...]) -> list[tuple[str, float]]:
+def _parse_sizes(given: tuple[str, ...]) -> list[tuple[str, float]]:
     told = []
     for text in given:
         pattern, equals, value = text.rpartition("=")

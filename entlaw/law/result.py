@@ -25,7 +25,7 @@ from entlaw.law.growth import Gain
 from entlaw.law.shapes import Fit, HeldOut, Interval, Method, hold_out, plain_data
 from entlaw.limits import FEW_POINTS, PAPER_WINDOW, UNSET, Unset, check_level
 from entlaw.points import Points, answers_behind
-from entlaw.runs.ending import OVER, planned_steps
+from entlaw.runs.ending import OVER, planned_steps, reported_status
 from entlaw.runs.run import Run
 from entlaw.wording import shorten
 
@@ -215,6 +215,7 @@ class Ahead:
             "from_step": float(seen.step[-1]) if seen.n else None,
             "n": seen.n,
             "at": [one.to_dict() for one in self.at],
+            "failures": [error.as_dict() for error in self.failures],
             "ceiling": None if self.ceiling is None else self.ceiling.to_dict(),
             "gain": None if self.gain is None else self.gain.to_dict(),
             "findings": [f.as_dict() for f in self.findings],
@@ -329,8 +330,8 @@ class Result:
     @cached_property
     def state(self) -> State:
         """``finished`` where the planned end is reached or the source says that the run is over; else ``running``."""
-        told = "" if self.run is None else str(self.run.provenance.details.get("state") or "")
-        return "finished" if told in OVER or not self._planned_beyond(self.points) else "running"
+        over = self.run is not None and reported_status(self.run) in OVER
+        return "finished" if over or not self._planned_beyond(self.points) else "running"
 
     @property
     def last(self) -> tuple[float, float] | None:

@@ -51,7 +51,7 @@ def pdf_report(rows: Sequence[Examined], about: About, settings: Settings, track
     out = io.BytesIO()
     with matplotlib.rc_context(style.rc()), warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; the HTML page has it in full.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         with PdfPages(out, metadata={**style.METADATA["pdf"], "Title": _one_line(about.title)}) as pages:
             first = [*_verdict(rows, about), *_table(rows, settings.level), *_unanswered(rows)]
             for part in _paged(first):

@@ -48,7 +48,7 @@ def render(draw: Callable[[Figure], None], height: float, format: str) -> bytes:
 
     with matplotlib.rc_context(rc()), warnings.catch_warnings():
         # A run's name in a script the font lacks is drawn as boxes; the file's name has it in full.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
         draw(figure)
         out = io.BytesIO()

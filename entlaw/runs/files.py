@@ -73,11 +73,11 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
     found = [f for m in matches for f in ([m] if m.is_file() else expand(m) if m.is_dir() else [])]
     files = without_packed_copies(_without_notes(found))
     if not files:
-        beside = os.listdir(path.parent) if path.parent.is_dir() else []
+        names = os.listdir(path.parent) if path.parent.is_dir() else []
         raise SourceNotFound(
             "no file matches" if glob.has_magic(text) else "no such file or folder",
             where=text,
-            hint=nearest(path.name, beside) or "check the path; globs may need quotes",
+            hint=nearest(path.name, names) or "check the path; globs may need quotes",
         )
     return files
 

@@ -234,6 +234,7 @@ def explain(error: BaseException, where: str, what: str, local: str = _LOCAL) ->
             )  # fmt: skip
     return (
         _of_hub(error, where, local)
+        or (_of_no_tokenizer(error, where) if "token" in what else None)
         or _of_contents(error, where, what)
         or UnreadableSource(
             f"{what} can be loaded from here",
@@ -243,6 +244,23 @@ def explain(error: BaseException, where: str, what: str, local: str = _LOCAL) ->
             if "token" in what
             else _WANTED,
         )
+    )
+
+
+def _of_no_tokenizer(error: BaseException, where: str) -> EntlawError | None:
+    """A folder that holds no tokenizer: what transformers misses first differs from version to version."""
+    folder = Path(where)
+    if not folder.is_dir() or any(
+        path.is_file()
+        for pattern in ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "merges.txt")
+        for path in folder.glob(pattern)
+    ):
+        return None
+    return UnreadableSource(
+        "no tokenizer can be loaded from here",
+        where=where,
+        why=f"the folder holds no file of a tokenizer ({_first_line(error)})",
+        hint="give a folder with tokenizer.json (or a hub id) in policy.path",
     )
 
 

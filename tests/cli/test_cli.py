@@ -133,6 +133,7 @@ def test_a_step_that_is_past_is_an_error_with_the_way_out(capsys, law_log, tmp_p
     code, out, _ = run(capsys, "predict", law_log, "--step", 20, "--step", 90, "--json")
     ahead = json.loads(out)["runs"][0]["forecast"]
     assert code == 0 and [f["step"] for f in ahead["at"]] == [90]
+    assert [error["what"][:7] for error in ahead["failures"]] == ["step 20"]
     assert run(capsys, "predict", law_log, "--step", 50, "--until-step", 36)[0] == 0
 
 

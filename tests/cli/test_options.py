@@ -39,7 +39,7 @@ def test_help_shows_no_flag_that_nobody_meant(command, capsys, monkeypatch):
     assert mine in ([], list(OF_A_SERVER))
     if mine:
         before, _, group = told.partition("─ Runs of a W&B project ─")
-        assert all(f"{option} " in group and f"{option} " not in before for option in mine)
+        assert all(f"│ {option} " in group and f"│ {option} " not in before for option in mine)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "--on" in OPTIONS and c in OPTIONS["--on"]])

@@ -24,10 +24,20 @@ NAMES = (
 )
 _DEADLINE = 120.0  # seconds for one answer, on a machine that is busy
 _FLAGS = (
-    "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--disable-sync",
-    "--disable-extensions", "--hide-scrollbars", "--disable-dev-shm-usage", "about:blank",
-)  # fmt: skip
+    "--headless=new",
+    "--remote-debugging-pipe",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--disable-extensions",
+    "--hide-scrollbars",
+    "--disable-dev-shm-usage",
+    "about:blank",
+)
 
 
 def find() -> str | None:
@@ -46,9 +56,11 @@ class Browser:
         line = f'exec "$@" 3<&{to_child} 4>&{from_child}'
         self._process = subprocess.Popen(
             ["bash", "-c", line, "browser", program, f"--user-data-dir={profile}", *_FLAGS],
-            pass_fds=(to_child, from_child), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            pass_fds=(to_child, from_child),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         os.close(to_child)
         os.close(from_child)
         self._buffer = b""
@@ -127,8 +139,10 @@ class Browser:
             deviceScaleFactor=1,
             mobile=False,
         )
-        page.call("Emulation.setEmulatedMedia",
-                  features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])  # fmt: skip
+        page.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         if not script:
             page.call("Emulation.setScriptExecutionDisabled", value=True)
         if before:
@@ -173,12 +187,27 @@ class Page:
 
     def key(self, key: str, times: int = 1) -> None:
         """Press a key."""
-        code = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38,
-                "ArrowRight": 39, "ArrowDown": 40}[key]  # fmt: skip
+        code = {
+            "Tab": 9,
+            "Enter": 13,
+            "Escape": 27,
+            " ": 32,
+            "End": 35,
+            "Home": 36,
+            "ArrowLeft": 37,
+            "ArrowUp": 38,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+        }[key]
         text = {"Enter": "\r", " ": " "}.get(key, "")
         for _ in range(times):
-            self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", key=key, text=text,
-                      windowsVirtualKeyCode=code)  # fmt: skip
+            self.call(
+                "Input.dispatchKeyEvent",
+                type="keyDown" if text else "rawKeyDown",
+                key=key,
+                text=text,
+                windowsVirtualKeyCode=code,
+            )
             self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def type(self, text: str) -> None:

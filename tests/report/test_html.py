@@ -37,10 +37,10 @@ HOSTILE = (
     "&lt;b&gt; &amp;",
     "${policy} $title {0} %s",
     "</style></title><h1>",
-    "=HYPERLINK(\"http://x\",\"y\")",
+    '=HYPERLINK("http://x","y")',
     "left \u202e right \u2066 name",
-    "line\nbreak\ttab,comma;\"quote\"",
-)  # fmt: skip
+    'line\nbreak\ttab,comma;"quote"',
+)
 
 
 @pytest.fixture

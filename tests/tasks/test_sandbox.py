@@ -245,11 +245,11 @@ def test_output_is_compared_outside(sandbox):
 
 def test_a_program_is_the_main_module(sandbox):
     program = (
-        "import sys, atexit, threading, time, dataclasses, pickle\n"
+        "import sys, atexit, threading, dataclasses, pickle\n"
         "@dataclasses.dataclass\nclass P:\n    x: int\n"
         "assert pickle.loads(pickle.dumps(P(2))) == P(2)\n"
         "atexit.register(print, 'last')\n"
-        "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()\n"
+        "threading.Thread(target=lambda: (threading.main_thread().join(), print('thread'))).start()\n"
         "if __name__ == '__main__': print('main', sys.argv, end='\\n')"
     )
     assert sandbox.run(program).stdout == "main ['main.py']\nthread\nlast\n"

@@ -130,7 +130,7 @@ def test_summary_keys_equal_the_fit_and_no_other_key_is_touched(server, capsys):
     }
     for key, value in expected.items():
         assert found[f"entlaw/{key}"] == pytest.approx(value, rel=1e-14), key
-    assert found["entlaw/verdict"] == "ok" and found["entlaw/state"] == "running"
+    assert found["entlaw/verdict"] == "ok" and found["entlaw/state"] == "finished"
 
     before = json.dumps(kept.summary)
     server.log.clear()
@@ -172,7 +172,8 @@ def test_an_analysis_run_reads_back_equal_and_a_second_push_is_none(server, caps
     made = api.run(write["where"])
     assert made.job_type == "analysis" and made.state == "finished"
     assert made.config["entlaw"]["sources"] == source
-    assert made.config["entlaw"]["settings"]["until_step"] == 36
+    settings = made.config["entlaw"]["settings"]
+    assert settings["law_until_step"] == 36 and settings["forecast_until_step"] is None
     (analysis,) = [r for r in server.runs.values() if r.job_type == "analysis"]
     artifact = api.artifact(f"team/proj/fit-{analysis.name}:latest")
     assert artifact.type == "entlaw-fit"
