@@ -498,7 +498,7 @@ def watch(
     DataError
         Nothing to read was found by the end.
     """
-    from entlaw.runs.reader import on_server
+    from entlaw.runs.files import on_server
     from entlaw.watch.course import Event, course
     from entlaw.watch.follow import Follower, Seen
     from entlaw.watch.watcher import Watcher
@@ -537,9 +537,7 @@ def watch(
             every = 30.0 if any(on_server(one) is not None for one in sources) else 5.0
         if not every > 0:
             raise UsageError(f"every must be a positive number of seconds, not {every:g}")
-    return reports(
-        course(Follower(sources, chosen), make, every=every, once=once, until_idle=until_idle)
-    )
+    return reports(course(Follower(sources, chosen), make, every=every, once=once, until_idle=until_idle))
 
 
 def report(
