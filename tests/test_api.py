@@ -1,6 +1,8 @@
 """The Python API: what it takes, what it gives, and that it speaks Python."""
 
 import ast
+import doctest
+import importlib
 import inspect
 import json
 import pickle
@@ -16,6 +18,7 @@ import pytest
 import entlaw
 from entlaw.errors import DataError, FitRefused, MissingSeries, SourceNotFound, UsageError
 from entlaw.findings import Finding
+from entlaw.law.library import calibrate_for, learn
 from entlaw.wording import KEYWORDS, SWITCHES, reword, shorten
 from tests.conftest import REPO, law_records, write_jsonl
 from tests.law.common import A, B, as_run, law_arrays
@@ -74,6 +77,12 @@ def test_every_name_of_the_package_is_listed_typed_and_there():
     assert typed >= set(entlaw.__all__) - {"__version__", "WatchReport"}
     with pytest.raises(AttributeError):
         _ = entlaw.nothing
+
+
+@pytest.mark.parametrize("name", ["entlaw", "entlaw.api", "entlaw.wording"])
+def test_the_examples_of_docstrings_are_true(name):
+    tried = doctest.testmod(importlib.import_module(name))
+    assert tried.attempted and not tried.failed
 
 
 def test_importing_costs_nothing():
@@ -333,7 +342,7 @@ def test_a_forecast_from_an_earlier_step_knows_nothing_later():
         {"step": 300, "model": "magic"},
         {"step": 300, "level": 1.5},
         {"step": [300, 10]},
-        {"step": 300, "width": 0},
+        {"step": "soon"},
     ],
     ids=str,
 )
@@ -343,10 +352,20 @@ def test_questions_that_make_no_sense_are_usage_errors(asked):
     assert "--" not in str(caught.value)
 
 
-def test_a_wider_forecast_keeps_its_median():
-    plain, wide = (entlaw.forecast(run_of(), step=300, width=w) for w in (1.0, 2.0))
-    assert wide.interval_at(0.5).width == pytest.approx(2 * plain.interval_at(0.5).width, rel=0.1)
-    assert wide.median == pytest.approx(plain.median, abs=1e-3)
+def test_a_library_sets_the_width_of_forecasts_at_a_step():
+    library = [replace(run_of(seed), name=f"past {seed}") for seed in range(1, 8)]
+    plain, calibrated = (entlaw.forecast(run_of(), step=300, library=x) for x in (None, library))
+    factor = calibrate_for(
+        entlaw.Points.from_run(run_of()), learn(map(entlaw.Points.from_run, library))
+    ).factor
+    ratio = calibrated.interval_at(0.5).width / plain.interval_at(0.5).width
+    assert factor != 1.0 and ratio == pytest.approx(factor, rel=0.1)
+    assert calibrated.median == pytest.approx(plain.median, abs=1e-3)
+    with pytest.raises(DataError, match="library has 2 runs") as caught:
+        entlaw.forecast(run_of(), step=300, library=library[:2])
+    assert "--" not in str(caught.value)
+    with pytest.raises(UsageError):
+        entlaw.forecast(run_of(), entropy=0.1, library=library, model="law")
 
 
 # The other verbs ----------------------------------------------------------------------------------
