@@ -43,7 +43,7 @@ def copies(originals: list[Points], n: int) -> list[Points]:
     """As many as asked for, no two alike."""
     rng = np.random.default_rng(0)
     return [
-        replace(h, name=str(i), performance=np.clip(h.performance + 0.005 * rng.standard_normal(h.n), 0, 1))
+        replace(h, name=str(i), score=np.clip(h.score + 0.005 * rng.standard_normal(h.n), 0, 1))
         for i, h in enumerate(islice(cycle(originals), n))
     ]
 

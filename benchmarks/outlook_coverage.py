@@ -45,7 +45,11 @@ def one(s: Scenario, rng: np.random.Generator, told: bool) -> np.ndarray:
     if outlook.refused:
         return out
     truths = (run.performance_at_target, run.performance_at_target, CEILING)
-    said = (outlook.at_step(TARGET), outlook.at_entropy(run.entropy_at_target), outlook.ceiling())
+    said = (
+        outlook.at_step(TARGET),
+        outlook.at_entropy(run.entropy_at_target),
+        outlook.ceiling().distribution,
+    )
     for q, (forecast, truth) in enumerate(zip(said, truths, strict=True)):
         for k, level in enumerate(NOMINAL):
             i = forecast.interval(level)

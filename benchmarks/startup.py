@@ -38,7 +38,7 @@ def heavy_imports(*args: str) -> list[str]:
 
 def main() -> None:
     """Print the table."""
-    default = sorted(Path(__file__).parents[1].glob("runs/*/metrics.jsonl"))
+    default = sorted(Path(__file__).parents[1].glob("runs/*/metrics.jsonl*"))
     log = sys.argv[1] if len(sys.argv) > 1 else str(default[0])
     entlaw = str(Path(sys.executable).with_name("entlaw"))
     python = seconds(sys.executable, "-c", "pass")

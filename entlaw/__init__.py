@@ -6,7 +6,7 @@
 >>> print(f"{result.ceiling:.3f} ({result.verdict})")
 0.417 (passed)
 >>> print(f"{entlaw.forecast(run, step=300).median:.2f}")
-0.48
+0.50
 
 The names below load on first use, so that ``import entlaw`` costs nothing.
 """

@@ -175,15 +175,15 @@ def fit_all(source: Any, *, selection: Selection | None = None, **options: Unpac
 @overload
 def forecast(
     data: Any, *, step: float | None = None, entropy: float | None = None, model: Model = "growth",
-    width: float = 1.0, **options: Unpack[Options],
+    library: Any = None, **options: Unpack[Options],
 ) -> Forecast: ...  # fmt: skip
 @overload
 def forecast(
-    data: Any, *, step: Sequence[float], model: Model = "growth", width: float = 1.0, **options: Unpack[Options]
+    data: Any, *, step: Sequence[float], model: Model = "growth", library: Any = None, **options: Unpack[Options]
 ) -> list[Forecast]: ...  # fmt: skip
 @overload
 def forecast(
-    data: Any, *, entropy: Sequence[float], model: Model = "growth", width: float = 1.0,
+    data: Any, *, entropy: Sequence[float], model: Model = "growth", library: Any = None,
     **options: Unpack[Options],
 ) -> list[Forecast]: ...  # fmt: skip
 def forecast(
@@ -192,7 +192,7 @@ def forecast(
     step: float | Sequence[float] | None = None,
     entropy: float | Sequence[float] | None = None,
     model: Model = "growth",
-    width: float = 1.0,
+    library: Any = None,
     **options: Unpack[Options],
 ) -> Forecast | list[Forecast]:
     """Predict a score at a later step, or at an entropy.
@@ -205,8 +205,8 @@ def forecast(
         One of them: where to predict. Without, at the planned end of the run, or after as long a time again.
     model : {"growth", "law"}
         The law with what grows beside it, from all that was logged; or the fitted law alone, from steps up to 36.
-    width : float
-        Factor by which intervals are stretched.
+    library : path, Run, or a list of these, optional
+        Finished runs of yours: forecasts at a step become as wide as theirs needed to be (``model="growth"``).
     **options
         As of :func:`fit`; ``until_step`` is the step from which the run is looked at.
 
@@ -236,11 +236,19 @@ def forecast(
         wanted = () if asked is None else given.numbers(asked)
         settings, selection = given.settings_of(dict(options))
         where = {"steps": wanted} if entropy is None else {"entropies": wanted}
-        settings = replace(settings, model=model, width=width, **where)  # type: ignore[arg-type]
-        ahead = given.result_of((data,), settings, selection).forecast
+        settings = replace(settings, model=model, **where)  # type: ignore[arg-type]
+        result = given.result_of((data,), settings, selection)
+        if library is not None:
+            if model != "growth":
+                raise UsageError(f"a library calibrates the model 'growth', not {model!r}")
+            from entlaw.law.library import calibrate_for, learn
+
+            learned = calibrate_for(result.points, learn(given.points_of_all(library, None)))
+            result = replace(result, settings=replace(settings, width=learned.factor))
+        ahead = result.forecast
         if ahead.failures:
             raise ahead.failures[0]
-        if asked is None and not ahead.at:
+        if not ahead.at:
             raise UsageError("there is no point to look from")
         return list(ahead.at) if given.is_many(asked) else ahead.at[0]
 
@@ -498,7 +506,7 @@ def watch(
     DataError
         Nothing to read was found by the end.
     """
-    from entlaw.runs.reader import on_server
+    from entlaw.runs.files import on_server
     from entlaw.watch.course import Event, course
     from entlaw.watch.follow import Follower, Seen
     from entlaw.watch.watcher import Watcher
@@ -537,9 +545,7 @@ def watch(
             every = 30.0 if any(on_server(one) is not None for one in sources) else 5.0
         if not every > 0:
             raise UsageError(f"every must be a positive number of seconds, not {every:g}")
-    return reports(
-        course(Follower(sources, chosen), make, every=every, once=once, until_idle=until_idle)
-    )
+    return reports(course(Follower(sources, chosen), make, every=every, once=once, until_idle=until_idle))
 
 
 def report(

@@ -255,7 +255,9 @@ def numbers(asked: Any) -> tuple[float, ...]:
 def _check_names(options: dict[str, Any], known: dict[str, Any]) -> None:
     for name in options:
         if name not in known:
-            raise UsageError(f"no keyword {name!r}", hint=nearest(name, known) or f"there are {', '.join(known)}")
+            raise UsageError(
+                f"no keyword {name!r}", hint=nearest(name, known) or f"there are {', '.join(known)}"
+            )
 
 
 def _of_frame(frame: pd.DataFrame, selection: Selection | None) -> Run | Points:

@@ -1,6 +1,8 @@
 """The Python API: what it takes, what it gives, and that it speaks Python."""
 
 import ast
+import doctest
+import importlib
 import inspect
 import json
 import pickle
@@ -16,6 +18,7 @@ import pytest
 import entlaw
 from entlaw.errors import DataError, FitRefused, MissingSeries, SourceNotFound, UsageError
 from entlaw.findings import Finding
+from entlaw.law.library import calibrate_for, learn
 from entlaw.wording import KEYWORDS, SWITCHES, reword, shorten
 from tests.conftest import REPO, law_records, write_jsonl
 from tests.law.common import A, B, as_run, law_arrays
@@ -44,15 +47,42 @@ def rising():
 
 def test_every_name_of_the_package_is_listed_typed_and_there():
     assert set(entlaw.__all__) == set(dir(entlaw))
-    assert {"read", "fit", "fit_all", "forecast", "compare", "sizes", "plan", "backtest", "watch", "report",
-            "example", "Run", "Points", "Result", "Forecast", "Fit", "Interval", "Selection", "Watcher",
-            "WatchReport", "EntropyMeaning", "scan"} <= set(dir(entlaw))  # fmt: skip
+    assert {
+        "read",
+        "fit",
+        "fit_all",
+        "forecast",
+        "compare",
+        "sizes",
+        "plan",
+        "backtest",
+        "watch",
+        "report",
+        "example",
+        "Run",
+        "Points",
+        "Result",
+        "Forecast",
+        "Fit",
+        "Interval",
+        "Selection",
+        "Watcher",
+        "WatchReport",
+        "EntropyMeaning",
+        "scan",
+    } <= set(dir(entlaw))
     assert all(callable(getattr(entlaw, name)) for name in entlaw.__all__ if name != "__version__")
     tree = ast.parse(inspect.getsource(entlaw))
     typed = {a.asname for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names if a.asname}
     assert typed >= set(entlaw.__all__) - {"__version__", "WatchReport"}
     with pytest.raises(AttributeError):
         _ = entlaw.nothing
+
+
+@pytest.mark.parametrize("name", ["entlaw", "entlaw.api", "entlaw.wording"])
+def test_the_examples_of_docstrings_are_true(name):
+    tried = doctest.testmod(importlib.import_module(name))
+    assert tried.attempted and not tried.failed
 
 
 def test_importing_costs_nothing():
@@ -178,10 +208,18 @@ def test_what_is_no_run_is_an_error_and_no_traceback(given):
 
 @pytest.mark.parametrize(
     "options",
-    [{"methd": "paper"}, {"method": "magic"}, {"level": 2}, {"until_step": np.nan}, {"problems": 0}, {"samples": 2},
-     {"total_steps": -1}, {"on": "train"}],
+    [
+        {"methd": "paper"},
+        {"method": "magic"},
+        {"level": 2},
+        {"until_step": np.nan},
+        {"problems": 0},
+        {"samples": 2},
+        {"total_steps": -1},
+        {"on": "train"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_options_that_make_no_sense_are_usage_errors(options):
     with pytest.raises(UsageError) as caught:
         entlaw.fit(run_of(), **options)
@@ -211,12 +249,29 @@ def test_fit_all_has_a_row_for_every_run_whatever_becomes_of_it(tmp_path):
     bad = write_jsonl(tmp_path / "bad.jsonl", [{"step": i, "loss": 1.0} for i in range(5)])
     refused = as_run(*rising())
     table = entlaw.fit_all(
-        [good, bad, tmp_path / "nowhere", run_of(), entlaw.Points.from_arrays(*rising()), refused,
-         pd.DataFrame({"x": ["a"]}), entlaw.fit(run_of(1)), 3]
-    )  # fmt: skip
+        [
+            good,
+            bad,
+            tmp_path / "nowhere",
+            run_of(),
+            entlaw.Points.from_arrays(*rising()),
+            refused,
+            pd.DataFrame({"x": ["a"]}),
+            entlaw.fit(run_of(1)),
+            3,
+        ]
+    )
     assert list(table["verdict"]) == [
-        "ok", "unreadable", "unreadable", "ok", "refused", "refused", "unreadable", "ok", "unreadable"
-    ]  # fmt: skip
+        "ok",
+        "unreadable",
+        "unreadable",
+        "ok",
+        "refused",
+        "refused",
+        "unreadable",
+        "ok",
+        "unreadable",
+    ]
     assert table["ceiling"].notna().tolist() == [v == "ok" for v in table["verdict"]]
     assert (table["error"] != "").tolist() == [v != "ok" for v in table["verdict"]]
     assert table.index.is_unique and table.index.name == "run"
@@ -279,20 +334,38 @@ def test_a_forecast_from_an_earlier_step_knows_nothing_later():
 
 @pytest.mark.parametrize(
     "asked",
-    [{"step": 10}, {"step": np.nan}, {"entropy": -1}, {"step": 300, "entropy": 0.1}, {"step": 300, "model": "magic"},
-     {"step": 300, "level": 1.5}, {"step": [300, 10]}, {"step": 300, "width": 0}],
+    [
+        {"step": 10},
+        {"step": np.nan},
+        {"entropy": -1},
+        {"step": 300, "entropy": 0.1},
+        {"step": 300, "model": "magic"},
+        {"step": 300, "level": 1.5},
+        {"step": [300, 10]},
+        {"step": "soon"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_questions_that_make_no_sense_are_usage_errors(asked):
     with pytest.raises(UsageError) as caught:
         entlaw.forecast(run_of(), **asked)
     assert "--" not in str(caught.value)
 
 
-def test_a_wider_forecast_keeps_its_median():
-    plain, wide = (entlaw.forecast(run_of(), step=300, width=w) for w in (1.0, 2.0))
-    assert wide.interval_at(0.5).width == pytest.approx(2 * plain.interval_at(0.5).width, rel=0.1)
-    assert wide.median == pytest.approx(plain.median, abs=1e-3)
+def test_a_library_sets_the_width_of_forecasts_at_a_step():
+    library = [replace(run_of(seed), name=f"past {seed}") for seed in range(1, 8)]
+    plain, calibrated = (entlaw.forecast(run_of(), step=300, library=x) for x in (None, library))
+    factor = calibrate_for(
+        entlaw.Points.from_run(run_of()), learn(map(entlaw.Points.from_run, library))
+    ).factor
+    ratio = calibrated.interval_at(0.5).width / plain.interval_at(0.5).width
+    assert factor != 1.0 and ratio == pytest.approx(factor, rel=0.1)
+    assert calibrated.median == pytest.approx(plain.median, abs=1e-3)
+    with pytest.raises(DataError, match="library has 2 runs") as caught:
+        entlaw.forecast(run_of(), step=300, library=library[:2])
+    assert "--" not in str(caught.value)
+    with pytest.raises(UsageError):
+        entlaw.forecast(run_of(), entropy=0.1, library=library, model="law")
 
 
 # The other verbs ----------------------------------------------------------------------------------
@@ -322,9 +395,10 @@ def test_sizes_of_models_from_names_configurations_and_the_user():
     assert list(found.lines["ceiling"].parameters) == [1e9, 3e9, 7e9, 14e9]
     value, interval = found.at(30e9).values["ceiling"]  # noqa: PD011
     assert interval.lo < value < interval.hi
-    same = entlaw.sizes([replace(r, name=f"run {i}") for i, r in enumerate(runs)], size={
-        "run 0": "1B", "run 1": 3e9, "run 2": "7B", "run 3": "14B"
-    })  # fmt: skip
+    same = entlaw.sizes(
+        [replace(r, name=f"run {i}") for i, r in enumerate(runs)],
+        size={"run 0": "1B", "run 1": 3e9, "run 2": "7B", "run 3": "14B"},
+    )
     assert same.lines["a"].slope == found.lines["a"].slope
     with pytest.raises(DataError) as caught:
         entlaw.sizes([run_of()])

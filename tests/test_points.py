@@ -105,9 +105,14 @@ def test_how_much_two_logs_have_in_common():
 
 @pytest.mark.parametrize(
     "given_",
-    [pd.DataFrame({"step": [1.0]}), pd.DataFrame({"step": ["a"], "entropy": ["b"], "performance": ["c"]}),
-     ([0, 1], [1.0], [0.1, 0.2]), ([0, 1], [1.0, 2.0]), "run"],
-)  # fmt: skip
+    [
+        pd.DataFrame({"step": [1.0]}),
+        pd.DataFrame({"step": ["a"], "entropy": ["b"], "performance": ["c"]}),
+        ([0, 1], [1.0], [0.1, 0.2]),
+        ([0, 1], [1.0, 2.0]),
+        "run",
+    ],
+)
 def test_what_holds_no_points_is_a_usage_error(given_):
     with pytest.raises(UsageError):
         Points.of(given_)

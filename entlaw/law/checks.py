@@ -88,17 +88,22 @@ def count(e: Evidence) -> Iterator[Finding]:
     if n < FEWEST_POINTS:
         more = f"; the run has {n + e.later.n} in all" if e.later.n else ""
         yield Finding(
-            "too-few-evaluations", "error", f"{n} evaluation{'' if n == 1 else 's'}{where}{more}",
+            "too-few-evaluations",
+            "error",
+            f"{n} evaluation{'' if n == 1 else 's'}{where}{more}",
             f"with fewer than {FEWEST_POINTS} points a line always fits, and no interval can be trusted",
             "fit a longer window (--until-step, --all), evaluate more often, or use the training score (--on train)",
             float(n),
-        )  # fmt: skip
+        )
     elif n < FEW_POINTS:
         yield Finding(
-            "few-evaluations", "warning", f"{n} evaluations{where}",
+            "few-evaluations",
+            "warning",
+            f"{n} evaluations{where}",
             "the size of the noise is hardly known, so the intervals are wide and rest on assumptions",
-            "evaluate more often early in the run; give --problems and --samples", float(n),
-        )  # fmt: skip
+            "evaluate more often early in the run; give --problems and --samples",
+            float(n),
+        )
 
 
 def score(e: Evidence) -> Iterator[Finding]:
@@ -108,10 +113,13 @@ def score(e: Evidence) -> Iterator[Finding]:
         return
     if len(r) >= 2 and np.ptp(r) <= NO_SPREAD:
         yield Finding(
-            "performance-constant", "error", f"performance is {r[0]:.4g} at all {len(r)} points",
+            "performance-constant",
+            "error",
+            f"performance is {r[0]:.4g} at all {len(r)} points",
             "nothing was learned or nothing was measured: the slope is zero by construction",
-            "check the key, and whether the verifier works", 0.0,
-        )  # fmt: skip
+            "check the key, and whether the verifier works",
+            0.0,
+        )
     ordered = np.sort(r)
     inside, outside = ordered[(ordered > 0) & (ordered <= 1.0)], ordered[ordered > 1.0 + SCORE_SLACK]
     # A reader has judged the units of a run already, from the whole series; plain arrays come unjudged.
@@ -119,21 +127,26 @@ def score(e: Evidence) -> Iterator[Finding]:
     told = e.run is not None and any(f.code in ("not-a-score", "mixed-units") for f in e.run.findings)
     if unjudged and len(inside) and len(outside) and outside[0] > MIXED_RATIO * inside[-1]:
         yield Finding(
-            "performance-mixed-units", "error",
+            "performance-mixed-units",
+            "error",
             f"{len(inside)} scores are at most {inside[-1]:.3g} and {len(outside)} at least {outside[0]:.3g}",
             "percent and fractions in one series: no line goes through both",
-            "bring the scores to one unit, or choose a key that has one", float(outside[0]),
-        )  # fmt: skip
+            "bring the scores to one unit, or choose a key that has one",
+            float(outside[0]),
+        )
     elif (r.min() < -SCORE_SLACK or r.max() > 1.0 + SCORE_SLACK) and (e.answers_known or not told):
         yield Finding(
-            "performance-not-a-score", "error" if e.answers_known else "warning",
+            "performance-not-a-score",
+            "error" if e.answers_known else "warning",
             f"performance runs from {r.min():.3g} to {r.max():.3g}, not within 0 to 1",
-            "binomial noise is defined for a share of right answers only" if e.answers_known else
-            "a reward with format or length terms has no accuracy for a ceiling",
-            "leave out --problems, or choose an accuracy key" if e.answers_known else
-            "choose an accuracy key (--on KEY)",
+            "binomial noise is defined for a share of right answers only"
+            if e.answers_known
+            else "a reward with format or length terms has no accuracy for a ceiling",
+            "leave out --problems, or choose an accuracy key"
+            if e.answers_known
+            else "choose an accuracy key (--on KEY)",
             float(r.max()),
-        )  # fmt: skip
+        )
 
 
 def slope(e: Evidence) -> Iterator[Finding]:
@@ -143,18 +156,24 @@ def slope(e: Evidence) -> Iterator[Finding]:
         return
     if not fit.a > 0:
         yield Finding(
-            "slope-not-positive", "error", f"a = {fit.a:.3g}: performance does not rise as entropy falls",
+            "slope-not-positive",
+            "error",
+            f"a = {fit.a:.3g}: performance does not rise as entropy falls",
             "the law needs a > 0; b - a is then a floor, not a ceiling",
-            "look whether R falls or H rises, and for which steps; another window may hold the law", fit.a,
-        )  # fmt: skip
+            "look whether R falls or H rises, and for which steps; another window may hold the law",
+            fit.a,
+        )
         return
     i = fit.posterior.slope_interval(fit.ceiling_interval.level)
     if not i.lo > 0:
         yield Finding(
-            "slope-uncertain", "warning", f"a = {fit.a:.3g}, {i.level:.0%} interval [{i.lo:.3g}, {i.hi:.3g}] holds 0",
+            "slope-uncertain",
+            "warning",
+            f"a = {fit.a:.3g}, {i.level:.0%} interval [{i.lo:.3g}, {i.hi:.3g}] holds 0",
             "these points do not show that R follows H at all",
-            "fit a longer window or evaluate on more problems", i.lo,
-        )  # fmt: skip
+            "fit a longer window or evaluate on more problems",
+            i.lo,
+        )
 
 
 def influence(e: Evidence) -> Iterator[Finding]:
@@ -171,22 +190,28 @@ def influence(e: Evidence) -> Iterator[Finding]:
         rest = np.exp(np.clip(np.delete(p.entropy, top), -50.0, MOST_ENTROPY))
         severe = p.leverage[top] > LEVERAGE_ERROR and rest.min() - 1.0 > REACH_OF_REST * np.ptp(rest)
         yield Finding(
-            "one-point-carries-fit", "error" if severe else "warning",
+            "one-point-carries-fit",
+            "error" if severe else "warning",
             f"the point at step {p.step[top]:g} has leverage {p.leverage[top]:.3f}; without it "
-            + (f"the ceiling is {p.ceiling_without[top]:.3g} instead of {fit.ceiling:.3g}"
-               if np.isfinite(p.ceiling_without[top]) else "there is no line"),
+            + (
+                f"the ceiling is {p.ceiling_without[top]:.3g} instead of {fit.ceiling:.3g}"
+                if np.isfinite(p.ceiling_without[top])
+                else "there is no line"
+            ),
             "the slope is drawn through that point whatever its error; the others cover almost no range of exp(H)",
             "evaluate more often while the entropy falls, and compare with a fit without that point",
             float(p.leverage[top]),
-        )  # fmt: skip
+        )
     elif np.isfinite(half) and moved[far] > MOVES_BY_HALF_WIDTHS * half:
         yield Finding(
-            "one-point-carries-fit", "warning",
+            "one-point-carries-fit",
+            "warning",
             f"without the point at step {p.step[far]:g} the ceiling is {p.ceiling_without[far]:.3g} instead of "
             f"{fit.ceiling:.3g}",
             "one evaluation moves the answer by more than a quarter of its interval",
-            "look at that evaluation; compare with a fit without it", float(moved[far]),
-        )  # fmt: skip
+            "look at that evaluation; compare with a fit without it",
+            float(moved[far]),
+        )
 
 
 def shape(e: Evidence) -> Iterator[Finding]:
@@ -197,20 +222,29 @@ def shape(e: Evidence) -> Iterator[Finding]:
     p = fit.noise.get("curvature_p", np.nan)
     if p < SURE:
         yield Finding(
-            "curvature", "warning", f"R bends against exp(H) (p = {p:.2g} for an added square)",
+            "curvature",
+            "warning",
+            f"R bends against exp(H) (p = {p:.2g} for an added square)",
             "a curved relation fitted by a line misses the ceiling in one direction, and no interval here knows",
-            "compare windows; early format learning or saturation bends the curve", float(p),
-        )  # fmt: skip
+            "compare windows; early format learning or saturation bends the curve",
+            float(p),
+        )
     r1, n = fit.residual_autocorrelation, fit.n
     if n >= FEW_POINTS and r1 > AUTOCORRELATION_SE / np.sqrt(n):
         taken = fit.method == "careful"
         yield Finding(
-            "residuals-autocorrelated", "info" if taken else "warning",
+            "residuals-autocorrelated",
+            "info" if taken else "warning",
             f"lag-1 autocorrelation of the residuals is {r1:.2f}",
             "neighbouring evaluations err together"
-            + ("; the careful intervals allow for it" if taken else ", so least-squares intervals are too narrow"),
-            "" if taken else "use --method careful", r1,
-        )  # fmt: skip
+            + (
+                "; the careful intervals allow for it"
+                if taken
+                else ", so least-squares intervals are too narrow"
+            ),
+            "" if taken else "use --method careful",
+            r1,
+        )
 
 
 def ceiling(e: Evidence) -> Iterator[Finding]:
@@ -224,37 +258,47 @@ def ceiling(e: Evidence) -> Iterator[Finding]:
     )
     if bounded and not -SCORE_SLACK <= fit.ceiling <= 1.0 + SCORE_SLACK:
         yield Finding(
-            "ceiling-outside", "warning", f"the ceiling is {fit.ceiling:.3g}, outside 0 to 1",
+            "ceiling-outside",
+            "warning",
+            f"the ceiling is {fit.ceiling:.3g}, outside 0 to 1",
             "a score cannot go there: the line must bend before H = 0 (reported as fitted, not clipped)",
-            "read it as 'no ceiling below 1 is visible yet'" if fit.ceiling > 1 else "look at the slope's sign",
+            "read it as 'no ceiling below 1 is visible yet'"
+            if fit.ceiling > 1
+            else "look at the slope's sign",
             fit.ceiling,
-        )  # fmt: skip
+        )
     if bounded and not i.width <= WIDE:
         severe = not i.width <= USELESS
         yield Finding(
-            "ceiling-not-identified", "error" if severe else "warning",
+            "ceiling-not-identified",
+            "error" if severe else "warning",
             f"the {i.level:.0%} interval of the ceiling is {i.width:.2g} wide",
             "that is " + ("as wide as all possible scores" if severe else "half of all possible scores"),
-            "fit a longer window, evaluate on more problems, or give --problems and --samples", i.width,
-        )  # fmt: skip
+            "fit a longer window, evaluate on more problems, or give --problems and --samples",
+            i.width,
+        )
     if not np.isfinite(i.hi):
         return
     top = float(fit.prediction_at(np.zeros(1), i.level).hi[0])  # one measurement at the ceiling
     later = e.later.score > top
     if later.size and later.mean() > ABOVE_SHARE:
         yield Finding(
-            "points-above-ceiling", "warning",
+            "points-above-ceiling",
+            "warning",
             f"{later.sum()} of {later.size} later scores are above the ceiling by more than noise (up to "
             f"{e.later.score.max():.3g}; {top:.3g} could be noise)",
             "the run has passed the ceiling that its early part promised: the law failed here",
-            "fit a longer window; do not quote this ceiling", float(later.mean()),
-        )  # fmt: skip
+            "fit a longer window; do not quote this ceiling",
+            float(later.mean()),
+        )
     fitted = e.seen.score > top
     if fitted.mean() > ABOVE_SHARE:
         yield Finding(
-            "points-above-ceiling", "warning",
+            "points-above-ceiling",
+            "warning",
             f"{fitted.sum()} of {fitted.size} fitted scores are above the ceiling by more than noise (up to "
             f"{e.seen.score.max():.3g}; {top:.3g} could be noise)",
             "a ceiling that was passed is none: the line does not hold at the low end of H",
-            "look at the late points; a steep early phase may draw the line", float(fitted.mean()),
-        )  # fmt: skip
+            "look at the late points; a steep early phase may draw the line",
+            float(fitted.mean()),
+        )

@@ -158,38 +158,52 @@ def unit(e: Evidence) -> Iterator[Finding]:
     meaning = e.run.entropy if e.run is not None else None
     if meaning is not None and (meaning.unit == "nats/sequence" or meaning.averaging == "sequence-sum"):
         yield Finding(
-            "entropy-not-per-token", "error", f"{meaning.key} is summed over the response (up to {h.max():.4g})",
+            "entropy-not-per-token",
+            "error",
+            f"{meaning.key} is summed over the response (up to {h.max():.4g})",
             "exp(H) of a sum is astronomically large and follows the response length",
-            "log the mean entropy per token and fit that", float(h.max()),
-        )  # fmt: skip
+            "log the mean entropy per token and fit that",
+            float(h.max()),
+        )
     elif np.median(h) > IMPOSSIBLE_ENTROPY:
         yield Finding(
-            "entropy-not-per-token", "error", f"entropy is {np.median(h):.4g} (median), up to {h.max():.4g}",
+            "entropy-not-per-token",
+            "error",
+            f"entropy is {np.median(h):.4g} (median), up to {h.max():.4g}",
             f"nats per token cannot exceed ln(vocabulary), about {IMPOSSIBLE_ENTROPY:g}: this is a sum or another unit",
-            "log the mean entropy per token and fit that", float(np.median(h)),
-        )  # fmt: skip
+            "log the mean entropy per token and fit that",
+            float(np.median(h)),
+        )
     elif h.max() > IMPOSSIBLE_ENTROPY:
         many = int((h > IMPOSSIBLE_ENTROPY).sum())
         yield Finding(
-            "entropy-impossible", "error",
+            "entropy-impossible",
+            "error",
             f"{many} of {len(h)} entropies are above {IMPOSSIBLE_ENTROPY:g}, up to {h.max():.4g}",
             f"nats per token cannot exceed ln(vocabulary), about {IMPOSSIBLE_ENTROPY:g}: these are glitches, "
             "and exp(H) gives each of them the whole fit",
-            "drop those records, or fit a window without them (--until-step)", float(h.max()),
-        )  # fmt: skip
+            "drop those records, or fit a window without them (--until-step)",
+            float(h.max()),
+        )
     elif h.max() > STRANGE_ENTROPY:
         yield Finding(
-            "entropy-high", "warning", f"entropy reaches {h.max():.4g}",
+            "entropy-high",
+            "warning",
+            f"entropy reaches {h.max():.4g}",
             f"per token, more than {STRANGE_ENTROPY:g} nats is a policy that writes noise, or another unit",
-            "check the key's unit; if it is per token, look at the responses", float(h.max()),
-        )  # fmt: skip
+            "check the key's unit; if it is per token, look at the responses",
+            float(h.max()),
+        )
     if h.min() < -NEGATIVE_SLACK:
         most = np.median(h) < 0
         yield Finding(
-            "entropy-negative", "error" if most else "warning", f"entropy is as low as {h.min():.4g}",
+            "entropy-negative",
+            "error" if most else "warning",
+            f"entropy is as low as {h.min():.4g}",
             "entropy over tokens is not negative; some trainers log it as a loss with the sign turned",
-            "turn the sign, or choose the key of the entropy itself", float(h.min()),
-        )  # fmt: skip
+            "turn the sign, or choose the key of the entropy itself",
+            float(h.min()),
+        )
 
 
 def trend(e: Evidence) -> Iterator[Finding]:
@@ -200,10 +214,13 @@ def trend(e: Evidence) -> Iterator[Finding]:
     size = max(abs(t.start), 1e-12)
     if np.ptp(e.seen.log_entropy) <= 1e-9 * size:
         yield Finding(
-            "entropy-constant", "error", f"entropy is {t.start:.4g} throughout the window",
+            "entropy-constant",
+            "error",
+            f"entropy is {t.start:.4g} throughout the window",
             "the law says how R follows H; where H does not move there is nothing to fit",
-            "check that the key is the policy's entropy, or fit a window in which it falls", 0.0,
-        )  # fmt: skip
+            "check that the key is the policy's entropy, or fit a window in which it falls",
+            0.0,
+        )
         return
     clear = SIGNIFICANT * np.sqrt(2.0) * t.error  # of a difference of two levels
     fall = t.start - t.end
@@ -212,41 +229,54 @@ def trend(e: Evidence) -> Iterator[Finding]:
         and t.high_after - t.start > clear
     ):
         yield Finding(
-            "entropy-exploded", "error", f"entropy went from {t.start:.3g} to {t.high_after:.3g}",
+            "entropy-exploded",
+            "error",
+            f"entropy went from {t.start:.3g} to {t.high_after:.3g}",
             "a policy that drifts into noise is another regime: R then falls for another reason than the law's",
-            "fit only the part before the rise (--until-step), and look at the responses after it", t.high_after,
-        )  # fmt: skip
+            "fit only the part before the rise (--until-step), and look at the responses after it",
+            t.high_after,
+        )
     elif fall < -max(clear, LEAST_CHANGE * size):
         yield Finding(
-            "entropy-rising", "error", f"entropy rose from {t.start:.3g} to {t.end:.3g} in the window",
+            "entropy-rising",
+            "error",
+            f"entropy rose from {t.start:.3g} to {t.end:.3g} in the window",
             "the law describes entropy being spent; it was not shown for entropy that is held up or rises",
-            "look for an entropy bonus, clip-higher or a KL term; or fit a window in which it falls", -fall,
-        )  # fmt: skip
+            "look for an entropy bonus, clip-higher or a KL term; or fit a window in which it falls",
+            -fall,
+        )
     elif fall < max(clear, LEAST_CHANGE * size):
         yield Finding(
-            "entropy-not-falling", "error",
+            "entropy-not-falling",
+            "error",
             f"entropy fell by {fall:.3g} from {t.start:.3g}, not more than its noise ({clear:.2g}) or "
             f"{LEAST_CHANGE:.0%} of itself",
             "a slope fitted on noise in H says nothing about the ceiling",
-            "fit a longer window (--until-step, --all), or accept that this run does not spend entropy", fall,
-        )  # fmt: skip
+            "fit a longer window (--until-step, --all), or accept that this run does not spend entropy",
+            fall,
+        )
     else:
         drop, back = max(t.high, t.first) - t.low, t.high_after - t.low
         anew = back > TURNED_UP_NATS and t.high_after > TURNED_UP_RATIO * t.low
         if back > max(clear, LEAST_CHANGE * size) and (anew or back > TURNED_UP_WARNING * drop):
             yield Finding(
-                "entropy-turned-up", "error" if anew or back > TURNED_UP_ERROR * drop else "warning",
+                "entropy-turned-up",
+                "error" if anew or back > TURNED_UP_ERROR * drop else "warning",
                 f"entropy fell to {t.low:.3g} and came back to {t.high_after:.3g}, {back / drop:.0%} of the fall",
                 "the law is a one-way exchange: on the way back R does not return along the same curve",
-                "fit the falling part only (--until-step)", back / drop,
-            )  # fmt: skip
+                "fit the falling part only (--until-step)",
+                back / drop,
+            )
         begin = max(t.start, t.first)
         if t.high - begin > max(clear, TURNED_UP_WARNING * drop) and t.high > t.high_after:
             yield Finding(
-                "entropy-rose-first", "warning", f"entropy rose from {begin:.3g} to {t.high:.3g} before it fell",
+                "entropy-rose-first",
+                "warning",
+                f"entropy rose from {begin:.3g} to {t.high:.3g} before it fell",
                 "early on a policy often learns the answer format, which moves R for another reason than the law's",
-                "compare with a fit that starts after the peak", t.high - begin,
-            )  # fmt: skip
+                "compare with a fit that starts after the peak",
+                t.high - begin,
+            )
 
 
 def reach(e: Evidence) -> Iterator[Finding]:
@@ -260,11 +290,13 @@ def reach(e: Evidence) -> Iterator[Finding]:
     if distance > REACH_WARNING:
         h = e.fit.entropy_range
         yield Finding(
-            "entropy-range-small", "error" if distance > REACH_ERROR else "warning",
+            "entropy-range-small",
+            "error" if distance > REACH_ERROR else "warning",
             f"H covers {h[1]:.3g} to {h[0]:.3g}; H = 0 is {distance:.1f} times that range of exp(H) away",
             "the ceiling is an extrapolation, and its error grows with that distance",
-            "fit a longer window, so that more of the entropy is spent in it", float(distance),
-        )  # fmt: skip
+            "fit a longer window, so that more of the entropy is spent in it",
+            float(distance),
+        )
 
 
 def resumed(e: Evidence) -> Iterator[Finding]:
@@ -278,14 +310,19 @@ def resumed(e: Evidence) -> Iterator[Finding]:
     level = float(np.median(h[:_FIRST]))
     if level < COLLAPSED:
         yield Finding(
-            "resumed-after-collapse", "error",
+            "resumed-after-collapse",
+            "error",
             f"the log starts at step {step[0]:g} with entropy {level:.3g} already spent",
             "what the run gained while its entropy fell is not in this log, so the slope cannot be seen",
-            "add the log of the first part of the run", level,
-        )  # fmt: skip
+            "add the log of the first part of the run",
+            level,
+        )
     else:
         yield Finding(
-            "starts-late", "warning", f"the log starts at step {step[0]:g}, with entropy {level:.3g}",
+            "starts-late",
+            "warning",
+            f"the log starts at step {step[0]:g}, with entropy {level:.3g}",
             "a continued run: the steep early part, which fixes the slope, is missing",
-            "add the log of the first part of the run, or set --until-step with this in mind", float(step[0]),
-        )  # fmt: skip
+            "add the log of the first part of the run, or set --until-step with this in mind",
+            float(step[0]),
+        )

@@ -193,8 +193,9 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
             raise UsageError(
                 "one run is on both sides",
                 where=left.name if left.name == right.name else f"{left.name}, {right.name}",
-                why="all values are equal, or those of one are the beginning of the other's", hint="give each run once",
-            )  # fmt: skip
+                why="all values are equal, or those of one are the beginning of the other's",
+                hint="give each run once",
+            )
     if len(a) == len(b) == 1:
         return _single(a[0], b[0], level)
     return _groups(a, b, level)
@@ -206,11 +207,13 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
 def _single(a: Track, b: Track, level: float) -> Comparison:
     found = [
         Finding(
-            "one-run-a-side", "warning", "one run on either side",
+            "one-run-a-side",
+            "warning",
+            "one run on either side",
             "the intervals hold the noise of these two runs, not what other seeds would have given",
             "compare groups of seeds",
         )
-    ]  # fmt: skip
+    ]
     differences = [_final_of_pair(a, b, level)]
     if a.fit is not None and b.fit is not None:
         differences += [_ceilings(a, b, level), _at_equal_entropy(a, b, level)]
@@ -226,10 +229,11 @@ def _final_of_pair(a: Track, b: Track, level: float) -> Difference:
     step, at_a, at_b = np.intersect1d(a.points.step, b.points.step, return_indices=True)
     if len(step) == 0:
         raise DataError(
-            "the two runs have no step in common", where=f"{a.name}, {b.name}",
+            "the two runs have no step in common",
+            where=f"{a.name}, {b.name}",
             why="validations of one step are compared, so that what they share cancels",
             hint="validate both at the same steps",
-        )  # fmt: skip
+        )
     r_a, r_b = a.points.score[at_a], b.points.score[at_b]
     last = step >= _from(step[0], step[-1], FINAL_SHARE)
     mean_a, mean_b = float(r_a[last].mean()), float(r_b[last].mean())
@@ -248,9 +252,15 @@ def _final_of_pair(a: Track, b: Track, level: float) -> Difference:
     # Where the difference never varies nothing is left to be distributed.
     p = float(np.clip(2 * min(below, 1 - below), 0.0, 1.0)) if np.ptp(d) > 0 else float(not d.any())
     return Difference(
-        "final", mean_a, mean_b, float(post.weight @ mean[:, 0]),
-        Interval(float(interval[0][0]), float(interval[1][0]), level), p, "validations", n,
-    )  # fmt: skip
+        "final",
+        mean_a,
+        mean_b,
+        float(post.weight @ mean[:, 0]),
+        Interval(float(interval[0][0]), float(interval[1][0]), level),
+        p,
+        "validations",
+        n,
+    )
 
 
 def _from(first: float, last: float, share: float) -> float:
@@ -345,21 +355,28 @@ def _groups(a: Sequence[Track], b: Sequence[Track], level: float) -> Comparison:
     if pairs is None:
         found.append(
             Finding(
-                "not-paired", "info", "the runs of the two sides have no common seeds: compared as independent groups"
+                "not-paired",
+                "info",
+                "the runs of the two sides have no common seeds: compared as independent groups",
             )
-        )  # fmt: skip
+        )
     if min(len(a), len(b)) == 1:
         found.append(
             Finding(
-                "one-run-on-one-side", "warning", "one side is a single run",
-                "how much its seed matters is taken from the other side", "add runs",
+                "one-run-on-one-side",
+                "warning",
+                "one side is a single run",
+                "how much its seed matters is taken from the other side",
+                "add runs",
             )
-        )  # fmt: skip
+        )
     end = min(float(t.points.step[-1]) for t in (*a, *b))
     if any(float(t.points.step[-1]) > end for t in (*a, *b)):
         found.append(
-            Finding("different-lengths", "info", f"final performance is that at step {end:g}, which all reached")
-        )  # fmt: skip
+            Finding(
+                "different-lengths", "info", f"final performance is that at step {end:g}, which all reached"
+            )
+        )
     if pairs is not None:
         a, b = [p[0] for p in pairs], [p[1] for p in pairs]
 
@@ -375,8 +392,10 @@ def _groups(a: Sequence[Track], b: Sequence[Track], level: float) -> Comparison:
             out.append(_of_runs(quantity, values[: len(a)], values[len(a) :], pairs is not None, level))
     else:
         found.append(
-            Finding("no-fit", "warning", "a run without a fit: ceilings are not compared", "", "see `entlaw fit`")
-        )  # fmt: skip
+            Finding(
+                "no-fit", "warning", "a run without a fit: ceilings are not compared", "", "see `entlaw fit`"
+            )
+        )
     out.append(of_runs("entropy spent", lambda t: t.spent_entropy))
     return Comparison(tuple(out), worst_first(found))
 
@@ -412,6 +431,12 @@ def _of_runs(quantity: str, a: list[float], b: list[float], paired: bool, level:
     half = float(stdtrit(df, 0.5 * (1 + level))) * se
     p = 2.0 * float(stdtr(df, -abs(difference) / se)) if se > 0 else float(difference == 0)
     return Difference(
-        quantity, float(x.mean()), float(y.mean()), difference,
-        Interval(difference - half, difference + half, level), p, unit, n,
-    )  # fmt: skip
+        quantity,
+        float(x.mean()),
+        float(y.mean()),
+        difference,
+        Interval(difference - half, difference + half, level),
+        p,
+        unit,
+        n,
+    )

@@ -231,28 +231,38 @@ def _check_fittable(h: np.ndarray, r: np.ndarray) -> None:
     """Raise FitRefused(fit=None) where no line exists."""
     if len(h) and h.max() > MOST_ENTROPY:
         raise _impossible(
-            "entropy-not-per-token", f"entropy reaches {h.max():.4g}: its exponential overflows", float(h.max()),
-            "this is a sum over the response, or not an entropy at all", "log the mean entropy per token",
-        )  # fmt: skip
+            "entropy-not-per-token",
+            f"entropy reaches {h.max():.4g}: its exponential overflows",
+            float(h.max()),
+            "this is a sum over the response, or not an entropy at all",
+            "log the mean entropy per token",
+        )
     if len(r) and np.abs(r).max() > _MAX_SCORE:
         worst = float(r[np.abs(r).argmax()])
         raise _impossible(
-            "performance-not-a-score", f"performance reaches {worst:.4g}", worst,
+            "performance-not-a-score",
+            f"performance reaches {worst:.4g}",
+            worst,
             "no score or reward is that large: the record is damaged, or the key is something else",
             "drop that record, or choose another key (--on KEY)",
-        )  # fmt: skip
+        )
     if len(h) < 2:
         raise _impossible(
-            "too-few-evaluations", f"{len(h)} usable points in the fit window", float(len(h)),
-            "a line needs at least two, and an honest interval four", "fit a longer window (--until-step, --all)",
-        )  # fmt: skip
+            "too-few-evaluations",
+            f"{len(h)} usable points in the fit window",
+            float(len(h)),
+            "a line needs at least two, and an honest interval four",
+            "fit a longer window (--until-step, --all)",
+        )
     x = np.exp(h)
     if np.ptp(x) <= 1e-13 * x.max():
         raise _impossible(
-            "entropy-constant", f"entropy is {h[0]:.4g} at all {len(h)} points", 0.0,
+            "entropy-constant",
+            f"entropy is {h[0]:.4g} at all {len(h)} points",
+            0.0,
             "the law says how R follows H; where H does not move there is nothing to fit",
             "check that the key is the policy's entropy, or fit a window in which it falls",
-        )  # fmt: skip
+        )
 
 
 def _impossible(code: str, what: str, value: float, why: str, hint: str) -> FitRefused:

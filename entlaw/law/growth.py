@@ -317,9 +317,7 @@ def _condition(
         log_weight = log_weight + np.where((end < 0.0) | (end > 0.5 * np.pi), _BEYOND, 0.0)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
-    return _Posterior(
-        prior, data, to_eigen, w, columns, beta, inverse, residual, variance, weight, float(df)
-    )  # fmt: skip
+    return _Posterior(prior, data, to_eigen, w, columns, beta, inverse, residual, variance, weight, float(df))
 
 
 @dataclass(frozen=True, eq=False)

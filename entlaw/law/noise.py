@@ -86,9 +86,16 @@ def least_squares(x: np.ndarray, y: np.ndarray) -> Regression:
     leverage = 1.0 / n + u**2 / s_uu
     scale = np.diag([variance / s_uu, variance / n])
     posterior = Posterior(
-        weight=np.ones(1), slope=np.array([-slope]), level=np.array([mean]), scale=scale[None],
-        centre=centre, size=size, df=float(df), wander=np.zeros(1), nugget=np.array([variance]),
-    )  # fmt: skip
+        weight=np.ones(1),
+        slope=np.array([-slope]),
+        level=np.array([mean]),
+        scale=scale[None],
+        centre=centre,
+        size=size,
+        df=float(df),
+        wander=np.zeros(1),
+        nugget=np.array([variance]),
+    )
     one = (1.0 - centre) / size
     with np.errstate(divide="ignore", invalid="ignore"):
         drop = residual / (1.0 - leverage)
@@ -165,8 +172,12 @@ def careful(
     xx = np.einsum("kqn,kni,knj->kqij", w, tx, tx)
     xy = np.einsum("kqn,kni,kn->kqi", w, tx, ty)
     det = xx[..., 0, 0] * xx[..., 1, 1] - xx[..., 0, 1] ** 2
-    inverse = np.stack([np.stack([xx[..., 1, 1], -xx[..., 0, 1]], -1),
-                        np.stack([-xx[..., 0, 1], xx[..., 0, 0]], -1)], -2) / det[..., None, None]  # fmt: skip
+    inverse = (
+        np.stack(
+            [np.stack([xx[..., 1, 1], -xx[..., 0, 1]], -1), np.stack([-xx[..., 0, 1], xx[..., 0, 0]], -1)], -2
+        )
+        / det[..., None, None]
+    )
     beta = np.einsum("kqij,kqj->kqi", inverse, xy)
     e = ty[:, None, :] - np.einsum("kni,kqi->kqn", tx, beta)
     rss = np.einsum("kqn,kqn->kq", w, e**2)

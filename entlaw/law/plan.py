@@ -250,9 +250,14 @@ def draw(assumed: Assumed, design: Design, rng: np.random.Generator) -> Points:
 
 
 def plan(
-    assumed: Assumed, candidates: Iterable[Design], *, margin: float = 0.02, level: float = 0.95,
-    replicates: int = 200, seed: int = 0,
-) -> Iterator[Budget]:  # fmt: skip
+    assumed: Assumed,
+    candidates: Iterable[Design],
+    *,
+    margin: float = 0.02,
+    level: float = 0.95,
+    replicates: int = 200,
+    seed: int = 0,
+) -> Iterator[Budget]:
     """Budgets of many designs, one by one."""
     for design in candidates:
         yield budget(assumed, design, margin=margin, level=level, replicates=replicates, seed=seed)
@@ -292,10 +297,11 @@ def assumed_from(run: Run) -> Assumed:
     ends = law(a, b, [first, floor])
     if not (first > floor and a > 0 and ends.min() >= 0 and ends.max() <= 1):
         raise FitRefused(
-            "this run is no model for a plan", where=run.name,
+            "this run is no model for a plan",
+            where=run.name,
             why=f"R = {b:.3f} - {a:.3f} exp(H) over H {first:.3f} -> {floor:.3f} is not a score that rises",
             hint="choose a run that obeys the law, or leave --like out",
-        )  # fmt: skip
+        )
     spacing = float(np.median(np.diff(fitted.points.step))) if fitted.n > 1 else 1.0
     r = fitted.residual_autocorrelation
     memory = -spacing / float(np.log(r)) if 0.05 < r < 0.95 else spacing

@@ -204,9 +204,12 @@ def regimes(run: Run | Points) -> Regimes:
     found = from_config(read.config) if read is not None else []
     measured = _measured_format(read) if read is not None else None
     return Regimes(
-        entropy, _since(entropy, whole, points), measured or _inferred_format(whole, points),
-        tuple(found + _held(entropy, whole, points)), findings,
-    )  # fmt: skip
+        entropy,
+        _since(entropy, whole, points),
+        measured or _inferred_format(whole, points),
+        tuple(found + _held(entropy, whole, points)),
+        findings,
+    )
 
 
 def _now(whole: Regime, points: Points) -> Regime:
@@ -330,8 +333,11 @@ def _held(entropy: Regime, whole: Regime, points: Points) -> list[Finding]:
         return []
     return [
         Finding(
-            "entropy-held", "info", f"entropy fell from {start:.3g} to {end:.3g} and stands there",
+            "entropy-held",
+            "info",
+            f"entropy fell from {start:.3g} to {end:.3g} and stands there",
             "something may hold it up: a control, or a model that can learn no more",
-            "look for an entropy bonus, a KL term or another control in the configuration", end,
+            "look for an entropy bonus, a KL term or another control in the configuration",
+            end,
         )
-    ]  # fmt: skip
+    ]

@@ -194,8 +194,20 @@ class Fit:
     def to_dict(self) -> dict[str, Any]:
         """Plain data; the arrays under ``points`` have length ``n``."""
         p = self.points
-        plain = ("method", "until_step", "n", "a", "b", "covariance", "ceiling", "r_squared", "residual_sd",
-                 "residual_autocorrelation", "entropy_range", "noise")  # fmt: skip
+        plain = (
+            "method",
+            "until_step",
+            "n",
+            "a",
+            "b",
+            "covariance",
+            "ceiling",
+            "r_squared",
+            "residual_sd",
+            "residual_autocorrelation",
+            "entropy_range",
+            "noise",
+        )
         return {name: getattr(self, name) for name in plain} | {
             "ceiling_interval": asdict(self.ceiling_interval),
             "points": {

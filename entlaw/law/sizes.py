@@ -279,22 +279,26 @@ def forecast_size(sizes: Sizes, parameters: float, level: float = 0.95) -> SizeF
     if beyond > _FAR * np.ptp(log_n):
         found.append(
             Finding(
-                "far-from-trained-sizes", "warning",
+                "far-from-trained-sizes",
+                "warning",
                 f"{parameters:.3g} parameters lie {beyond / np.ptp(log_n):.1f} of the fitted range of ln N outside it",
                 "a straight line in ln N has no reason to go on for ever; accuracy cannot",
-                "train a size nearer to it", float(beyond / np.ptp(log_n)),
+                "train a size nearer to it",
+                float(beyond / np.ptp(log_n)),
             )
-        )  # fmt: skip
+        )
     ceiling, interval = values["ceiling"]
     if ceiling > 1.0:
         found.append(
             Finding(
-                "ceiling-above-one", "warning",
+                "ceiling-above-one",
+                "warning",
                 f"the ceiling would be {ceiling:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]: accuracy ends at 1",
-                "a line in ln N must bend before", "",
+                "a line in ln N must bend before",
+                "",
                 ceiling,
             )
-        )  # fmt: skip
+        )
     return SizeForecast(parameters, values, not found, worst_first(found))
 
 
@@ -349,36 +353,50 @@ def _findings(lines: dict[str, SizeLine], left_out: list[LeftOut], k: int) -> tu
     if k < _FEW_SIZES:
         found.append(
             Finding(
-                "few-sizes", "warning", f"{k} model sizes leave {k - 2} degrees of freedom",
-                "the interval of another size is wide, and a bend could not be seen", "add sizes", float(k),
+                "few-sizes",
+                "warning",
+                f"{k} model sizes leave {k - 2} degrees of freedom",
+                "the interval of another size is wide, and a bend could not be seen",
+                "add sizes",
+                float(k),
             )
-        )  # fmt: skip
+        )
     for name in ("a", "b", "ceiling"):
         p = curvature_p(lines[name])
         if p < _SIGNIFICANT:
             found.append(
                 Finding(
-                    "bent-over-sizes", "warning", f"{name} is not a straight line in ln N (p = {p:.3g})",
-                    "a forecast for another size goes astray where a line bends", "forecast near the trained sizes", p,
+                    "bent-over-sizes",
+                    "warning",
+                    f"{name} is not a straight line in ln N (p = {p:.3g})",
+                    "a forecast for another size goes astray where a line bends",
+                    "forecast near the trained sizes",
+                    p,
                 )
-            )  # fmt: skip
+            )
     found += [
         Finding(
-            "largest-size-missed", "warning",
+            "largest-size-missed",
+            "warning",
             f"{entry.quantity} of the largest size, from the others: {entry.forecast:.3f} "
             f"[{entry.interval.lo:.3f}, {entry.interval.hi:.3f}], found {entry.found:.3f}",
-            "what fails on the largest size that was trained will not do better beyond", "", entry.found,
+            "what fails on the largest size that was trained will not do better beyond",
+            "",
+            entry.found,
         )
         for entry in left_out
         if not entry.inside
-    ]  # fmt: skip
+    ]
     if lines["a"].between_runs == 0.0 and (lines["a"].runs == 1).all():
         found.append(
             Finding(
-                "one-run-a-size", "info", "one run for each size",
-                "what differs between runs of one size is taken for a difference between sizes", "add seeds",
+                "one-run-a-size",
+                "info",
+                "one run for each size",
+                "what differs between runs of one size is taken for a difference between sizes",
+                "add seeds",
             )
-        )  # fmt: skip
+        )
     return worst_first(found)
 
 

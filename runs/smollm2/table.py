@@ -24,9 +24,7 @@ def row(folder: Path) -> str:
         [r[key] for r in log if key in r] for key in ("actor/entropy", "val/accuracy", "reward/mean")
     )
     early, points = entlaw.fit(run), entlaw.fit(run, method="paper", until_step=None).law.points
-    law, line = (
-        np.corrcoef(x, points.score)[0, 1] ** 2 for x in (np.exp(points.entropy), points.entropy)
-    )
+    law, line = (np.corrcoef(x, points.score)[0, 1] ** 2 for x in (np.exp(points.entropy), points.entropy))
     seconds = [np.mean([r[f"time/{part}_s"] for r in log if f"time/{part}_s" in r]) for part in PARTS]
     interval = early.ceiling_interval
     return (

@@ -133,11 +133,14 @@ def test_noise_in_the_entropy_does_not_pull_the_slope_to_zero():
     assert abs(np.mean(careful) - A) < 4 * np.std(careful) / np.sqrt(60) + 0.006
 
 
-@pytest.mark.parametrize("rho, wander, every, problems, low, high", [
-    (0.0, 0.0, 4, 500, 0.92, 1.0),
-    (0.6, 0.008, 4, 500, 0.90, 1.0),
-    (0.95, 0.008, 1, 4000, 0.80, 0.97),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rho, wander, every, problems, low, high",
+    [
+        (0.0, 0.0, 4, 500, 0.92, 1.0),
+        (0.6, 0.008, 4, 500, 0.90, 1.0),
+        (0.95, 0.008, 1, 4000, 0.80, 0.97),
+    ],
+)
 def test_the_ceiling_interval_covers(rho, wander, every, problems, low, high):
     rng = np.random.default_rng(11)
     covered, plain = [], []
@@ -279,9 +282,17 @@ def test_where_nothing_can_be_fitted_even_force_refuses(h, r, force):
 
 @pytest.mark.parametrize(
     "kw",
-    [{"method": "magic"}, {"level": 1.0}, {"level": 0}, {"problems": 0}, {"problems": -3}, {"samples": 4},
-     {"problems": 5, "samples": 0}, {"until_step": float("nan")}],
-)  # fmt: skip
+    [
+        {"method": "magic"},
+        {"level": 1.0},
+        {"level": 0},
+        {"problems": 0},
+        {"problems": -3},
+        {"samples": 4},
+        {"problems": 5, "samples": 0},
+        {"until_step": float("nan")},
+    ],
+)
 def test_impossible_options_are_usage_errors(kw):
     with pytest.raises(UsageError):
         fit(as_run(*law_arrays()), **kw)

@@ -21,12 +21,44 @@ needs_long_double = pytest.mark.skipif(
 )
 
 # Wampler's deltas: Wampler3 is the polynomial plus these, 4 and 5 have 100 and 10,000 times as much.
-_DELTA = np.array([759, -2048, 2048, -2048, 2523, -2048, 2048, -2048, 1838, -2048, 2048, -2048, 1838, -2048, 2048,
-                   -2048, 2523, -2048, 2048, -2048, 759], dtype=float)  # fmt: skip
+_DELTA = np.array(
+    [
+        759,
+        -2048,
+        2048,
+        -2048,
+        2523,
+        -2048,
+        2048,
+        -2048,
+        1838,
+        -2048,
+        2048,
+        -2048,
+        1838,
+        -2048,
+        2048,
+        -2048,
+        2523,
+        -2048,
+        2048,
+        -2048,
+        759,
+    ],
+    dtype=float,
+)
 _X = np.arange(21.0)
 _POWERS = np.vander(_X, 6, increasing=True)
-_WAMPLER_SE = np.array([2152.32624678170, 2363.55173469681, 779.343524331583, 101.475507550350, 5.64566512170752,
-                        0.112324854679312])  # fmt: skip
+_WAMPLER_SE = np.array(
+    [
+        2152.32624678170,
+        2363.55173469681,
+        779.343524331583,
+        101.475507550350,
+        5.64566512170752,
+        0.112324854679312,
+    ]
+)
 _WAMPLER_SD = 2360.14502379268
 
 
@@ -43,10 +75,28 @@ def _wampler(k):
 def _longley():
     data = sm.datasets.longley.load_pandas().data
     x = data[["GNPDEFL", "GNP", "UNEMP", "ARMED", "POP", "YEAR"]].to_numpy(dtype=float)
-    beta = np.array([-3482258.63459582, 15.0618722713733, -0.358191792925910e-01, -2.02022980381683, -1.03322686717359,
-                     -0.511041056535807e-01, 1829.15146461355])  # fmt: skip
-    error = np.array([890420.383607373, 84.9149257747669, 0.334910077722432e-01, 0.488399681651699, 0.214274163161675,
-                      0.226073200069370, 455.478499142212])  # fmt: skip
+    beta = np.array(
+        [
+            -3482258.63459582,
+            15.0618722713733,
+            -0.358191792925910e-01,
+            -2.02022980381683,
+            -1.03322686717359,
+            -0.511041056535807e-01,
+            1829.15146461355,
+        ]
+    )
+    error = np.array(
+        [
+            890420.383607373,
+            84.9149257747669,
+            0.334910077722432e-01,
+            0.488399681651699,
+            0.214274163161675,
+            0.226073200069370,
+            455.478499142212,
+        ]
+    )
     return (
         np.column_stack([np.ones(16), x]),
         data["TOTEMP"].to_numpy(dtype=float),
@@ -57,12 +107,50 @@ def _longley():
 
 
 def _pontius():
-    y = np.array([
-        0.11019, 0.21956, 0.32949, 0.43899, 0.54803, 0.65694, 0.76562, 0.87487, 0.98292, 1.09146,
-        1.20001, 1.30822, 1.41599, 1.52399, 1.63194, 1.73947, 1.84646, 1.95392, 2.06128, 2.16844,
-        0.11052, 0.22018, 0.32939, 0.43886, 0.54798, 0.65739, 0.76596, 0.87474, 0.98300, 1.09150,
-        1.20004, 1.30818, 1.41613, 1.52408, 1.63159, 1.73965, 1.84696, 1.95445, 2.06177, 2.16829,
-    ])  # fmt: skip
+    y = np.array(
+        [
+            0.11019,
+            0.21956,
+            0.32949,
+            0.43899,
+            0.54803,
+            0.65694,
+            0.76562,
+            0.87487,
+            0.98292,
+            1.09146,
+            1.20001,
+            1.30822,
+            1.41599,
+            1.52399,
+            1.63194,
+            1.73947,
+            1.84646,
+            1.95392,
+            2.06128,
+            2.16844,
+            0.11052,
+            0.22018,
+            0.32939,
+            0.43886,
+            0.54798,
+            0.65739,
+            0.76596,
+            0.87474,
+            0.98300,
+            1.09150,
+            1.20004,
+            1.30818,
+            1.41613,
+            1.52408,
+            1.63159,
+            1.73965,
+            1.84696,
+            1.95445,
+            2.06177,
+            2.16829,
+        ]
+    )
     x = np.tile(150000.0 * np.arange(1, 21), 2)
     beta = np.array([0.673565789473684e-03, 0.732059160401003e-06, -0.316081871345029e-14])
     error = np.array([0.107938612033077e-03, 0.157817399981659e-09, 0.486652849992036e-16])
@@ -90,9 +178,16 @@ def _case(name):
 # is demanded. Wampler 4 and 5 hide coefficients of 1 under noise of 1e5 and 1e7.
 @pytest.mark.parametrize(
     ("name", "of_beta", "of_error"),
-    [("Longley", 10.0, 11.5), ("Pontius", 11.0, 13.0), ("Wampler1", 8.3, None), ("Wampler2", 11.3, None),
-     ("Wampler3", 8.3, 12.5), ("Wampler4", 6.6, 12.5), ("Wampler5", 5.0, 12.5)],
-)  # fmt: skip
+    [
+        ("Longley", 10.0, 11.5),
+        ("Pontius", 11.0, 13.0),
+        ("Wampler1", 8.3, None),
+        ("Wampler2", 11.3, None),
+        ("Wampler3", 8.3, 12.5),
+        ("Wampler4", 6.6, 12.5),
+        ("Wampler5", 5.0, 12.5),
+    ],
+)
 def test_certified_values_of_nist(name, of_beta, of_error):
     x, y, beta, error, sd = _case(name)
     fit = meta_regression(y, np.full(len(y), sd**2), x)
@@ -228,10 +323,14 @@ def test_lines_over_sizes_from_a_thousand_to_a_trillion_against_long_double(seed
     rng = np.random.default_rng(seed)
     sizes = np.geomspace(1e3, 1e12, 10)
     fits = [
-        SizedFit(f"{n:g}", n, *(level * np.array([0.3, 0.8]) * (1 + 0.02 * np.log(n) + 0.02 * rng.standard_normal(2))),
-                 (level * 0.01) ** 2 * rng.uniform(0.01, 10) * np.array([[1.0, 0.9], [0.9, 1.0]]))
+        SizedFit(
+            f"{n:g}",
+            n,
+            *(level * np.array([0.3, 0.8]) * (1 + 0.02 * np.log(n) + 0.02 * rng.standard_normal(2))),
+            (level * 0.01) ** 2 * rng.uniform(0.01, 10) * np.array([[1.0, 0.9], [0.9, 1.0]]),
+        )
         for n in sizes
-    ]  # fmt: skip
+    ]
     for line in fit_sizes(fits).lines.values():
         wide = np.longdouble
         log_n = np.log(sizes.astype(wide)) - wide(line.centre)

@@ -83,19 +83,22 @@ def test_a_hump_before_the_fall_is_a_warning_only():
 # --- the entropy ---
 
 
-@pytest.mark.parametrize("make, code", [
-    (lambda t: np.full(len(t), 0.5), "entropy-constant"),
-    (lambda t: 0.5 + 0.002 * np.random.default_rng(0).standard_normal(len(t)), "entropy-not-falling"),
-    (lambda t: 0.5 - 0.0003 * t, "entropy-not-falling"),
-    (lambda t: 0.3 + 0.004 * t, "entropy-rising"),
-    (lambda t: 0.3 + 0.05 * t, "entropy-exploded"),
-    (lambda t: np.where(t < 20, 0.8 * np.exp(-t / 10), 0.1 * np.exp((t - 20) / 5)), "entropy-exploded"),
-    (lambda t: np.where(t < 18, 0.8 - 0.03 * t, 0.26 + 0.02 * (t - 18)), "entropy-turned-up"),
-    (lambda t: np.where(t < 18, np.exp(-t / 4), 0.011 + 0.012 * (t - 18)), "entropy-turned-up"),
-    (lambda t: 40 + 60 * np.exp(-t / 20), "entropy-not-per-token"),
-    (lambda t: -0.05 - 0.9 * np.exp(-t / 20), "entropy-negative"),
-    (lambda t: 1.0 - 0.0025 * t, "entropy-range-small"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make, code",
+    [
+        (lambda t: np.full(len(t), 0.5), "entropy-constant"),
+        (lambda t: 0.5 + 0.002 * np.random.default_rng(0).standard_normal(len(t)), "entropy-not-falling"),
+        (lambda t: 0.5 - 0.0003 * t, "entropy-not-falling"),
+        (lambda t: 0.3 + 0.004 * t, "entropy-rising"),
+        (lambda t: 0.3 + 0.05 * t, "entropy-exploded"),
+        (lambda t: np.where(t < 20, 0.8 * np.exp(-t / 10), 0.1 * np.exp((t - 20) / 5)), "entropy-exploded"),
+        (lambda t: np.where(t < 18, 0.8 - 0.03 * t, 0.26 + 0.02 * (t - 18)), "entropy-turned-up"),
+        (lambda t: np.where(t < 18, np.exp(-t / 4), 0.011 + 0.012 * (t - 18)), "entropy-turned-up"),
+        (lambda t: 40 + 60 * np.exp(-t / 20), "entropy-not-per-token"),
+        (lambda t: -0.05 - 0.9 * np.exp(-t / 20), "entropy-negative"),
+        (lambda t: 1.0 - 0.0025 * t, "entropy-range-small"),
+    ],
+)
 def test_entropies_that_refuse(make, code):
     t = np.arange(0.0, 37.0)
     h = make(t)
@@ -316,18 +319,21 @@ def test_trend_levels_are_robust_to_a_single_glitch():
 
 
 @needs_shared
-@pytest.mark.parametrize("name, window, codes", [
-    ("bihan_verl_ppo/run.csv", 36.0, {"resumed-after-collapse", "too-few-evaluations"}),
-    ("bihan_verl_ppo/run.csv", None, {"resumed-after-collapse"}),
-    ("rasbt_ch07/run_1.csv", None, {"entropy-exploded"}),
-    ("rasbt_ch07/run_2.csv", None, {"entropy-turned-up"}),
-    ("rasbt_ch07/run_3.csv", None, {"entropy-exploded"}),
-    ("rasbt_ch07/run_4.csv", None, {"entropy-exploded"}),
-    ("sunshine_trl/run_13.csv", None, {"entropy-exploded"}),
-    ("sunshine_trl/run_14.csv", 36.0, {"entropy-exploded"}),
-    ("verl_notebook_ppo/run.csv", 36.0, set()),
-    ("tinker_arith/run.csv", 36.0, set()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, window, codes",
+    [
+        ("bihan_verl_ppo/run.csv", 36.0, {"resumed-after-collapse", "too-few-evaluations"}),
+        ("bihan_verl_ppo/run.csv", None, {"resumed-after-collapse"}),
+        ("rasbt_ch07/run_1.csv", None, {"entropy-exploded"}),
+        ("rasbt_ch07/run_2.csv", None, {"entropy-turned-up"}),
+        ("rasbt_ch07/run_3.csv", None, {"entropy-exploded"}),
+        ("rasbt_ch07/run_4.csv", None, {"entropy-exploded"}),
+        ("sunshine_trl/run_13.csv", None, {"entropy-exploded"}),
+        ("sunshine_trl/run_14.csv", 36.0, {"entropy-exploded"}),
+        ("verl_notebook_ppo/run.csv", 36.0, set()),
+        ("tinker_arith/run.csv", 36.0, set()),
+    ],
+)
 def test_real_runs(name, window, codes):
     table = pd.read_csv(SHARED / name)
     log = table[["step", "entropy"]].dropna()

@@ -46,8 +46,10 @@ def test_agrees_with_numpy_and_statsmodels(seed):
     assert fit.residual_sd == pytest.approx(np.sqrt(ols.scale), rel=1e-10)
     at = np.array([0.0, 0.3, 1.2])
     theirs = ols.get_prediction(np.column_stack([-np.exp(at), np.ones(3)])).summary_frame(alpha=0.1)
-    for band, lo, hi in ((fit.line_at(at, 0.9), "mean_ci_lower", "mean_ci_upper"),
-                         (fit.prediction_at(at, 0.9), "obs_ci_lower", "obs_ci_upper")):  # fmt: skip
+    for band, lo, hi in (
+        (fit.line_at(at, 0.9), "mean_ci_lower", "mean_ci_upper"),
+        (fit.prediction_at(at, 0.9), "obs_ci_lower", "obs_ci_upper"),
+    ):
         np.testing.assert_allclose(band.lo, theirs[lo], atol=1e-9)
         np.testing.assert_allclose(band.hi, theirs[hi], atol=1e-9)
         np.testing.assert_allclose(band.mean, theirs["mean"], atol=1e-10)

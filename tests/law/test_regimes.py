@@ -50,9 +50,16 @@ def test_each_kind_is_named(kind, seed):
 
 @pytest.mark.parametrize(
     ("kind", "since", "slack"),
-    [("collapsed", 12 * np.log(1 / 0.08), 8), ("turned-up", 80, 12), ("exploded", 106, 8), ("falling", 0, 20),
-     ("fell, then flat", 20, 20), ("flat", 0, 0), ("rising", 0, 40)],
-)  # fmt: skip
+    [
+        ("collapsed", 12 * np.log(1 / 0.08), 8),
+        ("turned-up", 80, 12),
+        ("exploded", 106, 8),
+        ("falling", 0, 20),
+        ("fell, then flat", 20, 20),
+        ("flat", 0, 0),
+        ("rising", 0, 40),
+    ],
+)
 def test_the_step_at_which_it_began(kind, since, slack):
     for seed in range(5):
         assert regimes(made(kind, seed)).since == pytest.approx(since, abs=slack + 1e-9)
@@ -85,10 +92,12 @@ def test_any_log_has_one_regime_that_agrees_with_the_refusals(values):
         assert said.entropy == "unknown" and said.since is None
         return
     allowed = {
-        "entropy-exploded": {"exploded"}, "entropy-rising": {"rising", "collapsed"},
-        "entropy-turned-up": {"turned-up", "collapsed"}, "entropy-not-falling": {"flat", "collapsed"},
+        "entropy-exploded": {"exploded"},
+        "entropy-rising": {"rising", "collapsed"},
+        "entropy-turned-up": {"turned-up", "collapsed"},
+        "entropy-not-falling": {"flat", "collapsed"},
         "entropy-constant": {"flat", "collapsed"},
-    }  # fmt: skip
+    }
     codes = {f.code for f in outlook.findings}
     if has_fallen(points):
         assert said.entropy in {"falling", "flat", "collapsed"}
@@ -172,9 +181,14 @@ def test_interventions_are_those_of_the_configuration_and_of_the_curve():
 
 @pytest.mark.parametrize(
     ("config", "found"),
-    [({"top_entropy_quantile": 0.2}, True), ({"controls": {"high_entropy_share": 0.2}}, True),
-     ({"top_entropy_quantile": 1.0}, False), ({"controls.high_entropy_share": "1.0"}, False), ({}, False)],
-)  # fmt: skip
+    [
+        ({"top_entropy_quantile": 0.2}, True),
+        ({"controls": {"high_entropy_share": 0.2}}, True),
+        ({"top_entropy_quantile": 1.0}, False),
+        ({"controls.high_entropy_share": "1.0"}, False),
+        ({}, False),
+    ],
+)
 def test_training_on_few_tokens_is_an_intervention(config, found):
     run = as_run(T, CURVES["falling"](T), 0.5 + 0.001 * T, config=config)
     assert [f.code for f in regimes(run).interventions] == ["high-entropy-tokens"] * found
@@ -200,9 +214,15 @@ def test_the_interval_of_a_share_is_wilsons(k, n):
 # Where the verdict is not the label; see docs/regimes.md. A run that leaves this list is good news, one that enters it
 # is a regression.
 KNOWN_WRONG = {
-    "runs/entropy-bonus-0.1-m-rl0", "runs/grpo-xs-rl0", "runs/no-clip-m-rl0", "runs/no-clip-m-rl2",
-    "runs/qwen2-xs-rl0", "runs/second-task-xs-rl0", "runs/smollm2/mawps-grpo", "shared/sunshine_trl/run_38.csv",
-}  # fmt: skip
+    "runs/entropy-bonus-0.1-m-rl0",
+    "runs/grpo-xs-rl0",
+    "runs/no-clip-m-rl0",
+    "runs/no-clip-m-rl2",
+    "runs/qwen2-xs-rl0",
+    "runs/second-task-xs-rl0",
+    "runs/smollm2/mawps-grpo",
+    "shared/sunshine_trl/run_38.csv",
+}
 
 
 @pytest.fixture(scope="module")

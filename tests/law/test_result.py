@@ -235,10 +235,23 @@ def test_the_gain_is_the_models_at_the_horizon():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"method": "magic"}, {"model": "magic"}, {"level": 0.0}, {"level": 1.0}, {"level": np.nan}, {"problems": 0},
-     {"problems": np.inf}, {"samples": 4}, {"problems": 5, "samples": -1}, {"until_step": np.nan},
-     {"until_step": np.inf}, {"total_steps": -1.0}, {"total_steps": np.nan}, {"width": 0.0}],
-)  # fmt: skip
+    [
+        {"method": "magic"},
+        {"model": "magic"},
+        {"level": 0.0},
+        {"level": 1.0},
+        {"level": np.nan},
+        {"problems": 0},
+        {"problems": np.inf},
+        {"samples": 4},
+        {"problems": 5, "samples": -1},
+        {"until_step": np.nan},
+        {"until_step": np.inf},
+        {"total_steps": -1.0},
+        {"total_steps": np.nan},
+        {"width": 0.0},
+    ],
+)
 def test_settings_that_make_no_sense_are_usage_errors(settings):
     with pytest.raises(UsageError):
         examine(run_of(), Settings(**settings))
@@ -280,10 +293,17 @@ def unusual():
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"force": True}, {"until_step": -5.0}, {"until_step": None}, {"model": "law"}, {"method": "paper"},
-     {"steps": (100.0, 1.0), "entropies": (0.1, -1.0)}],
+    [
+        {},
+        {"force": True},
+        {"until_step": -5.0},
+        {"until_step": None},
+        {"model": "law"},
+        {"method": "paper"},
+        {"steps": (100.0, 1.0), "entropies": (0.1, -1.0)},
+    ],
     ids=str,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("shape", unusual())
 def test_points_of_unusual_shape_have_a_result_in_every_view(shape, settings):
     result = examine(unusual()[shape], Settings(**settings), name=f"<{shape}>")
