@@ -24,7 +24,7 @@ from entlaw.law.growth import Gain
 from entlaw.law.shapes import Fit, HeldOut, Interval, Method, hold_out
 from entlaw.limits import FEW_POINTS, PAPER_WINDOW, UNSET, Unset, check_level
 from entlaw.points import Points, answers_behind
-from entlaw.runs.ending import OVER, planned_steps
+from entlaw.runs.ending import OVER, planned_steps, reported_status
 from entlaw.runs.run import Run
 
 if TYPE_CHECKING:
@@ -302,8 +302,8 @@ class Result:
     @cached_property
     def state(self) -> State:
         """``finished`` where the planned end is reached or the source says that the run is over; else ``running``."""
-        told = "" if self.run is None else str(self.run.provenance.details.get("state") or "")
-        return "finished" if told in OVER or not self._planned_beyond(self.points) else "running"
+        over = self.run is not None and reported_status(self.run) in OVER
+        return "finished" if over or not self._planned_beyond(self.points) else "running"
 
     @property
     def last(self) -> tuple[float, float] | None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+from entlaw.runs.run import RawRun, Run
 
 # States of a run on a server, and of our own trainer's run.json, in which nothing more will be logged.
 OVER = frozenset({"finished", "crashed", "failed", "killed", "stopped"})
+# Schema of a run.json.
+_OWN = "entlaw.run/"
 # In order; the first that is there and positive counts.
 _TOTALS = (
     "recipe.run.steps",
@@ -41,3 +46,19 @@ def planned_steps(config: Mapping[str, Any]) -> float | None:
         if 1 <= value < 1e9:
             return value
     return None
+
+
+def reported_status(run: Run | RawRun) -> str:
+    """What the source says of how a run goes (running, finished, crashed, ...); empty where it says nothing.
+
+    A server tells it with the run; our own trainer writes it to the ``run.json`` beside its metrics.
+    """
+    own = run.config.get("status") if str(run.config.get("schema", "")).startswith(_OWN) else None
+    return str(run.provenance.details.get("state") or own or "")
+
+
+def without_status(run: Run) -> Run:
+    """A run of which nothing is said of how it goes."""
+    details = {key: value for key, value in run.provenance.details.items() if key != "state"}
+    config = {key: value for key, value in run.config.items() if key != "status"}
+    return replace(run, config=config, provenance=replace(run.provenance, details=details))
