@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from entlaw.runs.reader import scan as scan
     from entlaw.runs.run import EntropyMeaning as EntropyMeaning
     from entlaw.runs.run import Run as Run
-    from entlaw.watch.report import Report as _Report
+    from entlaw.watch.report import WatchReport as WatchReport
     from entlaw.watch.watcher import Watcher as Watcher
-
-    WatchReport = _Report
 
 _WHERE = {
     "read": "entlaw.runs.reader",
@@ -51,7 +49,7 @@ _WHERE = {
     "forecast_at_step": "entlaw.law.forecast",
     "Outlook": "entlaw.law.forecast",
     "Watcher": "entlaw.watch.watcher",
-    "WatchReport": "entlaw.watch.report:Report",
+    "WatchReport": "entlaw.watch.report",
 }
 
 __all__ = ["__version__", *_WHERE]

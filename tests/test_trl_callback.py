@@ -16,7 +16,7 @@ from trl import GRPOTrainer  # noqa: E402
 
 from entlaw.engines.law_callback import EntlawCallback  # noqa: E402
 from entlaw.errors import UsageError  # noqa: E402
-from entlaw.law.fit import fit  # noqa: E402
+from entlaw.law.result import examine  # noqa: E402
 from entlaw.runs.reader import read  # noqa: E402
 from entlaw.watch.watcher import Watcher  # noqa: E402
 from tests.test_trl_adapter import trainer  # noqa: E402
@@ -81,9 +81,9 @@ def test_what_it_logs_is_what_entlaw_fit_finds_in_the_trainers_state(tmp_path):
     assert run.step == 40 and callback.failed == ""
     (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": run.history}))
     (found,) = read(tmp_path / "trainer_state.json")
-    alone = fit(found, until_step=None, force=True)
+    alone = examine(found).law
     last = law(run.history[-1])
-    assert alone.n == 40 and abs(alone.ceiling - 0.8) < 0.02
+    assert alone.n == 36 and abs(alone.ceiling - 0.8) < 0.02
     assert last["entlaw/ceiling"] == alone.ceiling
     assert last["entlaw/ceiling_lo"] == alone.ceiling_interval.lo
     assert last["entlaw/ceiling_hi"] == alone.ceiling_interval.hi
@@ -91,7 +91,7 @@ def test_what_it_logs_is_what_entlaw_fit_finds_in_the_trainers_state(tmp_path):
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "trainer_state.json").write_text(json.dumps({"log_history": bare}))
     (other,) = read(tmp_path / "bare" / "trainer_state.json")
-    without = fit(other, until_step=None, force=True)
+    without = examine(other).law
     assert found.points.equals(other.points) and without.findings == alone.findings
     assert (without.a, without.b, without.ceiling_interval) == (alone.a, alone.b, alone.ceiling_interval)
 
@@ -188,4 +188,6 @@ def test_a_rule_ends_a_real_grpo_run_with_a_checkpoint(tmp_path):
     callback = EntlawCallback().add_to(more)
     more.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{end}"))
     rows = [row for row in more.state.log_history if "entropy" in row]
-    assert [row["step"] for row in rows] == list(range(1, end + 3)) and callback.report.points == end + 2
+    assert [row["step"] for row in rows] == list(
+        range(1, end + 3)
+    ) and callback.report.result.points.n == end + 2

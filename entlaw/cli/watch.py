@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag, ReadFlags
-from entlaw.cli.watch_show import Show, shower
+from entlaw.cli.watch_show import Show, choose_show
 from entlaw.errors import UsageError
+from entlaw.limits import UNSET
 
 if TYPE_CHECKING:
     from entlaw.watch.course import Event, Watched
@@ -49,13 +50,16 @@ def watch(
         str | None, Parameter(help="POST alerts as JSON to this URL (Slack understands it).")
     ] = None,
     wandb_alert: Annotated[bool, Parameter(negative="", help="Raise alerts on the watched W&B run.")] = False,
+    all: Annotated[
+        bool, Parameter(negative="", help="Fit the law to all steps so far instead of those up to 36.")
+    ] = False,
     read: ReadFlags = ReadFlags(),  # noqa: B008 - frozen
     json: JsonFlag = False,
 ) -> int:
-    """Refit after every new validation; show entropy, performance, forecast and verdict; stop by a rule.
+    """Fit and forecast after every new validation, as entlaw fit does; alert; stop by a rule.
 
     On a terminal a live view, elsewhere a line for each new report; --json prints one object a line (schema
-    entlaw.watch/1, at the end entlaw.watch.end/1). Exit codes: 0 the run is over, 3 nothing to read, 5 stop rule fired.
+    entlaw.watch/2, at the end entlaw.watch.end/2). Exit codes: 0 the run is over, 3 nothing to read, 5 stop rule fired.
     """
     from entlaw.watch.course import course
     from entlaw.watch.follow import Follower
@@ -69,31 +73,41 @@ def watch(
         raw = seen.reading.raw if seen is not None else None
         return Watcher(
             total_steps if total_steps is not None else seen.total_steps if seen is not None else None,
-            name=raw.name if raw is not None else "run", target=target, stop_when=stop_when, level=level,
-            selection=selection, patience=patience,
-        )  # fmt: skip
+            name=raw.name if raw is not None else None,
+            target=target,
+            stop_when=stop_when,
+            level=level,
+            until_step=None if all else UNSET,
+            selection=selection,
+            patience=patience,
+        )
 
     make(None)  # a rule that cannot be read is told before anything is waited for
-    show = shower(json)
+    show = choose_show(json)
     notifier = _notifier(bell and not json, webhook, wandb_alert, source, show)
     watched: dict[str, Watched] = {}
     events = course(
-        Follower(source, selection), make, every=seconds, once=once, until_idle=idle, watched=watched,
+        Follower(source, selection),
+        make,
+        every=seconds,
+        once=once,
+        until_idle=idle,
+        watched=watched,
         sleep=show.wait,
-    )  # fmt: skip
+    )
     with show.open(watched):
         return _run(events, show, notifier)
 
 
 def _run(events: Iterator[Event], show: Show, notifier: Notifier) -> int:
-    states: dict[str, str] = {}
+    before: dict[str, str] = {}
     for event in events:
         show.take(event)
         if event.report is not None and event.watched is not None and not event.past and event.report.alerts:
             notifier.send(event.report, event.watched.details)
-        if event.kind == "state" and event.watched is not None:
-            _broken(event.watched, states.get(event.watched.key, ""), show, notifier)
-            states[event.watched.key] = event.watched.state
+        if event.kind == "status" and event.watched is not None:
+            _broken(event.watched, before.get(event.watched.key, ""), show, notifier)
+            before[event.watched.key] = event.watched.status
         if event.kind == "end":
             if event.text == "stop-rule":
                 return EXIT_STOPPED
@@ -107,9 +121,9 @@ def _broken(watched: Watched, before: str, show: Show, notifier: Notifier) -> No
     from entlaw.watch.report import Alert
 
     report = watched.watcher.report
-    if report is None or not before or watched.state not in _BROKEN:
+    if report is None or not before or watched.status not in _BROKEN:
         return
-    alert = Alert("run-ended", report.step, f"the run is {watched.state}")
+    alert = Alert("run-ended", report.step, f"the run is {watched.status}")
     show.alert(watched, alert)
     notifier.send(replace(report, alerts=(alert,)), watched.details)
 

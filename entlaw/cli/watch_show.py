@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from entlaw.watch.report import Alert
 
 _ENDS = {
-    "run-over": "the run is over", "steps-done": "the last step is done", "idle": "nothing has changed for long enough",
-    "once": "", "stop-rule": "the stop rule fired",
-}  # fmt: skip
+    "run-over": "the run is over",
+    "steps-done": "the last step is done",
+    "idle": "nothing has changed for long enough",
+    "once": "",
+    "stop-rule": "the stop rule fired",
+}
 
 
-def shower(json: bool) -> Show:
+def choose_show(json: bool) -> Show:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
             errors="replace"
@@ -39,9 +42,8 @@ def shower(json: bool) -> Show:
 def _end(event: Event) -> str:
     """Why it is over, and where a rule fired."""
     text = _ENDS[event.text]
-    fired = next(
-        (r for r in event.watched.watcher.reports if r.stop is not None and r.stop.fired), None
-    ) if event.watched is not None and event.text == "stop-rule" else None  # fmt: skip
+    reports = event.watched.watcher.reports if event.watched is not None and event.text == "stop-rule" else []
+    fired = next((r for r in reports if r.stop is not None and r.stop.fired), None)
     if fired is None or fired.stop is None or event.watched is None:
         return text
     return f"{text} at step {fired.step:g} of {event.watched.name}: {fired.stop.rule}"
@@ -50,8 +52,17 @@ def _end(event: Event) -> str:
 def _last(w: Watched) -> dict[str, Any]:
     """How a run stood when the watching ended."""
     report = w.watcher.report
-    step, verdict = (report.step, report.verdict) if report is not None else (None, None)
-    return {"name": w.name, "state": w.state or None, "step": step, "verdict": verdict}
+    told: dict[str, Any] = {"name": w.name, "status": w.status or None, "step": None, "state": None}
+    if report is None:
+        return told | {"verdict": None, "forecast": None}
+    result = report.result
+    forecast = {"verdict": result.forecast.verdict}
+    return told | {
+        "step": report.step,
+        "state": result.state,
+        "verdict": result.verdict,
+        "forecast": forecast,
+    }
 
 
 class Show:
@@ -103,13 +114,13 @@ class _Json(Show):
 
     def _take(self, event: Event) -> None:
         if event.report is not None and not event.past:
-            self._line(event.report.as_dict())
+            self._line(event.report.to_dict())
         elif event.kind in ("waiting", "trouble"):
             self.say(event.text)
         elif event.kind == "end":
             name = event.watched.name if event.watched is not None else None
             runs = [_last(w) for w in self._watched.values()]
-            self._line({"schema": "entlaw.watch.end/1", "why": event.text, "name": name, "runs": runs})
+            self._line({"schema": "entlaw.watch.end/2", "why": event.text, "name": name, "runs": runs})
 
     def _line(self, data: dict[str, Any]) -> None:
         sys.stdout.write(json_.dumps(plain(data), ensure_ascii=False, allow_nan=False) + "\n")
@@ -120,15 +131,15 @@ class _Lines(Show):
     """One line a report, no control characters."""
 
     def _take(self, event: Event) -> None:
-        from entlaw.watch.view import plain_line
+        from entlaw.watch.view import format_line
 
         if event.report is not None:
             if not event.past:
-                console().print(plain_line(event.report))
+                console().print(format_line(event.report))
                 for alert in event.report.alerts:
                     console().print(f"  ALERT {alert.code}: {alert.what}")
                 sys.stdout.flush()
-        elif event.kind in ("waiting", "trouble") or (event.kind == "state" and event.text):
+        elif event.kind in ("waiting", "trouble") or (event.kind == "status" and event.text):
             self.say(event.text)
         elif event.kind == "end" and _ENDS.get(event.text):
             self.say(_end(event))
@@ -199,12 +210,12 @@ class _Live(Show):
         height = max(height - len(words) - 1, 4)
         if len(runs) == 1:
             idle = time.monotonic() - runs[0].changed_at
-            body: Any = view.one(
+            body: Any = view.draw_run(
                 runs[0], width, height, idle=idle, alerts=list(self._alerts), braille=braille
             )
         elif runs:
             lines = [Text(f"alert  step {a.step:g}: {a.what}", style="yellow") for a in self._alerts]
-            body = Group(view.several(runs, width, braille=braille), *lines)
+            body = Group(view.draw_table(runs, width, braille=braille), *lines)
         else:
             body = Text("waiting for a log", style="dim")
         if self._live is not None:

@@ -10,11 +10,11 @@ from typing import Any
 from transformers import TrainerCallback
 
 from entlaw.errors import UsageError
-from entlaw.train.observers import PREFIX, LawObserver, what_is_wrong_with
+from entlaw.train.observers import PREFIX, LawObserver, explain_bad_rule
 from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
 from entlaw.train.settings import Problem, read
-from entlaw.watch.report import Report
+from entlaw.watch.report import WatchReport
 
 
 class EntlawCallback(TrainerCallback):
@@ -22,7 +22,7 @@ class EntlawCallback(TrainerCallback):
 
     Logged beside the trainer's own keys, numbers only: ``entlaw/ceiling``, ``entlaw/ceiling_lo``,
     ``entlaw/ceiling_hi``, ``entlaw/final`` (with ``_lo``, ``_hi``), ``entlaw/p_gain``, ``entlaw/verdict``
-    (:meth:`entlaw.watch.report.Report.metrics`). Series are chosen as `entlaw fit` chooses them from
+    (:meth:`entlaw.watch.report.WatchReport.metrics`). Series are chosen as `entlaw fit` chooses them from
     ``trainer_state.json``: a validation if there is one, else the training reward. Whatever goes wrong here is a
     warning: training goes on.
 
@@ -80,7 +80,7 @@ class EntlawCallback(TrainerCallback):
         return self
 
     @property
-    def report(self) -> Report | None:
+    def report(self) -> WatchReport | None:
         """The last one, with the fit, the verdict and its reason."""
         return None if self._law is None else self._law.report
 
@@ -119,9 +119,12 @@ class EntlawCallback(TrainerCallback):
         # TRL's trainers log a reward of each evaluation; others may log a loss alone, and are not waited for.
         validated = hasattr(args, "num_generations") and _plain(args.eval_strategy) != "no"
         law = LawObserver(
-            self.settings, self.total_steps or state.max_steps or None, "trainer", args.to_dict(),
+            self.settings,
+            self.total_steps or state.max_steps or None,
+            "trainer",
+            args.to_dict(),
             validated=validated,
-        )  # fmt: skip
+        )
         for row in state.log_history:
             if "step" in row:
                 law.observe(int(row["step"]), _numbers(row))
@@ -160,7 +163,7 @@ def _checked(wanted: Watch) -> Watch:
         value = read(settings()[f"watch.{name}"], getattr(wanted, name))
         if isinstance(value, Problem):
             raise UsageError(value.what.removeprefix("watch."), where="EntlawCallback")
-    if wrong := what_is_wrong_with(wanted):
+    if wrong := explain_bad_rule(wanted):
         raise UsageError(f"stop_when = {wanted.stop_when!r}: {wrong[0]}", hint=wrong[1] or None)
     return wanted
 

@@ -21,7 +21,7 @@ from entlaw.train.record import line
 from entlaw.train.schema import Recipe, Watch
 
 if TYPE_CHECKING:
-    from entlaw.watch.report import Report, Stop
+    from entlaw.watch.report import Stop, WatchReport
     from entlaw.watch.watcher import Watcher
 
 PREFIX = "entlaw/"
@@ -167,20 +167,19 @@ class LawObserver:
         self.watcher = _watcher(settings, total_steps, name, config, validated)
 
     @property
-    def report(self) -> Report | None:
+    def report(self) -> WatchReport | None:
         """The last one."""
         return self.watcher.report
 
     def observe(self, step: int, record: Mapping[str, float]) -> dict[str, float]:
         """The law's numbers where a point is complete; none elsewhere."""
-        before = self.watcher.report
         report = self.watcher.observe(step, record)
-        return {} if report is None or report is before else report.metrics()
+        return {} if report is None else report.metrics()
 
     @property
     def stop(self) -> str | None:
         """The rule, where it has fired."""
-        return None if self.watcher.stopped is None else told(self.watcher.stopped)
+        return None if self.watcher.stopped is None else describe_stop(self.watcher.stopped)
 
 
 def observers_of(recipe: Recipe, folder: Path) -> tuple[LawObserver, ...]:
@@ -196,7 +195,7 @@ def observers_of(recipe: Recipe, folder: Path) -> tuple[LawObserver, ...]:
     return (LawObserver(recipe.watch, recipe.run.steps, name, config, validated=recipe.validation.every > 0),)
 
 
-def told(stop: Stop) -> str:
+def describe_stop(stop: Stop) -> str:
     """A rule that fired, in one sentence."""
     return f"{stop.rule} held at {stop.in_a_row} validations in a row" + (f": {stop.why}" if stop.why else "")
 
@@ -223,14 +222,14 @@ def _watcher(
     )
 
 
-def what_is_wrong_with(settings: Watch) -> tuple[str, str] | None:
+def explain_bad_rule(settings: Watch) -> tuple[str, str] | None:
     """Why the stop rule cannot be read, and what would help; None if it can, or if there is none."""
     if not settings.stop_when:
         return None
-    from entlaw.watch.rule import parse
+    from entlaw.watch.rule import parse_rule
 
     try:
-        parse(settings.stop_when, settings.target or None)
+        parse_rule(settings.stop_when, settings.target or None)
     except EntlawError as error:
         return error.what, error.hint or ""
     return None

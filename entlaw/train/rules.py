@@ -15,7 +15,7 @@ from entlaw.findings import Finding, Severity, worst_first
 from entlaw.limits import FEW_POINTS, FEWEST_POINTS, PAPER_WINDOW
 from entlaw.tasks import manifest
 from entlaw.train import rules_update
-from entlaw.train.observers import what_is_wrong_with
+from entlaw.train.observers import explain_bad_rule
 from entlaw.train.recipe import changes, from_dict, settings, to_dict
 from entlaw.train.rules_update import mini_batches
 from entlaw.train.schema import Recipe
@@ -263,7 +263,7 @@ def watch(r: Recipe) -> Iterator[Finding]:
             "nothing would look whether the rule holds, and the run would go on to its last step",
             "set watch.on = true, or take the rule out",
         )  # fmt: skip
-    elif wrong := what_is_wrong_with(r.watch):
+    elif wrong := explain_bad_rule(r.watch):
         yield Finding("bad-stop-rule", "error", f"watch.stop_when = {rule!r}", wrong[0], wrong[1])
 
 

@@ -19,7 +19,7 @@ _BLANK = 0x2800
 
 
 @dataclass(frozen=True)
-class Series:
+class PlotSeries:
     """Something to draw.
 
     Attributes
@@ -52,7 +52,7 @@ class Plot:
 
 
 def draw(
-    series: Sequence[Series],
+    series: Sequence[PlotSeries],
     width: int,
     height: int,
     *,
@@ -65,7 +65,7 @@ def draw(
 
     Parameters
     ----------
-    series : sequence of Series
+    series : sequence of PlotSeries
         Later ones lie on top.
     width, height : int
         Of the whole, title, labels and axis included; at least 12 x 4.
@@ -111,7 +111,7 @@ def draw(
 
 
 def _pixels(
-    s: Series, x_range: tuple[float, float], y_range: tuple[float, float], wide: int, high: int
+    s: PlotSeries, x_range: tuple[float, float], y_range: tuple[float, float], wide: int, high: int
 ) -> list[tuple[int, int]]:
     keep = np.isfinite(s.x) & np.isfinite(s.y)
     x, y = np.asarray(s.x, dtype=float)[keep], np.asarray(s.y, dtype=float)[keep]

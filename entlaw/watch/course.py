@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from entlaw.points import common_start
 from entlaw.watch.follow import Follower, Look, Seen
-from entlaw.watch.report import Report
+from entlaw.watch.report import WatchReport
 from entlaw.watch.watcher import Watcher
 
 End = Literal["run-over", "stop-rule", "steps-done", "idle", "once"]
@@ -22,7 +23,7 @@ class Watched:
     ----------
     key, name : str
     watcher : Watcher
-    state : str
+    status : str
         As :class:`entlaw.watch.follow.Seen`.
     changed_at : float
         Time (of ``clock``) at which something new was last seen.
@@ -35,22 +36,35 @@ class Watched:
     key: str
     name: str
     watcher: Watcher
-    state: str = ""
+    status: str = ""
     changed_at: float = 0.0
     ended: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
-    told: list[Report] = field(default_factory=list)
+    _told: list[WatchReport] = field(default_factory=list)
 
-    def fresh(self) -> list[Report]:
-        """Reports not told before; those that were made anew count as new."""
+    def take_new(self) -> list[WatchReport]:
+        """Reports of points of which none was told before, or not as they are now (a run that was resumed)."""
         reports = self.watcher.reports
-        same = 0
-        for old, new in zip(self.told, reports, strict=False):
-            if old is not new:
-                break
-            same += 1
-        self.told = reports
-        return reports[same:]
+        known = 0
+        if self._told and reports:
+            common = common_start(self._told[-1].result.points, reports[-1].result.points)
+            known = sum(one.result.points.n <= common for one in self._told)
+        return self._tell(reports[known:], reports)
+
+    def take_last(self) -> list[WatchReport]:
+        """The last report, where it is not as it was told: the log has more entropies by now, or the run is over."""
+        reports = self.watcher.reports
+        old = bool(reports) and self._told[-1:] != reports[-1:]
+        return self._tell(reports[-1:] if old else [], reports)
+
+    def _tell(self, new: list[WatchReport], reports: list[WatchReport]) -> list[WatchReport]:
+        if not new:
+            return []
+        # What was raised with the last report is no news, where that was made anew from a longer log.
+        raised = {alert.code for one in self._told[-1:] for alert in one.alerts}
+        self._told = reports
+        alerts = tuple(alert for alert in new[0].alerts if alert.code not in raised)
+        return [replace(new[0], alerts=alerts), *new[1:]]
 
 
 @dataclass(frozen=True)
@@ -59,19 +73,19 @@ class Event:
 
     Attributes
     ----------
-    kind : {"report", "waiting", "trouble", "state", "end"}
+    kind : {"report", "waiting", "trouble", "status", "end"}
     text : str
         For people; of an end, why: an :data:`End`.
     watched : Watched or None
-    report : Report or None
+    report : WatchReport or None
     past : bool
         A report of what had happened before the watching began.
     """
 
-    kind: Literal["report", "waiting", "trouble", "state", "end"]
+    kind: Literal["report", "waiting", "trouble", "status", "end"]
     text: str = ""
     watched: Watched | None = None
-    report: Report | None = None
+    report: WatchReport | None = None
     past: bool = False
 
 
@@ -122,26 +136,31 @@ def course(
         now = clock()
         if look.changed and look.seen:
             last_change = now
-        yield from _words(look, told)
+        yield from _list_troubles(look, told)
         for seen in look.seen:
             yield from _take(seen, runs, make, now)
-        stopped = next((w for w in runs.values() if w.watcher.stopped is not None), None)
-        if stopped is not None:
-            yield Event("end", "stop-rule", stopped)
-            return
-        if runs and all(w.ended for w in runs.values()):
-            yield Event("end", next(iter(runs.values())).ended)
-            return
-        if once:
-            yield Event("end", "once")
-            return
-        if until_idle is not None and now - last_change >= until_idle:
-            yield Event("end", "idle")
+        if (
+            end := _end_of(runs, once, until_idle is not None and now - last_change >= until_idle)
+        ) is not None:
+            for one in runs.values():
+                for report in one.take_last():
+                    yield Event("report", watched=one, report=report)
+            yield end
             return
         sleep(every)
 
 
-def _words(look: Look, told: set[str]) -> Iterator[Event]:
+def _end_of(runs: Mapping[str, Watched], once: bool, idle: bool) -> Event | None:
+    """Why there is nothing more to see; None where there may be."""
+    stopped = next((w for w in runs.values() if w.watcher.stopped is not None), None)
+    if stopped is not None:
+        return Event("end", "stop-rule", stopped)
+    if runs and all(w.ended for w in runs.values()):
+        return Event("end", next(iter(runs.values())).ended)
+    return Event("end", "once") if once else Event("end", "idle") if idle else None
+
+
+def _list_troubles(look: Look, told: set[str]) -> Iterator[Event]:
     """What is waited for and what is wrong, each told once until it is over."""
     for kind, texts in (("waiting", look.waiting), ("trouble", look.troubles)):
         for text in texts:
@@ -162,14 +181,14 @@ def _take(
     one = runs[seen.key]
     one.details = raw.provenance.details
     one.watcher.look(raw)
-    fresh = one.fresh()
-    if fresh or first:
+    new = one.take_new()
+    if new or first:
         one.changed_at = now
-    for i, report in enumerate(fresh):
-        yield Event("report", watched=one, report=report, past=first and i < len(fresh) - 1)
-    if seen.state != one.state:
-        one.state = seen.state
-        yield Event("state", f"{one.name} is {seen.state}" if seen.state else "", one)
+    for i, report in enumerate(new):
+        yield Event("report", watched=one, report=report, past=first and i < len(new) - 1)
+    if seen.status != one.status:
+        one.status = seen.status
+        yield Event("status", f"{one.name} is {seen.status}" if seen.status else "", one)
     total, last = one.watcher.total_steps, one.watcher.report
     one.ended = ""
     if seen.over:

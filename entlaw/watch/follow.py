@@ -6,13 +6,11 @@ may be hours ahead. Runs on a server are asked at every look.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from entlaw.errors import DataError, SourceNotFound, UnreadableSource
-from entlaw.runs.ending import OVER, planned_steps
+from entlaw.runs.ending import OVER, planned_steps, reported_status
 from entlaw.runs.files import expand
 from entlaw.runs.prepare import Selection
 from entlaw.runs.reader import Reading, on_server, scan
@@ -30,7 +28,7 @@ class Seen:
     key : str
         The same at every look.
     reading : Reading
-    state : str
+    status : str
         running, finished, crashed, ...; empty when nothing tells.
     total_steps : float or None
         Where it will end, as far as its configuration tells.
@@ -38,13 +36,13 @@ class Seen:
 
     key: str
     reading: Reading
-    state: str
+    status: str
     total_steps: float | None
 
     @property
     def over(self) -> bool:
         """Whether the run says that nothing more will come."""
-        return self.state in OVER
+        return self.status in OVER
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Follower:
                     waiting.append(_waiting(source, signature))
                 continue
             try:
-                new = [_seen(reading, remote) for reading in scan([source], self._selection)]
+                new = [_seen(reading) for reading in scan([source], self._selection)]
             except SourceNotFound as error:
                 changed = True
                 if remote and self._refused(source):
@@ -197,23 +195,13 @@ def _refusal(error: Exception | None) -> bool:
 def _length(seen: Seen) -> tuple[object, ...]:
     """What tells that a run on a server has something new: rows only ever come to it."""
     raw = seen.reading.raw
-    return (seen.key, seen.state, str(seen.reading.error) if raw is None else raw.rows.shape)
+    return (seen.key, seen.status, str(seen.reading.error) if raw is None else raw.rows.shape)
 
 
-def _seen(reading: Reading, remote: bool) -> Seen:
+def _seen(reading: Reading) -> Seen:
     raw = reading.raw
     if raw is None:
         return Seen(reading.path, reading, "", None)
     details = raw.provenance.details
     key = str(details.get("run_id") or f"{reading.path}#{raw.name}")
-    state = str(details.get("state") or "") if remote else _own_state(Path(reading.path))
-    return Seen(key, reading, state, planned_steps(raw.config))
-
-
-def _own_state(path: Path) -> str:
-    """Status of a run of our own trainer, from the ``run.json`` beside its metrics."""
-    try:
-        info = json.loads((path.parent / "run.json").read_text())
-    except (OSError, ValueError):
-        return ""
-    return str(info.get("status") or "") if isinstance(info, dict) else ""
+    return Seen(key, reading, reported_status(raw), planned_steps(raw.config))

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from entlaw.errors import EntlawError, UsageError
-from entlaw.watch.report import Alert, Report
+from entlaw.watch.report import Alert, WatchReport
 
 _SECONDS = 10.0
 _TRIES = 3
@@ -33,7 +33,7 @@ class Channel(Protocol):
 
     name: str
 
-    def send(self, report: Report, alert: Alert, details: Mapping[str, Any]) -> None:
+    def send(self, report: WatchReport, alert: Alert, details: Mapping[str, Any]) -> None:
         """Send one; raises EntlawError or OSError when it cannot."""
 
 
@@ -59,7 +59,7 @@ class Webhook:
             )
         self._url = url
 
-    def send(self, report: Report, alert: Alert, details: Mapping[str, Any]) -> None:
+    def send(self, report: WatchReport, alert: Alert, details: Mapping[str, Any]) -> None:
         """Send one alert, again after an answer of 429 or 5xx or none.
 
         Raises
@@ -108,7 +108,7 @@ class Bell:
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
 
-    def send(self, report: Report, alert: Alert, details: Mapping[str, Any]) -> None:
+    def send(self, report: WatchReport, alert: Alert, details: Mapping[str, Any]) -> None:
         """Ring."""
         self._ring()
 
@@ -127,7 +127,7 @@ class WandbAlert:
     def __init__(self, host: str | None = None) -> None:
         self._host = host
 
-    def send(self, report: Report, alert: Alert, details: Mapping[str, Any]) -> None:
+    def send(self, report: WatchReport, alert: Alert, details: Mapping[str, Any]) -> None:
         """Raise the alert on the run that ``details`` names (entity, project, run_id).
 
         Raises
@@ -144,11 +144,14 @@ class WandbAlert:
                 "runName": details["run_id"],
             }
         except KeyError:
-            raise UsageError("only runs on a W&B server take W&B alerts", where=report.name) from None
+            raise UsageError("only runs on a W&B server take W&B alerts", where=report.result.name) from None
         variables = {
-            **where, "title": f"entlaw: {alert.code}", "text": text_of(report, alert),
-            "severity": "WARN", "waitDuration": 0,
-        }  # fmt: skip
+            **where,
+            "title": f"entlaw: {alert.code}",
+            "text": text_of(report, alert),
+            "severity": "WARN",
+            "waitDuration": 0,
+        }
         client = Client(self._host)
         answer = client.call(
             "raising an alert", "/".join(map(str, where.values())), lambda: post(client.api, variables)
@@ -181,7 +184,7 @@ class Notifier:
         self._channels, self._complain = channels, complain
         self._told: set[str] = set()
 
-    def send(self, report: Report, details: Mapping[str, Any]) -> None:
+    def send(self, report: WatchReport, details: Mapping[str, Any]) -> None:
         """Send every alert of a report to every channel."""
         for alert in report.alerts:
             for channel in self._channels:
@@ -195,13 +198,13 @@ class Notifier:
                     self._told.add(channel.name)
 
 
-def text_of(report: Report, alert: Alert) -> str:
+def text_of(report: WatchReport, alert: Alert) -> str:
     """An alert in one or two sentences."""
-    text = f"{report.name}, step {report.step:g}: {alert.what}"
+    text = f"{report.result.name}, step {report.step:g}: {alert.what}"
     return f"{text} ({alert.why})" if alert.why else text
 
 
-def _plain(report: Report) -> Any:
+def _plain(report: WatchReport) -> Any:
     """The report as JSON can hold it."""
 
     def plain(value: Any) -> Any:
@@ -209,8 +212,10 @@ def _plain(report: Report) -> Any:
             return {k: plain(v) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
             return [plain(v) for v in value]
+        if hasattr(value, "tolist"):
+            return plain(value.tolist())
         if isinstance(value, float) and not abs(value) < float("inf"):
             return None
         return value
 
-    return plain(report.as_dict())
+    return plain(report.to_dict())

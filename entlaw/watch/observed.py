@@ -18,7 +18,7 @@ _OWN = "entlaw/"
 _LOOK_AGAIN = 100
 
 
-class Record:
+class ObservedLog:
     """Rows in the order in which they were logged.
 
     Parameters

@@ -1,20 +1,19 @@
-"""What a watcher says after each new validation: frozen, plain, the same for a terminal, a script and a trainer."""
+"""What a watcher says after each new point: the run's :class:`Result`, and what only watching adds to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from entlaw.findings import Finding
-from entlaw.law.shapes import Fit, Forecast, Interval
+from entlaw.law.forecast import Forecast
+from entlaw.law.result import ForecastVerdict, Result
+from entlaw.law.shapes import Interval
 
-Verdict = Literal["cannot-tell", "keep-going", "saturating", "does-not-apply"]
-
-# As metrics are numbers, the verdict is logged as one.
-VERDICT_CODES: Mapping[str, float] = MappingProxyType(
-    {"does-not-apply": -1.0, "cannot-tell": 0.0, "keep-going": 1.0, "saturating": 2.0}
+# As metrics are numbers, the forecast's verdict is logged as one.
+VERDICT_CODES: Mapping[ForecastVerdict, float] = MappingProxyType(
+    {"refused": -1.0, "uncertain": 0.0, "improving": 1.0, "plateau": 2.0}
 )
 
 
@@ -24,7 +23,7 @@ class Alert:
 
     Attributes
     ----------
-    code : {"entropy-collapsed", "entropy-exploding", "ceiling-below-target", "stop-rule", "run-ended", "run-silent"}
+    code : {"entropy-collapsed", "entropy-exploding", "ceiling-below-target", "stop-rule", "run-ended"}
     step : float
         Step at which it was seen first.
     what, why : str
@@ -46,7 +45,7 @@ class Stop:
     rule : str
         As the user wrote it, e.g. ``P(gain > 1%) < 0.05``.
     probability : float or None
-        The probability it asks about; None where it cannot be told.
+        The probability it asks about; None where it is not known.
     fired : bool
         The rule held at as many validations in a row as it has to.
     in_a_row : int
@@ -61,52 +60,40 @@ class Stop:
     why: str = ""
 
 
-@dataclass(frozen=True)
-class Report:
-    """The state of a run at one validation, from the points up to it and nothing later.
+@dataclass(frozen=True, eq=False)
+class WatchReport:
+    """A run at one of its points.
 
     Attributes
     ----------
-    name : str
-    step : float
-        Optimiser step of the last point.
-    points : int
-        Pairs of entropy and performance so far.
-    entropy, performance : float
-        Of the last point: nats/token, and a fraction where it is a score.
-    fit : Fit or None
-        None while nothing can be fitted.
-    ceiling : Interval or None
-        R at H = 0 (``fit.ceiling`` is its centre).
-    final : Forecast or None
-        R at ``total_steps``; None when that is not known, or H cannot be forecast yet.
-    verdict : {"cannot-tell", "keep-going", "saturating", "does-not-apply"}
-    why : str
-        The verdict's reason in one sentence.
-    since : float
-        Step from which on the verdict has been the same.
+    result : Result
+        What is said of the run at that point, as :func:`entlaw.law.result.examine` says it.
+    since : float or None
+        Step since which the forecast's verdict has been the same; None while a new one is not yet confirmed.
     stop : Stop or None
         None without a stop rule.
     alerts : tuple of Alert
         Those that are new with this report.
-    findings : tuple of Finding
-        Worst first.
     """
 
-    name: str
-    step: float
-    points: int
-    entropy: float
-    performance: float
-    fit: Fit | None
-    ceiling: Interval | None
-    final: Forecast | None
-    verdict: Verdict
-    why: str
-    since: float
+    result: Result
+    since: float | None
     stop: Stop | None = None
     alerts: tuple[Alert, ...] = ()
-    findings: tuple[Finding, ...] = ()
+
+    @property
+    def step(self) -> float:
+        """Step at which the last point was complete: that of its score or of its entropy, whichever is later."""
+        points = self.result.points
+        return float(max(points.step[-1], points.entropy_step[-1]))
+
+    @property
+    def final(self) -> Forecast | None:
+        """The score predicted at the planned end; None where that is not known, reached, or refused."""
+        ahead = self.result.forecast
+        if ahead.gain is None or ahead.gain.until != "planned-end" or not ahead.at:
+            return None
+        return ahead.at[0]
 
     def metrics(self) -> dict[str, float]:
         """The numbers that go into a training log, none for what is not known.
@@ -114,38 +101,33 @@ class Report:
         Returns
         -------
         dict
-            ``entlaw/ceiling``, ``entlaw/ceiling_lo``, ``entlaw/ceiling_hi`` (fractions), ``entlaw/final``,
-            ``entlaw/final_lo``, ``entlaw/final_hi``, ``entlaw/p_gain`` (of the stop rule), and ``entlaw/verdict``
-            (:data:`VERDICT_CODES`).
+            ``entlaw/ceiling`` (the law's), ``entlaw/final`` (the score predicted at the planned end), each with
+            ``_lo`` and ``_hi``, fractions; ``entlaw/p_gain`` (of the stop rule); and ``entlaw/verdict``, the
+            forecast's (:data:`VERDICT_CODES`).
         """
-        found: dict[str, float] = {"entlaw/verdict": VERDICT_CODES[self.verdict]}
-        if self.fit is not None and self.ceiling is not None:
-            found |= _with_interval("entlaw/ceiling", self.fit.ceiling, self.ceiling)
-        if self.final is not None:
-            found |= _with_interval("entlaw/final", self.final.performance, self.final.interval)
+        law, final = self.result.law, self.final
+        found = {"entlaw/verdict": VERDICT_CODES[self.result.forecast.verdict]}
+        if law is not None:
+            found |= _with_interval("entlaw/ceiling", law.ceiling, law.ceiling_interval)
+        if final is not None:
+            found |= _with_interval("entlaw/final", final.median, final.interval)
         if self.stop is not None and self.stop.probability is not None:
             found["entlaw/p_gain"] = self.stop.probability
         return found
 
-    def as_dict(self) -> dict[str, Any]:
-        """One line of schema ``entlaw.watch/1``."""
-        fit, final = self.fit, self.final
+    def to_dict(self) -> dict[str, Any]:
+        """One line of schema ``entlaw.watch/2``: the result without ``law.points``, which are as long as the run."""
+        told = self.result.to_dict()
+        if told["law"] is not None:
+            told["law"] = {key: value for key, value in told["law"].items() if key != "points"}
         return {
-            "schema": "entlaw.watch/1", "name": self.name, "step": self.step, "points": self.points,
-            "entropy": self.entropy, "performance": self.performance, "verdict": self.verdict, "why": self.why,
+            "schema": "entlaw.watch/2",
+            **told,
+            "step": self.step,
             "since": self.since,
-            "fit": None if fit is None else {
-                "a": fit.a, "b": fit.b, "n": fit.n, "r_squared": fit.r_squared, "ceiling": fit.ceiling,
-                "ceiling_interval": None if self.ceiling is None else self.ceiling.__dict__,
-            },
-            "final": None if final is None else {
-                "step": final.target, "performance": final.performance, "interval": final.interval.__dict__,
-                "entropy": final.entropy,
-            },
-            "stop": None if self.stop is None else self.stop.__dict__,
-            "alerts": [alert.__dict__ for alert in self.alerts],
-            "findings": [finding.as_dict() for finding in self.findings],
-        }  # fmt: skip
+            "stop": None if self.stop is None else asdict(self.stop),
+            "alerts": [asdict(alert) for alert in self.alerts],
+        }
 
 
 def _with_interval(key: str, centre: float, interval: Interval) -> dict[str, float]:

@@ -17,30 +17,35 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from entlaw.errors import UsageError
 
-FORECAST = ("gain", "final", "ceiling")
+Quantity = Literal["gain", "final", "ceiling"]
+FORECAST: tuple[Quantity, ...] = ("gain", "final", "ceiling")
 KNOWN = ("entropy", "performance", "step")
 _OPS: Mapping[str, Callable[[float, float], bool]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+)|(?P<word>[A-Za-z_]+)|(?P<sign><=|>=|[<>()%]))"
 )
 
-# P(quantity > value) of the present outlook, or None where it cannot be told.
-Ask = Callable[[str, float], "float | None"]
+# P(quantity > value), or None where it is not known.
+Ask = Callable[[Quantity, float], "float | None"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class RuleAnswer:
     """What a rule says now.
 
     Attributes
     ----------
     holds : bool or None
-        None: it cannot be told.
+        None: it is not known.
     probability : float or None
         The last probability that was asked for.
     """
@@ -50,7 +55,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Rule:
+class StopRule:
     """A parsed stop rule.
 
     Attributes
@@ -62,13 +67,13 @@ class Rule:
     text: str
     _tree: _Node
 
-    def ask(self, ask: Ask, known: Mapping[str, float]) -> Answer:
+    def ask(self, ask: Ask, known: Mapping[str, float]) -> RuleAnswer:
         """Whether it holds.
 
         Parameters
         ----------
         ask : callable
-            ``ask(quantity, value)`` is P(quantity > value), None where it cannot be told.
+            ``ask(quantity, value)`` is P(quantity > value), None where it is not known.
         known : mapping
             ``entropy``, ``performance``, ``step``.
         """
@@ -77,18 +82,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class _Chance:
-    quantity: str
+    quantity: Quantity
     above: bool
     value: float
     op: str
     number: float
 
-    def ask(self, ask: Ask, known: Mapping[str, float]) -> Answer:
+    def ask(self, ask: Ask, known: Mapping[str, float]) -> RuleAnswer:
         p = ask(self.quantity, self.value)
         if p is None:
-            return Answer(None)
+            return RuleAnswer(None)
         p = p if self.above else 1.0 - p
-        return Answer(_OPS[self.op](p, self.number), p)
+        return RuleAnswer(_OPS[self.op](p, self.number), p)
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,8 @@ class _Plain:
     op: str
     value: float
 
-    def ask(self, ask: Ask, known: Mapping[str, float]) -> Answer:
-        return Answer(_OPS[self.op](known[self.quantity], self.value))
+    def ask(self, ask: Ask, known: Mapping[str, float]) -> RuleAnswer:
+        return RuleAnswer(_OPS[self.op](known[self.quantity], self.value))
 
 
 @dataclass(frozen=True)
@@ -106,19 +111,19 @@ class _Joined:
     every: bool
     parts: tuple[_Node, ...]
 
-    def ask(self, ask: Ask, known: Mapping[str, float]) -> Answer:
+    def ask(self, ask: Ask, known: Mapping[str, float]) -> RuleAnswer:
         answers = [part.ask(ask, known) for part in self.parts]
         p = next((a.probability for a in answers if a.probability is not None), None)
         decides = not self.every  # one False decides an "and", one True an "or"
         if any(a.holds is decides for a in answers):
-            return Answer(decides, p)
-        return Answer(None if any(a.holds is None for a in answers) else self.every, p)
+            return RuleAnswer(decides, p)
+        return RuleAnswer(None if any(a.holds is None for a in answers) else self.every, p)
 
 
 _Node = _Chance | _Plain | _Joined
 
 
-def parse(text: str, target: float | None = None) -> Rule:
+def parse_rule(text: str, target: float | None = None) -> StopRule:
     """Read a stop rule.
 
     Parameters
@@ -129,14 +134,14 @@ def parse(text: str, target: float | None = None) -> Rule:
 
     Returns
     -------
-    Rule
+    StopRule
 
     Raises
     ------
     UsageError
         With the place at which it cannot be read.
     """
-    return Rule(text.strip(), _Parser(text, target).whole())
+    return StopRule(text.strip(), _Parser(text, target).whole())
 
 
 class _Parser:
@@ -171,10 +176,11 @@ class _Parser:
         start, word = self._at, self._word("P(...), entropy, performance or step")
         if word == "p":
             self._need("(")
-            start, quantity = self._at, self._word(" or ".join(FORECAST))
-            if quantity not in FORECAST:
-                hint = "its value is known: write it without P( )" if quantity in KNOWN else ""
-                raise self._wrong(f"P( ) is asked of {', '.join(FORECAST)}, not of {quantity}", start, hint)
+            start, name = self._at, self._word(" or ".join(FORECAST))
+            quantity = next((one for one in FORECAST if one == name), None)
+            if quantity is None:
+                hint = "its value is known: write it without P( )" if name in KNOWN else ""
+                raise self._wrong(f"P( ) is asked of {', '.join(FORECAST)}, not of {name}", start, hint)
             above = self._op() in (">", ">=")
             value = self._value()
             self._need(")")

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import entlaw
+from entlaw.cli.output import plain
 from entlaw.errors import EntlawError
-from entlaw.watch.course import course
 from entlaw.runs.ending import planned_steps
+from entlaw.watch.course import course
 from entlaw.watch.follow import Follower
 from entlaw.watch.watcher import Watcher
 from tests.conftest import law_records, write_jsonl
@@ -32,7 +33,7 @@ def make(seen):
 
 
 def reports(events):
-    return [json.dumps(e.report.as_dict()) for e in events if e.report is not None]
+    return [json.dumps(plain(e.report.to_dict())) for e in events if e.report is not None]
 
 
 def whole():
@@ -202,7 +203,7 @@ def test_it_ends_when_our_trainer_says_so(tmp_path):
     done = lambda: (folder / "run.json").write_text(json.dumps({**info, "status": "failed"}))  # noqa: E731
     clock = Clock(lambda: None, done)
     events = list(course(Follower([str(folder)]), make, every=1, clock=clock, sleep=clock.sleep))
-    assert [e.text for e in events if e.kind == "state"] == [
+    assert [e.text for e in events if e.kind == "status"] == [
         "metrics is running",
         "metrics is failed",
     ] or events

@@ -4,11 +4,14 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 from entlaw.errors import UsageError
+from entlaw.law.result import examine
+from entlaw.points import Points
 from entlaw.watch.notify import Bell, Notifier, WandbAlert, Webhook
-from entlaw.watch.report import Alert, Report
+from entlaw.watch.report import Alert, WatchReport
 
 
 class Hook:
@@ -51,17 +54,19 @@ ALERT = Alert("stop-rule", 40.0, "it held", "nothing is left")
 
 
 def report(alerts=(ALERT,)):
-    return Report(
-        "grpo", 41.0, 10, 0.3, 0.5, None, None, None, "saturating", "why", 30.0, None, tuple(alerts), ()
-    )
+    step = np.arange(0.0, 40.0, 4.0)
+    h = np.exp(-step / 20)
+    result = examine(Points.from_arrays(step, h, 0.8 - 0.2 * np.exp(h)), name="grpo")
+    return WatchReport(result, 30.0, None, tuple(alerts))
 
 
 def test_a_webhook_gets_words_and_data(hook):
     told = []
     Notifier([Webhook(hook.url)], told.append).send(report(), {})
     (got,) = hook.got
-    assert got["text"] == "grpo, step 41: it held (nothing is left)"
-    assert got["alert"]["code"] == "stop-rule" and got["report"]["schema"] == "entlaw.watch/1"
+    assert got["text"] == "grpo, step 36: it held (nothing is left)"
+    assert got["report"]["law"]["covariance"] == report().result.law.covariance.tolist()
+    assert got["alert"]["code"] == "stop-rule" and got["report"]["schema"] == "entlaw.watch/2"
     assert told == []
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import UsageError
-from entlaw.watch.rule import FORECAST, parse
+from entlaw.watch.rule import FORECAST, parse_rule
 
 KNOWN = {"entropy": 0.2, "performance": 0.5, "step": 40.0}
 
@@ -40,7 +40,7 @@ def asked(**chances):
     ],
 )
 def test_what_rules_mean(text, holds):
-    assert parse(text).ask(asked(gain=0.03, final=0.9), KNOWN).holds is holds
+    assert parse_rule(text).ask(asked(gain=0.03, final=0.9), KNOWN).holds is holds
 
 
 def test_the_value_that_is_asked_for_and_the_probability_that_is_shown():
@@ -50,7 +50,7 @@ def test_the_value_that_is_asked_for_and_the_probability_that_is_shown():
         seen.append((quantity, value))
         return 0.25
 
-    answer = parse("P(gain > 1.5%) < 0.05 or P(final < target) > 0.7", target=0.6).ask(ask, KNOWN)
+    answer = parse_rule("P(gain > 1.5%) < 0.05 or P(final < target) > 0.7", target=0.6).ask(ask, KNOWN)
     assert seen == [("gain", pytest.approx(0.015)), ("final", 0.6)]
     assert answer.holds is True and answer.probability == 0.25  # P(final < 0.6) is 0.75
 
@@ -76,7 +76,7 @@ def test_the_value_that_is_asked_for_and_the_probability_that_is_shown():
 )
 def test_what_cannot_be_read_is_said_where_it_stands(text, says, column):
     with pytest.raises(UsageError) as caught:
-        parse(text)
+        parse_rule(text)
     assert says in caught.value.what
     shown, caret = caught.value.why.split("\n")
     assert shown == text and caret.index("^") - 8 == column
@@ -107,13 +107,13 @@ def test_any_rule_means_what_python_makes_of_it(text, chances):
         import re
 
         python = re.sub(rf"P\({name} > [^)]*\)", repr(chances[name]), python)
-    assert parse(text).ask(lambda q, v: chances[q], KNOWN).holds == eval(python, {}, dict(KNOWN))
+    assert parse_rule(text).ask(lambda q, v: chances[q], KNOWN).holds == eval(python, {}, dict(KNOWN))
 
 
 @given(st.text(alphabet="P()gainfl <>=%.0123456789orandtgeypu", max_size=40))
 @settings(deadline=None, max_examples=150)
 def test_any_text_is_a_rule_or_a_message(text):
     try:
-        parse(text)
+        parse_rule(text)
     except UsageError as error:
         assert error.what and "^" in (error.why or "")

@@ -9,6 +9,7 @@ import pytest
 
 import entlaw
 from entlaw.cli.__main__ import main
+from entlaw.cli.output import plain
 from entlaw.errors import DataError
 from entlaw.watch import follow
 from entlaw.watch.course import course
@@ -41,9 +42,13 @@ class Looks:
 
     def events(self, **options):
         return course(
-            Follower([SOURCE]), lambda seen: Watcher(80, name="r1"), every=30, clock=self.clock, sleep=self.sleep,
+            Follower([SOURCE]),
+            lambda seen: Watcher(80, name="r1"),
+            every=30,
+            clock=self.clock,
+            sleep=self.sleep,
             **options,
-        )  # fmt: skip
+        )
 
 
 def growing(run, *lengths):
@@ -57,7 +62,7 @@ def growing(run, *lengths):
 
 
 def told(events):
-    return [json.dumps(e.report.as_dict()) for e in events if e.report is not None]
+    return [json.dumps(plain(e.report.to_dict())) for e in events if e.report is not None]
 
 
 def test_a_growing_run_ends_in_the_report_of_the_whole_and_when_its_state_is_final(wb):
@@ -67,11 +72,11 @@ def test_a_growing_run_ends_in_the_report_of_the_whole_and_when_its_state_is_fin
         run.state = "crashed"
 
     events = list(Looks(*growing(run, 33, 34, 62), finish).events())
-    (whole,) = entlaw.read(SOURCE, entlaw.Selection(on="val"))
+    (whole,) = entlaw.read(SOURCE)
     alone = Watcher(80, name="r1")
     alone.look(whole)
-    assert told(events)[-1] == json.dumps(alone.report.as_dict())
-    assert [e.text for e in events if e.kind == "state"] == ["r1 is running", "r1 is crashed"]
+    assert told(events)[-1] == json.dumps(plain(alone.report.to_dict()))
+    assert [e.text for e in events if e.kind == "status"] == ["r1 is running", "r1 is crashed"]
     assert events[-1].text == "run-over"
 
 
@@ -134,9 +139,17 @@ def test_an_alert_is_raised_on_the_watched_run(wb, capsys):
     got = alert_server(wb)
     code = main(
         [
-            "watch", SOURCE, "--wandb-alert", "--stop-when", "step > 5", "--total-steps", "900", "--json", "--once",
+            "watch",
+            SOURCE,
+            "--wandb-alert",
+            "--stop-when",
+            "step > 5",
+            "--total-steps",
+            "900",
+            "--json",
+            "--once",
         ]
-    )  # fmt: skip
+    )
     out = capsys.readouterr().out
     assert code == 5
     report = json.loads(out.splitlines()[0])
@@ -144,8 +157,11 @@ def test_an_alert_is_raised_on_the_watched_run(wb, capsys):
     assert [v["title"] for v in got] == [f"entlaw: {c}" for c in codes]
     for variables in got:
         assert {k: variables[k] for k in ("entityName", "projectName", "runName", "severity")} == {
-            "entityName": "me", "projectName": "proj", "runName": "r1", "severity": "WARN",
-        }  # fmt: skip
+            "entityName": "me",
+            "projectName": "proj",
+            "runName": "r1",
+            "severity": "WARN",
+        }
 
 
 @pytest.mark.parametrize("fault", ["no success", "refused"])
@@ -175,10 +191,17 @@ def test_a_run_that_crashes_under_our_eyes_is_an_alert(wb, capsys):
 
     wb.faults.insert(0, crash)
     code = main(["watch", SOURCE, "--wandb-alert", "--json", "--every", "0.2s"])
-    *_, alert, end = map(json.loads, capsys.readouterr().out.splitlines())
+    *_, before, alert, last, end = map(json.loads, capsys.readouterr().out.splitlines())
     assert code == 0
     assert (alert["schema"], alert["code"], alert["what"]) == (
-        "entlaw.alert/1", "run-ended", "the run is crashed",
-    )  # fmt: skip
-    assert end["why"] == "run-over" and end["runs"][0]["state"] == "crashed"
+        "entlaw.alert/1",
+        "run-ended",
+        "the run is crashed",
+    )
+    assert (before["step"], before["state"]) == (last["step"], "running")
+    assert (last["state"], last["alerts"]) == ("finished", [])
+    assert end["why"] == "run-over" and (end["runs"][0]["status"], end["runs"][0]["state"]) == (
+        "crashed",
+        "finished",
+    )
     assert got[-1]["title"] == "entlaw: run-ended"

@@ -10,16 +10,19 @@ import pandas as pd
 import pytest
 
 import entlaw
+from entlaw.cli.output import plain
 from entlaw.errors import UsageError
+from entlaw.law.result import Settings, examine
+from entlaw.runs.ending import without_status
 from entlaw.runs.prepare import to_run
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.watch.report import VERDICT_CODES
-from entlaw.watch.verdict import look_ahead
 from entlaw.watch.watcher import Watcher
 from tests.conftest import REPO, law_records, write_jsonl
 
 RULE = "P(gain > 1%) < 0.05"
 SHIPPED = ["grpo-m-rl0", "entropy-bonus-0.1-m-rl0"]
+VALIDATION = entlaw.Selection(on="val")
 
 
 def shipped(name):
@@ -28,43 +31,47 @@ def shipped(name):
     data = path.read_bytes()
     text = gzip.decompress(data) if path.suffix == ".gz" else data
     records = [json.loads(line) for line in text.splitlines()]
-    (run,) = entlaw.read(folder, entlaw.Selection(on="val"))
+    (run,) = entlaw.read(folder)
     return run, records
 
 
 def as_text(report):
-    """All of a report."""
-    return json.dumps(report.as_dict())
+    """All of a report, but how the log was read."""
+    told = {k: v for k, v in report.to_dict().items() if k not in ("format", "framework", "choices")}
+    return json.dumps(plain(told))
 
 
 @pytest.fixture(scope="module")
 def replayed():
-    """A shipped run and all reports on it, which are the dear part."""
-    run, _ = shipped("grpo-m-rl0")
+    """A shipped run, of which nothing says that it is over, and all reports on it, which are the dear part."""
+    run = without_status(shipped("grpo-m-rl0")[0])
     return run, tuple(Watcher(240, name="x").replay(run))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_inside_and_outside_say_the_same(name):
     run, records = shipped(name)
-    total = float(run.points["step"].max())
-    records = records[:131]
-    part = replace(run, points=run.points[run.points["entropy_step"] <= 130], metrics=run.metrics.loc[:130])
-    outside = Watcher(total, name=name, stop_when=RULE)
+    part = without_status(
+        replace(run, points=run.points[run.points["entropy_step"] <= 129], metrics=run.metrics.loc[:129])
+    )
+    outside = Watcher(name=name, stop_when=RULE, selection=VALIDATION)
     outside.replay(part)
-    inside = Watcher(total, name=name, stop_when=RULE, config=run.config)
-    told = [r for r in (inside.observe(rec["step"], rec) for rec in records) if r is not None]
+    inside = Watcher(name=name, stop_when=RULE, config=part.config, selection=VALIDATION)
+    told = [
+        r for r in (inside.observe(rec["step"], rec) for rec in records if rec["step"] < 130) if r is not None
+    ]
     assert [as_text(r) for r in inside.reports] == [as_text(r) for r in outside.reports]
-    assert [r.points for r in told] == list(
-        range(1, len(part.points) + 1)
-    )  # each is told when it is complete
+    assert [as_text(r) for r in told] == [
+        as_text(r) for r in outside.reports
+    ]  # each is told when it is complete
+    assert [r.result.points.n for r in told] == list(range(1, len(part.points) + 1))
 
 
 @pytest.mark.parametrize("cut", [9, 30, 77])
 def test_a_report_uses_nothing_later(replayed, cut):
-    run, records = shipped("grpo-m-rl0")
-    _, whole = replayed
-    early = Watcher(240, name="x", config=run.config)
+    _, records = shipped("grpo-m-rl0")
+    run, whole = replayed
+    early = Watcher(240, name="x", config=run.config, selection=VALIDATION)
     for record in records[: cut + 1]:
         early.observe(record["step"], record)
     assert early.reports
@@ -95,26 +102,35 @@ def test_a_resumed_run_is_judged_by_its_later_pass():
     alone = Watcher(80, name="x")
     for record in [r for r in first if r["step"] <= 40] + again:
         alone.observe(record["step"], record)
-    assert [as_text(r) for r in watcher.reports] == [as_text(r) for r in alone.reports]
+    assert [as_text(r) for r in watcher.reports[:-1]] == [as_text(r) for r in alone.reports[:-1]]
+    last, other = (plain(w.report.to_dict()) for w in (watcher, alone))
+    # The log tells of both passes.
+    assert {key for key in last if last[key] != other[key]} <= {"findings", "choices"}
+    assert {f["code"] for f in last["findings"]} - {f["code"] for f in other["findings"]} == {"resumed"}
 
 
 def test_every_reports_less_often_and_the_same(replayed):
     run, each = replayed
     third = Watcher(240, every=3).replay(run)
-    assert [r.points for r in third] == [r.points for r in each][2::3]
-    ceilings = [r.fit.ceiling if r.fit else None for r in each]
-    assert [r.fit.ceiling for r in third] == ceilings[2::3]
+    assert [r.result.points.n for r in third] == [r.result.points.n for r in each][2::3]
+    assert [r.metrics() for r in third] == [r.metrics() for r in each][2::3]
 
 
 def test_its_numbers_are_those_of_the_fit():
     run, _ = shipped("rloo-m-rl1")
     watcher = Watcher(240)
     report = watcher.look(run)
-    alone = entlaw.fit(run, until_step=None, force=True)
+    alone = examine(run)
     numbers = watcher.metrics()
-    assert numbers["entlaw/ceiling"] == alone.ceiling == report.fit.ceiling
+    assert numbers["entlaw/ceiling"] == alone.ceiling == report.result.ceiling
     assert numbers["entlaw/ceiling_lo"] == alone.ceiling_interval.lo
-    assert numbers["entlaw/verdict"] == VERDICT_CODES[report.verdict]
+    assert numbers["entlaw/verdict"] == VERDICT_CODES[alone.forecast.verdict]
+    assert "entlaw/final" not in numbers, "the planned end is reached"
+    early = Watcher(480).look(run)
+    (ahead,) = examine(run, Settings(total_steps=480.0)).forecast.at
+    assert (ahead.step, early.final.step) == (480.0, 480.0)
+    assert early.metrics()["entlaw/final"] == ahead.median
+    assert early.metrics()["entlaw/final_hi"] == ahead.interval.hi
     assert all(isinstance(v, float) for v in numbers.values())
 
 
@@ -123,7 +139,7 @@ def test_the_log_is_not_read_anew_where_no_point_can_be_complete(monkeypatch):
     readings = []
     read = Watcher._read
     monkeypatch.setattr(Watcher, "_read", lambda self, run: readings.append(1) or read(self, run))
-    watcher = Watcher(300, name="x", every=100)
+    watcher = Watcher(300, name="x", every=100, selection=VALIDATION)
     for record in law_records(n=251, every=5):
         watcher.observe(record["step"], record)
     assert watcher._points.n == 51
@@ -210,11 +226,12 @@ def test_chances_err_on_the_side_of_going_on():
         total = float(rng.choice([1.3, 2.0, 4.0])) * 4 * n
         rows, gain = simulated(seed, total, tau, n, noise=float(rng.choice([0.004, 0.01])))
         raw = RawRun("sim", pd.DataFrame(rows, dtype=float), {}, Provenance("sim", "test"))
-        ahead = look_ahead(to_run(raw, entlaw.Selection(align="same")), total, 0.95)
-        p = ahead.probability("gain", 0.01)
+        run = to_run(raw, entlaw.Selection(align="same"))
+        ahead = examine(run, Settings(total_steps=total)).forecast
+        p = ahead.probability_above("gain", 0.01)
         (nothing if p < 0.2 else more if p > 0.95 else []).append(gain > 0.01)
-        truth.append(ahead.probability("gain", gain))
-        grid = [ahead.probability("gain", g) for g in (-0.1, 0.0, 0.01, 0.02, 0.1)]
+        truth.append(ahead.probability_above("gain", gain))
+        grid = [ahead.probability_above("gain", g) for g in (-0.1, 0.0, 0.01, 0.02, 0.1)]
         assert all(a >= b for a, b in pairwise(grid))
     assert len(nothing) >= 10 and np.mean(nothing) <= 0.2
     assert len(more) >= 30 and np.mean(more) >= 0.9
@@ -224,18 +241,19 @@ def test_chances_err_on_the_side_of_going_on():
 
 def test_verdicts_of_runs_whose_future_is_plain():
     early = observed(simulated(3, 1000.0, tau=200.0, n=20, noise=0.002)[0], total_steps=1000.0).report
-    assert early.verdict == "keep-going" and early.final.target == 1000.0
+    assert early.result.forecast.verdict == "improving" and early.final.step == 1000.0
     rows = law_records(n=201, tau=12.0, noise=0.003)
     late = Watcher(220)
     for record in rows:
         late.observe(record["step"], record)
-    assert late.report.verdict == "saturating" and late.report.since < 200
+    assert late.report.result.forecast.verdict == "plateau" and late.report.since < 200
     flat = law_records(n=81, entropy=np.full(83, 0.4) + 0.001 * np.sin(np.arange(83)))
-    stuck = Watcher(200)
+    stuck = Watcher(200, selection=VALIDATION)
     for record in flat:
         stuck.observe(record["step"], record)
-    assert stuck.report.verdict == "does-not-apply"
-    assert stuck.reports[3].verdict == "cannot-tell"
+    assert stuck.report.result.forecast.verdict == "refused"
+    assert stuck.report.metrics()["entlaw/verdict"] == -1.0
+    assert stuck.reports[2].result.forecast.verdict == "uncertain"
 
 
 def test_accuracy_that_grows_at_constant_entropy_is_not_saturated():
@@ -261,7 +279,7 @@ def test_alerts_are_raised_once():
     assert codes.count("entropy-collapsed") == 1
     assert codes.count("ceiling-below-target") == 1  # b - a = 0.6
     first = next(r for r in watcher.reports if any(a.code == "entropy-collapsed" for a in r.alerts))
-    assert first.entropy < 0.05
+    assert first.result.points.entropy[-1] < 0.05
 
 
 def test_nothing_to_say_before_there_is_a_point():
@@ -305,11 +323,11 @@ def test_the_rule_needs_patience_and_points():
     records = law_records(n=101, tau=12.0, noise=0.003)
 
     def fired_at(**how):
-        watcher = Watcher(220, stop_when="step > 1", **how)
+        watcher = Watcher(220, stop_when="step > 1", selection=VALIDATION, **how)
         for record in records:
             watcher.observe(record["step"], record)
             if watcher.report and watcher.report.stop.fired:
-                return watcher.report.points
+                return watcher.report.result.points.n
         return None
 
     assert fired_at(patience=1, least_points=1) == 2  # the first point is that of step 0
@@ -322,5 +340,5 @@ def test_frozen():
     report = observed(simulated(0, total=240.0, tau=18.0)[0], total_steps=240.0).report
     assert isinstance(report, entlaw.WatchReport) and entlaw.Watcher is Watcher
     with pytest.raises(AttributeError):
-        report.verdict = "saturating"
-    assert replace(report, name="other").name == "other"
+        report.since = 3.0
+    assert replace(report, since=None).since is None

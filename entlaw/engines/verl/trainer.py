@@ -30,7 +30,7 @@ from entlaw.engines.verl.rollout_batch import (
     to_batch,
     uniform_rows,
 )  # fmt: skip
-from entlaw.engines.verl.watching import Watched, watch_of
+from entlaw.engines.verl.watching import WatchedTrainer, watch_of
 from entlaw.engines.whole_batch import choose_steps, step_rows
 from entlaw.errors import UsageError
 from entlaw.train.batch import Batch
@@ -44,7 +44,7 @@ _FIELDS = [
 
 
 @register_trainer(TRAINER)
-class WholeBatchTrainer(Watched, PPOTrainerSync):
+class WholeBatchTrainer(WatchedTrainer, PPOTrainerSync):
     """See the module. Settings of its own are entries of ``trainer.v1.entlaw`` (see :class:`WholeBatch`); its ``watch``
     is the table of that name of a recipe (:mod:`entlaw.engines.verl.watching`)."""
 

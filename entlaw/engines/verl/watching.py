@@ -1,8 +1,8 @@
 """The law beside verl's own metrics: in every logger that verl has, and a rule that ends the run.
 
 verl's trainer makes its loggers when it begins (:class:`verl.utils.tracking.Tracking`) and hands them each step's
-metrics. :class:`Watched`, mixed into a trainer of verl's, puts :class:`WatchedLog` in between. Nothing of verl is
-imported here.
+metrics. :class:`WatchedTrainer`, mixed into a trainer of verl's, puts :class:`WatchedLog` in between. Nothing of verl
+is imported here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from entlaw.errors import UsageError
 from entlaw.findings import Finding
-from entlaw.train.observers import PREFIX, LawObserver, Observers, records, what_is_wrong_with
+from entlaw.train.observers import PREFIX, LawObserver, Observers, explain_bad_rule, records
 from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
 from entlaw.train.settings import Problem, read
@@ -48,7 +48,7 @@ def watch_of(own: Mapping[str, Any]) -> Watch:
     watch = Watch(**found)
     if watch.stop_when and not watch.on:
         raise UsageError(f"{where}.stop_when without {where}.on", hint=f"append +{where}.on=true")
-    if wrong := what_is_wrong_with(watch):
+    if wrong := explain_bad_rule(watch):
         raise UsageError(f"{where}.stop_when = {watch.stop_when!r}: {wrong[0]}", hint=wrong[1] or None)
     return watch
 
@@ -136,7 +136,7 @@ class WatchedLog:
         self._journal = None
 
 
-class Watched:
+class WatchedTrainer:
     """Mixed in front of a trainer class of verl's: ``logger``, where it is set, is watched.
 
     The class has ``config``, ``global_steps`` and ``total_training_steps`` as verl's trainers do.
