@@ -16,7 +16,7 @@ so and so, the share after which the run did gain more. What came is measured wi
 Runs are grouped by source; rates have Wilson intervals. Nothing here was tuned on these runs: the thresholds of
 ``entlaw.watch`` are stated with their reasons in its modules.
 
-Run: python benchmarks/stop_rule.py [--rule "P(gain > 1%) < 0.05"] [--confirm 2] [--json FILE]
+Run: python benchmarks/stop_rule.py [NAME ...] [--rule "P(gain > 1%) < 0.05"] [--json FILE]
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ import numpy as np
 
 import entlaw
 from entlaw.errors import EntlawError
-from entlaw.watch.report import VERDICT_CODES
-from entlaw.watch.verdict import CONFIRM
+from entlaw.watch.report import VERDICT_CODES, WatchReport
 from entlaw.watch.watcher import Watcher
 
 REPO = Path(__file__).parents[1]
 PATIENCE = (5, 10)
 ENTROPIES = (0.1, 0.05)
 FIRST = 7  # index of the first point at which any rule may stop: the eighth, as the watcher's
+CONFIRMS = (1, 2, 3)
 BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
 
 
@@ -64,8 +64,8 @@ class Stopped:
     """What the run gained afterwards (fraction)."""
     error: float | None
     """Standard error of that."""
-    flicker: int
-    """Changes of the verdict."""
+    flicker: tuple[int, ...]
+    """Changes of the verdict, where it counts at the first, second and third report in a row."""
     chances: tuple[tuple[float | None, str, float, float], ...] = ()
     """At each report: the rule's probability, the verdict, what the run gained afterwards, its standard error."""
     alerts: tuple[str, ...] = ()
@@ -110,17 +110,30 @@ def hindsight(step: np.ndarray, score: np.ndarray, amount: float) -> int | None:
     return first
 
 
-def through(run: entlaw.Run, source: str, rule: str, amount: float, confirm: int) -> list[Stopped]:
+def changes(reports: list[WatchReport], confirm: int) -> int:
+    """Changes of a verdict that counts when it has held at so many reports in a row."""
+    verdicts = [r.result.forecast.verdict for r in reports if r.result.state == "running"]
+    counted = verdicts[:1]
+    for i in range(len(verdicts)):
+        held = verdicts[max(0, i - confirm + 1) : i + 1]
+        if len(held) == confirm and len(set(held)) == 1 and held[0] != counted[-1]:
+            counted.append(held[0])
+    return max(len(counted) - 1, 0)
+
+
+def through(run: entlaw.Run, source: str, rule: str, amount: float) -> list[Stopped]:
     """All rules on one run."""
     points = run.points.sort_values("step")
     step, score, entropy = (points[k].to_numpy(float) for k in ("step", "performance", "entropy"))
     n, end = len(step), float(step[-1])
-    watcher = Watcher(end, stop_when=rule, every=max(1, n // 150), confirm=confirm)
+    watcher = Watcher(end, stop_when=rule, every=max(1, n // 150))
     reports = watcher.replay(run)
-    flicker = sum(a.verdict != b.verdict for a, b in pairwise(reports))
-    fired = next((r.points - 1 for r in reports if r.stop is not None and r.stop.fired), None)
-    came = [(r, gained(step, score, r.points - 1)) for r in reports if r.stop is not None]
-    chances = tuple((r.stop.probability, r.verdict, *after) for r, after in came if after is not None)
+    flicker = tuple(changes(reports, confirm) for confirm in CONFIRMS)
+    fired = next((r.result.points.n - 1 for r in reports if r.stop is not None and r.stop.fired), None)
+    came = [(r, gained(step, score, r.result.points.n - 1)) for r in reports if r.stop is not None]
+    chances = tuple(
+        (r.stop.probability, r.result.forecast.verdict, *after) for r, after in came if after is not None
+    )
     alerts = tuple(a.code for r in reports for a in r.alerts)
     found = {rule: fired, "hindsight": hindsight(step, score, amount)}
     for k in PATIENCE:
@@ -192,13 +205,15 @@ def main() -> None:
     )
     parser.add_argument("--rule", default="P(gain > 1%) < 0.05")
     parser.add_argument("--amount", type=float, default=0.01, help="what counts as a gain (fraction)")
-    parser.add_argument("--confirm", type=int, default=CONFIRM, help="reports at which a verdict must hold")
+    parser.add_argument("names", nargs="*", help="only runs whose path holds one of these")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     results: list[Stopped] = []
     start, reports = time.perf_counter(), 0
     for source, paths in sources().items():
         for path in paths:
+            if args.names and not any(name in str(path) for name in args.names):
+                continue
             try:
                 (run,) = entlaw.read(path)
             except (EntlawError, ValueError) as error:
@@ -207,7 +222,7 @@ def main() -> None:
             if len(run.points) < 12:
                 print(f"left out: {source} {run.name}: {len(run.points)} points")
                 continue
-            results += through(run, source, args.rule, args.amount, args.confirm)
+            results += through(run, source, args.rule, args.amount)
             reports += min(len(run.points), 150)
     seconds = time.perf_counter() - start
     head = (
@@ -229,8 +244,12 @@ def main() -> None:
         print(row(name, some, args.amount))
     own = by_rule[args.rule]
     print(f"\nWhat was said and what came\n\n{reliability(own, args.amount)}")
-    print(f"\nchanges of the verdict in a run: median {np.median([s.flicker for s in own]):g}, "
-          f"at most {max(s.flicker for s in own)}")  # fmt: skip
+    print()
+    for i, confirm in enumerate(CONFIRMS):
+        some = [s.flicker[i] for s in own]
+        print(
+            f"changes of the verdict in a run, held at {confirm} in a row: median {np.median(some):g}, most {max(some)}"
+        )
     codes = Counter(code for s in own for code in s.alerts)
     runs = Counter(code for s in own for code in set(s.alerts))
     print("alerts: " + (", ".join(f"{c} {n} in {runs[c]} runs" for c, n in codes.items()) or "none"))

@@ -24,8 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from train_step import tiny_folder
 
-from entlaw.law.fit import fit
-from entlaw.law.shapes import Fit
+from entlaw.law.result import Result, examine
 from entlaw.runs.reader import read
 
 PROMPTS, GROUP, MINI_BATCHES, MAX_TOKENS = 64, 8, 4, 5
@@ -52,13 +51,29 @@ def train(folder: Path, rollouts: int, rule: str | None) -> int:
         0, 0, PROMPTS * rollouts
     )
     config = GRPOConfig(
-        output_dir=str(folder), use_cpu=True, report_to="none", save_strategy="no", logging_steps=MINI_BATCHES,
-        disable_tqdm=True, dataloader_pin_memory=False, bf16=False, gradient_checkpointing=False, seed=0,
-        per_device_train_batch_size=PROMPTS * GROUP // MINI_BATCHES, gradient_accumulation_steps=1,
-        steps_per_generation=MINI_BATCHES, num_generations=GROUP, max_completion_length=MAX_TOKENS, beta=0.0,
-        shuffle_dataset=False, loss_type="dapo", max_steps=MINI_BATCHES * rollouts, learning_rate=recipe.optimizer.lr,
-        lr_scheduler_type="constant", weight_decay=0.0,
-    )  # fmt: skip
+        output_dir=str(folder),
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        logging_steps=MINI_BATCHES,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        bf16=False,
+        gradient_checkpointing=False,
+        seed=0,
+        per_device_train_batch_size=PROMPTS * GROUP // MINI_BATCHES,
+        gradient_accumulation_steps=1,
+        steps_per_generation=MINI_BATCHES,
+        num_generations=GROUP,
+        max_completion_length=MAX_TOKENS,
+        beta=0.0,
+        shuffle_dataset=False,
+        loss_type="dapo",
+        max_steps=MINI_BATCHES * rollouts,
+        learning_rate=recipe.optimizer.lr,
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+    )
 
     def right(completions: list[str], answer: list[str], **_: Any) -> list[float]:
         return [float(text[-1:] == wanted) for text, wanted in zip(completions, answer, strict=True)]
@@ -66,9 +81,11 @@ def train(folder: Path, rollouts: int, rule: str | None) -> int:
     start = tiny_folder()
     trainer = GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32),
-        processing_class=AutoTokenizer.from_pretrained(start), reward_funcs=right, args=config,
+        processing_class=AutoTokenizer.from_pretrained(start),
+        reward_funcs=right,
+        args=config,
         train_dataset=Dataset.from_list([{"prompt": p.prompt, "answer": p.answer} for p in asked]),
-    )  # fmt: skip
+    )
     trainer.remove_callback(PrinterCallback)
     EntlawCallback(rule).add_to(trainer)
     trainer.train()
@@ -76,12 +93,12 @@ def train(folder: Path, rollouts: int, rule: str | None) -> int:
     return int(trainer.state.global_step)
 
 
-def fit_of(history: list[dict[str, Any]], folder: Path) -> Fit:
+def result_of(history: list[dict[str, Any]], folder: Path) -> Result:
     """What `entlaw fit` finds in a trainer's state of these rows."""
     path = folder / "trainer_state.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"log_history": history}))
-    return fit(read(path)[0], until_step=None, force=True)
+    return examine(read(path)[0])
 
 
 def main() -> None:
@@ -107,9 +124,12 @@ def main() -> None:
         last = history[rows[-1]]
         print(f"logged at step {last['step']}:", {key: last[key] for key in KEYS if key in last})
         for name, upto in (("cut there", rows[-1] + 1), ("whole", len(history))):
-            found = fit_of(history[:upto], Path(scratch) / "again")
-            ends = found.ceiling_interval
-            print(f"entlaw fit, {name}:", found.ceiling, [ends.lo, ends.hi] if ends else None)
+            found = result_of(history[:upto], Path(scratch) / "again")
+            ends = None if found.law is None else found.ceiling_interval
+            ceiling = None if ends is None else [found.ceiling, ends.lo, ends.hi]
+            print(
+                f"entlaw fit, {name}: {found.verdict}, ceiling {ceiling}, forecast {found.forecast.verdict}"
+            )
 
 
 if __name__ == "__main__":
