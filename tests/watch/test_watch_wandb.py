@@ -191,13 +191,15 @@ def test_a_run_that_crashes_under_our_eyes_is_an_alert(wb, capsys):
 
     wb.faults.insert(0, crash)
     code = main(["watch", SOURCE, "--wandb-alert", "--json", "--every", "0.2s"])
-    *_, alert, end = map(json.loads, capsys.readouterr().out.splitlines())
+    *_, before, alert, last, end = map(json.loads, capsys.readouterr().out.splitlines())
     assert code == 0
     assert (alert["schema"], alert["code"], alert["what"]) == (
         "entlaw.alert/1",
         "run-ended",
         "the run is crashed",
     )
+    assert (before["step"], before["state"]) == (last["step"], "running")
+    assert (last["state"], last["alerts"]) == ("finished", [])
     assert end["why"] == "run-over" and (end["runs"][0]["status"], end["runs"][0]["state"]) == (
         "crashed",
         "finished",
