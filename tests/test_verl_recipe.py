@@ -343,7 +343,7 @@ def test_entlaw_fit_reads_the_console(tmp_path):
     """Lines as verl's own console logger writes them, with what our trainer adds."""
     import numpy as np
 
-    from entlaw.law.fit import fit
+    from entlaw.api import fit
     from entlaw.runs.reader import read
 
     lines = ["(TaskRunnerV1 pid=77) [validate_config] All configuration checks passed successfully!"]
