@@ -368,7 +368,7 @@ def test_entlaw_fit_reads_the_console(tmp_path):
     (run,) = read(tmp_path / "console.log")
     assert run.performance_kind == "validation" and run.entropy.key == "actor/entropy"
     fitted = fit(run, until_step=None, force=True)
-    assert fitted.n >= 9 and abs(fitted.ceiling - 0.8) < 0.01
+    assert fitted.law.n >= 9 and abs(fitted.ceiling - 0.8) < 0.01
 
 
 def test_names_are_read_back():
