@@ -343,8 +343,7 @@ def test_entlaw_fit_reads_the_console(tmp_path):
     """Lines as verl's own console logger writes them, with what our trainer adds."""
     import numpy as np
 
-    from entlaw.law.fit import fit_law
-    from entlaw.points import Points
+    from entlaw.api import fit
     from entlaw.runs.reader import read
 
     lines = ["(TaskRunnerV1 pid=77) [validate_config] All configuration checks passed successfully!"]
@@ -368,8 +367,8 @@ def test_entlaw_fit_reads_the_console(tmp_path):
     (tmp_path / "console.log").write_text("\n".join(lines) + "\n")
     (run,) = read(tmp_path / "console.log")
     assert run.performance_kind == "validation" and run.entropy.key == "actor/entropy"
-    fitted = fit_law(Points.from_run(run), run=run, until_step=None, force=True)
-    assert fitted.n >= 9 and abs(fitted.ceiling - 0.8) < 0.01
+    fitted = fit(run, until_step=None, force=True)
+    assert fitted.law.n >= 9 and abs(fitted.ceiling - 0.8) < 0.01
 
 
 def test_names_are_read_back():

@@ -161,8 +161,8 @@ def test_known_size_narrows_what_the_fit_must_assume(tmp_path):
 
     sized = [{**r, "val/problems": 20000} if "val/accuracy" in r else r for r in law_records(noise=0.003)]
     (run,) = read(write_jsonl(tmp_path / "sized.jsonl", sized))
-    known, told = entlaw.fit(run).law, entlaw.fit(run, problems=20000, samples=1).law
-    assert known.noise["answers"] == 20000 and known.ceiling_interval == told.ceiling_interval
+    known, told = entlaw.fit(run), entlaw.fit(run, problems=20000, samples=1)
+    assert known.law.noise["answers"] == 20000 and known.ceiling_interval == told.ceiling_interval
 
 
 def test_two_complete_runs_in_one_file_come_out_as_two(tmp_path):
