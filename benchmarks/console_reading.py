@@ -26,18 +26,43 @@ from entlaw.runs.sources import console
 
 PREFIX = "\x1b[36m(TaskRunner pid=14640)\x1b[0m "
 VERL_KEYS = [
-    *(f"{part}/{name}/{stat}" for part in ("critic", "actor") for name in ("score", "rewards", "advantages", "values")
-      for stat in ("mean", "max", "min")),
-    *(f"timing_s/{name}" for name in ("gen", "reward", "old_log_prob", "ref", "values", "adv", "update_actor", "step")),
+    *(
+        f"{part}/{name}/{stat}"
+        for part in ("critic", "actor")
+        for name in ("score", "rewards", "advantages", "values")
+        for stat in ("mean", "max", "min")
+    ),
+    *(
+        f"timing_s/{name}"
+        for name in ("gen", "reward", "old_log_prob", "ref", "values", "adv", "update_actor", "step")
+    ),
     *(f"response_length/{name}" for name in ("mean", "max", "min", "clip_ratio")),
     *(f"perf/{name}" for name in ("mfu/actor", "total_num_tokens", "time_per_step", "throughput")),
-    "actor/entropy", "actor/pg_loss", "actor/pg_clipfrac", "actor/ppo_kl", "actor/grad_norm", "actor/lr",
-    "training/global_step", "training/epoch", "prompt_length/mean", "prompt_length/max",
-]  # fmt: skip
-TRL_KEYS = ["loss", "grad_norm", "learning_rate", "num_tokens", "reward", "reward_std", "entropy", "step_time", "epoch",
-            *(f"completions/{n}" for n in ("mean_length", "min_length", "max_length", "clipped_ratio")),
-            *(f"clip_ratio/{n}" for n in ("low_mean", "low_min", "high_mean", "high_max", "region_mean")),
-            *(f"rewards/fn{i}/{n}" for i in range(6) for n in ("mean", "std"))]  # fmt: skip
+    "actor/entropy",
+    "actor/pg_loss",
+    "actor/pg_clipfrac",
+    "actor/ppo_kl",
+    "actor/grad_norm",
+    "actor/lr",
+    "training/global_step",
+    "training/epoch",
+    "prompt_length/mean",
+    "prompt_length/max",
+]
+TRL_KEYS = [
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "num_tokens",
+    "reward",
+    "reward_std",
+    "entropy",
+    "step_time",
+    "epoch",
+    *(f"completions/{n}" for n in ("mean_length", "min_length", "max_length", "clipped_ratio")),
+    *(f"clip_ratio/{n}" for n in ("low_mean", "low_min", "high_mean", "high_max", "region_mean")),
+    *(f"rewards/fn{i}/{n}" for i in range(6) for n in ("mean", "std")),
+]
 SENTENCE = "Therefore, the total time James took to get across the lake is 16 hours. #### 16<|im_end|>"
 
 

@@ -136,9 +136,16 @@ def gap(trainer: Trainer, t: int, n: int, samples: int, seed: int) -> dict[str, 
         parts.append((one.batch, one.within, one.between))
     whole, error = total_covariance(logits, advantage), np.std(parts, axis=0, ddof=1)
     return {
-        "sampled": sampled, "batch": whole.batch, "batch_se": error[0], "within": whole.within, "within_se": error[1],
-        "between": whole.between, "between_se": error[2], "states": len(found), "prompts": len(names),
-    }  # fmt: skip
+        "sampled": sampled,
+        "batch": whole.batch,
+        "batch_se": error[0],
+        "within": whole.within,
+        "within_se": error[1],
+        "between": whole.between,
+        "between_se": error[2],
+        "states": len(found),
+        "prompts": len(names),
+    }
 
 
 def main() -> int:

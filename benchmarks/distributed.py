@@ -23,10 +23,20 @@ from pathlib import Path
 from typing import Any
 
 COMMON = [
-    "run.steps=4", "run.device=cpu", "policy.size=xs", "policy.dtype=float64", "warmup.clean_steps=40",
-    "warmup.noisy_steps=10", "warmup.batch_size=32", "rollout.prompts=9", "rollout.group_size=4",
-    "loss.mini_batches=2", "validation.every=2", "validation.problems=17", "algorithm.filter_groups=false",
-]  # fmt: skip
+    "run.steps=4",
+    "run.device=cpu",
+    "policy.size=xs",
+    "policy.dtype=float64",
+    "warmup.clean_steps=40",
+    "warmup.noisy_steps=10",
+    "warmup.batch_size=32",
+    "rollout.prompts=9",
+    "rollout.group_size=4",
+    "loss.mini_batches=2",
+    "validation.every=2",
+    "validation.problems=17",
+    "algorithm.filter_groups=false",
+]
 CASES: dict[str, list[str]] = {
     "GRPO": [],
     "GRPO, Clip-Cov": ["controls.clip_cov.ratio=0.05", "controls.clip_cov.lower=0.05"],
@@ -37,8 +47,13 @@ CASES: dict[str, list[str]] = {
     "GRPO, tokens of high entropy": ["controls.high_entropy_share=0.3"],
     "GRPO, dynamic sampling": ["algorithm.filter_groups=true", "algorithm.max_refills=2"],
     "GRPO, all together, micro-batch 3": [
-        "controls.clip_cov.ratio=0.05", "controls.clip_cov.lower=0.05", "controls.kl_cov.ratio=0.02",
-        "controls.kl_coef=0.01", "controls.entropy_coeff=0.01", "loss.micro_batch=3", "rollout.batch=8",
+        "controls.clip_cov.ratio=0.05",
+        "controls.clip_cov.lower=0.05",
+        "controls.kl_cov.ratio=0.02",
+        "controls.kl_coef=0.01",
+        "controls.entropy_coeff=0.01",
+        "loss.micro_batch=3",
+        "rollout.batch=8",
     ],
     "GRPO, response means, 2 epochs": ["loss.aggregation=seq-mean-token-mean", "loss.epochs=2"],
     "GRPO, temperature 0.7": ["rollout.temperature=0.7"],
@@ -49,7 +64,7 @@ CASES: dict[str, list[str]] = {
     "PPO": ["algorithm.name=ppo", "critic.epochs=2"],
     "PRIME": ["algorithm.name=prime"],
     "GRPO, float32": ["policy.dtype=float32", "controls.kl_cov.ratio=0.05"],
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

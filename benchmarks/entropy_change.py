@@ -1,4 +1,4 @@
-"""Does covariance foretell the change of entropy, on the real steps of a real model?
+"""Does covariance predict the change of entropy, on the real steps of a real model?
 
     python benchmarks/entropy_change.py [--steps 60]
 
@@ -45,7 +45,7 @@ class Watched(Trainer):
             hidden_ND = self.policy.hidden(batch)[batch.mask_BT > 0]
             return self.policy.model.get_output_embeddings()(hidden_ND).double()
 
-    def update_policy(self, batch: Batch, t: int, entropy_coeff: float) -> list[measure.Record]:
+    def update_policy(self, batch: Batch, t: int, entropy_coeff: float) -> list[measure.Metrics]:
         before_NV = self.logits(batch)
         records = super().update_policy(batch, t, entropy_coeff)
         change_NV = self.logits(batch) - before_NV

@@ -83,8 +83,11 @@ def inputs(case: dict[str, Any], tokens: int, vocabulary: int) -> tuple[Any, ...
     hidden += 0.35 * head[label].float() / case["width"] ** 0.5
     weight = torch.randn((2, tokens), generator=g)
     return (
-        hidden.to(device, dtype).requires_grad_(), head.to(device).requires_grad_(), label.to(device), weight.to(device)
-    )  # fmt: skip
+        hidden.to(device, dtype).requires_grad_(),
+        head.to(device).requires_grad_(),
+        label.to(device),
+        weight.to(device),
+    )
 
 
 def once(head: str, mode: str, data: tuple[Any, ...]) -> list[Any]:
@@ -152,9 +155,14 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     n, v, d = case["tokens"], case["vocabulary"], case["width"]
     returned = 0.0 if case["mode"] == "score" else (n + v) * d * data[0].element_size() / MEBIBYTE
     return {
-        **case, "peak_mib": peaks[0], "returned_mib": returned, "seconds": min(times), "cpu_seconds": min(cpu),
-        "entropy": entropy, "high_water_reset": resettable,
-    }  # fmt: skip
+        **case,
+        "peak_mib": peaks[0],
+        "returned_mib": returned,
+        "seconds": min(times),
+        "cpu_seconds": min(cpu),
+        "entropy": entropy,
+        "high_water_reset": resettable,
+    }
 
 
 def accuracy(case: dict[str, Any]) -> dict[str, Any]:
@@ -206,9 +214,18 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
 def table(results: list[dict[str, Any]]) -> str:
     """Rows with their ratios to plain logits of the same case."""
     names = (
-        "mode", "dtype", "tokens", "threads", "head", "s", "CPU s", "peak MiB", "of it returned", "peak / plain",
+        "mode",
+        "dtype",
+        "tokens",
+        "threads",
+        "head",
+        "s",
+        "CPU s",
+        "peak MiB",
+        "of it returned",
+        "peak / plain",
         "beside the returned / plain",
-    )  # fmt: skip
+    )
     lines = ["| " + " | ".join(names) + " |", "| --- | --- | ---: | ---: | --- |" + " ---: |" * 6]
     key = ("mode", "dtype", "tokens", "threads")
     plain = {tuple(r[k] for k in key): r for r in results if r["head"] == "plain" and "error" not in r}

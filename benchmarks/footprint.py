@@ -45,8 +45,17 @@ print(json.dumps(b.process_case()))
 """
 
 
-def build(kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner: int, vocabulary: int,
-          tied: bool = False, head_dim: int | None = None) -> Any:  # fmt: skip
+def build(
+    kind: str,
+    layers: int,
+    hidden: int,
+    heads: int,
+    kv_heads: int,
+    inner: int,
+    vocabulary: int,
+    tied: bool = False,
+    head_dim: int | None = None,
+) -> Any:
     """A model with random weights."""
     import transformers
 
@@ -57,10 +66,16 @@ def build(kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner:
     }[kind]
     more = {"head_dim": head_dim} if head_dim else {}
     config = config_class(
-        num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=kv_heads,
-        intermediate_size=inner, vocab_size=vocabulary, tie_word_embeddings=tied, max_position_embeddings=4096,
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        intermediate_size=inner,
+        vocab_size=vocabulary,
+        tie_word_embeddings=tied,
+        max_position_embeddings=4096,
         **more,
-    )  # fmt: skip
+    )
     return model_class(config)
 
 
@@ -84,10 +99,18 @@ def recipe_of(settings: dict[str, bool], responses: int, micro: int, prompt: int
     from entlaw.train import recipe
 
     flags = [f"policy.{key}={str(value).lower()}" for key, value in settings.items()]
-    return recipe.load(None, [
-        *flags, f"rollout.prompts={responses}", "rollout.group_size=1", "loss.mini_batches=1",
-        f"loss.micro_batch={micro}", f"rollout.max_prompt_tokens={prompt}", f"rollout.max_tokens={response}",
-    ])  # fmt: skip
+    return recipe.load(
+        None,
+        [
+            *flags,
+            f"rollout.prompts={responses}",
+            "rollout.group_size=1",
+            "loss.mini_batches=1",
+            f"loss.micro_batch={micro}",
+            f"rollout.max_prompt_tokens={prompt}",
+            f"rollout.max_tokens={response}",
+        ],
+    )
 
 
 def step_of(model: Any, recipe: Any, prompt: int, response: int) -> Callable[[], Any]:
@@ -111,16 +134,26 @@ def step_of(model: Any, recipe: Any, prompt: int, response: int) -> Callable[[],
         torch.randint(2, vocabulary, (rows, prompt), generator=generator),
         torch.ones(rows, prompt, dtype=torch.bool),
         torch.randint(2, vocabulary, (rows, response), generator=generator),
-        mask, torch.ones(rows, dtype=torch.bool), torch.arange(rows),
-    )  # fmt: skip
+        mask,
+        torch.ones(rows, dtype=torch.bool),
+        torch.arange(rows),
+    )
     with torch.no_grad():
         parts = [policy.score(p).log_prob_BT for _, p in batch.pieces(recipe.loss.micro_batch)]
     advantages = torch.randn(rows, 1, generator=generator).expand(rows, response).contiguous()
     batch = replace(batch, log_prob_BT=torch.cat(parts), advantages_BT=advantages)
     return lambda: update(
-        policy, optimizer, batch, recipe.loss, recipe.controls, temperature=1.0, entropy_coeff=0.0,
-        grad_clip=1.0, norm_length=response, generator=generator,
-    )  # fmt: skip
+        policy,
+        optimizer,
+        batch,
+        recipe.loss,
+        recipe.controls,
+        temperature=1.0,
+        entropy_coeff=0.0,
+        grad_clip=1.0,
+        norm_length=response,
+        generator=generator,
+    )
 
 
 def case(size: dict[str, Any], mode: dict[str, bool], lengths: tuple[int, int, int, int]) -> dict[str, float]:
@@ -185,9 +218,11 @@ def process_case() -> dict[str, float]:
     assert found is not None
     measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
-        "parameters": shape.parameters, "measured": measured, "predicted": found.update_peak,
+        "parameters": shape.parameters,
+        "measured": measured,
+        "predicted": found.update_peak,
         "naive": 16 * shape.parameters,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

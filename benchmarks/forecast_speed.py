@@ -83,7 +83,7 @@ def main() -> None:
     alone = iter(outlooks)
     took = median_ms(lambda _: next(alone).at_step(240.0), pasts)
     print(f"  the forecast alone                               {took:7.2f}")
-    for rival in RIVALS:
+    for rival in RIVALS.values():
         took = median_ms(lambda p, r=rival: r.forecast(p, 240.0, entropy_nodes(p, 240.0)), pasts)
         print(f"  {rival.name:<48} {took:7.2f}")
 

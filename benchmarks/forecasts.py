@@ -24,13 +24,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pandas as pd
 
 from entlaw.law.backtest import (
-    LAST_VALUE,
     OUTLOOK,
     answered_only,
     backtest,
     shares_answered,
     table,
 )
+from entlaw.law.rivals import LAST_VALUE
 from entlaw.limits import PAPER_WINDOW
 from entlaw.points import Points
 from entlaw.runs.prepare import Selection
@@ -48,6 +48,7 @@ _SAMPLES = "format_samples"
 PREAMBLE = """# How good are the forecasts?
 
 Written by `python benchmarks/forecasts.py --write docs/backtest.md`; do not edit.
+The table of the rivals is filled by `python docs/tables.py`.
 
 {runs} series of {sources} sources ({names}), each seen from 10, 15, 25, 40, 50, 60 and 75 % of its length and
 from step 36; what is forecast is one measured score, halfway to the end and at the end. *entlaw* is
@@ -60,6 +61,11 @@ sources' ratios averaged geometrically;
 No number of the forecast model was fitted to these runs: its prior is written down in `entlaw/law/growth.py`.
 Its form was chosen with them in view, so sealed runs
 are the real test; LOG.md tells what else was tried.
+
+## The rivals
+
+<!-- table: rivals -->
+<!-- end of table -->
 """
 
 
@@ -151,11 +157,11 @@ def document(rows: pd.DataFrame) -> str:
     long = table(answered, ["source"]).reset_index()
     wide = long.pivot_table(index="forecaster", columns="source", values="crps")
     wide = wide[[n for n in names if n in wide]]
-    relative = (wide / wide.loc[LAST_VALUE]).loc[wide.mean(axis=1).sort_values().index]
+    relative = (wide / wide.loc[LAST_VALUE.name]).loc[wide.mean(axis=1).sort_values().index]
     out += [markdown(relative)]
     for by in ("source", "horizon", "regime"):
         parts = table(answered, [by]).reset_index()
-        some = parts[parts["forecaster"].isin([OUTLOOK, LAST_VALUE, SIGMOID])]
+        some = parts[parts["forecaster"].isin([OUTLOOK, LAST_VALUE.name, SIGMOID])]
         out += [f"\n## By {by}\n", markdown(some.set_index([by, "forecaster"])[["forecasts", *FIGURES]])]
     out += ["\n## What was refused, scored all the same\n", scores(rows[~rows["answered"].astype(bool)])]
     out += ["\n## One by one\n", one_by_one(rows)]

@@ -35,10 +35,16 @@ SIDES = ("vllm", "vllm-process", "hf", "transformers", "trl")
 PROMPTS = [
     f"Question: {who} has {a} {what}. {who} gets {b} more. How many {what} does {who} have now?\nAnswer:"
     for who, what, a, b in [
-        ("Ann", "apples", 3, 4), ("Ben", "pencils", 12, 7), ("Carla", "stamps", 31, 18), ("Dan", "books", 5, 9),
-        ("Eve", "shells", 44, 6), ("Finn", "cards", 8, 8), ("Gus", "marbles", 17, 25), ("Hal", "coins", 60, 11),
+        ("Ann", "apples", 3, 4),
+        ("Ben", "pencils", 12, 7),
+        ("Carla", "stamps", 31, 18),
+        ("Dan", "books", 5, 9),
+        ("Eve", "shells", 44, 6),
+        ("Finn", "cards", 8, 8),
+        ("Gus", "marbles", 17, 25),
+        ("Hal", "coins", 60, 11),
     ]
-]  # fmt: skip
+]
 
 
 def prepare(arguments: argparse.Namespace, dtype: str) -> Any:
@@ -54,8 +60,7 @@ def prepare(arguments: argparse.Namespace, dtype: str) -> Any:
 
 def ours(policy: Any, name: str, arguments: argparse.Namespace, dtype: str) -> tuple[Any, Any]:
     """A rollout and a sync of one of our engines."""
-    from entlaw.train.rollout import Sampling
-    from entlaw.train.rollout.factory import engine_of
+    from entlaw.train.rollout import Sampling, engine_of
     from entlaw.train.schema import Policy, Recipe, Rollout, Vllm
 
     recipe = Recipe(
@@ -83,9 +88,16 @@ def library(policy: Any, arguments: argparse.Namespace) -> Any:
         ids, mask = ids.repeat_interleave(arguments.group, 0), mask.repeat_interleave(arguments.group, 0)
         with torch.no_grad():
             out = policy.model.generate(
-                ids, attention_mask=mask.long(), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
-                max_new_tokens=arguments.tokens, min_new_tokens=arguments.tokens, pad_token_id=policy.pad_id,
-            )  # fmt: skip
+                ids,
+                attention_mask=mask.long(),
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=arguments.tokens,
+                min_new_tokens=arguments.tokens,
+                pad_token_id=policy.pad_id,
+            )
         return float((out.shape[1] - ids.shape[1]) * len(ids))
 
     return rollout
@@ -98,16 +110,25 @@ def trl(policy: Any, arguments: argparse.Namespace, dtype: str) -> Any:
 
     policy.tokenizer.pad_token = policy.tokenizer.pad_token or policy.tokenizer.eos_token
     config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(), report_to="none", num_generations=arguments.group, temperature=1.0,
-        per_device_train_batch_size=arguments.group * len(PROMPTS), max_completion_length=arguments.tokens,
-        generation_kwargs={"min_new_tokens": arguments.tokens}, use_cpu=arguments.device == "cpu",
-        bf16=False, gradient_checkpointing=False, disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=tempfile.mkdtemp(),
+        report_to="none",
+        num_generations=arguments.group,
+        temperature=1.0,
+        per_device_train_batch_size=arguments.group * len(PROMPTS),
+        max_completion_length=arguments.tokens,
+        generation_kwargs={"min_new_tokens": arguments.tokens},
+        use_cpu=arguments.device == "cpu",
+        bf16=False,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+    )
     trainer = GRPOTrainer(
-        model=policy.model, processing_class=policy.tokenizer, args=config,
+        model=policy.model,
+        processing_class=policy.tokenizer,
+        args=config,
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
         train_dataset=Dataset.from_dict({"prompt": PROMPTS}),
-    )  # fmt: skip
+    )
     ids = [row for row in policy.tokenizer(PROMPTS)["input_ids"] for _ in range(arguments.group)]
 
     def rollout() -> float:
@@ -170,16 +191,21 @@ def main() -> None:
                     into = f"{folder}/told.json"
                     done = subprocess.run(
                         [sys.executable, __file__, *sys.argv[1:], "--child", side, dtype, "--into", into],
-                        env=environment, capture_output=True, text=True, check=False,
-                    )  # fmt: skip
+                        env=environment,
+                        capture_output=True,
+                        text=True,
+                        check=False,
+                    )
                     if not Path(into).exists():
                         sys.exit(f"{side}, {dtype} failed:\n{done.stderr[-3000:]}")
                     told = json.loads(Path(into).read_text())
                 found.setdefault(f"{dtype} {side}", []).append(told)
                 print(f"repeat {repeat + 1}: {dtype} {side}: {told['speed']:.0f} tokens/s", file=sys.stderr)
     responses = len(PROMPTS) * arguments.group
-    print(f"{len(PROMPTS)} prompts x {arguments.group} responses of {arguments.tokens} tokens ({responses} at once), "
-          f"{arguments.threads} threads, medians of {arguments.repeats} processes")  # fmt: skip
+    print(
+        f"{len(PROMPTS)} prompts x {arguments.group} responses of {arguments.tokens} tokens ({responses} at once), "
+        f"{arguments.threads} threads, medians of {arguments.repeats} processes"
+    )
     print(f"{'dtype':<10} {'rollout by':<14} {'tokens/s':>9} {'to transformers':>16} {'sync, s':>8}")
     for dtype in arguments.dtype:
         base = statistics.median(

@@ -49,14 +49,28 @@ LEARNING_RATE = 1e-7
 SIDES = ("entlaw", "trl")
 CASES: dict[str, dict[str, Any]] = {
     "tiny": {
-        "prompts": 64, "group": 8, "max_tokens": 5, "mini_batches": 4, "micro_batch": 128,
-        "operations": [2, 3, 4, 5, 6], "operators": "+-*|^&", "steps": 8, "warm_up": 2,
+        "prompts": 64,
+        "group": 8,
+        "max_tokens": 5,
+        "mini_batches": 4,
+        "micro_batch": 128,
+        "operations": [2, 3, 4, 5, 6],
+        "operators": "+-*|^&",
+        "steps": 8,
+        "warm_up": 2,
     },
     "smollm2": {
-        "prompts": 8, "group": 8, "max_tokens": 32, "mini_batches": 2, "micro_batch": 8, "operations": [1, 2],
-        "operators": "+-*", "steps": 2, "warm_up": 1,
+        "prompts": 8,
+        "group": 8,
+        "max_tokens": 32,
+        "mini_batches": 2,
+        "micro_batch": 8,
+        "operations": [1, 2],
+        "operators": "+-*",
+        "steps": 2,
+        "warm_up": 1,
     },
-}  # fmt: skip
+}
 
 
 # What is measured ------------------------------------------------------------------------------------------------
@@ -121,13 +135,20 @@ def run_entlaw(case: dict[str, Any], watch: Stopwatch, ready: Callable[[], None]
     from entlaw.train.policy import device_of
 
     settings = {
-        "run.device": case["device"], "policy.path": case["folder"], "policy.autocast": case["autocast"],
-        "task.operations": case["operations"], "task.operators": case["operators"],
-        "rollout.prompts": case["prompts"], "rollout.group_size": case["group"],
-        "rollout.max_tokens": case["max_tokens"], "algorithm.filter_groups": False,
-        "loss.mini_batches": case["mini_batches"], "loss.micro_batch": case["micro_batch"],
-        "loss.aggregation": "token-mean", "optimizer.lr": LEARNING_RATE,
-    }  # fmt: skip
+        "run.device": case["device"],
+        "policy.path": case["folder"],
+        "policy.autocast": case["autocast"],
+        "task.operations": case["operations"],
+        "task.operators": case["operators"],
+        "rollout.prompts": case["prompts"],
+        "rollout.group_size": case["group"],
+        "rollout.max_tokens": case["max_tokens"],
+        "algorithm.filter_groups": False,
+        "loss.mini_batches": case["mini_batches"],
+        "loss.micro_batch": case["micro_batch"],
+        "loss.aggregation": "token-mean",
+        "optimizer.lr": LEARNING_RATE,
+    }
     given = recipe.load(None, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
     policy = base_policy(given, Path(case["folder"]), device_of(given.run.device))
     trainer = Trainer(given, runner.build_task(given.task), policy)
@@ -172,16 +193,39 @@ def run_trl(case: dict[str, Any], watch: Stopwatch, ready: Callable[[], None]) -
     optimiser_steps = case["mini_batches"] * (case["warm_up"] + case["steps"])
     cpu = case["device"] == "cpu"
     config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(), use_cpu=cpu, report_to="none", save_strategy="no", eval_strategy="no",
-        logging_strategy="no", disable_tqdm=True, dataloader_num_workers=0, dataloader_pin_memory=not cpu,
-        bf16=case["autocast"], fp16=False, gradient_checkpointing=False, seed=0,
+        output_dir=tempfile.mkdtemp(),
+        use_cpu=cpu,
+        report_to="none",
+        save_strategy="no",
+        eval_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=not cpu,
+        bf16=case["autocast"],
+        fp16=False,
+        gradient_checkpointing=False,
+        seed=0,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=responses // case["mini_batches"] // micro,
-        steps_per_generation=responses // micro, num_iterations=1, num_generations=case["group"],
-        max_completion_length=case["max_tokens"], temperature=1.0, top_p=1.0, top_k=0, shuffle_dataset=False,
-        beta=0.0, loss_type="dapo", scale_rewards="group", epsilon=0.2, max_steps=optimiser_steps,
-        learning_rate=LEARNING_RATE, lr_scheduler_type="constant", weight_decay=0.0, max_grad_norm=1.0,
-    )  # fmt: skip
+        steps_per_generation=responses // micro,
+        num_iterations=1,
+        num_generations=case["group"],
+        max_completion_length=case["max_tokens"],
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        shuffle_dataset=False,
+        beta=0.0,
+        loss_type="dapo",
+        scale_rewards="group",
+        epsilon=0.2,
+        max_steps=optimiser_steps,
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+    )
     tokens: list[float] = []
 
     def right(completions: list[str], answer: list[str], completion_ids: list[Any], **_: Any) -> list[float]:
@@ -199,8 +243,11 @@ def run_trl(case: dict[str, Any], watch: Stopwatch, ready: Callable[[], None]) -
     trainer = GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(case["folder"], dtype=torch.float32),
         processing_class=AutoTokenizer.from_pretrained(case["folder"]),
-        reward_funcs=right, args=config, train_dataset=data, callbacks=[EndOfStep()],
-    )  # fmt: skip
+        reward_funcs=right,
+        args=config,
+        train_dataset=data,
+        callbacks=[EndOfStep()],
+    )
     watch.wrap(trainer, "_generate_and_score_completions", "prepare")
     watch.wrap(trainer, "_generate", "rollout")
     ready()
@@ -248,8 +295,16 @@ def phases(step: dict[str, list[float]]) -> dict[str, tuple[float, ...]]:
     rollout, extra, whole = step["rollout"], step.get("extra", nothing), step["step"]
     update = step.get("update") or [whole[i] - step["prepare"][i] for i in both]
     score = [whole[i] - rollout[i] - update[i] - extra[i] for i in both]
-    return {name: tuple(v) for name, v in
-            {"step": whole, "rollout": rollout, "score": score, "update": update, "extra": extra}.items()}  # fmt: skip
+    return {
+        name: tuple(v)
+        for name, v in {
+            "step": whole,
+            "rollout": rollout,
+            "score": score,
+            "update": update,
+            "extra": extra,
+        }.items()
+    }
 
 
 # Where the models come from --------------------------------------------------------------------------------------
@@ -312,8 +367,12 @@ def smollm2_folder(given: str | None) -> Path:
 
 def child(case: dict[str, Any]) -> dict[str, Any]:
     """Run one side in a fresh process."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(case["threads"]), "HF_HUB_OFFLINE": "1",
-                   "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(case["threads"]),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     done = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(case)],
         capture_output=True,

@@ -30,7 +30,7 @@ import numpy as np
 from entlaw.errors import DataError
 from entlaw.tasks import datasets, manifest
 from entlaw.tasks.answers import last_box, last_hashes, plain
-from entlaw.tasks.math import MathVerifier, Verdict
+from entlaw.tasks.math import MathVerdict, MathVerifier
 from entlaw.tasks.pool import WorkerPool
 from entlaw.tasks.quantities import items, quantity
 
@@ -247,7 +247,7 @@ def corrupted(golds: list[str], n: int, seed: int = 0) -> list[tuple[str, str, s
 # Running -----------------------------------------------------------------------------------------
 
 
-def rate(verdicts: list[Verdict]) -> str:
+def rate(verdicts: list[MathVerdict]) -> str:
     """Share of right ones with its count."""
     if not verdicts:
         return "-"
@@ -279,7 +279,7 @@ def measure(
     golds = [item.answer for item in loaded.items]
     row, failures = [name, str(len(golds)), str(len(loaded.unusable))], []
 
-    def check(kind: str, responses: list[str], answers: list[str], labels: list[str]) -> list[Verdict]:
+    def check(kind: str, responses: list[str], answers: list[str], labels: list[str]) -> list[MathVerdict]:
         verdicts = verifier.verify_batch(responses, answers, spec.where, spec.rounded)
         for v, gold, label in zip(verdicts, answers, labels, strict=True):
             if not v.right:

@@ -16,12 +16,13 @@ from typing import Any, Literal, get_args, get_origin
 from entlaw.cli.app import list_options
 from entlaw.cli.options import MEANINGS
 from entlaw.law.interventions import KINDS, Control, trainers
+from entlaw.law.rivals import RIVALS
+from entlaw.registry import Function
 from entlaw.train.advantages import ESTIMATORS
 from entlaw.train.controls import CONTROLS
 from entlaw.train.losses import LOSSES
 from entlaw.train.recipe import settings, show
 from entlaw.train.recipe import tables as tables_of_a_recipe
-from entlaw.train.registry import Function
 from entlaw.train.settings import Setting
 
 DOCS = Path(__file__).parent
@@ -30,7 +31,7 @@ PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(?=<!-- end of table -->)", r
 IN_VERL = {
     "translated": "translated",
     "data": "in the data",
-    "told": "not used",
+    "unused": "not used",
     "idle": "not used",
     "refused": "refused",
 }
@@ -55,6 +56,11 @@ def _controls() -> str:
     heads = ["turned on by", "what it does", "source"]
     rows = ([f"`{c.switch}`", (c.__doc__ or "").splitlines()[0], c.reference] for c in CONTROLS.values())
     return _rows(heads, rows)
+
+
+def _rivals() -> str:
+    rows = ([f"`{r.name}`", r.kind, f"`{r.formula}`", r.reference or "-"] for r in RIVALS.values())
+    return _rows(["rival", "kind", "forecast", "source"], rows)
 
 
 def _settings() -> str:
@@ -140,6 +146,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "losses": lambda: _functions(["`loss.kind`", "what it is", "source"], LOSSES),
     "controls": _controls,
+    "rivals": _rivals,
     "settings": _settings,
     "interventions": _interventions,
     "trainers": _trainers,
@@ -159,9 +166,7 @@ def stale() -> dict[Path, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Write the tables of the pages from the trainer's registries."
-    )
+    parser = argparse.ArgumentParser(description="Write the tables of the pages from the registries.")
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 if a page is out of date"
     )

@@ -77,25 +77,48 @@ ONCE: dict[str, Settings] = {
 }
 # What the paper's figures 3, 4, 8, 12, 13 and 14 need besides.
 _SECOND_TASK: Settings = {  # longer sums of three operations: another skill, and room to work all but the longest out
-    "task.operators": "+-*", "task.operations": [3, 4, 5, 6, 7], "rollout.max_tokens": 8,
-}  # fmt: skip
+    "task.operators": "+-*",
+    "task.operations": [3, 4, 5, 6, 7],
+    "rollout.max_tokens": 8,
+}
 FIGURES: dict[str, Settings] = {
     # One update a rollout on all its tokens, as the theory has it; a higher rate, because there are four times fewer.
-    **{f"on-policy-m-rl{seed}": {"loss.kind": "policy_gradient", "loss.mini_batches": 1, "optimizer.lr": 6e-4,
-                                 "run.steps": 480, **({"run.seed": seed} if seed else {})} for seed in (0, 1)},
-    **{f"kl-cov-coef-{c:g}-m-rl0": {"controls.kl_cov.ratio": 0.02, "controls.kl_cov.coef": c} for c in (0.1, 0.5, 5.0)},
+    **{
+        f"on-policy-m-rl{seed}": {
+            "loss.kind": "policy_gradient",
+            "loss.mini_batches": 1,
+            "optimizer.lr": 6e-4,
+            "run.steps": 480,
+            **({"run.seed": seed} if seed else {}),
+        }
+        for seed in (0, 1)
+    },
+    **{
+        f"kl-cov-coef-{c:g}-m-rl0": {"controls.kl_cov.ratio": 0.02, "controls.kl_cov.coef": c}
+        for c in (0.1, 0.5, 5.0)
+    },
     # Trained on other problems, validated on the same: few operations, many, and only half of the operators.
     "data-easy-m-rl0": {"task.train_operations": [2, 3]},
     "data-hard-m-rl0": {"task.train_operations": [5, 6]},
     "data-plain-m-rl0": {"task.train_operators": "+-*"},
     # Starting policies that were taught three times as long, as instruct models are.
-    **{f"longer-warmup-{size}-rl0": {"policy.size": size, "warmup.clean_steps": 4200, "optimizer.lr": LR[size]}
-       for size in ("s", "m", "l")},
-    **{f"qwen2-{size}-rl0": {"policy.size": size, "policy.family": "qwen2", "optimizer.lr": LR[size]}
-       for size in ("xs", "s", "m")},
-    **{f"second-task-{size}-rl0": {"policy.size": size, "optimizer.lr": LR[size], **_SECOND_TASK}
-       for size in ("xs", "s", "m", "l")},
-}  # fmt: skip
+    **{
+        f"longer-warmup-{size}-rl0": {
+            "policy.size": size,
+            "warmup.clean_steps": 4200,
+            "optimizer.lr": LR[size],
+        }
+        for size in ("s", "m", "l")
+    },
+    **{
+        f"qwen2-{size}-rl0": {"policy.size": size, "policy.family": "qwen2", "optimizer.lr": LR[size]}
+        for size in ("xs", "s", "m")
+    },
+    **{
+        f"second-task-{size}-rl0": {"policy.size": size, "optimizer.lr": LR[size], **_SECOND_TASK}
+        for size in ("xs", "s", "m", "l")
+    },
+}
 
 
 def runs() -> dict[str, Settings]:

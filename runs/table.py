@@ -56,10 +56,19 @@ def summarise(folder: Path) -> Summary:
     whole, _ = forced(run, method="paper", until_step=None)
     careful, _ = forced(run, until_step=None)
     return Summary(
-        folder.name, folder.name.rsplit("-", 2)[0], info["recipe"]["policy"]["size"], info["parameters"],
-        info["wall_s"], (h[0], h[-1]), (r[0], float(r[-5:].mean())), early, refused,
-        paper.ceiling if paper else float("nan"), whole, careful,
-    )  # fmt: skip
+        folder.name,
+        folder.name.rsplit("-", 2)[0],
+        info["recipe"]["policy"]["size"],
+        info["parameters"],
+        info["wall_s"],
+        (h[0], h[-1]),
+        (r[0], float(r[-5:].mean())),
+        early,
+        refused,
+        paper.ceiling if paper else float("nan"),
+        whole,
+        careful,
+    )
 
 
 def summaries(root: Path) -> list[Summary]:

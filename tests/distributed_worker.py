@@ -29,7 +29,7 @@ from entlaw.train.schema import (
     Policy,
     Recipe,
     Rollout,
-    Run,
+    RunSettings,
     Validation,
     Warmup,
 )
@@ -45,7 +45,7 @@ CONTROLS = {
     "80/20": Controls(high_entropy_share=0.2),
 }
 SMALL = Recipe(
-    run=Run(steps=3, device="cpu"),
+    run=RunSettings(steps=3, device="cpu"),
     policy=Policy(size="xs", dtype="float64"),
     warmup=Warmup(clean_steps=30, noisy_steps=5, batch_size=32),
     rollout=Rollout(prompts=5, group_size=4),
@@ -93,8 +93,11 @@ def collectives(world: World) -> dict[str, bool]:
                     raise UsageError("this cannot be", where="here", why="so", hint="try that")
         except UsageError as error:
             found[f"error of rank {failing}"] = (error.what, error.where, error.why, error.hint) == (
-                "this cannot be", "here", "so", "try that"
-            )  # fmt: skip
+                "this cannot be",
+                "here",
+                "so",
+                "try that",
+            )
     try:
         with world.together():
             if rank == 1:
@@ -126,17 +129,25 @@ def updates(world: World) -> dict[str, list[float]]:
             for policy, ranks in ((alone, World()), (spread, world)):
                 policy.model.zero_grad()
                 metrics = backward(
-                    policy, batch, Loss(micro_batch=micro_batch), controls,
-                    temperature=1.0, entropy_coeff=0.01, norm_length=6.0,
-                    generator=torch.Generator().manual_seed(3), world=ranks,
-                )  # fmt: skip
+                    policy,
+                    batch,
+                    Loss(micro_batch=micro_batch),
+                    controls,
+                    temperature=1.0,
+                    entropy_coeff=0.01,
+                    norm_length=6.0,
+                    generator=torch.Generator().manual_seed(3),
+                    world=ranks,
+                )
                 metrics["norm"] = float(clip_gradient(policy.model, 0.0))
                 got.append((gradients(policy.model), metrics))
             (one, a), (two, b) = got
             assert a.keys() == b.keys()
             found[f"{name}, micro-batch {micro_batch}"] = [
-                float((one - two).abs().max()), max(abs(a[k] - b[k]) for k in a), float(one.abs().max())
-            ]  # fmt: skip
+                float((one - two).abs().max()),
+                max(abs(a[k] - b[k]) for k in a),
+                float(one.abs().max()),
+            ]
     found |= helpers(world)
     return found
 

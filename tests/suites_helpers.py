@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from entlaw.suites.definition import Member
-from entlaw.suites.problems import Asked, ProblemSet
+from entlaw.suites.definition import SuiteColumn
+from entlaw.suites.problems import ProblemSet, SuiteProblem
 from entlaw.tasks.arithmetic import Arithmetic
 from entlaw.tasks.manifest import Decode
 from entlaw.train import policy as policies
@@ -39,9 +39,17 @@ def byte_policy(chat=True, context=4096, seed=0) -> LanguageModel:
     if chat:
         tokenizer.chat_template = TEMPLATE
     config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=context, bos_token_id=256, eos_token_id=257, pad_token_id=257,
-    )  # fmt: skip
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        bos_token_id=256,
+        eos_token_id=257,
+        pad_token_id=257,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return policies.wrap(LlamaForCausalLM(config), tokenizer)
@@ -62,8 +70,14 @@ def sums(n=12, samples=4, seed=3) -> ProblemSet:
     """Made-up sums as a column."""
     task = Arithmetic()
     drawn = task.validation(n, seed)
-    problems = tuple(Asked(f"p{i}", i, p.prompt, p.answer) for i, p in enumerate(drawn))
+    problems = tuple(SuiteProblem(f"p{i}", i, p.prompt, p.answer) for i, p in enumerate(drawn))
     return ProblemSet(
-        Member("arithmetic", "arithmetic"), "arithmetic", problems, Decode(1.0, samples), "sum", n, "made up",
+        SuiteColumn("arithmetic", "arithmetic"),
+        "arithmetic",
+        problems,
+        Decode(1.0, samples),
+        "sum",
+        n,
+        "made up",
         arithmetic=task,
-    )  # fmt: skip
+    )

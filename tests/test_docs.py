@@ -79,10 +79,11 @@ def test_numbers_of_the_page_on_the_paper_are_those_of_the_figures():
         assert abs(float(text.replace(",", "")) - value) <= 0.5001 * 10**-decimals, (text, figure, key, value)
 
 
-def test_tables_of_the_trainer_are_what_its_registries_give():
+def test_tables_are_what_the_registries_give():
     """Where this fails, a page is out of date: `python docs/tables.py` writes it."""
     import runpy
 
+    from entlaw.law.rivals import RIVALS
     from entlaw.train.advantages import ESTIMATORS
     from entlaw.train.controls import CONTROLS
     from entlaw.train.losses import LOSSES
@@ -101,6 +102,7 @@ def test_tables_of_the_trainer_are_what_its_registries_give():
 
     assert first_cells("estimators")[1:] == list(ESTIMATORS)  # after the head, which is code too
     assert first_cells("losses")[1:] == list(LOSSES)
+    assert first_cells("rivals") == list(RIVALS)
     assert first_cells("controls") == [cls.switch for cls in CONTROLS.values()]
     assert sorted(first_cells("settings")) == sorted(key.rpartition(".")[2] for key in settings())
 

@@ -61,9 +61,16 @@ def test_parameters_of_known_models_are_those_of_the_real_classes_and_as_publish
 @pytest.mark.parametrize("tied", [True, False])
 def test_parameters_of_any_shape_of_these_classes(kind, tied):
     config = {
-        "model_type": kind, "num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "head_dim": 24,
-        "num_key_value_heads": 2, "intermediate_size": 200, "vocab_size": 501, "tie_word_embeddings": tied,
-    }  # fmt: skip
+        "model_type": kind,
+        "num_hidden_layers": 3,
+        "hidden_size": 96,
+        "num_attention_heads": 6,
+        "head_dim": 24,
+        "num_key_value_heads": 2,
+        "intermediate_size": 200,
+        "vocab_size": 501,
+        "tie_word_embeddings": tied,
+    }
     assert from_config(config).parameters == on_meta(config)
     if kind == "llama":
         biased = config | {"attention_bias": True, "mlp_bias": True}
@@ -94,9 +101,11 @@ def test_the_tiles_are_those_of_the_fused_head():
 
 
 MODES = [
-    {}, {"gradient_checkpointing": True}, {"autocast": True},
+    {},
+    {"gradient_checkpointing": True},
+    {"autocast": True},
     {"gradient_checkpointing": True, "autocast": True},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda m: "+".join(m) or "plain")
@@ -150,7 +159,8 @@ def test_a_step_of_sampling_adds_up():
     """A group's prompt is read once; every token costs the matrices and what lies before it."""
     shape = from_config(known()["HuggingFaceTB/SmolLM2-135M"])
     lengths = footprint_cost.Lengths(10, 20)
-    token_by_token = sum(2 * shape.matrices + 4 * shape.layers * shape.queries * (10 + t) for t in range(20))
+    matrices = shape.layers * shape.layer_matrices + shape.head  # what every token is multiplied by
+    token_by_token = sum(2 * matrices + 4 * shape.layers * shape.queries * (10 + t) for t in range(20))
     found = footprint_cost.generation_flops(shape, 1, 1, lengths)
     read = footprint_cost.forward_flops(shape, 1, 10, 1)
     assert found - read == pytest.approx(token_by_token, rel=0.002)
@@ -199,9 +209,13 @@ def test_knobs_are_tried_and_do_what_they_say():
                 Path("law+qwen2.5-7b"), ["policy.gradient_checkpointing=false", f"{key}={value}"]
             )
             assert footprint.estimate(changed, H100).fits, knob
-    assert not any(k.startswith("loss.micro_batch") for k in footprint.knobs(
-        recipes.load(Path("cov+qwen2.5-32b")), footprint.estimate(recipes.load(Path("cov+qwen2.5-32b")), H100)
-    ))  # fmt: skip
+    assert not any(
+        k.startswith("loss.micro_batch")
+        for k in footprint.knobs(
+            recipes.load(Path("cov+qwen2.5-32b")),
+            footprint.estimate(recipes.load(Path("cov+qwen2.5-32b")), H100),
+        )
+    )
 
 
 def test_an_engine_without_room_for_one_response_is_told():

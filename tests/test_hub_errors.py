@@ -123,8 +123,12 @@ def test_the_command_line_in_an_environment_of_its_own(server, tmp_path):
     environment = os.environ | {"HF_ENDPOINT": server, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": ""}
     done = subprocess.run(
         [sys.executable, "-m", "entlaw.cli", "train", "--set", "policy.path=o/gated", "-o", "run", "--json"],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 3, done.stderr
     assert "hf auth login" in done.stderr and "Traceback" not in done.stderr
     assert json.loads(done.stdout)["error"] == "SourceNotFound"

@@ -45,8 +45,11 @@ def test_the_experiments_are_those_of_the_paper():
     models = {recipes.load(Path(e.name)).policy.path for e in EXPERIMENTS if e.name.startswith("law-math-")}
     assert len({m for m in models if not m.endswith("Instruct")}) == 11  # Figure 3
     assert {recipes.load(Path(e.name)).algorithm.name for e in EXPERIMENTS} == {
-        "grpo", "rloo", "prime", "reinforce_plus_plus"
-    }  # fmt: skip
+        "grpo",
+        "rloo",
+        "prime",
+        "reinforce_plus_plus",
+    }
     assert sum(e.name.startswith("law-code-") for e in EXPERIMENTS) == 6
 
 
@@ -69,11 +72,14 @@ def test_the_numbers_of_section_4():
     """What the comparison of the paper changes between its four methods, and between its two sizes."""
     assert differ("qwen2.5-7b-grpo", "qwen2.5-7b-clip-higher") == {"loss.clip_ratio_high": (0.2, 0.28)}
     assert differ("qwen2.5-7b-grpo", "qwen2.5-7b-clip-cov") == {
-        "loss.clip_ratio_low": (0.2, 1), "loss.clip_ratio_high": (0.2, 1), "controls.clip_cov.ratio": (0, 2e-4)
-    }  # fmt: skip
+        "loss.clip_ratio_low": (0.2, 1),
+        "loss.clip_ratio_high": (0.2, 1),
+        "controls.clip_cov.ratio": (0, 2e-4),
+    }
     assert differ("qwen2.5-7b-grpo", "qwen2.5-7b-kl-cov") == {
-        "loss.kind": ("ppo_clip", "policy_gradient"), "controls.kl_cov.ratio": (0, 2e-3)
-    }  # fmt: skip
+        "loss.kind": ("ppo_clip", "policy_gradient"),
+        "controls.kl_cov.ratio": (0, 2e-3),
+    }
     assert flat("qwen2.5-7b-kl-cov")["controls.kl_cov.coef"] == 1
     for method in ("grpo", "clip-higher", "clip-cov", "kl-cov"):
         seven, large = f"qwen2.5-7b-{method}", f"qwen2.5-32b-{method}"
@@ -159,9 +165,15 @@ def test_a_wrong_line_in_a_sum_says_in_which_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("law+qwen2.5-7", "qwen2.5-7b"), ("law++rloo", "beside a +"), ("+", "beside a +"), ("law+rlo", "rloo"),
-     ("law-math-qwen2.5-7b-rlo", "law-math-qwen2.5-7b-rloo"), ("zzzz", "--list")],
-)  # fmt: skip
+    [
+        ("law+qwen2.5-7", "qwen2.5-7b"),
+        ("law++rloo", "beside a +"),
+        ("+", "beside a +"),
+        ("law+rlo", "rloo"),
+        ("law-math-qwen2.5-7b-rlo", "law-math-qwen2.5-7b-rloo"),
+        ("zzzz", "--list"),
+    ],
+)
 def test_a_misspelled_name_is_told_its_neighbours(name, said):
     with pytest.raises(UsageError) as caught:
         recipes.load(Path(name))

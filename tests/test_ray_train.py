@@ -72,9 +72,12 @@ class TestCluster:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own, about its future
             ray.init(
-                address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                log_to_driver=False,
                 runtime_env={"env_vars": {"ENTLAW_CACHE": os.environ["ENTLAW_CACHE"]}},
-            )  # fmt: skip
+            )
             yield
             ray.shutdown()
         patch.undo()

@@ -20,9 +20,16 @@ from tests.conftest import PATIENCE, REPO
 from tests.suites_helpers import SHARED, byte_model
 
 SMALL = [
-    "run.steps=2", "policy.size=xs", "warmup.clean_steps=20", "warmup.noisy_steps=5", "warmup.batch_size=16",
-    "rollout.prompts=8", "rollout.group_size=4", "loss.mini_batches=2", "validation.every=0",
-]  # fmt: skip
+    "run.steps=2",
+    "policy.size=xs",
+    "warmup.clean_steps=20",
+    "warmup.noisy_steps=5",
+    "warmup.batch_size=16",
+    "rollout.prompts=8",
+    "rollout.group_size=4",
+    "loss.mini_batches=2",
+    "validation.every=0",
+]
 SUMS = ["--suite", "arithmetic", "--problems", "30", "--samples", "4", "--max-tokens", "6"]
 
 
@@ -95,13 +102,28 @@ def test_a_changed_setting_is_refused_and_another_folder_takes_it(trained, tmp_p
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_table(trained, tmp_path, capsys):
-    call = ["eval", str(trained / "a"), "--suite", "arithmetic", "--problems", "120", "--samples", "4",
-            "--max-tokens", "6", "--batch", "4", "--json"]  # fmt: skip
+    call = [
+        "eval",
+        str(trained / "a"),
+        "--suite",
+        "arithmetic",
+        "--problems",
+        "120",
+        "--samples",
+        "4",
+        "--max-tokens",
+        "6",
+        "--batch",
+        "4",
+        "--json",
+    ]
     cut = tmp_path / "cut"
     with subprocess.Popen(
-        [sys.executable, "-m", "entlaw.cli", *call, "-o", str(cut)], cwd=REPO, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "entlaw.cli", *call, "-o", str(cut)],
+        cwd=REPO,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+    ) as process:
         deadline = time.monotonic() + 120
         while sum(len(f.read_bytes().splitlines()) for f in cut.glob("*/*.jsonl")) < 40:
             assert process.poll() is None and time.monotonic() < deadline
@@ -152,8 +174,24 @@ def test_every_set_of_the_papers_table(bytes_model, tmp_path, capsys):
     data.mkdir()
     for path in (SHARED / "problems").iterdir():
         (data / path.name).symlink_to(path)
-    call = ["eval", bytes_model, "--suite", "paper-math", "--problems", "2", "--samples", "3", "--max-tokens", "4",
-            "--data-dir", str(data), "-o", str(tmp_path / "out"), "--with-paper", "--json"]  # fmt: skip
+    call = [
+        "eval",
+        bytes_model,
+        "--suite",
+        "paper-math",
+        "--problems",
+        "2",
+        "--samples",
+        "3",
+        "--max-tokens",
+        "4",
+        "--data-dir",
+        str(data),
+        "-o",
+        str(tmp_path / "out"),
+        "--with-paper",
+        "--json",
+    ]
     assert run(call) == 3
     told = json.loads(capsys.readouterr().out)
     assert "OMNI-MATH" in told["what"] and "entlaw data fetch omni-math" in told["hint"]
@@ -187,8 +225,18 @@ def test_every_set_of_the_papers_table(bytes_model, tmp_path, capsys):
 
 def test_chat_can_be_switched_off_and_makes_another_evaluation(bytes_model, tmp_path, capsys):
     jsonl(tmp_path / "data" / "svamp.jsonl", svamp(3))
-    call = ["eval", bytes_model, "--suite", "svamp", "--max-tokens", "3", "--data-dir", str(tmp_path / "data"),
-            "-o", str(tmp_path / "out")]  # fmt: skip
+    call = [
+        "eval",
+        bytes_model,
+        "--suite",
+        "svamp",
+        "--max-tokens",
+        "3",
+        "--data-dir",
+        str(tmp_path / "data"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
     assert run([*call, "--no-chat"]) == 0
     capsys.readouterr()
     assert run(call) == 2

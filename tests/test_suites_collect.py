@@ -15,7 +15,7 @@ from entlaw.suites.collect import Decoding, chunks, collect, prepare
 from entlaw.suites.grade import Grader
 from entlaw.suites.models import Model, Responder, chat_wrap
 from entlaw.tasks import Problem
-from entlaw.tasks.dataset_task import DatasetTask, Part
+from entlaw.tasks.dataset_task import DataSetPart, DatasetTask
 from entlaw.tasks.manifest import get
 from entlaw.tasks.math import MathVerifier
 from entlaw.train import recipe as recipes
@@ -107,10 +107,15 @@ def test_scores_are_the_tasks_own(tmp_path):
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ({"temperature": 0.5}, "temperature"), ({"samples": 3}, "samples"), ({"max_tokens": 6}, "max tokens"),
-        ({"seed": 1}, "seed"), ({"batch": 7}, "batch"), ({"top_p": 0.9}, "top-p"), ({"engine": "vllm"}, "engine"),
+        ({"temperature": 0.5}, "temperature"),
+        ({"samples": 3}, "samples"),
+        ({"max_tokens": 6}, "max tokens"),
+        ({"seed": 1}, "seed"),
+        ({"batch": 7}, "batch"),
+        ({"top_p": 0.9}, "top-p"),
+        ({"engine": "vllm"}, "engine"),
     ],
-)  # fmt: skip
+)
 def test_no_decoding_goes_on_with_anothers_responses(tmp_path, change, name):
     run(tmp_path)
     with pytest.raises(UsageError) as told:
@@ -172,11 +177,16 @@ def test_answers_are_graded_as_in_training_and_what_cannot_be_read_is_counted(tm
     (tmp_path / "math500.jsonl").write_text("\n".join(rows))
     (held,) = problems.load(definition.get("math-500"), tmp_path, None, 0)
     cases = [
-        (0, r"so \boxed{0.5}", True, "right"), (0, r"\boxed{\frac{2}{4}}", True, "right"),
-        (1, "it is 7", True, "no-answer"), (1, r"\boxed{7} and more", False, "right"),
-        (1, r"\boxed{7", False, "no-answer"), (1, r"\boxed{8}", True, "wrong"), (2, r"\boxed{1+x}", True, "right"),
-        (3, r"\boxed{\oint\clubsuit}", True, "undecided"), (4, "", True, "no-answer"),
-    ]  # fmt: skip
+        (0, r"so \boxed{0.5}", True, "right"),
+        (0, r"\boxed{\frac{2}{4}}", True, "right"),
+        (1, "it is 7", True, "no-answer"),
+        (1, r"\boxed{7} and more", False, "right"),
+        (1, r"\boxed{7", False, "no-answer"),
+        (1, r"\boxed{8}", True, "wrong"),
+        (2, r"\boxed{1+x}", True, "right"),
+        (3, r"\boxed{\oint\clubsuit}", True, "undecided"),
+        (4, "", True, "no-answer"),
+    ]
     asked = [held.problems[i] for i, *_ in cases]
     responses, finished = [c[1] for c in cases], [c[2] for c in cases]
     with Grader() as grader:
@@ -185,7 +195,7 @@ def test_answers_are_graded_as_in_training_and_what_cannot_be_read_is_counted(tm
     assert all(g.reward == (g.verdict == "right") for g in grades)
     with MathVerifier() as verifier:
         behind = [Problem(p.text, p.answer) for p in held.problems]
-        task = DatasetTask([], [Part(get("math-500"), tuple(behind))], verifier)
+        task = DatasetTask([], [DataSetPart(get("math-500"), tuple(behind))], verifier)
         again = task.score_batch([behind[i] for i, *_ in cases], responses, finished)
     assert [g.reward for g in grades] == again
 

@@ -10,7 +10,7 @@ import pytest
 
 from entlaw.errors import MissingSeries, SourceNotFound, UsageError
 from entlaw.suites import definition, problems
-from entlaw.suites.definition import Member, Suite
+from entlaw.suites.definition import Suite, SuiteColumn
 from entlaw.suites.statistics import Estimate, averaged
 from entlaw.tasks import manifest
 from entlaw.tasks.arithmetic import Arithmetic
@@ -35,9 +35,14 @@ def test_the_papers_decoding_is_what_its_sets_have():
 def test_row_weights_are_problems_by_samples():
     rows = {m.name: m.rows for m in MATH.sets}
     assert rows == {
-        "aime24": 30 * 32, "aime25": 30 * 32, "amc": 83 * 32, "math-500": 500, "omni-math": 2821, "olympiadbench": 675,
+        "aime24": 30 * 32,
+        "aime25": 30 * 32,
+        "amc": 83 * 32,
+        "math-500": 500,
+        "omni-math": 2821,
+        "olympiadbench": 675,
         "minerva": 272,
-    }  # fmt: skip
+    }
 
 
 def test_row_weights_reproduce_the_printed_averages_and_equal_weights_do_not():
@@ -57,10 +62,13 @@ def test_published_numbers_are_the_papers():
         pytest.skip("the paper's table is not in ../shared/data/paper")
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     told = [
-        (f"{r['backbone']} {r['method']}", [float(v) for k, v in r.items() if k not in ("backbone", "method", "Avg")],
-         float(r["Avg"]))
+        (
+            f"{r['backbone']} {r['method']}",
+            [float(v) for k, v in r.items() if k not in ("backbone", "method", "Avg")],
+            float(r["Avg"]),
+        )
         for r in csv.DictReader(lines)
-    ]  # fmt: skip
+    ]
     ours = [
         (p.model, [round(100 * s, 1) for s in p.scores], round(100 * p.printed, 1)) for p in MATH.published
     ]
@@ -74,12 +82,18 @@ def test_published_numbers_are_the_papers():
         ('[x]\nsets = [{name = "svamp", label = "S"}]\nmax_tokens = 1\ntitle = ""\ncolour = 1', "colour"),
         ('[x]\nsets = [{name = "swamp", label = "S"}]\nmax_tokens = 1\ntitle = ""', "swamp"),
         ('[x]\nsets = [{name = "svamp", label = "S", part = "half"}]\nmax_tokens = 1\ntitle = ""', "svamp"),
-        ('[x]\nsets = [{name = "svamp", label = "S", rows = 3}, {name = "amc", label = "A"}]\nmax_tokens = 1\n'
-         'title = ""', "uneven"),
-        ('[x]\nsets = [{name = "svamp", label = "S"}]\nmax_tokens = 1\ntitle = ""\n'
-         'published = [{model = "m", scores = [1.0, 2.0], printed = 1.5}]', "uneven"),
+        (
+            '[x]\nsets = [{name = "svamp", label = "S", rows = 3}, {name = "amc", label = "A"}]\nmax_tokens = 1\n'
+            'title = ""',
+            "uneven",
+        ),
+        (
+            '[x]\nsets = [{name = "svamp", label = "S"}]\nmax_tokens = 1\ntitle = ""\n'
+            'published = [{model = "m", scores = [1.0, 2.0], printed = 1.5}]',
+            "uneven",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_manifest_is_noticed(text, words):
     with pytest.raises(ValueError, match=words):
         definition.parse(text)
@@ -89,11 +103,14 @@ def test_lists_of_sets():
     assert [m.name for m in definition.get(" SVAMP, math_500 ").sets] == ["svamp", "math-500"]
     assert definition.get("paper-math") == MATH
     assert definition.get("kodcode").sets[0].part == "held-out"  # a training set: what was not trained on
-    assert definition.get("arithmetic").sets == (Member("arithmetic", "arithmetic"),)
+    assert definition.get("arithmetic").sets == (SuiteColumn("arithmetic", "arithmetic"),)
     for text, words in (
-        ("svamp,SVAMP", "twice"), ("svamp,paper-math", "stands alone"), (",", "names nothing"),
-        ("paper-maths", "no suite or data set"), ("svamp,mawp", "no data set is called 'mawp'"),
-    ):  # fmt: skip
+        ("svamp,SVAMP", "twice"),
+        ("svamp,paper-math", "cannot be combined"),
+        (",", "names nothing"),
+        ("paper-maths", "no suite or data set"),
+        ("svamp,mawp", "no data set is called 'mawp'"),
+    ):
         with pytest.raises(UsageError, match=words) as told:
             definition.get(text)
         assert told.value.hint is not None or words == "twice"

@@ -21,7 +21,7 @@ from entlaw.suites import definition, render, table
 from entlaw.suites.collect import Decoding, Job
 from entlaw.suites.models import Model
 from entlaw.suites.statistics import averaged, clustered, paired
-from entlaw.suites.store import Item, ItemFile
+from entlaw.suites.store import ItemFile, StoredResponse
 from entlaw.train import recipe as recipes
 from tests.suites_helpers import sums
 
@@ -31,14 +31,14 @@ AWKWARD = r"a_b & 50% {x} ~ ^ # $ \ | * [z] <i>"
 def job(tmp_path, label, name, scores, member=None):
     """A finished job with these rewards."""
     held = sums(len(scores), scores.shape[1])
-    member = member or definition.Member(name, name)
+    member = member or definition.SuiteColumn(name, name)
     held = dataclasses.replace(held, member=member)
     model = Model(label, label, label, "w", recipes.load(None), None, 128)
     file = ItemFile(tmp_path / f"{name}-{label[:1]}-none", {})
     for i, row in enumerate(scores):
         for j, reward in enumerate(row):
             verdict = "right" if reward else ("no-answer" if j else "undecided")
-            file.items[f"p{i}", j] = Item(
+            file.items[f"p{i}", j] = StoredResponse(
                 f"p{i}", i, j, "x", j == 0, j + 1, None, verdict, float(reward), (0,)
             )
     return Job(model, held, Decoding(5), (), (), file)
@@ -49,7 +49,7 @@ def built(tmp_path):
     rng = np.random.default_rng(0)
     first = [(rng.random((n, k)) < 0.4).astype(float) for n, k in ((40, 4), (60, 2))]
     second = [np.maximum(first[0], rng.random((40, 4)) < 0.8), first[1].copy()]
-    members = [definition.Member("svamp", "SVAMP"), definition.Member("math-500", "MATH-500")]
+    members = [definition.SuiteColumn("svamp", "SVAMP"), definition.SuiteColumn("math-500", "MATH-500")]
     suite = definition.Suite("svamp,math-500", "", tuple(members), 5)
     jobs = [
         [job(tmp_path, label, m.name, s, m) for m, s in zip(members, scores, strict=True)]
@@ -171,9 +171,18 @@ def test_published_rows_are_marked_have_no_error_and_flip(tmp_path):
     grid = render.scores(found)
     assert grid.head[-3:] == ("Avg. (equal)", "Avg. (paper's rows)", "Avg. (as printed)")
     assert grid.body[3] == (
-        "Qwen2.5-7B Clip-Cov (published)", "22.1", "15.8", "58.2", "80.4", "30.5", "44.1", "41.1", "41.7", "40.5",
+        "Qwen2.5-7B Clip-Cov (published)",
+        "22.1",
+        "15.8",
+        "58.2",
+        "80.4",
+        "30.5",
+        "44.1",
+        "41.1",
+        "41.7",
+        "40.5",
         "40.4",
-    )  # fmt: skip
+    )
     assert grid.body[0][-1] == "" and grid.rules == {1}
     latex = render.latex(grid)
     assert latex.splitlines().count(r"\midrule") == 2
@@ -189,7 +198,7 @@ def test_a_part_of_the_sets_says_so_and_is_not_set_beside_the_printed_average(tm
 
 def test_what_says_nothing_about_errors_is_told(tmp_path):
     one, still = np.ones((1, 2)), np.zeros((10, 1))
-    members = (definition.Member("svamp", "SVAMP"), definition.Member("amc", "AMC"))
+    members = (definition.SuiteColumn("svamp", "SVAMP"), definition.SuiteColumn("amc", "AMC"))
     suite = definition.Suite("svamp,amc", "", members, 5)
     jobs = [[job(tmp_path, "m", "svamp", one, members[0]), job(tmp_path, "m", "amc", still, members[1])]]
     found = table.build(suite, jobs)

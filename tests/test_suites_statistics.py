@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entlaw.suites.statistics import Estimate, averaged, clustered, naive_error, paired, upper_bound
+from entlaw.suites.statistics import Estimate, averaged, clustered, paired, upper_bound
 from entlaw.suites.table import Column, _best, _row
 
 SIZES = st.tuples(st.integers(2, 30), st.integers(1, 9))
@@ -18,6 +18,11 @@ SIZES = st.tuples(st.integers(2, 30), st.integers(1, 9))
 def scores(rng, n, k, a=0.5, b=0.5):
     """Responses to problems whose difficulty is Beta(a, b): intraclass correlation 1 / (a + b + 1)."""
     return (rng.random((n, k)) < rng.beta(a, b, (n, 1))).astype(float)
+
+
+def naive_error(scores):
+    """All responses taken for independent: too small as soon as k > 1."""
+    return float(scores.std(ddof=1) / math.sqrt(scores.size))
 
 
 # By hand -----------------------------------------------------------------------------------------

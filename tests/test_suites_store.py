@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import CheckpointError, UnreadableSource, UsageError
-from entlaw.suites.store import Item, ItemFile, differences, fingerprint
+from entlaw.suites.store import ItemFile, StoredResponse, differences, fingerprint
 from tests.conftest import REPO
 
 SETTINGS = {"model": "m", "temperature": 0.6, "samples": 2}
@@ -21,7 +21,9 @@ PLAN = [[(f"p{i}", j) for i in pair for j in range(2)] for pair in ((0, 1), (2, 
 
 def item(key):
     i = int(key[0][1:])
-    return Item(key[0], i, key[1], TEXTS[i], bool(i % 2), i, None if i == 1 else "7", "right", 1.0, (5, i))
+    return StoredResponse(
+        key[0], i, key[1], TEXTS[i], bool(i % 2), i, None if i == 1 else "7", "right", 1.0, (5, i)
+    )
 
 
 def fill(path, plan=PLAN, held=SETTINGS):

@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
 from entlaw.engines.trl import CovGRPOTrainer  # noqa: E402
 from entlaw.errors import UsageError  # noqa: E402
-from entlaw.train.choice import Choice, choose  # noqa: E402
+from entlaw.train.choice import TokenChoice, choose  # noqa: E402
 from entlaw.train.policy import Scores  # noqa: E402
 from entlaw.train.randomness import torch_generator  # noqa: E402
 from entlaw.train.schema import ClipCov, Controls, KlCov, Loss  # noqa: E402
@@ -45,23 +45,51 @@ def trainer(
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<eos>")
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0, eos_token_id=1, bos_token_id=None,
+            vocab_size=len(words),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=None,
             initializer_range=0.5,
         )
-    )  # fmt: skip
+    )
     settings = {
-        "loss_type": "dapo", "beta": 0.0, "num_generations": 4, "max_completion_length": 7, "max_steps": steps,
-        "per_device_train_batch_size": micro, "gradient_accumulation_steps": 8 // micro, "logging_steps": 1,
-        "learning_rate": lr, "lr_scheduler_type": "constant", "max_grad_norm": 1e9, "use_cpu": True, "seed": seed,
-        "report_to": [], "save_strategy": "no", "disable_tqdm": True, "output_dir": str(folder),
-        "gradient_checkpointing": False, "bf16": False, "shuffle_dataset": False,
-    } | dict(options)  # fmt: skip
+        "loss_type": "dapo",
+        "beta": 0.0,
+        "num_generations": 4,
+        "max_completion_length": 7,
+        "max_steps": steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": 8 // micro,
+        "logging_steps": 1,
+        "learning_rate": lr,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1e9,
+        "use_cpu": True,
+        "seed": seed,
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "output_dir": str(folder),
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "shuffle_dataset": False,
+    } | dict(options)
     prompts = [f"w{i} w{(7 * i) % WORDS} w{(3 * i) % WORDS}" for i in range(16)]
     return kind(
-        model=model, reward_funcs=reward, args=GRPOConfig(**settings), processing_class=tokenizer,
-        train_dataset=Dataset.from_dict({"prompt": prompts}), callbacks=callbacks, **kwargs,
-    )  # fmt: skip
+        model=model,
+        reward_funcs=reward,
+        args=GRPOConfig(**settings),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict({"prompt": prompts}),
+        callbacks=callbacks,
+        **kwargs,
+    )
 
 
 def weights(t):
@@ -147,9 +175,13 @@ def by_hand(rows=slice(0, 8)):
     prompt = torch.randint(2, WORDS, (8, 3), generator=g)
     advantages, width = torch.randn(8, generator=g), int(length[rows].max())
     return {
-        "prompt_ids": prompt[rows], "prompt_mask": torch.ones_like(prompt[rows]), "advantages": advantages[rows],
-        "completion_ids": ids[rows, :width], "completion_mask": mask[rows, :width], "num_items_in_batch": mask.sum(),
-    }  # fmt: skip
+        "prompt_ids": prompt[rows],
+        "prompt_mask": torch.ones_like(prompt[rows]),
+        "advantages": advantages[rows],
+        "completion_ids": ids[rows, :width],
+        "completion_mask": mask[rows, :width],
+        "num_items_in_batch": mask.sum(),
+    }
 
 
 @pytest.mark.parametrize("controls", [CLIP, KL], ids=["clip_cov", "kl_cov"])
@@ -185,17 +217,31 @@ def test_the_loss_is_that_of_our_own_trainer(controls, loss_type, tmp_path):
         t, t.model, torch.cat([prompt, ids], 1), torch.cat([torch.ones_like(prompt), mask], 1), 7
     )
     ours, _ = objective(
-        Scores(leaf, leaf.detach(), leaf.detach()), given, expected_choice, loss, controls, entropy_coeff=0.0,
-        tokens=float(mask.sum()), responses=8.0, norm_length=7.0,
-    )  # fmt: skip
+        Scores(leaf, leaf.detach(), leaf.detach()),
+        given,
+        expected_choice,
+        loss,
+        controls,
+        entropy_coeff=0.0,
+        tokens=float(mask.sum()),
+        responses=8.0,
+        norm_length=7.0,
+    )
     ours.backward()
     assert float(theirs.detach()) == pytest.approx(float(ours.detach()), rel=1e-5, abs=1e-6)
     for name, p in t.model.named_parameters():
         torch.testing.assert_close(got[name], p.grad, rtol=2e-4, atol=1e-6)
     plain, _ = objective(
-        Scores(leaf.detach(), leaf.detach(), leaf.detach()), given, Choice(), loss, Controls(), entropy_coeff=0.0,
-        tokens=float(mask.sum()), responses=8.0, norm_length=7.0,
-    )  # fmt: skip
+        Scores(leaf.detach(), leaf.detach(), leaf.detach()),
+        given,
+        TokenChoice(),
+        loss,
+        Controls(),
+        entropy_coeff=0.0,
+        tokens=float(mask.sum()),
+        responses=8.0,
+        norm_length=7.0,
+    )
     if controls is KL:
         assert abs(float(plain) - float(theirs.detach())) > 1e-4, "the penalty counts"
 

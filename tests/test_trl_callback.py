@@ -134,10 +134,10 @@ def test_a_run_that_the_rule_ended_ends_again_unless_the_rule_is_gone(tmp_path):
 def test_a_watcher_that_breaks_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(Watcher, "observe", lambda *a: 1 / 0)
     callback = EntlawCallback(RULE)
-    with pytest.warns(UserWarning, match="training goes on: ZeroDivisionError") as told:
+    with pytest.warns(UserWarning, match="training continues: ZeroDivisionError") as told:
         run = played(callback, history(12), tmp_path)
     assert run.step == 12 and "ZeroDivisionError" in callback.failed
-    assert sum("training goes on" in str(w.message) for w in told) == 1
+    assert sum("training continues" in str(w.message) for w in told) == 1
     assert not any(law(row) for row in run.history)
 
 

@@ -29,10 +29,17 @@ def files(tmp_path_factory):
     )
     LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-            num_key_value_heads=2, pad_token_id=0, eos_token_id=1, bos_token_id=None,
+            vocab_size=len(words),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=None,
         )
-    ).save_pretrained(folder / "model")  # fmt: skip
+    ).save_pretrained(folder / "model")
     lines = [{"question": f"What is {i} plus {i + 1}?", "answer": f"So. #### {2 * i + 1}"} for i in range(60)]
     (folder / "gsm8k.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
@@ -41,12 +48,38 @@ def files(tmp_path_factory):
 def test_as_far_as_a_machine_without_gpus_goes(files):
     run = files / "run"
     call = [
-        sys.executable, "-m", "entlaw.cli", "verl", "qwen2.5-7b-kl-cov", "--gpus-per-node", "2", "-o", str(run),
-        "--set", f"policy.path={files / 'model'}", "--set", "task.name=gsm8k", "--set", "task.validation=",
-        "--set", f"task.data_dir={files}", "--set", "validation.problems=2", "--set", "rollout.prompts=8",
-        "--set", "rollout.group_size=4", "--set", "loss.mini_batches=2", "--set", "rollout.max_tokens=64",
-        "--set", "rollout.max_prompt_tokens=256", "--", "data.dataloader_num_workers=0",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "entlaw.cli",
+        "verl",
+        "qwen2.5-7b-kl-cov",
+        "--gpus-per-node",
+        "2",
+        "-o",
+        str(run),
+        "--set",
+        f"policy.path={files / 'model'}",
+        "--set",
+        "task.name=gsm8k",
+        "--set",
+        "task.validation=",
+        "--set",
+        f"task.data_dir={files}",
+        "--set",
+        "validation.problems=2",
+        "--set",
+        "rollout.prompts=8",
+        "--set",
+        "rollout.group_size=4",
+        "--set",
+        "loss.mini_batches=2",
+        "--set",
+        "rollout.max_tokens=64",
+        "--set",
+        "rollout.max_prompt_tokens=256",
+        "--",
+        "data.dataloader_num_workers=0",
+    ]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(call, capture_output=True, text=True, env=env, timeout=580)
     assert done.returncode == 3, done.stderr[-3000:]

@@ -37,11 +37,18 @@ def batch(seed=0, weights=False):
     weight = (torch.rand(B, T, generator=g, dtype=torch.float64) + 0.3) * mask if weights else None
     nothing = torch.zeros(B, PROMPT, dtype=torch.int64)
     return Batch(
-        prompt_BP=nothing, prompt_mask_BP=nothing == 0, response_BT=torch.zeros(B, T, dtype=torch.int64),
-        mask_BT=mask, finished_B=length > 0, group_B=torch.arange(B) // 4, reward_B=advantages[:, 0],
-        log_prob_BT=old, advantages_BT=advantages, rollout_weight_BT=weight,
+        prompt_BP=nothing,
+        prompt_mask_BP=nothing == 0,
+        response_BT=torch.zeros(B, T, dtype=torch.int64),
+        mask_BT=mask,
+        finished_B=length > 0,
+        group_B=torch.arange(B) // 4,
+        reward_B=advantages[:, 0],
+        log_prob_BT=old,
+        advantages_BT=advantages,
+        rollout_weight_BT=weight,
         entropy_BT=torch.rand(B, T, generator=g, dtype=torch.float64) * mask,
-    )  # fmt: skip
+    )
 
 
 def moved(b, seed=1):
@@ -94,17 +101,31 @@ def through_verl(b, log_prob_BT, carried_BT, config, micro_batches, ranks=1):
 
 def actor(loss_mode, *, aggregation="token-mean", coef=1.0, low=0.2, high=0.2, c=0.0, scale=None):
     return FSDPActorConfig(
-        strategy="fsdp", rollout_n=4, ppo_micro_batch_size_per_gpu=1, clip_ratio_low=low, clip_ratio_high=high,
-        clip_ratio_c=c, loss_agg_mode=aggregation, loss_scale_factor=scale,
+        strategy="fsdp",
+        rollout_n=4,
+        ppo_micro_batch_size_per_gpu=1,
+        clip_ratio_low=low,
+        clip_ratio_high=high,
+        clip_ratio_c=c,
+        loss_agg_mode=aggregation,
+        loss_scale_factor=scale,
         policy_loss=PolicyLossConfig(loss_mode=loss_mode, ppo_kl_coef=coef),
-    )  # fmt: skip
+    )
 
 
 def ours(b, log_prob_BT, choice, loss, controls, on_policy=False):
     result, _ = objective(
-        Scores(log_prob_BT, 0 * log_prob_BT.detach(), 0 * log_prob_BT.detach()), b, choice, loss, controls,
-        entropy_coeff=0.0, tokens=float(b.mask_BT.sum()), responses=float(B), norm_length=9.0, on_policy=on_policy,
-    )  # fmt: skip
+        Scores(log_prob_BT, 0 * log_prob_BT.detach(), 0 * log_prob_BT.detach()),
+        b,
+        choice,
+        loss,
+        controls,
+        entropy_coeff=0.0,
+        tokens=float(b.mask_BT.sum()),
+        responses=float(B),
+        norm_length=9.0,
+        on_policy=on_policy,
+    )
     return result
 
 
@@ -124,12 +145,13 @@ CASES = {
     "80/20": (LossName("ppo_clip"), Controls(high_entropy_share=0.2)),
     "80/20 clip_cov": (LossName("ppo_clip", "clip_cov"), Controls(high_entropy_share=0.2, clip_cov=CLIP_COV)),
     "80/20 kl_cov": (
-        LossName("policy_gradient", "kl_cov", "k2"), Controls(high_entropy_share=0.2, kl_cov=KlCov(0.1, 0.7, "k2"))
+        LossName("policy_gradient", "kl_cov", "k2"),
+        Controls(high_entropy_share=0.2, kl_cov=KlCov(0.1, 0.7, "k2")),
     ),
 } | {
     f"kl_cov {p}": (LossName("policy_gradient", "kl_cov", p), Controls(kl_cov=KlCov(0.1, 0.7, p)))
     for p in ("abs", "k1", "k2", "k3")
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -201,9 +223,13 @@ def test_a_control_without_a_choice_is_refused_not_ignored():
 def test_the_methods_by_their_own_names_are_the_papers():
     b = batch()
     carried, _ = choose_steps(
-        b, [torch.arange(B)], Loss(kind="policy_gradient"), Controls(kl_cov=KlCov(0.1)), torch.Generator(),
+        b,
+        [torch.arange(B)],
+        Loss(kind="policy_gradient"),
+        Controls(kl_cov=KlCov(0.1)),
+        torch.Generator(),
         first_is_on_policy=False,
-    )  # fmt: skip
+    )
     one, _ = through_verl(b, moved(b), carried, actor("entlaw_kl_cov"), CUTS["whole"])
     other, _ = through_verl(b, moved(b), carried, actor("entlaw_policy_gradient_kl_cov_abs"), CUTS["whole"])
     assert one == other

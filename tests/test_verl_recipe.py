@@ -25,7 +25,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from entlaw.cli.app import run as cli  # noqa: E402
-from entlaw.engines.verl import command, launch, mapping, prepare  # noqa: E402
+from entlaw.engines.verl import launch, mapping, prepare  # noqa: E402
 from entlaw.engines.verl.names import LossName, loss_names  # noqa: E402
 from entlaw.errors import EntlawError, OutOfMemory, UsageError  # noqa: E402
 from entlaw.train import recipe as recipes  # noqa: E402
@@ -79,25 +79,68 @@ def test_the_papers_settings_arrive():
 
 # A value that differs from that of qwen2.5-7b-clip-cov, for each setting that verl has a word for.
 CHANGED = {
-    "run.name": '"other"', "run.seed": "5", "run.steps": "7", "task.chat": "true", "task.workers": "3",
-    "task.format_weight": "0.25", "policy.path": '"other/model"', "policy.dtype": '"bfloat16"',
-    "policy.autocast": "false", "policy.gradient_checkpointing": "false", "rollout.prompts": "512",
-    "rollout.group_size": "16", "rollout.temperature": "0.9", "rollout.top_p": "0.9", "rollout.top_k": "20",
-    "rollout.max_tokens": "100", "rollout.max_prompt_tokens": "100", "vllm.dtype": '"float16"',
+    "run.name": '"other"',
+    "run.seed": "5",
+    "run.steps": "7",
+    "task.chat": "true",
+    "task.workers": "3",
+    "task.format_weight": "0.25",
+    "policy.path": '"other/model"',
+    "policy.dtype": '"bfloat16"',
+    "policy.autocast": "false",
+    "policy.gradient_checkpointing": "false",
+    "rollout.prompts": "512",
+    "rollout.group_size": "16",
+    "rollout.temperature": "0.9",
+    "rollout.top_p": "0.9",
+    "rollout.top_k": "20",
+    "rollout.max_tokens": "100",
+    "rollout.max_prompt_tokens": "100",
+    "vllm.dtype": '"float16"',
     "vllm.memory_share": "0.3",
-    "vllm.tensor_parallel": "2", "vllm.max_sequences": "64", "vllm.eager": "true", "vllm.sleep": "false",
-    "algorithm.name": '"rloo"', "algorithm.filter_groups": "false", "algorithm.max_refills": "0",
-    "algorithm.gamma": "0.9", "algorithm.lam": "0.9", "loss.kind": '"gspo"', "loss.clip_ratio_low": "0.3",
-    "loss.clip_ratio_high": "0.3", "loss.clip_ratio_c": "3.0", "loss.aggregation": '"seq-mean-token-sum-norm"',
-    "loss.mini_batches": "4", "loss.epochs": "2", "loss.micro_batch": "8", "loss.rollout_correction": '"token"',
-    "controls.entropy_coeff": "0.01", "controls.kl_coef": "0.01", "controls.high_entropy_share": "0.2",
-    "controls.clip_cov.ratio": "4e-4", "controls.clip_cov.lower": "0.5", "controls.clip_cov.upper": "6.0",
-    "controls.reference_code": "true", "optimizer.lr": "1e-6", "optimizer.betas": "[0.8, 0.9]", "optimizer.eps": "1e-6",
-    "optimizer.weight_decay": "0.1", "optimizer.grad_clip": "0.5", "optimizer.warmup_steps": "16",
-    "validation.every": "8", "validation.samples": "3", "validation.temperature": "0.6", "validation.top_p": "0.9",
-    "checkpoint.every": "3", "checkpoint.keep": "2", "log.wandb": '"online"', "log.wandb_project": '"other"',
-    "log.tensorboard": "true", "log.covariance_shares": "[0.5]", "watch.on": "true",
-}  # fmt: skip
+    "vllm.tensor_parallel": "2",
+    "vllm.max_sequences": "64",
+    "vllm.eager": "true",
+    "vllm.sleep": "false",
+    "algorithm.name": '"rloo"',
+    "algorithm.filter_groups": "false",
+    "algorithm.max_refills": "0",
+    "algorithm.gamma": "0.9",
+    "algorithm.lam": "0.9",
+    "loss.kind": '"gspo"',
+    "loss.clip_ratio_low": "0.3",
+    "loss.clip_ratio_high": "0.3",
+    "loss.clip_ratio_c": "3.0",
+    "loss.aggregation": '"seq-mean-token-sum-norm"',
+    "loss.mini_batches": "4",
+    "loss.epochs": "2",
+    "loss.micro_batch": "8",
+    "loss.rollout_correction": '"token"',
+    "controls.entropy_coeff": "0.01",
+    "controls.kl_coef": "0.01",
+    "controls.high_entropy_share": "0.2",
+    "controls.clip_cov.ratio": "4e-4",
+    "controls.clip_cov.lower": "0.5",
+    "controls.clip_cov.upper": "6.0",
+    "controls.reference_code": "true",
+    "optimizer.lr": "1e-6",
+    "optimizer.betas": "[0.8, 0.9]",
+    "optimizer.eps": "1e-6",
+    "optimizer.weight_decay": "0.1",
+    "optimizer.grad_clip": "0.5",
+    "optimizer.warmup_steps": "16",
+    "validation.every": "8",
+    "validation.samples": "3",
+    "validation.temperature": "0.6",
+    "validation.top_p": "0.9",
+    "checkpoint.every": "3",
+    "checkpoint.keep": "2",
+    "log.wandb": '"online"',
+    "log.wandb_project": '"other"',
+    "log.tensorboard": "true",
+    "log.covariance_shares": "[0.5]",
+    "watch.on": "true",
+}
 # Together with another setting, without which it means nothing.
 WITH = {
     "task.format": (["task.format_weight=0.1"], '"thought"'),
@@ -120,16 +163,23 @@ WITH = {
     "watch.performance": (["watch.on=true"], '"val-core/math/acc/mean@1"'),
 }
 IN_THE_DATA = {
-    "task.name", "task.validation", "task.template", "task.data_dir", "task.pass_rates", "task.pass_low",
-    "task.pass_high", "validation.problems", "validation.seed",
-}  # fmt: skip
+    "task.name",
+    "task.validation",
+    "task.template",
+    "task.data_dir",
+    "task.pass_rates",
+    "task.pass_low",
+    "task.pass_high",
+    "validation.problems",
+    "validation.seed",
+}
 REFUSED_ELSEWHERE = {"run.device", "rollout.engine"}
 
 
 def test_no_setting_is_unaccounted_for():
     every = set(known_settings())
     accounted = set(CHANGED) | set(WITH) | IN_THE_DATA | REFUSED_ELSEWHERE
-    accounted |= {key for key, s in known_settings().items() if s.verl.how in ("told", "refused", "idle")}
+    accounted |= {key for key, s in known_settings().items() if s.verl.how in ("unused", "refused", "idle")}
     assert every - accounted == set(), "a new setting: translate it, refuse it, or tell of it"
     assert accounted - every == set()
 
@@ -201,7 +251,7 @@ def test_plain_prompts_keep_their_beginning_of_sequence_token():
 def test_any_value_comes_out_of_hydra_as_it_went_in(plain):
     if isinstance(plain, str) and re.search(r"[\x00-\x1f\x7f]", plain):
         return  # no name, path or template of ours has control characters
-    (parsed,) = hydra_parser.parse_overrides([f"a.b={command.value(plain)}"])
+    (parsed,) = hydra_parser.parse_overrides([f"a.b={launch.hydra_value(plain)}"])
     got = parsed.value()
     got = str(got) if isinstance(plain, str) and not isinstance(got, str) else got
     assert got == plain or (isinstance(plain, str) and "${" in plain)
@@ -216,7 +266,7 @@ def test_lists_tables_and_templates_come_out_too():
         {"WANDB_RUN_GROUP": "it's"},
         "{{ bos_token }}{% if a %}'{% endif %}",
     ):
-        (parsed,) = hydra_parser.parse_overrides([f"a={command.value(plain)}"])
+        (parsed,) = hydra_parser.parse_overrides([f"a={launch.hydra_value(plain)}"])
         got = parsed.value()
         assert {str(k): v for k, v in got.items()} == plain if isinstance(plain, dict) else got == plain
 
@@ -445,9 +495,16 @@ def test_every_experiment_is_accepted_by_verls_own_configuration(tmp_path, monke
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
-    for name in ("qwen2.5-7b-grpo", "qwen2.5-7b-clip-cov", "qwen2.5-7b-kl-cov", "law-math-qwen2.5-7b-rloo",
-                 "reference-kl-0.01-qwen2.5-7b", "entropy-loss-0.005-qwen2.5-7b", "law-code-qwen2.5-0.5b"):  # fmt: skip
-        config = checks.configuration(command.overrides(plan(name).settings))
+    for name in (
+        "qwen2.5-7b-grpo",
+        "qwen2.5-7b-clip-cov",
+        "qwen2.5-7b-kl-cov",
+        "law-math-qwen2.5-7b-rloo",
+        "reference-kl-0.01-qwen2.5-7b",
+        "entropy-loss-0.005-qwen2.5-7b",
+        "law-code-qwen2.5-0.5b",
+    ):
+        config = checks.configuration(launch.overrides(plan(name).settings))
         assert config["trainer"]["v1"]["trainer_mode"] == "entlaw_sync", name
     LlamaConfig(
         hidden_size=8,
@@ -461,18 +518,23 @@ def test_every_experiment_is_accepted_by_verls_own_configuration(tmp_path, monke
         tmp_path
     )
     ppo = plan(
-        "qwen2.5-7b-grpo", 'algorithm.name="ppo"', "algorithm.filter_groups=false", "optimizer.eps=1e-6",
-        'log.wandb="offline"', 'log.wandb_group="it\'s"', f"policy.path={tmp_path}",
-    )  # fmt: skip
-    config = checks.configuration(command.overrides(ppo.settings))
+        "qwen2.5-7b-grpo",
+        'algorithm.name="ppo"',
+        "algorithm.filter_groups=false",
+        "optimizer.eps=1e-6",
+        'log.wandb="offline"',
+        'log.wandb_group="it\'s"',
+        f"policy.path={tmp_path}",
+    )
+    config = checks.configuration(launch.overrides(ppo.settings))
     assert config["critic"]["optim"]["override_optimizer_config"] == {"eps": 1e-6}
     template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     assert config["actor_rollout_ref"]["model"]["custom_chat_template"] == template
     with pytest.raises(UsageError, match="does not accept"):
-        checks.configuration([*command.overrides(plan().settings), "trainer.no_such=1"])
+        checks.configuration([*launch.overrides(plan().settings), "trainer.no_such=1"])
     with pytest.raises(UsageError, match="does not accept"):
         checks.configuration(
-            [*command.overrides(plan().settings), "actor_rollout_ref.actor.ppo_mini_batch_size=1024"]
+            [*launch.overrides(plan().settings), "actor_rollout_ref.actor.ppo_mini_batch_size=1024"]
         )
 
 
@@ -484,7 +546,7 @@ def test_verl_finds_the_reward_function():
     from entlaw.engines.verl import checks
 
     config = checks.configuration(
-        command.overrides(plan("qwen2.5-7b-grpo", "task.format_weight=0.5").settings)
+        launch.overrides(plan("qwen2.5-7b-grpo", "task.format_weight=0.5").settings)
     )
     score = get_custom_reward_fn(OmegaConf.create(config))
     found = score(

@@ -45,14 +45,21 @@ PROMPTS, GROUP, T, P, RANKS = 8, 4, 9, 3, 2
 B = PROMPTS * GROUP
 LR = 30.0
 BASE = [
-    "trainer.v1.trainer_mode=entlaw_sync", "actor_rollout_ref.rollout.name=vllm",
-    f"actor_rollout_ref.rollout.n={GROUP}", f"data.train_batch_size={PROMPTS}",
+    "trainer.v1.trainer_mode=entlaw_sync",
+    "actor_rollout_ref.rollout.name=vllm",
+    f"actor_rollout_ref.rollout.n={GROUP}",
+    f"data.train_batch_size={PROMPTS}",
     "actor_rollout_ref.actor.ppo_mini_batch_size=2",
-    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2", "algorithm.adv_estimator=entlaw_grpo",
-    "actor_rollout_ref.actor.policy_loss.clip_cov_ratio=0.1", "actor_rollout_ref.actor.policy_loss.clip_cov_lb=0.01",
-    "actor_rollout_ref.actor.policy_loss.kl_cov_ratio=0.1", "actor_rollout_ref.actor.policy_loss.ppo_kl_coef=0.7",
-    "actor_rollout_ref.actor.clip_ratio_c=0.0", "critic.enable=false", "+trainer.v1.entlaw.seed=11",
-]  # fmt: skip
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2",
+    "algorithm.adv_estimator=entlaw_grpo",
+    "actor_rollout_ref.actor.policy_loss.clip_cov_ratio=0.1",
+    "actor_rollout_ref.actor.policy_loss.clip_cov_lb=0.01",
+    "actor_rollout_ref.actor.policy_loss.kl_cov_ratio=0.1",
+    "actor_rollout_ref.actor.policy_loss.ppo_kl_coef=0.7",
+    "actor_rollout_ref.actor.clip_ratio_c=0.0",
+    "critic.enable=false",
+    "+trainer.v1.entlaw.seed=11",
+]
 LOSS = Loss(kind="ppo_clip")
 CASES = {
     "clip_cov": ("entlaw_clip_cov", LOSS, Controls(clip_cov=ClipCov(0.1, 0.01, 5.0))),
@@ -141,11 +148,14 @@ class Workers:
         ranks = [_meta_to_realdata(part) for part in batch.chunk(RANKS)]
         iterators = [
             tu.make_iterator(
-                data, mini_batch_size=mini, epochs=batch.extra_info["epochs"], seed=batch.extra_info["seed"] + rank,
+                data,
+                mini_batch_size=mini,
+                epochs=batch.extra_info["epochs"],
+                seed=batch.extra_info["seed"] + rank,
                 dataloader_kwargs=batch.extra_info["dataloader_kwargs"],
             )
             for rank, data in enumerate(ranks)
-        ]  # fmt: skip
+        ]
         for shards in zip(*iterators, strict=True):
             self._step(shards, size)
         return {"metrics": {"actor/pg_loss": [0.0], "mfu": [0.0]}}
@@ -160,10 +170,12 @@ class Workers:
                 rows = part["row"].tolist()
                 length = part["responses"].offsets().diff().tolist()
                 log_prob = self.policy.log_prob(self.tokens[rows])
-                full = torch.cat([
-                    torch.cat([torch.zeros(P - 1), row[:n], torch.zeros(1)])
-                    for row, n in zip(log_prob, length, strict=True)
-                ])  # fmt: skip
+                full = torch.cat(
+                    [
+                        torch.cat([torch.zeros(P - 1), row[:n], torch.zeros(1)])
+                        for row, n in zip(log_prob, length, strict=True)
+                    ]
+                )
                 tu.assign_non_tensor(part, dp_size=RANKS, batch_num_tokens=tokens, global_batch_size=rows_all)
                 loss, _ = ppo_loss(self.actor, {"log_probs": full}, part)
                 total = total + loss / RANKS
@@ -199,12 +211,14 @@ def trainer(case, *extra, seed=0):
         {
             "responses": jagged([tokens[i, :n] for i, n in enumerate(length.tolist())]),
             "prompts": jagged([torch.zeros(P, dtype=torch.int64)] * B),
-            "response_mask": jagged(masks), "loss_mask": jagged(masks), "rm_scores": jagged(ends),
+            "response_mask": jagged(masks),
+            "loss_mask": jagged(masks),
+            "rm_scores": jagged(ends),
             "rollout_log_probs": jagged([torch.zeros(n) for n in length.tolist()]),
             "row": torch.arange(B),
         },
         batch_size=B,
-    )  # fmt: skip
+    )
     for name_, values in (
         ("uid", [k.split("_")[0] for k in keys]),
         ("data_source", ["gsm8k" if i // GROUP % 2 else "svamp" for i in range(B)]),
@@ -242,9 +256,18 @@ def expected(case, order, *, current, epochs=1, drop=False, seed=0):
     with torch.no_grad():
         old = policy.log_prob(tokens) * (torch.arange(T) < length[:, None])
     whole = Batch(
-        none, none > 0, tokens, mask, length > 0, group, correct_B=score, reward_B=score, log_prob_BT=old,
-        entropy_BT=torch.zeros_like(mask), advantages_BT=advantages,
-    ).rows(torch.tensor(order))  # fmt: skip
+        none,
+        none > 0,
+        tokens,
+        mask,
+        length > 0,
+        group,
+        correct_B=score,
+        reward_B=score,
+        log_prob_BT=old,
+        entropy_BT=torch.zeros_like(mask),
+        advantages_BT=advantages,
+    ).rows(torch.tensor(order))
     generator = torch_generator(11, "selection", 3, 0)
     steps = step_rows(B, RANKS, 2 * GROUP)
     updates = []
@@ -260,9 +283,17 @@ def expected(case, order, *, current, epochs=1, drop=False, seed=0):
             if first and choice.get("kl_cov") is not None:
                 choice = choice.map(torch.zeros_like)
             result, _ = objective(
-                Scores(log_prob, log_prob.detach(), log_prob.detach()), part, choice, loss, controls, entropy_coeff=0.0,
-                tokens=float(valid.sum()), responses=float(len(rows)), norm_length=1.0, on_policy=first,
-            )  # fmt: skip
+                Scores(log_prob, log_prob.detach(), log_prob.detach()),
+                part,
+                choice,
+                loss,
+                controls,
+                entropy_coeff=0.0,
+                tokens=float(valid.sum()),
+                responses=float(len(rows)),
+                norm_length=1.0,
+                on_policy=first,
+            )
             policy.table.grad = None
             result.backward()
             gradient = policy.table.grad.clone()

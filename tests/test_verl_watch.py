@@ -28,10 +28,15 @@ from entlaw.watch.watcher import Watcher  # noqa: E402
 
 RULE = "P(gain > 1%) < 0.05"
 BASE = [
-    "trainer.v1.trainer_mode=entlaw_sync", "actor_rollout_ref.rollout.name=vllm", "critic.enable=false",
-    "algorithm.adv_estimator=grpo", "trainer.logger=[console,file]", "trainer.save_freq=4", "trainer.test_freq=2",
+    "trainer.v1.trainer_mode=entlaw_sync",
+    "actor_rollout_ref.rollout.name=vllm",
+    "critic.enable=false",
+    "algorithm.adv_estimator=grpo",
+    "trainer.logger=[console,file]",
+    "trainer.save_freq=4",
+    "trainer.test_freq=2",
     "+trainer.v1.entlaw.watch.on=true",
-]  # fmt: skip
+]
 pytestmark = pytest.mark.filterwarnings("default")
 
 

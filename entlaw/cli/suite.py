@@ -176,7 +176,7 @@ class _Display:
         self.task: TaskID | None = None
 
     def begin(self, model: str, name: str, done: int, total: int) -> None:
-        """As :class:`entlaw.suites.evaluate.Progress`."""
+        """As :class:`entlaw.suites.evaluate.EvaluationProgress`."""
         if self.bar is None:
             there = f", {done:,} of them already there" if done else ""
             console(stderr=True).print(f"{model}: {name}, {total:,} responses{there}")
@@ -186,11 +186,11 @@ class _Display:
         self.task = self.bar.add_task(f"{model}: {name}", total=total, completed=done)
 
     def tell(self, finding: Finding) -> None:
-        """As :class:`entlaw.suites.evaluate.Progress`."""
+        """As :class:`entlaw.suites.evaluate.EvaluationProgress`."""
         print_findings([finding], stderr=True)
 
     def advance(self, n: int) -> None:
-        """As :class:`entlaw.suites.evaluate.Progress`."""
+        """As :class:`entlaw.suites.evaluate.EvaluationProgress`."""
         if self.bar is not None and self.task is not None:
             self.bar.advance(self.task, n)
 

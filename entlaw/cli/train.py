@@ -18,7 +18,7 @@ from entlaw.errors import EntlawError, UsageError
 
 if TYPE_CHECKING:
     from entlaw.findings import Finding
-    from entlaw.train.runner import Outcome
+    from entlaw.train.runner import TrainingOutcome
     from entlaw.train.schema import Recipe
 
 STOPPED_BY_RULE = 5
@@ -152,7 +152,7 @@ def _quietly(settings: Recipe, folder: Path, resume: bool) -> int:
     return _exit_code(outcome)
 
 
-def _exit_code(outcome: Outcome) -> int:
+def _exit_code(outcome: TrainingOutcome) -> int:
     """5 where an observer's rule stopped the run, as of any program where a signal did."""
     if outcome.reason:
         return STOPPED_BY_RULE

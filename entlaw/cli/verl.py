@@ -13,7 +13,7 @@ from entlaw.cli.output import console, print_findings, print_json
 from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
-    from entlaw.engines.verl.mapping import Plan
+    from entlaw.engines.verl.mapping import VerlRun
 
 
 def verl(
@@ -55,8 +55,8 @@ def verl(
     do is refused. The log is one that `entlaw fit` reads. Overrides behind -- are verl's: `entlaw verl R -- a.b=c`.
     """
     from entlaw.engines.verl import checks, mapping, prepare
-    from entlaw.engines.verl.command import overrides as as_overrides
-    from entlaw.engines.verl.command import shell
+    from entlaw.engines.verl.launch import overrides as as_overrides
+    from entlaw.engines.verl.launch import shell
     from entlaw.train import recipe as recipes
     from entlaw.train.catalogue import name_of
     from entlaw.train.rules import check as obey
@@ -134,7 +134,7 @@ def _gpus_here() -> int:
 
 
 def _report(
-    plan: Plan, arguments: list[str], folder: Path, known: list[dict[str, Any]] | None = None
+    plan: VerlRun, arguments: list[str], folder: Path, known: list[dict[str, Any]] | None = None
 ) -> None:
     found: dict[str, Any] = {
         "schema": "entlaw.verl/1",

@@ -225,5 +225,8 @@ class _TokenStatistics(torch.autograd.Function):
         return (
             None if grad_hidden is None else grad_hidden.to(hidden_ND.dtype),
             grad_head,
-            None, None, None, None,
-        )  # fmt: skip
+            None,
+            None,
+            None,
+            None,
+        )

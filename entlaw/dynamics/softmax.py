@@ -24,12 +24,6 @@ def entropy(logits: np.ndarray) -> np.ndarray:
     return -(np.exp(log_p) * log_p).sum(axis=-1)
 
 
-def entropy_gradient(logits: np.ndarray) -> np.ndarray:
-    """dH/dz_a = -pi_a (log pi_a + H), shape as ``logits``."""
-    log_p = log_softmax(logits)
-    return -np.exp(log_p) * (log_p + entropy(logits)[..., None])
-
-
 def policy_covariance(logits: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Cov over a ~ pi(.|s) of (log pi(a|s), values_a); shape without the last axis."""
     log_p = log_softmax(logits)

@@ -13,7 +13,7 @@ from entlaw.errors import UsageError
 from entlaw.train.observers import PREFIX, LawObserver, explain_bad_rule
 from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
-from entlaw.train.settings import Problem, read
+from entlaw.train.settings import SettingProblem, read
 from entlaw.watch.report import WatchReport
 
 
@@ -33,7 +33,7 @@ class EntlawCallback(TrainerCallback):
     target : float, optional
         Performance that is wanted, as a fraction.
     every : int
-        Fit at every so many points.
+        Fit each time this many points have come.
     level : float
         Of the intervals.
     performance : str, optional
@@ -147,7 +147,7 @@ class EntlawCallback(TrainerCallback):
         except Exception as error:
             told = f"{type(error).__name__}: {error}"
             if told != self.failed:
-                warnings.warn(f"entlaw failed at a step and training goes on: {told}", stacklevel=3)
+                warnings.warn(f"entlaw failed at a step and training continues: {told}", stacklevel=3)
             self.failed = told
             return None
 
@@ -161,7 +161,7 @@ def _checked(wanted: Watch) -> Watch:
     """
     for name in ("every", "target", "level"):
         value = read(settings()[f"watch.{name}"], getattr(wanted, name))
-        if isinstance(value, Problem):
+        if isinstance(value, SettingProblem):
             raise UsageError(value.what.removeprefix("watch."), where="EntlawCallback")
     if wrong := explain_bad_rule(wanted):
         raise UsageError(f"stop_when = {wanted.stop_when!r}: {wrong[0]}", hint=wrong[1] or None)

@@ -27,7 +27,7 @@ from entlaw.dynamics.covariance import token_covariance, top_share_means
 from entlaw.engines.law_callback import EntlawCallback
 from entlaw.train import losses
 from entlaw.train.batch import Batch
-from entlaw.train.choice import Choice, choose
+from entlaw.train.choice import TokenChoice, choose
 from entlaw.train.measure import token_mean
 from entlaw.train.randomness import torch_generator
 from entlaw.train.schema import Controls, Log, Loss
@@ -37,9 +37,17 @@ __all__ = ["CovGRPOTrainer", "EntlawCallback"]
 _CHOSEN = "entlaw_chosen"
 _LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 _IMAGES = (
-    "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles",
-    "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
-)  # fmt: skip
+    "pixel_values",
+    "image_grid_thw",
+    "num_images",
+    "pixel_attention_mask",
+    "spatial_shapes",
+    "num_tiles",
+    "image_sizes",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "image_position_ids",
+)
 
 
 class CovGRPOTrainer(GRPOTrainer):
@@ -197,7 +205,7 @@ class CovGRPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         training = self.model.training
-        choice: Choice = inputs.get(_CHOSEN, Choice()) if training else Choice()
+        choice: TokenChoice = inputs.get(_CHOSEN, TokenChoice()) if training else TokenChoice()
         detached_BT, penalised_BT = choice.get("clip_cov"), choice.get("kl_cov")
         given = {key: value for key, value in inputs.items() if key != _CHOSEN}
         if detached_BT is not None:

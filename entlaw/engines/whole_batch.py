@@ -17,13 +17,13 @@ from torch import Tensor
 
 from entlaw.errors import UsageError
 from entlaw.train.batch import Batch
-from entlaw.train.choice import Choice, choose
+from entlaw.train.choice import TokenChoice, choose
 from entlaw.train.controls import CONTROLS, Controls
 from entlaw.train.losses import masked_mean
 from entlaw.train.schema import Loss
 
 
-def carry(choice: Choice, mask_BT: Tensor, weight_BT: Tensor | None = None) -> Tensor:
+def carry(choice: TokenChoice, mask_BT: Tensor, weight_BT: Tensor | None = None) -> Tensor:
     """A choice and importance weights as one number a token, shape [B, T], float32.
 
     Parameters
@@ -39,14 +39,14 @@ def carry(choice: Choice, mask_BT: Tensor, weight_BT: Tensor | None = None) -> T
     if stray := [name for name in choice.tokens if name != "high_entropy" and not CONTROLS[name].marks]:
         raise UsageError(
             f"what {' and '.join(stray)} chose cannot be carried to another trainer's loss",
-            why="a sign and a size a token tell marked tokens and idle ones apart, nothing else",
+            why="a sign and a size per token distinguish marked tokens from idle ones, nothing else",
             hint="use `entlaw train`",
         )
     marking = [CONTROLS[name] for name in choice.tokens if CONTROLS[name].marks]
     if len(marking) > 1:
         raise UsageError(
             f"{' and '.join(c.label for c in marking)} at once cannot be carried to another trainer's loss",
-            why="one sign a token says whether it was chosen, not by which of the two",
+            why="one sign per token shows whether it was chosen, not by which of the two",
             hint=f"set {' or '.join(c.switch for c in marking)} to 0, or use `entlaw train`",
         )
     carried_BT = torch.ones_like(mask_BT, dtype=torch.float32) if weight_BT is None else weight_BT.float()

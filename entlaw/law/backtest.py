@@ -21,14 +21,13 @@ from entlaw.law.entropy_curve import entropy_nodes
 from entlaw.law.forecast import Outlook
 from entlaw.law.posterior import LEVELS, Predictive, crps_of_quantiles
 from entlaw.law.regimes import has_fallen
-from entlaw.law.rivals import PAPER, RIVALS
+from entlaw.law.rivals import LAST_VALUE, PAPER, RIVALS
 from entlaw.limits import FEWEST_POINTS, PAPER_WINDOW
 from entlaw.points import Points
 from entlaw.process import hush_deprecations
 
 OUTLOOK = "entlaw"
 PAPER_GIVEN = "paper's law, true H given"
-LAST_VALUE = RIVALS[0].name
 # Shares of a run's length at which it is looked at, and the paper's 36 steps.
 ORIGINS = (0.1, 0.15, 0.25, 0.4, 0.5, 0.6, 0.75)
 # Targets as shares of the way from the origin to the end.
@@ -151,7 +150,7 @@ def _forecasts(
     for i, step, node, forecast in zip(targets, steps, nodes, outlook.at_steps(steps, nodes), strict=True):
         out[i] = {OUTLOOK: forecast}
         if plan.rivals:
-            out[i] |= {rival.name: rival.forecast(past, float(step), node) for rival in RIVALS}
+            out[i] |= {name: rival.forecast(past, float(step), node) for name, rival in RIVALS.items()}
             out[i][PAPER_GIVEN] = PAPER.forecast(past, float(step), points.entropy[i : i + 1])
     return out
 
@@ -216,8 +215,8 @@ def table(rows: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
     per_source = per_run.groupby([*keys, *source], observed=True).mean()
     medians = rows.groupby([*keys, *source], observed=True)["error"].median()
     last = (
-        per_source["crps"].xs(LAST_VALUE, level="forecaster")
-        if LAST_VALUE in set(rows["forecaster"])
+        per_source["crps"].xs(LAST_VALUE.name, level="forecaster")
+        if LAST_VALUE.name in set(rows["forecaster"])
         else None
     )
     out = per_source.groupby(keys, observed=True).mean()

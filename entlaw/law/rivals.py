@@ -1,17 +1,23 @@
-"""Other ways to forecast a run, all under one interface, so that the law has somebody to beat.
+"""Other ways to forecast a run, registered by name, so that the law has somebody to beat.
 
-Every rival sees the same points and answers with a distribution of the score that will be measured at a later step.
-Three kinds: *stay* (last value, mean of the last values, isotonic), whose spread is the run's own variogram; *curves in
-the step* (logarithm, power law, exponential, ScaleRL's sigmoid), least squares with their shape averaged over a grid;
-*laws in the entropy* (linear, quadratic in exp(H), logarithm, and the paper's), least squares with the entropy forecast
-by :func:`entlaw.law.entropy_curve.entropy_nodes`, or given, as the paper does.
+Every rival sees the same points and answers with a distribution of the score that will be measured at a later step. To
+add one, write a function here under :func:`rival`: the back-test, the paper's figure 5 and the docs find it. Its kind
+says what the function returns:
+
+- ``stays``: the level that stays (last value, mean of the last values, isotonic); its spread is the run's
+  own variogram;
+- ``curve in the step`` (logarithm, power law, exponential, ScaleRL's sigmoid): least squares, with the shape averaged
+  over a grid;
+- ``law in the entropy`` (linear, quadratic in exp(H), logarithm, and the paper's): least squares, with the entropy
+  predicted by :func:`entlaw.law.entropy_curve.entropy_nodes`, or given, as in the paper;
+- ``own``: the whole forecast, as :attr:`Rival.forecast`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +25,7 @@ from entlaw.law.entropy_curve import MAX_ENTROPY, entropy_nodes
 from entlaw.law.posterior import Predictive
 from entlaw.law.smooth import block_means
 from entlaw.points import Points
+from entlaw.registry import Registry
 
 # Scores averaged by "mean of the last".
 LAST_K = 5
@@ -26,15 +33,10 @@ LAST_K = 5
 MAX_POINTS = 100
 
 
-class Rival(Protocol):
-    """A forecaster."""
+class Forecaster(Protocol):
+    """Forecasts the score measured at a step."""
 
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-        ...
-
-    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
+    def __call__(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
         """Distribution of the score measured at ``step``.
 
         Parameters
@@ -42,10 +44,10 @@ class Rival(Protocol):
         points : Points
             What is known; at least :data:`entlaw.limits.FEWEST_POINTS` points.
         step : float
-            Later than the history.
+            Later than the last point.
         entropy : ndarray, shape (m,), optional
             Equally likely entropies at that step, nats/token; one where it is given. By default rivals in the entropy
-            forecast it (:func:`entlaw.law.entropy_curve.entropy_nodes`).
+            predict it (:func:`entlaw.law.entropy_curve.entropy_nodes`).
 
         Returns
         -------
@@ -55,66 +57,102 @@ class Rival(Protocol):
 
 
 @dataclass(frozen=True)
-class Stay:
-    """The mean of the last ``k`` scores stays; the spread is that of changes over as long a time, seen so far."""
+class Rival:
+    """A registered forecaster.
 
-    name: str
-    k: int = 1
-
-    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
-        t, r = points.step, points.score
-        k = min(self.k, len(r))
-        white, drift = variogram(t, r)
-        ahead = step - float(t[-k:].mean())
-        variance = white * (1.0 + 1.0 / k) + drift * ahead
-        return _single(float(r[-k:].mean()), variance, len(r) - 1, points)
-
-
-@dataclass(frozen=True)
-class Isotonic:
-    """The best increasing step function; its last level stays."""
-
-    name: str = "isotonic"
-
-    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
-        t, r = points.step, points.score
-        level, size = last_level(r)
-        white, drift = variogram(t, r)
-        ahead = step - float(t[-size:].mean())
-        return _single(level, white * (1.0 + 1.0 / size) + drift * ahead, len(r) - 1, points)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """R = m + c g(step; shape) by least squares; shapes are averaged by their restricted likelihood.
-
-    ``basis(u, u_at)`` maps steps, in units of the history's span and counted from its first step, to the values of g at
-    the points, shape (k, n), and at the target, shape (k,). ``limit``, shape (k,), is where g goes in the end, and NaN
-    where it goes nowhere: shapes whose end lies outside [0, 1] are dropped for shares.
+    Attributes
+    ----------
+    name : str
+        As tables show it.
+    kind : str
+        Of :data:`KINDS`.
+    formula : str
+        One line for tables.
+    reference : str
+        Where it is from; empty for common knowledge.
+    forecast : Forecaster
     """
 
     name: str
-    basis: Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
+    kind: str
+    formula: str
+    reference: str
+    forecast: Forecaster
 
-    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
+
+RIVALS: Registry[Rival] = Registry("rival")
+KINDS: Registry[Callable[[Any], Forecaster]] = Registry("kind of rival")
+
+
+def rival(
+    name: str, kind: str, formula: str, reference: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as a rival; it stays as it is. The parameters are the fields of :class:`Rival`.
+
+    Raises
+    ------
+    ValueError
+        The name is taken.
+    UsageError
+        There is no such kind.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        RIVALS.add(name, Rival(name, kind, formula, reference, KINDS[kind](function)))
+        return function
+
+    return register
+
+
+def _stays(level: Callable[[np.ndarray], tuple[float, int]]) -> Forecaster:
+    """Forecasts from ``level(scores)``: the level that stays, and how many of the last scores it averages."""
+
+    def forecast(points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
+        mean, size = level(points.score)
+        white, drift = variogram(points.step, points.score)
+        ahead = step - float(points.step[-size:].mean())
+        low, high = _bounds(points)
+        variance = max(white * (1.0 + 1.0 / size) + drift * ahead, 0.0)
+        df = float(max(len(points.score) - 1, 1))
+        return Predictive(np.ones(1), np.array([mean]), np.array([np.sqrt(variance)]), df, low, high)
+
+    return forecast
+
+
+def _curve(basis: Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Forecaster:
+    """Forecasts R = m + c g(step; shape) by least squares; shapes are averaged by their restricted likelihood.
+
+    ``basis(u, u_at)`` maps steps, in units of the points' span and counted from the first, to the values of g at the
+    points, shape (k, n), and at the target, shape (k,). Its third array, shape (k,), is where g goes in the end, and
+    NaN where it goes nowhere: shapes whose end lies outside [0, 1] are dropped for shares.
+    """
+
+    def forecast(points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
         _, (t, r) = block_means(MAX_POINTS, points.step, points.score)
         span = float(np.ptp(t)) or 1.0
-        g, at, limit = self.basis((t - t[0]) / span, (step - t[0]) / span)
+        g, at, limit = basis((t - t[0]) / span, (step - t[0]) / span)
         return _regressed(g, at, limit, r, points)
 
+    return forecast
 
-@dataclass(frozen=True)
-class EntropyLaw:
-    """R linear in one or two functions of H, by unweighted least squares."""
 
-    name: str
-    columns: Callable[[np.ndarray], np.ndarray]
+def _entropy_law(columns: Callable[[np.ndarray], np.ndarray]) -> Forecaster:
+    """Forecasts R linear in one or two functions of H, ``columns(H)``, by unweighted least squares."""
 
-    def forecast(self, points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
+    def forecast(points: Points, step: float, entropy: np.ndarray | None = None) -> Predictive:
         keep = points.entropy <= MAX_ENTROPY
         h, r = points.entropy[keep], points.score[keep]
         nodes = entropy_nodes(points, step) if entropy is None else np.asarray(entropy, dtype=float)
-        return regress(self.columns(h), r, self.columns(np.minimum(nodes, MAX_ENTROPY)), points)
+        return regress(columns(h), r, columns(np.minimum(nodes, MAX_ENTROPY)), points)
+
+    return forecast
+
+
+def _own(forecast: Forecaster) -> Forecaster:
+    return forecast
+
+
+KINDS |= {"stays": _stays, "curve in the step": _curve, "law in the entropy": _entropy_law, "own": _own}
 
 
 def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, points: Points) -> Predictive:
@@ -134,7 +172,7 @@ def regress(design: np.ndarray, r: np.ndarray, at: np.ndarray, points: Points) -
     """
     n, p = design.shape
     if n < p + 2:
-        return Stay("last value").forecast(points, float(points.step[-1]))
+        return RIVALS["last value"].forecast(points, float(points.step[-1]))
     centre = design.mean(axis=0)
     size = np.maximum(np.ptp(design, axis=0), 1e-12)
     x, x_at = (design - centre) / size, (at - centre) / size
@@ -180,19 +218,6 @@ def variogram(t: np.ndarray, r: np.ndarray) -> tuple[float, float]:
     return white, drift
 
 
-def last_level(r: np.ndarray) -> tuple[float, int]:
-    """Last level of the increasing least-squares fit (pool adjacent violators), and how many scores it averages."""
-    sums: list[float] = []
-    sizes: list[int] = []
-    for value in r:
-        total, size = float(value), 1
-        while sums and sums[-1] / sizes[-1] >= total / size:
-            total, size = total + sums.pop(), size + sizes.pop()
-        sums.append(total)
-        sizes.append(size)
-    return sums[-1] / sizes[-1], sizes[-1]
-
-
 def _regressed(g: np.ndarray, at: np.ndarray, limit: np.ndarray, r: np.ndarray, points: Points) -> Predictive:
     n = len(r)
     g_mean, y = g.mean(axis=1), r - r.mean()
@@ -217,23 +242,75 @@ def _regressed(g: np.ndarray, at: np.ndarray, limit: np.ndarray, r: np.ndarray, 
     return Predictive(weight, mean, np.sqrt(rss[keep] / df * lever), df, low, high)
 
 
+def _bounds(points: Points) -> tuple[float, float]:
+    return (0.0, 1.0) if points.shares else (-np.inf, np.inf)
+
+
+@rival("last value", "stays", "R(t) = last score")
+def _last_value(r: np.ndarray) -> tuple[float, int]:
+    return float(r[-1]), 1
+
+
+@rival(f"mean of last {LAST_K}", "stays", f"R(t) = mean of the last {LAST_K} scores")
+def _mean_of_last(r: np.ndarray) -> tuple[float, int]:
+    last = r[-LAST_K:]
+    return float(last.mean()), len(last)
+
+
+@rival("isotonic", "stays", "R(t) = last level of the best increasing step function", "Ayer et al. 1955")
+def last_level(r: np.ndarray) -> tuple[float, int]:
+    """Last level of the increasing least-squares fit (pool adjacent violators), and how many scores it averages."""
+    sums: list[float] = []
+    sizes: list[int] = []
+    for value in r:
+        total, size = float(value), 1
+        while sums and sums[-1] / sizes[-1] >= total / size:
+            total, size = total + sums.pop(), size + sizes.pop()
+        sums.append(total)
+        sizes.append(size)
+    return sums[-1] / sizes[-1], sizes[-1]
+
+
+@rival("linear in H", "law in the entropy", "R = b - a H")
+def _linear(h: np.ndarray) -> np.ndarray:
+    return h[:, None]
+
+
+@rival("quadratic in exp(H)", "law in the entropy", "R = b - a exp(H) + c exp(2 H)")
+def _exp_and_square(h: np.ndarray) -> np.ndarray:
+    return np.stack([np.exp(h), np.exp(2.0 * h)], axis=1)
+
+
+@rival("log H", "law in the entropy", "R = b - a log H")
+def _log(h: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(h, 1e-3))[:, None]
+
+
+@rival("log of step", "curve in the step", "R = m + c log(t + t_0)")
 def _logarithm(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     c = np.array([0.003, 0.01, 0.03, 0.1, 0.3])[:, None]
     return np.log(u[None] + c), np.log(at + c[:, 0]), np.full(len(c), np.nan)
 
 
+@rival("power law in step", "curve in the step", "R = m - c (1 + t / t_0)^-p")
 def _power(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     c, p = (a.reshape(-1, 1) for a in np.meshgrid([0.01, 0.03, 0.1, 0.3, 1.0], [0.25, 0.5, 1.0, 2.0]))
     return (u[None] / c + 1.0) ** -p, (at / c[:, 0] + 1.0) ** -p[:, 0], np.zeros(len(c))
 
 
+@rival("exponential in step", "curve in the step", "R = m - c exp(-t / tau)")
 def _exponential(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     tau = np.geomspace(0.03, 10.0, 20)[:, None]
     return np.exp(-u[None] / tau), np.exp(-at / tau[:, 0]), np.zeros(len(tau))
 
 
+@rival(
+    "sigmoid in step (ScaleRL)",
+    "curve in the step",
+    "R = R_0 + (A - R_0) / (1 + (C_mid / C)^B), compute C taken as steps",
+    "arXiv 2510.13786, Eq. 1",
+)
 def _sigmoid(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """R_0 + (A - R_0) / (1 + (C_mid/C)^B), ScaleRL (arXiv 2510.13786) Eq. 1, compute taken as steps."""
     middle, b = (
         a.reshape(-1, 1) for a in np.meshgrid(np.geomspace(0.03, 10.0, 12), [0.5, 1.0, 1.5, 2.0, 3.0])
     )
@@ -242,36 +319,10 @@ def _sigmoid(u: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return g, 1.0 / (1.0 + (middle[:, 0] / at) ** b[:, 0]), np.ones(len(b))
 
 
-def _bounds(points: Points) -> tuple[float, float]:
-    return (0.0, 1.0) if points.shares else (-np.inf, np.inf)
-
-
-def _single(mean: float, variance: float, df: float, points: Points) -> Predictive:
-    low, high = _bounds(points)
-    scale = np.array([np.sqrt(max(variance, 0.0))])
-    return Predictive(np.ones(1), np.array([mean]), scale, float(max(df, 1)), low, high)
-
-
+@rival("paper's law", "law in the entropy", "R = b - a exp(H)", "arXiv 2505.22617")
 def _exp(h: np.ndarray) -> np.ndarray:
     return np.exp(h)[:, None]
 
 
-def _exp_and_square(h: np.ndarray) -> np.ndarray:
-    return np.stack([np.exp(h), np.exp(2.0 * h)], axis=1)
-
-
-LAST_VALUE = Stay("last value")
-PAPER = EntropyLaw("paper's law", _exp)
-RIVALS: tuple[Rival, ...] = (
-    LAST_VALUE,
-    Stay(f"mean of last {LAST_K}", LAST_K),
-    Isotonic(),
-    EntropyLaw("linear in H", lambda h: h[:, None]),
-    EntropyLaw("quadratic in exp(H)", _exp_and_square),
-    EntropyLaw("log H", lambda h: np.log(np.maximum(h, 1e-3))[:, None]),
-    Curve("log of step", _logarithm),
-    Curve("power law in step", _power),
-    Curve("exponential in step", _exponential),
-    Curve("sigmoid in step (ScaleRL)", _sigmoid),
-    PAPER,
-)
+LAST_VALUE = RIVALS["last value"]
+PAPER = RIVALS["paper's law"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entlaw.paper import panels
-from entlaw.paper.controls import Arm, Series, Trials, mean_curve
+from entlaw.paper.controls import Arm, LoggedSeries, Trials, mean_curve
 from entlaw.paper.library import small_models
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _DASHES: tuple[Any, ...] = (
 )
 
 
-def look(index: int) -> dict[str, Any]:
+def line_style(index: int) -> dict[str, Any]:
     """Line of the arm of a number; 0 is the baseline."""
     if index == 0:
         return {"color": panels.INK, "ls": "-", "lw": 1.6}
@@ -61,14 +61,14 @@ def curves(
         Multiplies the values (100 for percent).
     """
     for i, arm in enumerate(arms):
-        held = [s for t in arm.trials if isinstance(s := getattr(t, what), Series)]
+        held = [s for t in arm.trials if isinstance(s := getattr(t, what), LoggedSeries)]
         if not held:
             continue
         step, mean, sd = mean_curve(held, ACCURACY_WINDOW if what == "accuracy" else ENTROPY_WINDOW)
         mean, sd = scale * mean, scale * sd
         if np.isfinite(sd).any():
-            ax.fill_between(step, mean - sd, mean + sd, color=look(i)["color"], alpha=0.16, lw=0)
-        ax.plot(step, mean, label=arm.label, **look(i))
+            ax.fill_between(step, mean - sd, mean + sd, color=line_style(i)["color"], alpha=0.16, lw=0)
+        ax.plot(step, mean, label=arm.label, **line_style(i))
         table.add(panel, arm.label, arm.runs, "curve", step=step, value=mean, sd_over_seeds=sd)
     ax.set_xlabel("training step")
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from entlaw.paper.library import Facts, Library, NotEnoughRuns
+from entlaw.paper.library import Library, NotEnoughRuns, RunFacts
 from entlaw.paper.numbers import moving_mean
 from entlaw.runs.run import Run
 
 # Values that the end of a run is the mean of: one validation of a thousand answers moves by 1.5 points by itself.
 LAST = 5
-# A run needs so many validations, and entropies, to be drawn as a curve.
+# A run needs this many validations, and entropies, to be drawn as a curve.
 MIN_VALIDATIONS = LAST
 MIN_ENTROPIES = 10
 # The names under which the trainers log how long responses are.
@@ -22,7 +22,7 @@ _LENGTHS = ("response_length/mean", "completions/mean_length", "completion_lengt
 
 
 @dataclass(frozen=True)
-class Series:
+class LoggedSeries:
     """A logged number along a run.
 
     Attributes
@@ -46,19 +46,19 @@ class Trial:
 
     Attributes
     ----------
-    facts : Facts
+    facts : RunFacts
     run : Run
     entropy, accuracy : Series
         Nats per token; fraction.
-    length : Series or None
+    length : LoggedSeries or None
         Mean response length in tokens, None where it is not logged.
     """
 
-    facts: Facts
+    facts: RunFacts
     run: Run
-    entropy: Series
-    accuracy: Series
-    length: Series | None
+    entropy: LoggedSeries
+    accuracy: LoggedSeries
+    length: LoggedSeries | None
 
     @property
     def name(self) -> str:
@@ -94,7 +94,7 @@ class Arm:
     ----------
     label : str
     method : str
-        As in `Facts`.
+        As in `RunFacts`.
     strength, coefficient : float or None
     trials : tuple of Trial
     """
@@ -243,8 +243,8 @@ def effect(values: np.ndarray, baseline: np.ndarray, spread: Spread, level: floa
 def trials(
     library: Library,
     methods: Sequence[str],
-    label: Callable[[Facts], str],
-    where: Callable[[Facts], bool] | None = None,
+    label: Callable[[RunFacts], str],
+    where: Callable[[RunFacts], bool] | None = None,
 ) -> Trials:
     """Runs of some controls, and of the same without, from the setting (starting policy, task) that has most of them.
 
@@ -252,7 +252,7 @@ def trials(
     ----------
     library : Library
     methods : sequence of str
-        As in `Facts.method`.
+        As in `RunFacts.method`.
     label : callable
         What an arm of given facts is called.
     where : callable, optional
@@ -269,7 +269,7 @@ def trials(
             settings.setdefault(_setting(f), []).append(one)
     wanted = set(methods)
 
-    def is_wanted(f: Facts) -> bool:
+    def is_wanted(f: RunFacts) -> bool:
         return f.method in wanted and (where is None or where(f))
 
     best: tuple[tuple[int, int, int], list[Trial]] | None = None
@@ -298,12 +298,12 @@ def most_seeds(arms: Sequence[Arm]) -> Arm:
     return max(arms, key=lambda a: len(a.trials))
 
 
-def mean_curve(series: Sequence[Series], window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mean_curve(series: Sequence[LoggedSeries], window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Steps that all series have, and mean and standard deviation over them (NaN of one) of their moving means.
 
     Parameters
     ----------
-    series : sequence of Series
+    series : sequence of LoggedSeries
     window : int
         Values a moving mean takes, as in `moving_mean`.
     """
@@ -315,11 +315,11 @@ def mean_curve(series: Sequence[Series], window: int) -> tuple[np.ndarray, np.nd
     return common, rows.mean(axis=0), sd
 
 
-def _setting(f: Facts) -> tuple[object, ...]:
+def _setting(f: RunFacts) -> tuple[object, ...]:
     return (f.algorithm, f.task, *f.policy)
 
 
-def _arms(members: Sequence[Trial], label: Callable[[Facts], str]) -> list[Arm]:
+def _arms(members: Sequence[Trial], label: Callable[[RunFacts], str]) -> list[Arm]:
     groups: dict[tuple[object, ...], list[Trial]] = {}
     for t in members:
         groups.setdefault((t.facts.method, t.facts.strength, t.facts.coefficient), []).append(t)
@@ -331,19 +331,19 @@ def _arms(members: Sequence[Trial], label: Callable[[Facts], str]) -> list[Arm]:
     return made
 
 
-def _trial(facts: Facts, run: Run) -> Trial | None:
+def _trial(facts: RunFacts, run: Run) -> Trial | None:
     entropy = _logged(run, run.entropy.key)
     points = run.points[["step", "performance"]].dropna().sort_values("step", kind="stable")
     points = points.drop_duplicates("step", keep="last")
-    accuracy = Series(points["step"].to_numpy(float), points["performance"].to_numpy(float))
+    accuracy = LoggedSeries(points["step"].to_numpy(float), points["performance"].to_numpy(float))
     if entropy is None or len(entropy.step) < MIN_ENTROPIES or len(accuracy.step) < MIN_VALIDATIONS:
         return None
     length = next((s for key in _LENGTHS if (s := _logged(run, key)) is not None), None)
     return Trial(facts, run, entropy, accuracy, length)
 
 
-def _logged(run: Run, key: str) -> Series | None:
+def _logged(run: Run, key: str) -> LoggedSeries | None:
     if key not in run.metrics:
         return None
     series = run.metrics[key].dropna()
-    return Series(series.index.to_numpy(float), series.to_numpy(float)) if len(series) else None
+    return LoggedSeries(series.index.to_numpy(float), series.to_numpy(float)) if len(series) else None

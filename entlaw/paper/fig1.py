@@ -109,9 +109,15 @@ def _marks(ax: Axes, seeds: list[Member]) -> dict[str, float | str]:
     third = first + PAPER_SHARE * length
     ax.axvline(third, color=panels.GREY, lw=0.8, ls=":")
     ax.annotate(
-        "1/3 of the run\n(paper: 95 %)", (third, 0.03), xycoords=("data", "axes fraction"), fontsize=5.5,
-        color=panels.INK, xytext=(2, 0), textcoords="offset points", va="bottom",
-    )  # fmt: skip
+        "1/3 of the run\n(paper: 95 %)",
+        (third, 0.03),
+        xycoords=("data", "axes fraction"),
+        fontsize=5.5,
+        color=panels.INK,
+        xytext=(2, 0),
+        textcoords="offset points",
+        va="bottom",
+    )
     findings: dict[str, float | str] = {"steps": length, "seeds": float(len(seeds))}
     for what, colour, height, curves in (
         ("gained", panels.COLOURS[4], 0.34, [p.gained for p in made]),
@@ -127,10 +133,16 @@ def _marks(ax: Axes, seeds: list[Member]) -> dict[str, float | str]:
             ax.axvline(at, color=colour, lw=0.8, ls="--")
             late = at > first + 0.5 * length
             ax.annotate(
-                f"95 % {what}:\nstep {at:.0f}", (at, height), xycoords=("data", "axes fraction"), fontsize=5.5,
-                color=colour, xytext=(-2 if late else 2, 0), textcoords="offset points", ha="right" if late else "left",
+                f"95 % {what}:\nstep {at:.0f}",
+                (at, height),
+                xycoords=("data", "axes fraction"),
+                fontsize=5.5,
+                color=colour,
+                xytext=(-2 if late else 2, 0),
+                textcoords="offset points",
+                ha="right" if late else "left",
                 bbox={"fc": "white", "ec": "none", "pad": 0.4, "alpha": 0.8},
-            )  # fmt: skip
+            )
     findings["interval of step_95"] = "lowest to highest run"
     return findings
 
@@ -153,7 +165,7 @@ def _papers(ax: Axes, table: panels.Sheet) -> None:
     for i, curve in enumerate(curves.itertuples()):
         h = np.geomspace(curve.entropy_first, curve.entropy_last, panels.LINE_POINTS)
         r = curve.b - curve.a * np.exp(h)
-        look = panels.look(i)
+        look = panels.marker_style(i)
         ax.plot(h, r, color=look["color"])
         ax.plot(h[[0, 20, 40]], r[[0, 20, 40]], ls="", ms=3, mfc="none", mew=0.7, **look)
         table.add("paper", curve.model, "", "fit", entropy=h, score=r)

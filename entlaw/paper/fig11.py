@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from entlaw.paper import panels
-from entlaw.paper.control_panels import SMOOTHED, about, accuracy_name, curves, key, key_of, look
+from entlaw.paper.control_panels import SMOOTHED, about, accuracy_name, curves, key, key_of, line_style
 from entlaw.paper.controls import Arm, Effect, Trials, most_seeds, trials
 from entlaw.paper.figure import Drawn, figure
-from entlaw.paper.library import Facts, Library
+from entlaw.paper.library import Library, RunFacts
 from entlaw.paper.numbers import with_interval
 from entlaw.paper.reported import numbers
 
@@ -70,8 +70,10 @@ def draw(library: Library) -> Drawn:
     for arm in found.arms:
         findings |= with_interval(f"accuracy_gain_{key_of(arm.method)}", *gains[arm.method])
         findings[f"accuracy_{key_of(arm.method)}"] = float(arm.of("last").mean())
-    findings |= {"accuracy_grpo": float(found.baseline.of("last").mean()),
-                 "entropy_grpo": float(found.baseline.of("last_entropy").mean())}  # fmt: skip
+    findings |= {
+        "accuracy_grpo": float(found.baseline.of("last").mean()),
+        "entropy_grpo": float(found.baseline.of("last_entropy").mean()),
+    }
     for ax in axes[1]:
         ax.set_title("at the end")
     panels.letters(list(axes.ravel()))
@@ -87,7 +89,7 @@ def chosen(library: Library, methods: Sequence[str] = METHODS) -> Trials:
     return Trials(found.baseline, arms, found.alike)
 
 
-def _label(f: Facts) -> str:
+def _label(f: RunFacts) -> str:
     name = WORDS.get(f.method, f.method.upper())
     return f"{name} {f.strength:g}" if f.strength is not None and f.method in WORDS else name
 
@@ -117,7 +119,7 @@ def _ends(
 ) -> None:
     """Ours with intervals above the paper's, a row a method."""
     for y, arm in enumerate(arms):
-        e, colour = ours[arm.method], look(y + 1)["color"]
+        e, colour = ours[arm.method], line_style(y + 1)["color"]
         ax.errorbar([e.value], [y - 0.15], xerr=e.bar(), fmt="o", ms=4, color=colour, elinewidth=1, capsize=2)
         table.add(f"{metric} at the end", arm.label, arm.runs, "ours, beside GRPO", **e._asdict())
         for model, of in theirs.items():

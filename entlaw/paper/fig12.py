@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entlaw.paper import panels
-from entlaw.paper.control_panels import SMOOTHED, about, accuracy_name, curves, look
+from entlaw.paper.control_panels import SMOOTHED, about, accuracy_name, curves, line_style
 from entlaw.paper.controls import Arm, Trials, trials
 from entlaw.paper.figure import Drawn, figure
-from entlaw.paper.library import Facts, Library, need
+from entlaw.paper.library import Library, RunFacts, need
 from entlaw.paper.numbers import with_interval
 from entlaw.paper.reported import numbers
 
@@ -51,11 +51,13 @@ def draw(library: Library) -> Drawn:
     axes[0, 1].sharey(axes[0, 0])
     _bought(axes[0, 2], table, found, ladders)
     panels.letters(list(axes[0]))
-    findings: dict[str, Any] = {"entropy_level_baseline": float(found.baseline.of("level").mean()),
-                                "accuracy_baseline": float(found.baseline.of("last").mean())}  # fmt: skip
+    findings: dict[str, Any] = {
+        "entropy_level_baseline": float(found.baseline.of("level").mean()),
+        "accuracy_baseline": float(found.baseline.of("last").mean()),
+    }
     for name, arms in ladders.items():
         for arm in arms:
-            at = _told(arm.coefficient if "coefficient" in name else arm.strength)
+            at = _format_strength(arm.coefficient if "coefficient" in name else arm.strength)
             stem = (
                 f"{arm.method.replace('-', '_')}_{'coefficient' if 'coefficient' in name else 'ratio'}_{at}"
             )
@@ -68,9 +70,9 @@ def draw(library: Library) -> Drawn:
     return Drawn(fig, table.frame(), _caption(found, ladders, ratio), used, findings)
 
 
-def _label(f: Facts) -> str:
+def _label(f: RunFacts) -> str:
     if f.method == "clip-cov":
-        return f"Clip-Cov r = {_told(f.strength)}"
+        return f"Clip-Cov r = {_format_strength(f.strength)}"
     if f.method == "kl-cov":
         return (
             f"KL-Cov k = {f.strength:g}, β = {f.coefficient:g}"
@@ -80,7 +82,7 @@ def _label(f: Facts) -> str:
     return "GRPO without clip" if f.method == "no-clip" else f.method.upper()
 
 
-def _told(value: float | None) -> str:
+def _format_strength(value: float | None) -> str:
     """A strength; other trainers' logs do not always hold it."""
     return "unknown" if value is None else f"{value:g}"
 
@@ -102,7 +104,10 @@ def _levels(
     shown = [found.baseline, *arms]
     curves(ax, table, shown, "entropy", name)
     strengths = [a.coefficient if symbol == "β" else a.strength for a in arms]
-    labels = [f"{symbol} = 0: {found.baseline.label}", *(f"{symbol} = {_told(s)}" for s in strengths)]
+    labels = [
+        f"{symbol} = 0: {found.baseline.label}",
+        *(f"{symbol} = {_format_strength(s)}" for s in strengths),
+    ]
     lines = list(ax.get_lines())
     if symbol == "β":
         for arm in found.method("no-clip"):
@@ -129,9 +134,18 @@ def _bought(ax: Axes, table: panels.Sheet, found: Trials, ladders: dict[str, lis
         level = np.array([start[0], *(float(a.of("level").mean()) for a in arms)])
         last = np.array([start[1], *(100 * float(a.of("last").mean()) for a in arms)])
         half = np.array([100 * (e.hi - e.value) for e in (found.gain(a) for a in arms)])
-        ax.plot(level, last, lw=0.7, color=look(i)["color"], ls=look(i)["ls"])
-        ax.errorbar(level[1:], last[1:], yerr=half if np.isfinite(half).all() else None, fmt=markers[name], ms=4,
-                    color=look(i)["color"], elinewidth=0.6, capsize=1.5, label=name)  # fmt: skip
+        ax.plot(level, last, lw=0.7, color=line_style(i)["color"], ls=line_style(i)["ls"])
+        ax.errorbar(
+            level[1:],
+            last[1:],
+            yerr=half if np.isfinite(half).all() else None,
+            fmt=markers[name],
+            ms=4,
+            color=line_style(i)["color"],
+            elinewidth=0.6,
+            capsize=1.5,
+            label=name,
+        )
         for arm, x, y, h in zip(arms, level[1:], last[1:], half, strict=True):
             table.add(
                 "accuracy by level", arm.label, arm.runs, name, entropy=x, accuracy=y, lo=y - h, hi=y + h
@@ -151,7 +165,7 @@ def _caption(found: Trials, ladders: dict[str, list[Arm]], ratio: float | None) 
     told = []
     for name, arms in ladders.items():
         of = (
-            f"{_told(a.coefficient if 'coefficient' in name else a.strength)}: "
+            f"{_format_strength(a.coefficient if 'coefficient' in name else a.strength)}: "
             f"{found.ratio(a).value:.2f} times, {found.gain(a).times(100)} points"
             for a in arms
         )

@@ -61,8 +61,8 @@ def draw(library: Library) -> Drawn:
     caption = (
         f"{len(runs.members)} runs from one starting policy (size {runs.members[0].label}), trained on "
         f"different data{', validated on the same problems' if _same_test(groups) else ''}; R = b - a exp(H) "
-        f"by least squares over each run, thin dashed lines for further seeds. {more}{_words(findings)} The "
-        "paper's Figure 13 shows Qwen2.5-7B on four data sets, with other a and b on each, none of them "
+        f"by least squares over each run, thin dashed lines for further seeds. {more}{_describe_findings(findings)} "
+        "The paper's Figure 13 shows Qwen2.5-7B on four data sets, with other a and b on each, none of them "
         f"printed. {runs.about}"
     )
     return Drawn(fig, table.frame(), caption.strip(), runs.names, findings)
@@ -100,9 +100,13 @@ def _findings(runs: Cast, lines: dict[str, Any], words: dict[object, str]) -> di
     of = [lines[m.name] for m in runs.members]
     test = equal_coefficients(labels, [x.a for x in of], [x.b for x in of])
     out: dict[str, Any] = {
-        "data_sets": float(len(set(labels))), "runs": float(len(labels)), "p_equal": test.p_value, "f": test.f,
-        "a_sd_of_seeds": float(test.spread[0]), "b_sd_of_seeds": float(test.spread[1]),
-    }  # fmt: skip
+        "data_sets": float(len(set(labels))),
+        "runs": float(len(labels)),
+        "p_equal": test.p_value,
+        "f": test.f,
+        "a_sd_of_seeds": float(test.spread[0]),
+        "b_sd_of_seeds": float(test.spread[1]),
+    }
     for label, (a, b) in zip(test.groups, test.means, strict=True):
         chosen = [m for m, other in zip(runs.members, labels, strict=True) if other == label]
         out |= {f"a {label}": float(a), f"b {label}": float(b), f"ceiling {label}": float(b - a)}
@@ -120,13 +124,13 @@ def _findings(runs: Cast, lines: dict[str, Any], words: dict[object, str]) -> di
     return out
 
 
-def _words(f: dict[str, Any]) -> str:
+def _describe_findings(f: dict[str, Any]) -> str:
     at = f["equal_entropy"]
     scores = [v for k, v in f.items() if k.startswith("score_at_equal_entropy ")]
     spread = f"At an entropy that all have reached ({at:.2f}) scores go from {min(scores):.3g} to {max(scores):.3g}"
     if not np.isfinite(f["p_equal"]):
         return f"{spread}; with one run a data set, whether seeds differ as much cannot be tested."
-    verdict = "differ" if f["p_equal"] < 0.05 else "cannot be told apart"
+    verdict = "differ" if f["p_equal"] < 0.05 else "do not differ measurably"
     return (
         f"{spread} (p = {f['p_equal_score_at_equal_entropy']:.2g}, F test of runs); a and b together {verdict} (p = "
         f"{f['p_equal']:.2g}, Wilks' Lambda with runs as units; how much seeds differ is known from "

@@ -38,10 +38,12 @@ def draw(library: Library) -> Drawn:
     for m, twin in beside:
         ours, theirs = lines[m.name], lines[twin.name]
         findings |= {
-            f"a {m.label} less usual": ours.a - theirs.a, f"b {m.label} less usual": ours.b - theirs.b,
+            f"a {m.label} less usual": ours.a - theirs.a,
+            f"b {m.label} less usual": ours.b - theirs.b,
             f"ceiling {m.label} less usual": ours.ceiling - theirs.ceiling,
-            f"first_entropy {m.label}": float(m.entropy[0]), f"first_entropy {m.label} usual": float(twin.entropy[0]),
-        }  # fmt: skip
+            f"first_entropy {m.label}": float(m.entropy[0]),
+            f"first_entropy {m.label} usual": float(twin.entropy[0]),
+        }
     what = difference(start, main.start, "another start")
     caption = (
         f"Starting policies with {what} (the usual ones: {difference(main.start, start, 'as these')}): "

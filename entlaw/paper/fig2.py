@@ -11,7 +11,7 @@ from entlaw.paper.members import Cast, cast, plain_runs
 from entlaw.paper.numbers import (
     END_SHARE,
     LEAST_UNITS,
-    Progress,
+    RunProgress,
     bootstrap,
     over_policies,
     progress,
@@ -65,8 +65,18 @@ def draw(library: Library) -> Drawn:
             i = int(np.argmin(np.abs(shares() - at)))
             findings |= with_interval(f"{what}_at_a_{name}", 100 * mean[i], 100 * lo[i], 100 * hi[i])
             findings[f"{what}_at_a_{name}_paper"] = paper = _papers(what, name)
-            ax.plot([100 * at], [paper], marker="s" if what == "consumed" else "D", ms=4.2, mfc="white", mec=colour,
-                    mew=1.0, ls="", label=f"{label}, paper" if name == "twelfth" else None, zorder=4)  # fmt: skip
+            ax.plot(
+                [100 * at],
+                [paper],
+                marker="s" if what == "consumed" else "D",
+                ms=4.2,
+                mfc="white",
+                mec=colour,
+                mew=1.0,
+                ls="",
+                label=f"{label}, paper" if name == "twelfth" else None,
+                zorder=4,
+            )
             ax.plot([100 * at], [100 * mean[i]], "o", ms=3, color=colour, zorder=5)
             table.add("progress", label, "", "paper", share_of_run=100 * at, percent=paper)
         for name, at in MARKS.items():
@@ -105,7 +115,7 @@ def _caption(left: int, kept: int, units: int, runs: Cast) -> str:
     )
 
 
-def _moved(p: Progress) -> bool:
+def _moved(p: RunProgress) -> bool:
     return bool(
         p.rose > LEAST_GAIN * p.noise
         and p.rose > 0
@@ -131,6 +141,9 @@ def _marks(ax: object, findings: dict[str, float]) -> None:
         papers = [findings[f"{what}_at_a_{name}_paper"] for what in ("consumed", "gained")]
         ax.annotate(  # type: ignore[attr-defined]
             f"{told}: ours {ours[0]:.0f}, {ours[1]:.0f} %\npaper {papers[0]:.0f}, {papers[1]:.0f} %",
-            (100 * at, 44 if name == "twelfth" else 72), fontsize=5.8, xytext=(2, 0), textcoords="offset points",
+            (100 * at, 44 if name == "twelfth" else 72),
+            fontsize=5.8,
+            xytext=(2, 0),
+            textcoords="offset points",
             va="top",
-        )  # fmt: skip
+        )

@@ -10,7 +10,7 @@ from entlaw.paper import panels
 from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Library
 from entlaw.paper.members import Cast, Member, cast, difference, first_of_each, plain_runs, second_task
-from entlaw.paper.numbers import Line, bootstrap, over_policies, whole_line, with_interval
+from entlaw.paper.numbers import FittedLine, bootstrap, over_policies, whole_line, with_interval
 from entlaw.report.style import COLUMN_WIDTH
 
 MOST_FAMILIES = 4
@@ -92,7 +92,9 @@ def _families(library: Library, task: str, what: str, paper: str) -> Drawn:
     return Drawn(fig, table.frame(), caption.strip(), tuple(m.name for m in drawn), findings)
 
 
-def _family(ax: Any, table: panels.Sheet, family: str, members: list[Member], lines: dict[str, Line]) -> None:
+def _family(
+    ax: Any, table: panels.Sheet, family: str, members: list[Member], lines: dict[str, FittedLine]
+) -> None:
     scale, panel = panels.factor(members), family or "unknown family"
     of_size: dict[str, list[Member]] = {}
     for m in members:
@@ -107,25 +109,29 @@ def _family(ax: Any, table: panels.Sheet, family: str, members: list[Member], li
     panels.key(ax, labels)
 
 
-def summary(runs: Cast, lines: dict[str, Line]) -> dict[str, Any]:
+def summary(runs: Cast, lines: dict[str, FittedLine]) -> dict[str, Any]:
     """How well the law fits over all runs: R^2, bend, and the held-out error beside a straight line's in H."""
     members = list(runs.members)
     of = [lines[m.name] for m in members]
     p = np.array([x.curvature_p for x in of])
     known = [x.r_squared for x in of if np.isfinite(x.r_squared)]
     r2 = np.array(known or [np.nan])  # of a score that never changes there is none
-    # The log of the ratio: which form foretells held-out blocks better, and by how much.
+    # The log of the ratio: which form predicts held-out blocks better, and by how much.
     errors = np.array([(x.rmse_held_out_law, x.rmse_held_out_straight_line) for x in of])
     law, straight = np.maximum(errors, _EXACT).T
     ratio = over_policies(members, list(np.log(law / straight)[:, None]))
     lo, hi = bootstrap(ratio)
     out: dict[str, Any] = {
-        "runs": float(len(members)), "families": float(len(runs.by(lambda m: m.facts.family))),
-        "r_squared_median": float(np.median(r2)), "r_squared_min": float(r2.min()),
-        "r_squared_max": float(r2.max()), "falling_a_positive": float(sum(x.a > 0 for x in of)),
-        "bent": float(np.sum(p < BENT)), "bend_tested": float(np.isfinite(p).sum()),
+        "runs": float(len(members)),
+        "families": float(len(runs.by(lambda m: m.facts.family))),
+        "r_squared_median": float(np.median(r2)),
+        "r_squared_min": float(r2.min()),
+        "r_squared_max": float(r2.max()),
+        "falling_a_positive": float(sum(x.a > 0 for x in of)),
+        "bent": float(np.sum(p < BENT)),
+        "bend_tested": float(np.isfinite(p).sum()),
         "straight_line_better": float(sum(x.rmse_held_out_straight_line < x.rmse_held_out_law for x in of)),
-    }  # fmt: skip
+    }
     out |= with_interval(
         "error_ratio_law_to_straight_line", np.exp(ratio.mean()), float(np.exp(lo[0])), float(np.exp(hi[0]))
     )
@@ -143,8 +149,8 @@ def describe_summary(findings: dict[str, Any]) -> str:
         return "No score changes, so there is nothing to fit."
     return (
         f"R² is {findings['r_squared_min']:.2f} to {findings['r_squared_max']:.2f}, which of two trending "
-        "series proves little; a bend beside the line is seen (p < 0.05, noise that wanders allowed for) in "
+        "series proves little; a bend beside the line is seen (p < 0.05, with drifting noise allowed for) in "
         f"{findings['bent']:.0f} of {findings['bend_tested']:.0f} runs, and blocks of a run left out are "
-        f"foretold better by a straight line in H in {findings['straight_line_better']:.0f} of "
+        f"predicted better by a straight line in H in {findings['straight_line_better']:.0f} of "
         f"{findings['runs']:.0f} (error of the law over that of the line: {ratio[0]:.2f}{interval})."
     )

@@ -1,4 +1,4 @@
-"""Figure 5: the law fitted on the first 36 steps foretells the rest, and so do forecasts that know less."""
+"""Figure 5: the law fitted on the first 36 steps predicts the rest, and so do forecasts that know less."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LEAST_SEEN, LEAST_LATER = 4, 3
 
 LAW = "the law, H given"
 OUTLOOK = "entlaw's outlook"
-# Our name: the name in findings, the rival's, and whether it is told the entropy.
+# Our name: the name in findings, the rival's, and whether it is given the entropy.
 _RIVALS = {
     LAW: ("law", PAPER.name, True),
     "straight line in H, H given": ("straight_line", "linear in H", True),
-    "the law, H foretold": ("law_own_entropy", PAPER.name, False),
+    "the law, H predicted": ("law_own_entropy", PAPER.name, False),
     "last value stays": ("last_value", LAST_VALUE.name, False),
     f"mean of last {LAST_K} stays": ("mean_of_last", f"mean of last {LAST_K}", False),
     "sigmoid in step (ScaleRL)": ("sigmoid", "sigmoid in step (ScaleRL)", False),
@@ -76,7 +76,7 @@ def draw(library: Library) -> Drawn:
 
 
 class TaskForecasts(NamedTuple):
-    """What is foretold on one task, and how the table and the findings call it."""
+    """Forecasts on one task, and its names in the table and in the findings."""
 
     series: str
     prefix: str
@@ -99,7 +99,7 @@ def _second(library: Library) -> tuple[list[Member], list[Early]] | None:
 
 def _curves(ax: Any, table: panels.Sheet, ladder: Sequence[Member], made: dict[str, Early]) -> None:
     for i, m in enumerate(ladder):
-        early, look = made[m.name], panels.look(i)
+        early, look = made[m.name], panels.marker_style(i)
         past, seen = m.step <= PAPER_WINDOW, m.entropy > 0
         for mask, kind, fill in ((past & seen, "fitted", look["color"]), (~past & seen, "later", "none")):
             at = panels.measured(m, mask, 100)
@@ -161,9 +161,14 @@ def _dress(ax: Any, table: panels.Sheet, measure: str) -> None:
         table.add(measure, f"paper, {task}", "", "paper", error=value)
     ax.annotate(
         f"paper: {_paper(measure, 'math'):g} (math, - -), {_paper(measure, 'code'):g} (code, ···)",
-        (_paper(measure, "code"), 1.0), xycoords=("data", "axes fraction"), fontsize=5.5, va="top",
-        color=panels.COLOURS[1], xytext=(2, 0), textcoords="offset points",
-    )  # fmt: skip
+        (_paper(measure, "code"), 1.0),
+        xycoords=("data", "axes fraction"),
+        fontsize=5.5,
+        va="top",
+        color=panels.COLOURS[1],
+        xytext=(2, 0),
+        textcoords="offset points",
+    )
     names = FORECASTERS if measure == "rest" else [""] * len(FORECASTERS)
     panels.name_rows(ax, names, above=-0.9, fontsize=6)
     ax.set_xlim(left=0)
@@ -186,7 +191,7 @@ def _per_size(members: list[Member], made: list[Early]) -> dict[str, float]:
 
 
 def _noise(members: list[Member]) -> float:
-    """Standard deviation of one score in points, as far as the size of the test tells; no forecast errs less."""
+    """Standard deviation of one score in points, as far as the size of the test is known; no forecast errs less."""
     known = [
         float(np.sqrt(m.score[-1] * (1 - m.score[-1]) / (m.run.problems * (m.run.samples or 1))))
         for m in members
@@ -214,8 +219,8 @@ def _caption(findings: dict[str, Any], more: str, second: bool, runs: Cast) -> s
         f"entropies that came (open), one run a size. {more}(b, c) Errors of that prediction and of others "
         f"made from the same points, mean of {findings['runs']:.0f} runs with 95 % intervals from resampling "
         "starting policies (none with fewer than five): root mean square over the later scores, and size of "
-        f"the error at the last. {tasks}'H given' are told the entropy to come, as in the paper; the others "
-        "are not. Vertical lines: the paper's 0.9 (math) and 1.2 (code) points over the rest, 0.5 and 1.9 at "
+        f"the error at the last. {tasks}'H given' know the later entropy, as in the paper; the others "
+        "do not. Vertical lines: the paper's 0.9 (math) and 1.2 (code) points over the rest, 0.5 and 1.9 at "
         "the last step, given without a baseline; in the paper's runs most of the entropy is gone by then, "
         f"so that the last value may do as well. {floor}{runs.about}"
     ).strip()
@@ -245,7 +250,7 @@ class Early:
 
 
 def early_forecasts(member: Member, until: float = PAPER_WINDOW) -> Early | None:
-    """Foretell a run from its points up to a step.
+    """Predict a run from its points up to a step.
 
     Parameters
     ----------
@@ -262,10 +267,9 @@ def early_forecasts(member: Member, until: float = PAPER_WINDOW) -> Early | None
     if len(np.unique(past.entropy)) < LEAST_SEEN or later.n < LEAST_LATER:
         return None
     steps, entropies, truth = later.step, later.entropy, later.score
-    named: dict[str, Rival] = {rival.name: rival for rival in RIVALS}
     told: dict[str, np.ndarray] = {}
     for name, (_, rival, given) in _RIVALS.items():
-        told[name] = _foretold(named[rival], past, steps, entropies if given else None)
+        told[name] = _medians(RIVALS[rival], past, steps, entropies if given else None)
     told[OUTLOOK] = _outlook(past, steps)
     a, b = least_squares(np.exp(past.entropy), past.score)
     rest = {name: float(np.sqrt(np.mean((f - truth) ** 2))) for name, f in told.items()}
@@ -273,7 +277,7 @@ def early_forecasts(member: Member, until: float = PAPER_WINDOW) -> Early | None
     return Early(a, b, rest, last, float(np.mean(told[LAW] - truth)))
 
 
-def _foretold(rival: Rival, past: Points, steps: np.ndarray, entropies: np.ndarray | None) -> np.ndarray:
+def _medians(rival: Rival, past: Points, steps: np.ndarray, entropies: np.ndarray | None) -> np.ndarray:
     """Medians at the later steps."""
     if entropies is None:
         return np.array([rival.forecast(past, float(step)).median for step in steps])

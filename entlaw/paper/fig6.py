@@ -13,12 +13,16 @@ from entlaw.paper import panels
 from entlaw.paper.figure import Drawn, figure
 from entlaw.paper.library import Library, need
 from entlaw.paper.members import Cast, Member, cast
-from entlaw.paper.numbers import Line, least_squares, one_way, score_at, shared_entropy, whole_line
+from entlaw.paper.numbers import FittedLine, least_squares, one_way, score_at, shared_entropy, whole_line
 
 WORDS = {
-    "grpo": "GRPO", "rloo": "RLOO", "reinforce": "REINFORCE", "reinforce_plus_plus": "REINFORCE++", "ppo": "PPO",
+    "grpo": "GRPO",
+    "rloo": "RLOO",
+    "reinforce": "REINFORCE",
+    "reinforce_plus_plus": "REINFORCE++",
+    "ppo": "PPO",
     "prime": "PRIME",
-}  # fmt: skip
+}
 # PRIME's reward is not the verifier's alone: the rest are tested with it and without it.
 APART = "prime"
 LEVEL = 0.95
@@ -51,12 +55,12 @@ def draw(library: Library) -> Drawn:
     everyone = _test(groups, lines)
     findings = _findings(groups, lines, without, everyone, common, pooled)
     bases = f"Bars: {len(extra.members)} runs from other starting policies of that size. " if extra else ""
-    prime = _prime_words(groups, findings)
+    prime = _describe_prime(groups, findings)
     caption = (
         f"(a) {len(runs.members)} runs of {len(groups)} algorithms from one starting policy (size "
         f"{common[0].label}), and one line, R = b - a exp(H), fitted by least squares to all of "
         f"them{' but PRIME' if APART in groups else ''}. (b, c) a and the ceiling b - a of each run (open) "
-        f"and mean of an algorithm's runs (filled). {bases}{_words(without)} {_level(findings)}{prime}The "
+        f"and mean of an algorithm's runs (filled). {bases}{_describe_test(without)} {_level(findings)}{prime}The "
         "paper shows GRPO, RLOO, PRIME and REINFORCE++, one run each, on one line with Qwen2.5-7B, without a "
         f"test and without its a, b. {runs.about}"
     )
@@ -103,7 +107,14 @@ def _one_curve(
         for m in of:
             at = panels.measured(m, m.entropy > 0, scale)
             ax.plot(
-                at["entropy"], at["score"], ls="", ms=2.2, mew=0.45, mfc="none", alpha=0.7, **panels.look(i)
+                at["entropy"],
+                at["score"],
+                ls="",
+                ms=2.2,
+                mew=0.45,
+                mfc="none",
+                alpha=0.7,
+                **panels.marker_style(i),
             )
             table.add("one curve", WORDS.get(name, name), m.name, "measured", **at)
     h = np.concatenate([m.entropy for m in common])
@@ -124,7 +135,7 @@ def _coefficients(
     table: panels.Sheet,
     groups: dict[str, list[Member]],
     extra: Cast | None,
-    lines: dict[str, Line],
+    lines: dict[str, FittedLine],
 ) -> None:
     """A row an algorithm: each run's a and ceiling, and their mean; the others' starting policies below."""
     import pandas as pd
@@ -140,7 +151,7 @@ def _coefficients(
     ):
         for y, (name, of) in enumerate(labelled):
             at = np.array([value(lines[m.name]) for m in of])
-            look = {"color": panels.INK, "marker": "|"} if name == "other starts" else panels.look(y)
+            look = {"color": panels.INK, "marker": "|"} if name == "other starts" else panels.marker_style(y)
             ax.plot(at, np.full(len(at), y + 0.16), ls="", ms=3.4, mew=0.7, mfc="none", **look)
             if name != "other starts":
                 ax.plot([at.mean()], [y - 0.16], ls="", ms=5, mec=panels.INK, mew=0.5, **look)
@@ -155,7 +166,7 @@ def _coefficients(
         table.add("coefficients", name, "", "mean", **pd.DataFrame(each).mean())
 
 
-def _test(groups: dict[str, list[Member]], lines: dict[str, Line]) -> Equality | None:
+def _test(groups: dict[str, list[Member]], lines: dict[str, FittedLine]) -> Equality | None:
     """None of fewer than two algorithms."""
     if len(groups) < 2:
         return None
@@ -166,20 +177,24 @@ def _test(groups: dict[str, list[Member]], lines: dict[str, Line]) -> Equality |
 
 
 def _findings(
-    groups: dict[str, list[Member]], lines: dict[str, Line], without: Equality | None, everyone: Equality | None,
-    common: Sequence[Member], pooled: tuple[float, float],
-) -> dict[str, Any]:  # fmt: skip
+    groups: dict[str, list[Member]],
+    lines: dict[str, FittedLine],
+    without: Equality | None,
+    everyone: Equality | None,
+    common: Sequence[Member],
+    pooled: tuple[float, float],
+) -> dict[str, Any]:
     out: dict[str, Any] = {"algorithms": float(len(groups)), "runs": float(sum(map(len, groups.values())))}
     for name, test in (("without_prime" if APART in groups else "all", without), ("with_prime", everyone)):
         if test is not None and (name != "with_prime" or APART in groups):
             out |= {f"p_equal_{name}": test.p_value, f"f_{name}": test.f}
-    told = without or everyone
-    if told is not None:
-        out |= {"a_lowest": float(told.means[:, 0].min()), "a_highest": float(told.means[:, 0].max())}
-        out |= {"b_lowest": float(told.means[:, 1].min()), "b_highest": float(told.means[:, 1].max())}
-        out |= {"a_sd_of_seeds": float(told.spread[0]), "b_sd_of_seeds": float(told.spread[1])}
-        out["a_difference_that_could_be_seen"] = _visible(told, 0)
-        out["b_difference_that_could_be_seen"] = _visible(told, 1)
+    shown = without or everyone
+    if shown is not None:
+        out |= {"a_lowest": float(shown.means[:, 0].min()), "a_highest": float(shown.means[:, 0].max())}
+        out |= {"b_lowest": float(shown.means[:, 1].min()), "b_highest": float(shown.means[:, 1].max())}
+        out |= {"a_sd_of_seeds": float(shown.spread[0]), "b_sd_of_seeds": float(shown.spread[1])}
+        out["a_difference_that_could_be_seen"] = _visible(shown, 0)
+        out["b_difference_that_could_be_seen"] = _visible(shown, 1)
     common_groups = (
         [of for name, of in groups.items() if name != APART] if len(groups) > 2 else list(groups.values())
     )
@@ -202,7 +217,7 @@ def _findings(
 
 
 def _visible(test: Equality, which: int) -> float:
-    """Half the width of a 95 % interval of the difference of two algorithms' means: smaller ones cannot be told."""
+    """Half the width of a 95 % interval of the difference of two algorithms' means: smaller ones cannot be seen."""
     from scipy.special import stdtrit
 
     inside = sum(test.runs) - len(test.groups)
@@ -212,15 +227,15 @@ def _visible(test: Equality, which: int) -> float:
     return float(stdtrit(inside, 0.5 * (1 + LEVEL)) * test.spread[which] * np.sqrt(2.0 / per))
 
 
-def _words(test: Equality | None) -> str:
+def _describe_test(test: Equality | None) -> str:
     if test is None or not test.testable:
         return "No algorithm has two runs, so whether a and b are equal cannot be tested."
-    held = "cannot be told apart" if test.p_value >= 0.05 else "differ"
+    held = "do not differ measurably" if test.p_value >= 0.05 else "differ"
     return (
         f"Their (a, b) {held}: F = {test.f:.2f} on {test.df[0]:.0f} and {test.df[1]:.0f} degrees of freedom, "
         f"p = {test.p_value:.2g} (Wilks' Lambda, runs as "
         f"units{', PRIME apart' if APART not in test.groups else ''}); "
-        f"with {min(test.runs)} seeds a difference in a below about {_visible(test, 0):.3f} would not be seen."
+        f"with {min(test.runs)} seeds a difference in a below about {_visible(test, 0):.3f} would not be detected."
     )
 
 
@@ -231,7 +246,7 @@ def _level(f: dict[str, Any]) -> str:
     return f"At an entropy that all have reached ({f['equal_entropy']:.2f}) their scores are equal with p = {p:.2g}. "
 
 
-def _prime_words(groups: dict[str, list[Member]], findings: dict[str, Any]) -> str:
+def _describe_prime(groups: dict[str, list[Member]], findings: dict[str, Any]) -> str:
     if APART not in groups:
         return ""
     p = findings.get("p_equal_with_prime", float("nan"))

@@ -1,4 +1,4 @@
-"""Figure 7: a and b against model size, each size foretold from the others, and the paper's own sizes likewise."""
+"""Figure 7: a and b against model size, each size predicted from the others, and the paper's own sizes likewise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEVEL = 0.95
 
 @figure(
     "fig7",
-    "a and b against model size, and each size foretold from the others",
+    "a and b against model size, and each size predicted from the others",
     needs="runs of three model sizes or more in one family, nothing acting on the entropy",
 )
 def draw(library: Library) -> Drawn:
@@ -58,11 +58,11 @@ def draw(library: Library) -> Drawn:
     caption = (
         f"Top: coefficients of {len(ours)} starting policies{f' ({family})' if family else ''} of "
         f"{len(sizes)} sizes (dots: mean of a policy's seeds; bars: mean of a size and its standard error, "
-        "of fits and between policies), a line in ln N with its 95 % band, and each size foretold from the "
+        "of fits and between policies), a line in ln N with its 95 % band, and each size predicted from the "
         "others (diamonds with 95 % intervals; the largest filled). Bottom: the same for the paper's Qwen2.5 "
         "fits on mathematics, read off its Figure 1, against parameters without embeddings; its Figure 7 "
-        f"prints no numbers, and foretells no size from the others. {_words(findings, '', 'Ours')} "
-        f"{_words(findings, 'paper_', 'The paper’s')} {runs.about}"
+        f"prints no numbers, and predicts no size from the others. {_describe_prediction(findings, '', 'Ours')} "
+        f"{_describe_prediction(findings, 'paper_', 'The paper’s')} {runs.about}"
     )
     return Drawn(fig, table.frame(), caption.strip(), runs.names, findings)
 
@@ -75,7 +75,7 @@ def _sized(library: Library) -> Cast:
         sizes.setdefault(f.family, set()).add(float(f.parameters or 0))
     if not sizes:
         raise NotEnoughRuns(
-            "no run tells its model's size", hint="name the size in the run's name or configuration"
+            "no run states its model's size", hint="name the size in the run's name or configuration"
         )
     family = max(sizes, key=lambda name: (len(sizes[name]), sum(f.family == name for f, _ in pairs)))
     runs = cast([(f, r) for f, r in pairs if f.family == family])
@@ -91,9 +91,12 @@ def _fit(members: list[Member]) -> SizedFit:
     """Of one starting policy: the mean of its seeds' coefficients, with the error of one, since they share it."""
     lines = [whole_line(m) for m in members]
     return SizedFit(
-        members[0].name, float(members[0].facts.parameters or np.nan), float(np.mean([x.a for x in lines])),
-        float(np.mean([x.b for x in lines])), np.mean([x.covariance for x in lines], axis=0),
-    )  # fmt: skip
+        members[0].name,
+        float(members[0].facts.parameters or np.nan),
+        float(np.mean([x.a for x in lines])),
+        float(np.mean([x.b for x in lines])),
+        np.mean([x.covariance for x in lines], axis=0),
+    )
 
 
 def papers_fits() -> list[SizedFit]:
@@ -106,7 +109,7 @@ def papers_fits() -> list[SizedFit]:
 
 
 def leave_one_out(fits: Sequence[SizedFit]) -> dict[str, list[tuple[float, float, Interval, float]]]:
-    """Each size foretold from the others: parameters, forecast, interval, what was found; empty below four sizes."""
+    """Each size predicted from the others: parameters, forecast, interval, what was found; empty below four sizes."""
     sizes = sorted({f.parameters for f in fits})
     out: dict[str, list[tuple[float, float, Interval, float]]] = {q: [] for q in QUANTITIES}
     if len(sizes) < 4:
@@ -151,7 +154,7 @@ def _panel(
         fill = colour if size == n[-1] else "white"
         ax.plot(place * 2, [told["lo"], told["hi"]], color=colour, lw=0.8)
         ax.plot(place, [told["value"]], "D", ms=3.4, mec=colour, mfc=fill, mew=0.8)
-        table.add(who, quantity, "", "foretold from the others", parameters=size, **told)
+        table.add(who, quantity, "", "predicted from the others", parameters=size, **told)
     shown = [*value, *mean, *(100 * forecast for _, forecast, _, _ in left_out[quantity])]
     margin = 0.35 * max(float(np.ptp(shown)), 1.0)
     ax.set_ylim(min(shown) - margin, max(shown) + margin)  # wide intervals must not flatten the data
@@ -174,7 +177,7 @@ def _findings(prefix: str, found: Sizes, left_out: dict[str, Any]) -> dict[str, 
         if left_out[quantity]:
             _, forecast, interval, value = left_out[quantity][-1]
             out[f"{name}_largest"] = value
-            out |= with_interval(f"{name}_largest_foretold", forecast, interval.lo, interval.hi)
+            out |= with_interval(f"{name}_largest_predicted", forecast, interval.lo, interval.hi)
             errors = np.array([f - v for _, f, _, v in left_out[quantity]])
             out[f"{name}_left_out_rmse"] = float(np.sqrt(np.mean(errors**2)))
             out[f"{name}_left_out_inside"] = float(
@@ -184,12 +187,12 @@ def _findings(prefix: str, found: Sizes, left_out: dict[str, Any]) -> dict[str, 
     return out
 
 
-def _words(f: dict[str, Any], prefix: str, who: str) -> str:
+def _describe_prediction(f: dict[str, Any], prefix: str, who: str) -> str:
     if f"{prefix}ceiling_largest" not in f:
-        return f"{who}: fewer than four sizes, so none can be foretold from the others."
-    told = ", ".join(
-        f"{q} {100 * f[f'{prefix}{q}_largest_foretold']:.1f} "
-        f"[{100 * f[f'{prefix}{q}_largest_foretold_lo']:.0f}, {100 * f[f'{prefix}{q}_largest_foretold_hi']:.0f}] "
+        return f"{who}: fewer than four sizes, so none can be predicted from the others."
+    largest = ", ".join(
+        f"{q} {100 * f[f'{prefix}{q}_largest_predicted']:.1f} "
+        f"[{100 * f[f'{prefix}{q}_largest_predicted_lo']:.0f}, {100 * f[f'{prefix}{q}_largest_predicted_hi']:.0f}] "
         f"(is {100 * f[f'{prefix}{q}_largest']:.1f})"
         for q in QUANTITIES
     )
@@ -198,10 +201,11 @@ def _words(f: dict[str, Any], prefix: str, who: str) -> str:
         for q in ("a", "b")
     )
     return (
-        f"{who}: the smaller sizes foretell for the largest {told} points; R² {_told(f[f'{prefix}a_r_squared'])} (a) "
-        f"and {_told(f[f'{prefix}b_r_squared'])} (b); left-out sizes inside their intervals: {inside}."
+        f"{who}: the smaller sizes predict for the largest {largest} points; "
+        f"R² {_format_r_squared(f[f'{prefix}a_r_squared'])} (a) and "
+        f"{_format_r_squared(f[f'{prefix}b_r_squared'])} (b); left-out sizes inside their intervals: {inside}."
     )
 
 
-def _told(r_squared: float) -> str:
+def _format_r_squared(r_squared: float) -> str:
     return f"{r_squared:.2f}" if np.isfinite(r_squared) else "undefined (all sizes are equal)"

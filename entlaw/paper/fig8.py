@@ -74,9 +74,12 @@ def draw(library: Library) -> Drawn:
         f"{theirs['acc .125 start']:g} at the start for 7, 4 and 1 of 8. {SMALL_MODELS}"
     )
     return Drawn(
-        fig, table.frame(), caption, tuple(r.name for r in runs),
+        fig,
+        table.frame(),
+        caption,
+        tuple(r.name for r in runs),
         {"runs": float(len(runs)), **findings, **related, **by_group},
-    )  # fmt: skip
+    )
 
 
 def _series(run: Run, *keys: str) -> list[np.ndarray]:
@@ -89,8 +92,9 @@ def _over_steps(ax: Axes, table: panels.Sheet, runs: list[Run]) -> dict[str, flo
     other = panels.twin(ax)
     blue, orange = panels.COLOURS[4], panels.COLOURS[1]
     for target, key, sign, colour, dash in (
-        (ax, "cov/mean", 1.0, blue, "-"), (other, CHANGE, -1.0, orange, (0, (4, 1.2)))
-    ):  # fmt: skip
+        (ax, "cov/mean", 1.0, blue, "-"),
+        (other, CHANGE, -1.0, orange, (0, (4, 1.2))),
+    ):
         for i, run in enumerate(runs):
             step, value = _series(run, key)
             mean = moving_mean(sign * value, WINDOW)
@@ -103,8 +107,10 @@ def _over_steps(ax: Axes, table: panels.Sheet, runs: list[Run]) -> dict[str, flo
     other.set_ylabel("−ΔH (nats/token, dashed)", color=orange)
     ax.set_title("over steps")
     early = [_series(run, "cov/mean", CHANGE) for run in runs]
-    return {f"{name}, first {BLOCK} steps": float(np.mean([s * e[at][:BLOCK].mean() for e in early]))
-             for name, at, s in (("covariance", 1, 1.0), ("fall of entropy", 2, -1.0))}  # fmt: skip
+    return {
+        f"{name}, first {BLOCK} steps": float(np.mean([s * e[at][:BLOCK].mean() for e in early]))
+        for name, at, s in (("covariance", 1, 1.0), ("fall of entropy", 2, -1.0))
+    }
 
 
 def _readings(ax: Axes, table: panels.Sheet, runs: list[Run]) -> dict[str, Any]:
@@ -117,7 +123,7 @@ def _readings(ax: Axes, table: panels.Sheet, runs: list[Run]) -> dict[str, Any]:
             ("around trend", r.around_trend, -0.13, False),
         ):
             value, lo, hi = told
-            look = panels.look(i)
+            look = panels.marker_style(i)
             ax.plot([lo, hi], [-i + shift] * 2, color=look["color"], lw=1.2)
             ax.plot(value, -i + shift, ms=4.5, ls="", mfc=look["color"] if filled else "white", **look)
             table.add("b", name, "", f"correlation, {what}", value=value, lo=lo, hi=hi)
@@ -143,8 +149,14 @@ def _difficulty(ax: Axes, table: panels.Sheet, runs: list[Run]) -> dict[str, flo
         series = [_series(run, key) for run in having]
         for j, (run, (step, value)) in enumerate(zip(having, series, strict=True)):
             mean = moving_mean(value, WINDOW)
-            ax.plot(step, mean, lw=1.2 if j == 0 else 0.6, color=panels.look(i)["color"],
-                    ls=("-", (0, (4, 1.2)), (0, (1, 1)))[i], label=name if j == 0 else None)  # fmt: skip
+            ax.plot(
+                step,
+                mean,
+                lw=1.2 if j == 0 else 0.6,
+                color=panels.marker_style(i)["color"],
+                ls=("-", (0, (4, 1.2)), (0, (1, 1)))[i],
+                label=name if j == 0 else None,
+            )
             table.add("c", name, run.name, "moving mean", step=step, value=mean)
         blocks = np.concatenate(
             [[b.mean() for b in np.array_split(v, max(len(v) // BLOCK, 1))] for _, v in series]
@@ -207,11 +219,11 @@ def relation(runs: Sequence[tuple[np.ndarray, np.ndarray]], level: float = 0.95,
     whole = sums.sum(axis=0)
     ends = [0.5 * (1 - level), 0.5 * (1 + level)]
 
-    def told(of: int) -> tuple[float, float, float]:
+    def estimate(of: int) -> tuple[float, float, float]:
         lo, hi = np.nanquantile(_numbers(drawn)[of], ends) if len(parts) > 1 else (np.nan, np.nan)
         return float(_numbers(whole[None])[of][0]), float(lo), float(hi)
 
-    return Relation(told(0), told(1), told(2), int(whole[0]))
+    return Relation(estimate(0), estimate(1), estimate(2), int(whole[0]))
 
 
 def _sums(part: np.ndarray) -> np.ndarray:

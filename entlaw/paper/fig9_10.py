@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from entlaw.paper import panels
-from entlaw.paper.control_panels import SMOOTHED, about, accuracy_name, curves, describe_arms, key, look
+from entlaw.paper.control_panels import SMOOTHED, about, accuracy_name, curves, describe_arms, key, line_style
 from entlaw.paper.controls import Trials, trials
 from entlaw.paper.figure import Drawn, figure
-from entlaw.paper.library import Facts, Library
+from entlaw.paper.library import Library, RunFacts
 from entlaw.paper.numbers import with_interval
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _ladder(
     ----------
     library : Library
     method : str
-        As in `Facts.method`.
+        As in `RunFacts.method`.
     symbol : str
         Of its strength.
     name : str
@@ -64,7 +64,7 @@ def _ladder(
         A sentence on what the paper reported.
     """
 
-    def label(f: Facts) -> str:
+    def label(f: RunFacts) -> str:
         return f.algorithm.upper() if f.method != method else f"{symbol} = {f.strength:g}"
 
     found = trials(library, (method,), label, lambda f: bool(f.strength))
@@ -102,8 +102,16 @@ def _ladder(
 def _gains(ax: Axes, table: panels.Sheet, found: Trials, theirs: Mapping[float, str]) -> None:
     for i, arm in enumerate(found.arms, 1):
         e = found.gain(arm)
-        ax.errorbar([arm.strength or 0.0], [100 * e.value], yerr=e.bar(100), fmt="o", ms=4, color=look(i)["color"],
-                    elinewidth=0.9, capsize=2)  # fmt: skip
+        ax.errorbar(
+            [arm.strength or 0.0],
+            [100 * e.value],
+            yerr=e.bar(100),
+            fmt="o",
+            ms=4,
+            color=line_style(i)["color"],
+            elinewidth=0.9,
+            capsize=2,
+        )
         table.add("gain", arm.label, arm.runs, "ours", strength=arm.strength, **e.times(100)._asdict())
     ax.axhline(0, color=panels.INK, lw=0.7)
     ax.set_xscale("log")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import entlaw.paper
 from entlaw.errors import UsageError, nearest
 from entlaw.paper.library import Library
+from entlaw.registry import Registry
 from entlaw.report.style import rc
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Figure:
     draw: Draw
 
 
-_FIGURES: dict[str, Figure] = {}
+_FIGURES: Registry[Figure] = Registry("figure")
 _KINDS = {"fig": "Figure ", "table": "Table "}
 
 
@@ -108,10 +109,8 @@ def figure(name: str, title: str, *, needs: str, paper: str = "") -> Callable[[D
     """
 
     def register(draw: Draw) -> Draw:
-        if name in _FIGURES:
-            raise ValueError(f"two figures are called {name}: also in {draw.__module__}")
         of = paper or re.sub(r"^(fig|table)(?=\d)", lambda m: _KINDS[m[0]], name)
-        _FIGURES[name] = Figure(name, title, of, needs, draw)
+        _FIGURES.add(name, Figure(name, title, of, needs, draw))
         return draw
 
     return register
@@ -200,10 +199,15 @@ def render(name: str, title: str, drawn: Drawn, *, command: str, version: str) -
         index=False, float_format=f"%.{DIGITS}g", lineterminator="\n"
     ).encode()
     told = {
-        "schema": SCHEMA, "name": name, "title": title, "caption": drawn.caption,
-        "findings": {k: _plain(v) for k, v in drawn.findings.items()}, "runs": list(drawn.runs), "command": command,
+        "schema": SCHEMA,
+        "name": name,
+        "title": title,
+        "caption": drawn.caption,
+        "findings": {k: _plain(v) for k, v in drawn.findings.items()},
+        "runs": list(drawn.runs),
+        "command": command,
         "version": version,
-    }  # fmt: skip
+    }
     files[f"{name}.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
     files[f"{name}.md"] = _page(name, title, drawn, command, version).encode()
     if drawn.latex:

@@ -1,7 +1,7 @@
 """What a paper figure is made from: runs, and what kind of run each is.
 
 A figure asks for runs by what they are (algorithm, size, control, data), never by name, so that it can be made from
-anybody's runs. `Facts` reads this off a run's configuration: our own recipe, or the keys of verl and TRL.
+anybody's runs. `RunFacts` reads this off a run's configuration: our own recipe, or the keys of verl and TRL.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from entlaw.runs.model_size import model_size
 from entlaw.runs.run import Run
 
 SMALL_MODELS = (
-    "Ours are small models (18 thousand to 1 million parameters) on a procedural task, trained on a CPU: what they "
-    "say about the law they say about themselves."
+    "Ours are small models (18 thousand to 1 million parameters) on a procedural task, trained on a CPU: the results "
+    "hold for such models only."
 )
 # Models up to this size are those of this project's ladder, whoever trained them.
 _SMALL = 2e6
@@ -30,8 +30,8 @@ class NotEnoughRuns(DataError):
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What kind of run this is, as far as its configuration tells; None or "" where it does not.
+class RunFacts:
+    """What kind of run this is, as far as its configuration shows; None or "" where it does not.
 
     Attributes
     ----------
@@ -77,16 +77,16 @@ class Facts:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing that the log tells of acts on the entropy."""
+        """Whether nothing that the log mentions acts on the entropy."""
         return self.method == self.algorithm and not self.reference_code
 
     @property
     def policy(self) -> tuple[object, ...]:
-        """The starting policy; equal tuples mean the same one, as far as the configuration tells."""
+        """The starting policy; equal tuples mean the same one, as far as the configuration shows."""
         return (self.family, self.size, self.parameters, self.start, self.base_seed)
 
 
-Pair = tuple[Facts, Run]
+Pair = tuple[RunFacts, Run]
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Library:
     """Runs to draw from, with their facts in the same order."""
 
     runs: tuple[Run, ...]
-    facts: tuple[Facts, ...]
+    facts: tuple[RunFacts, ...]
 
-    def select(self, where: Callable[[Facts], bool] | None = None, **equal: Any) -> list[Pair]:
+    def select(self, where: Callable[[RunFacts], bool] | None = None, **equal: Any) -> list[Pair]:
         """Runs whose facts equal the given ones (a tuple: any of them) and satisfy ``where``, in the library's order.
 
         >>> library.select(method="grpo", size=("s", "m"))  # doctest: +SKIP
@@ -104,16 +104,18 @@ class Library:
         return [
             (f, r)
             for f, r in zip(self.facts, self.runs, strict=True)
-            if all(getattr(f, k) in v if isinstance(v, tuple) else getattr(f, k) == v for k, v in equal.items())
+            if all(
+                getattr(f, k) in v if isinstance(v, tuple) else getattr(f, k) == v for k, v in equal.items()
+            )
             and (where is None or where(f))
-        ]  # fmt: skip
+        ]
 
     def main_task(self) -> str:
         """The task of most runs (of two as frequent, the first)."""
         return commonest(f.task for f in self.facts)
 
 
-def small_models(all_facts: Iterable[Facts]) -> str:
+def small_models(all_facts: Iterable[RunFacts]) -> str:
     """What a caption must say where all models are of this project's ladder; else empty."""
     largest = max((f.parameters or math.inf for f in all_facts), default=math.inf)
     return SMALL_MODELS if largest <= _SMALL else ""
@@ -134,18 +136,18 @@ def commonest(values: Iterable[str]) -> str:
 def library(runs: Iterable[Run]) -> Library:
     """Runs with their facts."""
     held = tuple(runs)
-    return Library(held, tuple(facts(run) for run in held))
+    return Library(held, tuple(run_facts(run) for run in held))
 
 
-def facts(run: Run) -> Facts:
-    """What kind of run this is (see `Facts`)."""
+def run_facts(run: Run) -> RunFacts:
+    """What kind of run this is (see `RunFacts`)."""
     flat = run.config
     if any(key.startswith("recipe.") for key in flat):
         return _of_recipe(run.name, {k.removeprefix("recipe."): v for k, v in flat.items()}, flat)
     return _of_others(run.name, flat)
 
 
-def _of_recipe(name: str, c: Mapping[str, Any], flat: Mapping[str, Any]) -> Facts:
+def _of_recipe(name: str, c: Mapping[str, Any], flat: Mapping[str, Any]) -> RunFacts:
     """Of the configuration that entlaw's own trainer writes."""
     algorithm = str(c.get("algorithm.name", "grpo"))
     controls: list[tuple[str, float | None]] = []
@@ -175,15 +177,21 @@ def _of_recipe(name: str, c: Mapping[str, Any], flat: Mapping[str, Any]) -> Fact
     coefficient = _number(c, "controls.kl_cov.coef") if method == "kl-cov" else None
     if method == "prime":
         strength, coefficient = _number(c, "prime.beta"), _number(c, "prime.lr")
-    return Facts(
-        name, algorithm, "several" if len(controls) > 1 else method, strength,
-        coefficient=coefficient, reference_code=bool(c.get("controls.reference_code", False)),
+    return RunFacts(
+        name,
+        algorithm,
+        "several" if len(controls) > 1 else method,
+        strength,
+        coefficient=coefficient,
+        reference_code=bool(c.get("controls.reference_code", False)),
         parameters=_number(flat, "parameters"),
         size=str(c.get("policy.size") or _size(_number(flat, "parameters"))),
         family=str(c.get("policy.family") or c.get("policy.path") or ""),
-        task=_text(c, "task.", _TASK), start=_text(c, "warmup."), base_seed=_whole(c, "policy.seed"),
+        task=_text(c, "task.", _TASK),
+        start=_text(c, "warmup."),
+        base_seed=_whole(c, "policy.seed"),
         seed=_whole(c, "run.seed"),
-    )  # fmt: skip
+    )
 
 
 # What makes two tasks two: a recipe has other settings under task., which act on neither problems nor scores.
@@ -213,7 +221,7 @@ _MODEL = (
 _DATA = ("data.train_files", "prompt_data", "dataset_name", "dataset", "data.path")
 
 
-def _of_others(name: str, flat: Mapping[str, Any]) -> Facts:
+def _of_others(name: str, flat: Mapping[str, Any]) -> RunFacts:
     from entlaw.law.interventions import interventions
 
     said = {finding.code.removeprefix("intervention-") for finding in interventions(flat)}
@@ -221,12 +229,17 @@ def _of_others(name: str, flat: Mapping[str, Any]) -> Facts:
     algorithm = {"gae": "ppo"}.get(algorithm, algorithm)  # verl names PPO by its advantage
     sized = model_size(flat, name)
     model = str(_first(flat, _MODEL) or "")
-    return Facts(
-        name, algorithm, algorithm if not said else said.pop() if len(said) == 1 else "several",
-        parameters=sized[0] if sized else None, size=_size(sized[0]) if sized else "",
-        family=model.rsplit("/", 1)[-1].split("-")[0], task=str(_first(flat, _DATA) or ""), start="",
+    return RunFacts(
+        name,
+        algorithm,
+        algorithm if not said else said.pop() if len(said) == 1 else "several",
+        parameters=sized[0] if sized else None,
+        size=_size(sized[0]) if sized else "",
+        family=model.rsplit("/", 1)[-1].split("-")[0],
+        task=str(_first(flat, _DATA) or ""),
+        start="",
         seed=_whole(flat, "seed"),
-    )  # fmt: skip
+    )
 
 
 def _first(flat: Mapping[str, Any], names: tuple[str, ...]) -> Any:

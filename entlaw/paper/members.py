@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from entlaw.paper.library import Facts, Library, NotEnoughRuns, Pair, commonest, small_models
+from entlaw.paper.library import Library, NotEnoughRuns, Pair, RunFacts, commonest, small_models
 from entlaw.runs.run import Run
 
 # A line, its error and one point to be wrong about.
@@ -18,9 +18,11 @@ MIN_POINTS = 4
 # exp of more is no entropy of a token's distribution.
 _MAX_ENTROPY = 20.0
 _UNITS = {
-    "train_operations": "{} operations", "operations": "{} operations", "train_operators": "operators {}",
+    "train_operations": "{} operations",
+    "operations": "{} operations",
+    "train_operators": "operators {}",
     "operators": "operators {}",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Member:
 
     Attributes
     ----------
-    facts : Facts
+    facts : RunFacts
     run : Run
     label : str
         What a legend calls its kind: the size, or the run's name where the size is unknown.
@@ -37,7 +39,7 @@ class Member:
         Its points in order of steps; nats/token; fraction; the step whose entropy was paired.
     """
 
-    facts: Facts
+    facts: RunFacts
     run: Run
     label: str
     step: np.ndarray
@@ -82,7 +84,7 @@ class Cast:
     def about(self) -> str:
         """What a caption must say of these runs: whose they are, and what was left out."""
         unknown = sum(not m.facts.method for m in self.members)
-        blind = f"{unknown} logs do not tell whether anything acts on the entropy."
+        blind = f"{unknown} logs do not show whether anything acts on the entropy."
         said = [small_models(m.facts for m in self.members), blind if unknown else "", self.note]
         return " ".join(part for part in said if part)
 
@@ -115,7 +117,7 @@ def plain_runs(library: Library, task: str | None = None, start: str | None = No
     if not pairs:
         raise NotEnoughRuns(
             "no run in which nothing acts on the entropy",
-            why="the law was found in such runs, and a control of the entropy changes what it says",
+            why="the law was found in such runs, and a control of the entropy changes it",
             hint="train one without entropy bonus, reference KL, clip-higher or covariance control",
         )
     return pairs
@@ -148,7 +150,7 @@ def cast(pairs: Iterable[Pair], least: int = MIN_POINTS) -> Cast:
 
     Parameters
     ----------
-    pairs : iterable of (Facts, Run)
+    pairs : iterable of (RunFacts, Run)
     least : int
         Points a run needs, of distinct entropies.
 
@@ -213,7 +215,7 @@ def are_shares(members: Sequence[Member]) -> bool:
     return all(float(m.score.min()) >= -1e-9 and float(m.score.max()) <= 1 + 1e-9 for m in members)
 
 
-def _member(facts: Facts, run: Run) -> Member:
+def _member(facts: RunFacts, run: Run) -> Member:
     points = run.points.sort_values("step", kind="stable")
     columns = [points[c].to_numpy(float) for c in ("step", "entropy", "performance")]
     paired = points["entropy_step"].to_numpy(float) if "entropy_step" in points else columns[0]
@@ -231,18 +233,24 @@ def _meaning(run: Run) -> tuple[str, ...]:
 def _order(m: Member) -> tuple[object, ...]:
     f = m.facts
     return (
-        f.parameters is None, f.parameters or 0.0, f.family, f.base_seed is None, f.base_seed or 0,
-        f.seed is None, f.seed or 0, m.name,
-    )  # fmt: skip
+        f.parameters is None,
+        f.parameters or 0.0,
+        f.family,
+        f.base_seed is None,
+        f.base_seed or 0,
+        f.seed is None,
+        f.seed or 0,
+        m.name,
+    )
 
 
 def difference(text: str, main: str, same: str) -> str:
-    """In which settings one thing told by facts differs from another.
+    """Describe the settings in which one task or starting policy differs from another.
 
     Parameters
     ----------
     text, main : str
-        Tasks or starting policies, as in `Facts`.
+        Tasks or starting policies, as in `RunFacts`.
     same : str
         What to say where they are equal.
 

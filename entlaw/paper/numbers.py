@@ -1,4 +1,4 @@
-"""The numbers of the law's figures: least squares with an error that knows of the wander, form against form,
+"""The numbers of the law's figures: least squares with an error that allows for drift, form against form,
 progress along a run, and intervals by resampling what is independent."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from entlaw.law.smooth import smooth_entropy
 from entlaw.paper.members import Member
 from entlaw.points import Points, answers_behind
 
-# Blocks in time that are foretold in turn: long against the wander of checkpoints.
+# Blocks in time that are predicted in turn: long against the drift of checkpoints.
 BLOCKS = 10
 # A lag-1 correlation beyond this is a trend, and would make any error infinite.
 MOST_CORRELATED = 0.95
@@ -28,7 +28,7 @@ NEAREST = 7
 
 
 @dataclass(frozen=True)
-class Line:
+class FittedLine:
     """R = b - a x by unweighted least squares over a whole run, the paper's method.
 
     Attributes
@@ -39,10 +39,10 @@ class Line:
         Of (a, b); neighbouring checkpoints are not taken for independent.
     r_squared : float
     curvature_p : float
-        Of a term in x^2 beside the line, with H smoothed and the noise's wander averaged over
+        Of a term in x^2 beside the line, with H smoothed and the noise's drift averaged over
         (:mod:`entlaw.law.noise`); NaN where it cannot be, or was not, tested.
     rmse_held_out_law, rmse_held_out_straight_line : float
-        Root mean square error of blocks in time foretold from the rest, of the law and of a straight line in H.
+        Root mean square error of blocks in time predicted from the rest, of the law and of a straight line in H.
     """
 
     a: float
@@ -73,7 +73,7 @@ class Line:
         return self.b - self.a * np.exp(entropy)
 
 
-def whole_line(member: Member, bend: bool = False) -> Line:
+def whole_line(member: Member, bend: bool = False) -> FittedLine:
     """The law over all points of a run.
 
     Parameters
@@ -87,10 +87,15 @@ def whole_line(member: Member, bend: bool = False) -> Line:
     a, b = least_squares(x, r)
     residual = r - (b - a * x)
     total = float(np.sum((r - r.mean()) ** 2))
-    return Line(
-        a, b, covariance(x, r), 1.0 - float(residual @ residual) / total if total > 0 else float("nan"),
-        _curvature(member) if bend else float("nan"), held_out_error(x, r), held_out_error(member.entropy, r),
-    )  # fmt: skip
+    return FittedLine(
+        a,
+        b,
+        covariance(x, r),
+        1.0 - float(residual @ residual) / total if total > 0 else float("nan"),
+        _curvature(member) if bend else float("nan"),
+        held_out_error(x, r),
+        held_out_error(member.entropy, r),
+    )
 
 
 def least_squares(x: np.ndarray, r: np.ndarray) -> tuple[float, float]:
@@ -102,7 +107,7 @@ def least_squares(x: np.ndarray, r: np.ndarray) -> tuple[float, float]:
 
 
 def covariance(x: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Covariance of the least squares (a, b), shape (2, 2), for residuals that wander.
+    """Covariance of the least squares (a, b), shape (2, 2), for residuals that drift.
 
     The usual one times (1 + rho)/(1 - rho), rho the residuals' lag-1 correlation: neighbouring checkpoints are worth
     fewer independent ones (Bartlett 1946).
@@ -120,7 +125,7 @@ def covariance(x: np.ndarray, r: np.ndarray) -> np.ndarray:
 
 
 def held_out_error(x: np.ndarray, r: np.ndarray, folds: int = BLOCKS) -> float:
-    """Root mean square error of r = b - a x on contiguous blocks foretold from the others."""
+    """Root mean square error of r = b - a x on contiguous blocks predicted from the others."""
     error = np.empty(len(r))
     for part in _blocks(len(x), folds):
         a, b = least_squares(np.delete(x, part), np.delete(r, part))
@@ -177,7 +182,7 @@ def smoothed(step: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a run has come at each share of its length.
 
     Attributes
@@ -205,7 +210,7 @@ def shares() -> np.ndarray:
     return np.linspace(0.0, 1.0, GRID)
 
 
-def progress(member: Member) -> Progress:
+def progress(member: Member) -> RunProgress:
     """Normalised entropy consumed and performance gained, from smoothed curves (see `END_SHARE`)."""
     h_step, h = member.run.entropy_series()
     score = smoothed(member.step, member.score)
@@ -219,10 +224,14 @@ def progress(member: Member) -> Progress:
     r_curve, r_start, r_end = _read(member.step, score, first, last)
     fell, rose = h_start - h_end, r_end - r_start
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Progress(
-            (h_start - h_curve) / fell, (r_curve - r_start) / rose, (h_start - h_curve) / h_start, fell, rose,
+        return RunProgress(
+            (h_start - h_curve) / fell,
+            (r_curve - r_start) / rose,
+            (h_start - h_curve) / h_start,
+            fell,
+            rose,
             float(np.std(member.score - score)),
-        )  # fmt: skip
+        )
 
 
 def _read(step: np.ndarray, value: np.ndarray, first: float, last: float) -> tuple[np.ndarray, float, float]:

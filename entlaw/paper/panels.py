@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entlaw.paper.members import Cast, Member, are_shares
-from entlaw.paper.numbers import Line
+from entlaw.paper.numbers import FittedLine
 from entlaw.report import style
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's, in an order whose neighbours differ in lightness too; with the markers they are told apart in grey.
+# Okabe and Ito's, in an order whose neighbours differ in lightness too: with the markers they differ in grey as well.
 COLOURS = ("#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#0072B2", "#E69F00", "#1a1a1a", "#8a8a8a")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDE = 7.0  # inches: both columns
-# More series than this cannot be told apart.
+# More series than this cannot be distinguished.
 MOST = len(COLOURS)
 LINE_POINTS = 60
 
@@ -33,7 +33,7 @@ def subplots(width: float, height: float, *panels: int, **options: Any) -> tuple
     return made, made.subplots(*(panels or (1, 1)), squeeze=False, **options)
 
 
-def look(index: int) -> dict[str, Any]:
+def marker_style(index: int) -> dict[str, Any]:
     """Colour and marker of the series of a number."""
     return {"color": COLOURS[index % MOST], "marker": MARKERS[index % MOST]}
 
@@ -82,7 +82,7 @@ def points_and_line(
     table: Sheet,
     panel: str,
     member: Member,
-    line: Line,
+    line: FittedLine,
     index: int,
     scale: float,
     *,
@@ -93,15 +93,17 @@ def points_and_line(
     seen, series = member.entropy > 0, label or member.label
     if points:
         at = measured(member, seen, scale)
-        ax.plot(at["entropy"], at["score"], ls="", ms=2.4, mew=0.5, mfc="none", alpha=0.85, **look(index))
+        ax.plot(
+            at["entropy"], at["score"], ls="", ms=2.4, mew=0.5, mfc="none", alpha=0.85, **marker_style(index)
+        )
         table.add(panel, series, member.name, "measured", **at)
     x, y = line_ends(member.entropy[seen], line)
-    colour, style = look(index)["color"], "-" if points else (0, (3, 2))
+    colour, style = marker_style(index)["color"], "-" if points else (0, (3, 2))
     ax.plot(x, scale * y, color=colour, lw=1.3 if points else 0.7, ls=style)
     table.add(panel, series, member.name, "fit", entropy=x, score=scale * y)
 
 
-def line_ends(entropy: np.ndarray, line: Line) -> tuple[np.ndarray, np.ndarray]:
+def line_ends(entropy: np.ndarray, line: FittedLine) -> tuple[np.ndarray, np.ndarray]:
     """The line from the highest to the lowest entropy, evenly in log H."""
     x = np.geomspace(float(entropy.max()), float(entropy.min()), LINE_POINTS)
     return x, line.at(x)
@@ -133,7 +135,9 @@ class Sheet:
         return pd.concat(self._rows, ignore_index=True)
 
 
-def of_lines(members: Sequence[Member], lines: Mapping[str, Line], *names: str) -> dict[str, list[float]]:
+def of_lines(
+    members: Sequence[Member], lines: Mapping[str, FittedLine], *names: str
+) -> dict[str, list[float]]:
     """Columns of a table: the named attributes of each run's line."""
     return {name: [getattr(lines[m.name], name) for m in members] for name in names}
 
@@ -154,7 +158,7 @@ def twin(ax: Axes) -> Axes:
 
 
 def at_most(cast: Cast, members: Sequence[Member], what: str = "runs") -> tuple[list[Member], str]:
-    """The first series that can be told apart, and a sentence about the others."""
+    """The first series that can be distinguished, and a sentence about the others."""
     if len(members) <= MOST:
         return list(members), ""
     return list(members[:MOST]), f"{len(members) - MOST} more {what} of {len(cast.members)} are not drawn. "
@@ -172,7 +176,9 @@ def key(ax: Axes, labels: Sequence[str], **options: Any) -> None:
     """A legend of series by colour and marker."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], ms=3.4, mfc="none", mew=0.7, lw=1.2, **look(i)) for i in range(len(labels))]
+    handles = [
+        Line2D([], [], ms=3.4, mfc="none", mew=0.7, lw=1.2, **marker_style(i)) for i in range(len(labels))
+    ]
     small = {} if len(labels) <= 6 and max(map(len, labels)) < 12 else {"fontsize": 5.0}
     ax.legend(
         handles, labels, handlelength=1.8, labelspacing=0.25, **{"loc": "upper left", **small, **options}

@@ -13,9 +13,13 @@ from entlaw.runs.run import Run
 
 # Key of the log, and the paper's label.
 SHARES = {
-    "cov/top_0.0002": "Top 0.02%", "cov/top_0.002": "Top 0.2%", "cov/top_0.02": "Top 2%", "cov/top_0.2": "Top 20%",
-    "cov/top_0.5": "Top 50%", "cov/mean": "All",
-}  # fmt: skip
+    "cov/top_0.0002": "Top 0.02%",
+    "cov/top_0.002": "Top 0.2%",
+    "cov/top_0.02": "Top 2%",
+    "cov/top_0.2": "Top 20%",
+    "cov/top_0.5": "Top 50%",
+    "cov/mean": "All",
+}
 
 
 @figure(
@@ -40,17 +44,24 @@ def draw(library: Library) -> Drawn:
         rows.append(
             (label, f"{value:.3f}{spread}", f"{ours_ratio:.0f}", f"{printed:.3f}", f"{their_ratio:.0f}")
         )
-        table.append({"share": label, "ours": value, "standard_error": se, "ours_to_all": ours_ratio,
-                      "paper": printed, "paper_to_all": their_ratio})  # fmt: skip
+        table.append(
+            {
+                "share": label,
+                "ours": value,
+                "standard_error": se,
+                "ours_to_all": ours_ratio,
+                "paper": printed,
+                "paper_to_all": their_ratio,
+            }
+        )
         findings |= {
             f"covariance {label}": value,
             f"ratio {label}": ours_ratio,
             f"paper ratio {label}": their_ratio,
         }
     block = typeset.Block(
-        "Mean covariance, top tokens",
-        ("share", "ours", "÷ all", "paper", "÷ all"), tuple(rows),
-    )  # fmt: skip
+        "Mean covariance, top tokens", ("share", "ours", "÷ all", "paper", "÷ all"), tuple(rows)
+    )
     caption = (
         "Covariance of log-prob and advantage over the tokens of a batch (Eq. 10) at training step 1: mean ± "
         f"standard error over {len(runs)} runs of ours, and Qwen2.5-7B of the paper (one batch). Our first "
@@ -59,9 +70,14 @@ def draw(library: Library) -> Drawn:
         f"times the average, not 500 as its text has it. {SMALL_MODELS}"
     )
     return Drawn(
-        typeset.picture([block], COLUMN_WIDTH), pd.DataFrame(table), caption, tuple(r.name for r in runs), findings,
-        markdown=typeset.markdown([block]), latex=typeset.latex([block]),
-    )  # fmt: skip
+        typeset.picture([block], COLUMN_WIDTH),
+        pd.DataFrame(table),
+        caption,
+        tuple(r.name for r in runs),
+        findings,
+        markdown=typeset.markdown([block]),
+        latex=typeset.latex([block]),
+    )
 
 
 def _runs(library: Library) -> list[Run]:

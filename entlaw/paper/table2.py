@@ -22,8 +22,15 @@ if TYPE_CHECKING:
 
 WIDTH = 7.0
 # Rows of the validation set that reproduce the printed averages: AIME and AMC come 32 times each, the others once.
-PAPER_PROBLEMS = {"AIME24": 30, "AIME25": 30, "AMC": 83, "MATH-500": 500, "OMNI-MATH": 2821, "OlympiadBench": 675,
-                  "Minerva": 272}  # fmt: skip
+PAPER_PROBLEMS = {
+    "AIME24": 30,
+    "AIME25": 30,
+    "AMC": 83,
+    "MATH-500": 500,
+    "OMNI-MATH": 2821,
+    "OlympiadBench": 675,
+    "Minerva": 272,
+}
 PAPER_COPIES = {"AIME24": 32, "AIME25": 32, "AMC": 32}
 SHORT = {"OMNI-MATH": "OMNI", "OlympiadBench": "Olymp.", "MATH-500": "MATH"}
 # Parts of a validation set under the names that this project, verl and others log them by.
@@ -36,7 +43,7 @@ _SCALE = 100.0
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """A method's accuracies in percent.
 
     Attributes
@@ -149,11 +156,11 @@ def _name(part: str) -> str:
     return f"{part} ops" if part.isdigit() else part
 
 
-def _ours(label: str, trials: Sequence[Trial], keys: Sequence[str], weights: np.ndarray | None) -> Row:
+def _ours(label: str, trials: Sequence[Trial], keys: Sequence[str], weights: np.ndarray | None) -> MethodRow:
     each = np.array([[_end(t, key) for key in keys] for t in trials])
     w = np.full(len(keys), np.nan) if weights is None else weights
     equal, rows = each.mean(axis=1), each @ w
-    return Row(
+    return MethodRow(
         label,
         each.mean(axis=0),
         float(equal.mean()),
@@ -179,27 +186,29 @@ def paper_weights() -> np.ndarray:
     return rows / rows.sum()
 
 
-def _theirs(of: pd.DataFrame) -> list[Row]:
+def _theirs(of: pd.DataFrame) -> list[MethodRow]:
     parts = of[list(PAPER_PROBLEMS)].to_numpy(float)
     nothing = np.full(parts.shape[1], np.nan)
     return [
-        Row(str(label), p, float(p.mean()), float(p @ paper_weights()), nothing, float("nan"), float("nan"))
+        MethodRow(
+            str(label), p, float(p.mean()), float(p @ paper_weights()), nothing, float("nan"), float("nan")
+        )
         for label, p in zip(of["method"], parts, strict=True)
     ]
 
 
-def ranking(rows: Sequence[Row], how: str) -> list[str]:
+def ranking(rows: Sequence[MethodRow], how: str) -> list[str]:
     """Methods from best to worst by ``equal`` or ``rows``."""
     return [r.label for r in sorted(rows, key=lambda r: -getattr(r, how))]
 
 
-def swaps(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def swaps(rows: Sequence[MethodRow]) -> list[tuple[str, str]]:
     """Pairs of methods (first ahead with equal weights) that the row weights turn round."""
     return [(a.label, b.label) for a in rows for b in rows if a.equal > b.equal and a.rows < b.rows]
 
 
 def _block(
-    title: str, names: Sequence[str], rows: Sequence[Row], printed: Sequence[str] | None = None
+    title: str, names: Sequence[str], rows: Sequence[MethodRow], printed: Sequence[str] | None = None
 ) -> Block:
     with_rows = bool(np.isfinite(rows[0].rows))
     header = [
@@ -226,7 +235,7 @@ def _cell(value: float, error: float) -> str:
     return f"{value:.1f} ± {error:.1f}" if np.isfinite(error) else f"{value:.1f}"
 
 
-def _by_problems(row: Row, weights: np.ndarray | None, problems: int | None) -> tuple[str, ...] | None:
+def _by_problems(row: MethodRow, weights: np.ndarray | None, problems: int | None) -> tuple[str, ...] | None:
     """The error that all methods share, of drawing these problems, at one method's accuracies; None where unknown."""
     if weights is None or not problems:
         return None
@@ -237,7 +246,7 @@ def _by_problems(row: Row, weights: np.ndarray | None, problems: int | None) -> 
 
 
 def _findings(
-    ours: Sequence[Row], theirs: Mapping[str, Sequence[Row]], weights: np.ndarray | None
+    ours: Sequence[MethodRow], theirs: Mapping[str, Sequence[MethodRow]], weights: np.ndarray | None
 ) -> dict[str, Any]:
     out: dict[str, Any] = {"runs_by_method": "; ".join(r.label for r in ours)}
     for how in ("equal", "rows") if weights is not None else ("equal",):
@@ -259,14 +268,17 @@ def _findings(
     return out
 
 
-def paper_problem_error(row: Row) -> float:
+def paper_problem_error(row: MethodRow) -> float:
     """Largest standard error of a paper's average by row, by the choice of its problems, in points."""
     error = problem_error(row.parts, np.array(list(PAPER_PROBLEMS.values()), dtype=float))
     return float(np.sqrt(np.sum((paper_weights() * error) ** 2)))
 
 
 def _table(
-    parts: Sequence[str], ours: Sequence[Row], theirs: Mapping[str, Sequence[Row]], weights: np.ndarray | None
+    parts: Sequence[str],
+    ours: Sequence[MethodRow],
+    theirs: Mapping[str, Sequence[MethodRow]],
+    weights: np.ndarray | None,
 ) -> pd.DataFrame:
     import pandas as pd
 
@@ -290,8 +302,8 @@ def _table(
 
 
 def _caption(
-    ours: Sequence[Row],
-    theirs: Mapping[str, Sequence[Row]],
+    ours: Sequence[MethodRow],
+    theirs: Mapping[str, Sequence[MethodRow]],
     weights: np.ndarray | None,
     findings: Mapping[str, Any],
 ) -> str:
@@ -301,7 +313,7 @@ def _caption(
         "shared by all methods as they answer the same problems. "
         f"Ranking by equal weights: {' > '.join(ranking(ours, 'equal'))}; by row: {' > '.join(ranking(ours, 'rows'))}. "
         if weights is not None
-        else f"The log does not tell how many rows each has. Ranking: {' > '.join(ranking(ours, 'equal'))}. "
+        else f"The log does not state how many rows each has. Ranking: {' > '.join(ranking(ours, 'equal'))}. "
     )
     turned = "; ".join(
         f"{b}: {a.label} {a.equal:.1f} against {c.label} {c.equal:.1f} with equal weights, {a.rows:.2f} against "

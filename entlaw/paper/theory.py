@@ -30,26 +30,33 @@ def draw(library: Library) -> Drawn:
     bump[np.arange(STATES), rng.integers(0, ACTIONS, STATES)] = 1.0
     kinds = {
         "Lemma 1, any change of logits": [
-            (softmax.lemma1(logits, eta * direction), softmax.entropy_change(logits, eta * direction)) for eta in STEPS
+            (softmax.lemma1(logits, eta * direction), softmax.entropy_change(logits, eta * direction))
+            for eta in STEPS
         ],
         "Lemma 1, one logit": [
             (softmax.lemma1(logits, eta * bump), softmax.entropy_change(logits, eta * bump)) for eta in STEPS
         ],
         "Theorem 1, policy gradient": [
-            (softmax.theorem1(logits, advantage, eta),
-             softmax.entropy_change(logits, softmax.policy_gradient_step(logits, advantage, eta))) for eta in STEPS
+            (
+                softmax.theorem1(logits, advantage, eta),
+                softmax.entropy_change(logits, softmax.policy_gradient_step(logits, advantage, eta)),
+            )
+            for eta in STEPS
         ],
         "Theorem 2, natural policy gradient": [
-            (softmax.theorem2(logits, advantage, eta),
-             softmax.entropy_change(logits, softmax.natural_gradient_step(advantage, eta))) for eta in STEPS
+            (
+                softmax.theorem2(logits, advantage, eta),
+                softmax.entropy_change(logits, softmax.natural_gradient_step(advantage, eta)),
+            )
+            for eta in STEPS
         ],
-    }  # fmt: skip
+    }
     fig, axes = panels.subplots(COLUMN_WIDTH, 2.5)
     ax, table, findings = axes[0][0], panels.Sheet(), {}
     for i, (name, pairs) in enumerate(kinds.items()):
         # Of the norms over states: single states whose entropy happens not to change have no relative error.
         error = np.array([np.linalg.norm(said - true) / np.linalg.norm(true) for said, true in pairs])
-        ax.plot(STEPS, error, ms=2.6, mew=0.6, mfc="none", lw=1.0, label=name, **panels.look(i))
+        ax.plot(STEPS, error, ms=2.6, mew=0.6, mfc="none", lw=1.0, label=name, **panels.marker_style(i))
         table.add("", name, "", "relative error", step_size=STEPS, error=error)
         lo, hi = (int(np.argmin(abs(STEPS - s))) for s in _SMALL)
         findings[f"order, {name}"] = float(np.log(error[hi] / error[lo]) / np.log(STEPS[hi] / STEPS[lo]))

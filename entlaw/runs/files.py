@@ -18,9 +18,30 @@ if TYPE_CHECKING:
 
 # In a folder these are never logs; everything else is tried by content.
 _NOT_LOGS = {
-    ".py", ".sh", ".toml", ".yaml", ".yml", ".png", ".jpg", ".jpeg", ".svg", ".pdf", ".html", ".css", ".js",
-    ".safetensors", ".pt", ".pth", ".bin", ".gguf", ".npy", ".npz", ".zip", ".whl", ".lock",
-}  # fmt: skip
+    ".py",
+    ".sh",
+    ".toml",
+    ".yaml",
+    ".yml",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".svg",
+    ".pdf",
+    ".html",
+    ".css",
+    ".js",
+    ".safetensors",
+    ".pt",
+    ".pth",
+    ".bin",
+    ".gguf",
+    ".npy",
+    ".npz",
+    ".zip",
+    ".whl",
+    ".lock",
+}
 _SIDECARS = {
     "run.json",
     "meta.json",

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["validation", "training", "either"]
+ScoreKind = Literal["validation", "training", "either"]
 
 
 def canonical(key: str) -> str:
@@ -39,7 +39,7 @@ class ScoreRule:
 
     pattern: re.Pattern[str]
     framework: str
-    kind: Kind
+    kind: ScoreKind
     is_accuracy: bool = True  # False: a reward, whose unit is the user's business
     by_name_only: bool = False
 
@@ -130,7 +130,7 @@ NOT_ENTROPY = re.compile(
 
 
 def _score(
-    pattern: str, framework: str, kind: Kind, accuracy: bool = True, by_name: bool = False
+    pattern: str, framework: str, kind: ScoreKind, accuracy: bool = True, by_name: bool = False
 ) -> ScoreRule:
     return ScoreRule(re.compile(pattern), framework, kind, accuracy, by_name)
 

@@ -1,4 +1,4 @@
-"""How large a run's model is, as far as its configuration or its name tells."""
+"""How large a run's model is, as far as its configuration or its name shows."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 A plug-in names a :class:`~entlaw.runs.source.Source` in its metadata::
 
-    [project.entry-points."entlaw.sources"]
-    mylab = "mylab_logs:SOURCE"
+    [project.entry-points."entlaw.sources"] mylab = "mylab_logs:SOURCE"
 
 One that cannot be loaded, or fails while it looks at a file, costs its own format and not the others: each run that
 is read then carries a finding that names it. One that fails on a file that it took for its own is an error.
@@ -137,7 +136,7 @@ def _problems(runs: object) -> Iterator[str]:
         yield f"it gave {type(runs).__name__}, not a list of RawRun"
         return
     if not runs:
-        yield "it gave no run and did not say why"
+        yield "it returned no run and no error"
     for run in runs:
         if not isinstance(run.rows, pd.DataFrame):
             yield f"the rows of {run.name!r} are a {type(run.rows).__name__}, not a DataFrame"

@@ -119,9 +119,10 @@ def _scan_one(one: str | os.PathLike[str], selection: Selection, options: ReadOp
         return
     if selection.query is not None and selection.query.narrows:
         raise UsageError(
-            "--filter, --group, --tag and --sweep choose among the runs of a W&B project", where=os.fspath(one),
+            "--filter, --group, --tag and --sweep choose among the runs of a W&B project",
+            where=os.fspath(one),
             hint="this source is a path; name the files themselves",
-        )  # fmt: skip
+        )
     files = expand(one)
     several = not Path(os.fspath(one)).expanduser().is_file()
     found: list[tuple[Path, RawRun]] = []

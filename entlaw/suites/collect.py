@@ -19,8 +19,8 @@ from entlaw.errors import OutOfMemory, UsageError
 from entlaw.findings import Finding
 from entlaw.suites.grade import Grader
 from entlaw.suites.models import EngineName, Model, Responder, chat_wrap, lengths
-from entlaw.suites.problems import Asked, ProblemSet
-from entlaw.suites.store import Item, ItemFile, Settings
+from entlaw.suites.problems import ProblemSet, SuiteProblem
+from entlaw.suites.store import ItemFile, StoredResponse, StoreSettings
 from entlaw.train.rollout import Sampling
 
 
@@ -56,7 +56,7 @@ class Chunk:
     sample: int
     samples: int
 
-    def keys(self, problems: Sequence[Asked]) -> list[tuple[str, int]]:
+    def keys(self, problems: Sequence[SuiteProblem]) -> list[tuple[str, int]]:
         """Problem id and sample of each response, in the engine's order."""
         numbers = range(self.sample, self.sample + self.samples)
         return [(p.id, j) for p in problems[self.first : self.last] for j in numbers]
@@ -109,7 +109,7 @@ class Job:
         found = [[self.file.items[p.id, j].reward for j in range(k)] for p in self.held.problems]
         return np.asarray(found, dtype=np.float64)
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[StoredResponse]:
         """Responses in the problems' order."""
         for chunk in self.plan:
             for key in chunk.keys(self.held.problems):
@@ -141,8 +141,9 @@ def prepare(
         raise UsageError(
             f"{held.member.name}, row {held.problems[i].row}: a prompt of {model.context - room[i]} tokens leaves "
             f"no room in a context of {model.context}",
-            where=model.checkpoint, hint="leave this data set out of --suite for this model",
-        )  # fmt: skip
+            where=model.checkpoint,
+            hint="leave this data set out of --suite for this model",
+        )
     findings = []
     if held.kind != "arithmetic" and (short := sum(r < decoding.max_tokens for r in room)):
         what = (
@@ -167,8 +168,8 @@ def settings_of(
     prompts: Sequence[str],
     chat: bool,
     limit: int | None,
-) -> Settings:
-    """All that a response and its reward depend on, by the names that a refusal tells the user."""
+) -> StoreSettings:
+    """All that a response and its reward depend on, by the names that error messages use."""
     temperature, samples = decoding.of(held)
     return {
         "model": str(Path(model.path).resolve()) if Path(model.path).exists() else model.path,
@@ -223,7 +224,7 @@ def collect(job: Job, responder: Responder, grader: Grader, progress: Callable[[
             progress(len(items))
 
 
-def _sampled(job: Job, chunk: Chunk, responder: Responder, grader: Grader) -> list[Item]:
+def _sampled(job: Job, chunk: Chunk, responder: Responder, grader: Grader) -> list[StoredResponse]:
     held, decoding = job.held, job.decoding
     temperature, _ = decoding.of(held)
     asked = held.problems[chunk.first : chunk.last]
@@ -242,7 +243,7 @@ def _sampled(job: Job, chunk: Chunk, responder: Responder, grader: Grader) -> li
     keys = chunk.keys(held.problems)
     rows: list[Any] = list(zip(keys, behind, responses, finished, tokens, grades, strict=True))
     return [
-        Item(key[0], p.row, key[1], text, ended, n, g.answer, g.verdict, g.reward, seed)
+        StoredResponse(key[0], p.row, key[1], text, ended, n, g.answer, g.verdict, g.reward, seed)
         for key, p, text, ended, n, g in rows
     ]
 

@@ -16,7 +16,7 @@ _LIST_MAX_TOKENS = 2048
 
 
 @dataclass(frozen=True)
-class Member:
+class SuiteColumn:
     """One column."""
 
     name: str
@@ -42,7 +42,7 @@ class Suite:
 
     name: str
     title: str
-    sets: tuple[Member, ...]
+    sets: tuple[SuiteColumn, ...]
     max_tokens: int
     note: str = ""
     published: tuple[Published, ...] = ()
@@ -73,7 +73,7 @@ def parse(text: str) -> dict[str, Suite]:
 
 def _suite(name: str, table: dict[str, Any], known: dict[str, manifest.DataSet]) -> Suite:
     unknown = set(table) - {f.name for f in fields(Suite)}
-    sets = tuple(Member(**each) for each in table["sets"])
+    sets = tuple(SuiteColumn(**each) for each in table["sets"])
     strange = [m.name for m in sets if m.name not in known or m.part not in ("all", "held-out")]
     given = [bool(m.rows) for m in sets]
     published = tuple(
@@ -109,12 +109,12 @@ def get(text: str) -> Suite:
     return Suite(",".join(m.name for m in members), "", members, _LIST_MAX_TOKENS)
 
 
-def _member(name: str, alone: bool, known: dict[str, Suite]) -> Member:
+def _member(name: str, alone: bool, known: dict[str, Suite]) -> SuiteColumn:
     if name == ARITHMETIC:
-        return Member(name, "arithmetic")
+        return SuiteColumn(name, "arithmetic")
     if name in known:
         raise UsageError(
-            f"{name} is a suite, which stands alone",
+            f"{name} is a suite, which cannot be combined",
             hint=f"name its data sets instead: {','.join(m.name for m in known[name].sets)}",
         )
     try:
@@ -123,4 +123,4 @@ def _member(name: str, alone: bool, known: dict[str, Suite]) -> Member:
         what = f"no suite or data set is called {name!r}" if alone else error.what
         raise UsageError(what, hint=f"suites: {', '.join(known)}. {error.hint}") from error
     # Whoever names a training set means the part that was not trained on.
-    return Member(spec.name, spec.name, part="held-out" if spec.use == "train" else "all")
+    return SuiteColumn(spec.name, spec.name, part="held-out" if spec.use == "train" else "all")

@@ -19,11 +19,11 @@ from entlaw.suites.problems import ProblemSet
 from entlaw.tasks.arithmetic import Arithmetic
 
 
-class Progress(Protocol):
-    """What an evaluation tells while it runs."""
+class EvaluationProgress(Protocol):
+    """What an evaluation reports while it runs."""
 
     def begin(self, model: str, name: str, done: int, total: int) -> None:
-        """Responses of one model to one data set: so many are there of so many."""
+        """Responses of one model to one data set: ``done`` of ``total`` are on the disk."""
 
     def tell(self, finding: Finding) -> None:
         """How the responses on the disk were found; says nothing about the table."""
@@ -65,7 +65,7 @@ class Request:
     with_paper: bool = False
 
 
-def evaluate(request: Request, models: Sequence[Model], progress: Progress) -> table.Table:
+def evaluate(request: Request, models: Sequence[Model], progress: EvaluationProgress) -> table.Table:
     """All models on all sets of a suite; what is already on the disk is not sampled again.
 
     Everything that can be found wrong before the first response is: data sets, checkers, settings of what is there.
@@ -77,9 +77,13 @@ def evaluate(request: Request, models: Sequence[Model], progress: Progress) -> t
     """
     _check_models(models)
     sets = problems.load(
-        request.suite, request.data_dir, request.limit, request.decoding.seed,
-        _sums(request.suite, models), request.skip_missing,
-    )  # fmt: skip
+        request.suite,
+        request.data_dir,
+        request.limit,
+        request.decoding.seed,
+        _sums(request.suite, models),
+        request.skip_missing,
+    )
     _check(request, sets)
     if request.decoding.engine == "vllm":
         engines.need_vllm()
@@ -132,7 +136,9 @@ def _sums(suite: Suite, models: Sequence[Model]) -> Arithmetic | None:
     return Arithmetic(operations, operators)
 
 
-def _fill(model: Model, jobs: Sequence[Job], request: Request, grader: Grader, progress: Progress) -> None:
+def _fill(
+    model: Model, jobs: Sequence[Job], request: Request, grader: Grader, progress: EvaluationProgress
+) -> None:
     responder: Responder | None = None
     try:
         for job in jobs:
@@ -157,7 +163,7 @@ def _with(found: table.Table, findings: Sequence[Finding]) -> table.Table:
 
 
 def labels(checkpoints: Sequence[str]) -> list[str]:
-    """A short name for each checkpoint, as much of its path as tells it from the others.
+    """A short name for each checkpoint, as much of its path as distinguishes it from the others.
 
     Raises
     ------

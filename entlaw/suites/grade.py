@@ -1,4 +1,4 @@
-"""Rewards of responses, and how each was come by, so that what nobody could read is counted and not hidden."""
+"""Rewards of responses, and how each was found, so that unreadable answers are counted and not hidden."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from entlaw import __version__
-from entlaw.suites.problems import Asked, ProblemSet
+from entlaw.suites.problems import ProblemSet, SuiteProblem
 from entlaw.tasks import Problem
 from entlaw.tasks.answers import boxes
 from entlaw.tasks.code import CodeVerifier, tests_of
@@ -79,13 +79,17 @@ class Grader:
         return f"entlaw {__version__}, math-verify {metadata.version('math-verify')}"
 
     def grade(
-        self, held: ProblemSet, problems: Sequence[Asked], responses: Sequence[str], finished: Sequence[bool]
+        self,
+        held: ProblemSet,
+        problems: Sequence[SuiteProblem],
+        responses: Sequence[str],
+        finished: Sequence[bool],
     ) -> list[Grade]:
         """Grades in order.
 
         Parameters
         ----------
-        problems : sequence of Asked
+        problems : sequence of SuiteProblem
             The one behind each response.
         """
         self.need({held.kind})
@@ -96,20 +100,28 @@ class Grader:
         return self._answers(held, problems, responses, finished)
 
     def _sums(
-        self, held: ProblemSet, problems: Sequence[Asked], responses: Sequence[str], finished: Sequence[bool]
+        self,
+        held: ProblemSet,
+        problems: Sequence[SuiteProblem],
+        responses: Sequence[str],
+        finished: Sequence[bool],
     ) -> list[Grade]:
         assert held.arithmetic is not None
         found = [held.arithmetic.extract(r, f) for r, f in zip(responses, finished, strict=True)]
         return [_grade(float(a == p.answer), a, a is None) for p, a in zip(problems, found, strict=True)]
 
-    def _programs(self, problems: Sequence[Asked], responses: Sequence[str]) -> list[Grade]:
+    def _programs(self, problems: Sequence[SuiteProblem], responses: Sequence[str]) -> list[Grade]:
         assert self._code is not None
         asked = [(r, tests_of(Problem(p.text, p.answer))) for p, r in zip(problems, responses, strict=True)]
         verdicts = self._code.verify_batch(asked, self.workers)
         return [_grade(v.reward, None, v.verdict == "no program") for v in verdicts]
 
     def _answers(
-        self, held: ProblemSet, problems: Sequence[Asked], responses: Sequence[str], finished: Sequence[bool]
+        self,
+        held: ProblemSet,
+        problems: Sequence[SuiteProblem],
+        responses: Sequence[str],
+        finished: Sequence[bool],
     ) -> list[Grade]:
         assert self._math is not None
         # As in training: a response that was cut off ends on some number or other, unless it has its box.

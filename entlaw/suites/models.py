@@ -205,7 +205,7 @@ def engine_for(name: EngineName, model: Model, max_tokens: int) -> Responder:
 
         return Responder(HFEngine(policy), partial(texts, policy))
     need_vllm()
-    from entlaw.train.rollout.factory import engine_of
+    from entlaw.train.rollout import engine_of
 
     rollout = replace(recipe.rollout, engine="vllm", max_tokens=max_tokens, max_prompt_tokens=0)
     return Responder(engine_of(replace(recipe, rollout=rollout), policy, model.path), partial(texts, policy))

@@ -13,17 +13,17 @@ import numpy as np
 
 from entlaw.errors import MissingSeries, SourceNotFound, UsageError
 from entlaw.findings import Finding
-from entlaw.suites.definition import ARITHMETIC, Member, Suite
+from entlaw.suites.definition import ARITHMETIC, Suite, SuiteColumn
 from entlaw.tasks import dataset_task, datasets, manifest
 from entlaw.tasks.arithmetic import Arithmetic
 from entlaw.tasks.manifest import Decode
 
-Kind = Literal["math", "code", "arithmetic"]
+ProblemKind = Literal["math", "code", "arithmetic"]
 _ARITHMETIC_PROBLEMS = 512
 
 
 @dataclass(frozen=True)
-class Asked:
+class SuiteProblem:
     """One problem."""
 
     id: str
@@ -40,9 +40,9 @@ class Asked:
 class ProblemSet:
     """One column's problems, and how they are asked and checked."""
 
-    member: Member
-    kind: Kind
-    problems: tuple[Asked, ...]
+    member: SuiteColumn
+    kind: ProblemKind
+    problems: tuple[SuiteProblem, ...]
     decode: Decode
     checksum: str
     """Of the problems, so that a data set that changed is noticed."""
@@ -70,7 +70,7 @@ def load(
     Parameters
     ----------
     limit : int, optional
-        At most so many a set, drawn by ``seed`` without replacement.
+        At most this many a set, drawn by ``seed`` without replacement.
     arithmetic : Arithmetic, optional
         For the set of that name.
     skip_missing : bool
@@ -84,7 +84,7 @@ def load(
         As :func:`entlaw.tasks.datasets.load`.
     """
     found: list[ProblemSet] = []
-    missing: list[tuple[Member, SourceNotFound]] = []
+    missing: list[tuple[SuiteColumn, SourceNotFound]] = []
     for member in suite.sets:
         try:
             found.append(_one(member, data_dir, limit, seed, arithmetic))
@@ -108,7 +108,9 @@ def _with(held: ProblemSet, finding: Finding) -> ProblemSet:
     return replace(held, findings=(*held.findings, finding))
 
 
-def _all_missing(missing: Sequence[tuple[Member, SourceNotFound]], data_dir: Path | None) -> SourceNotFound:
+def _all_missing(
+    missing: Sequence[tuple[SuiteColumn, SourceNotFound]], data_dir: Path | None
+) -> SourceNotFound:
     member, first = missing[0]
     names = [m.name for m, _ in missing]
     fetch = "; ".join(f"`entlaw data fetch {name} -o FOLDER`" for name in names[:2])
@@ -120,12 +122,12 @@ def _all_missing(missing: Sequence[tuple[Member, SourceNotFound]], data_dir: Pat
         first.what if len(names) == 1 else f"data sets are missing: {', '.join(names)}",
         where=first.where,
         why=first.why if len(names) == 1 or data_dir is None else f"{member.name}: {first.what}; {first.why}",
-        hint=f"{whole}; --skip-missing goes on without",
+        hint=f"{whole}; --skip-missing continues without",
     )
 
 
 def _one(
-    member: Member, data_dir: Path | None, limit: int | None, seed: int, arithmetic: Arithmetic | None
+    member: SuiteColumn, data_dir: Path | None, limit: int | None, seed: int, arithmetic: Arithmetic | None
 ) -> ProblemSet:
     if member.name == ARITHMETIC:
         return _sums(member, limit, seed, arithmetic or Arithmetic())
@@ -139,15 +141,13 @@ def _one(
     named = [(dataset_task.problem_id(i.question), i) for i in items]
     once = dict(reversed(named))
     if len(once) < len(named):
-        what = (
-            f"{spec.name}: {len(named) - len(once)} questions stand there more than once, and are asked once"
-        )
-        why = "copies of a problem tell nothing new, and errors would look smaller than they are"
+        what = f"{spec.name}: {len(named) - len(once)} questions occur more than once and are asked once"
+        why = "copies of a problem add no information, and standard errors would be too small"
         findings.append(Finding("repeated-questions", "info", what, why))
     kept = [(key, item) for key, item in named if once.get(key) is item]
     if not kept:
         raise MissingSeries(f"no held-out problem in {spec.name}", where=loaded.source)
-    problems = [Asked(key, item.row, spec.prompt(item.question), item.answer) for key, item in kept]
+    problems = [SuiteProblem(key, item.row, spec.prompt(item.question), item.answer) for key, item in kept]
     return ProblemSet(
         member=member,
         kind=spec.kind,
@@ -164,22 +164,29 @@ def _one(
     )
 
 
-def _sums(member: Member, limit: int | None, seed: int, task: Arithmetic) -> ProblemSet:
+def _sums(member: SuiteColumn, limit: int | None, seed: int, task: Arithmetic) -> ProblemSet:
     asked = limit or _ARITHMETIC_PROBLEMS
     try:
         drawn = task.validation(asked, seed)
     except ValueError as error:
         raise UsageError(str(error), hint="ask for fewer with --problems") from error
     problems = tuple(
-        Asked(dataset_task.problem_id(p.prompt), i, p.prompt, p.answer) for i, p in enumerate(drawn)
+        SuiteProblem(dataset_task.problem_id(p.prompt), i, p.prompt, p.answer) for i, p in enumerate(drawn)
     )
     return ProblemSet(
-        member, "arithmetic", problems, Decode(temperature=1.0, samples=8), _checksum(problems), asked,
-        "made up", template=f"operations {task.operations}, operators {task.operators}", arithmetic=task,
-    )  # fmt: skip
+        member,
+        "arithmetic",
+        problems,
+        Decode(temperature=1.0, samples=8),
+        _checksum(problems),
+        asked,
+        "made up",
+        template=f"operations {task.operations}, operators {task.operators}",
+        arithmetic=task,
+    )
 
 
-def chosen(problems: Sequence[Asked], limit: int | None, seed: int) -> tuple[Asked, ...]:
+def chosen(problems: Sequence[SuiteProblem], limit: int | None, seed: int) -> tuple[SuiteProblem, ...]:
     """At most ``limit`` problems, in their order; which ones, ``seed`` alone decides."""
     if limit is None or limit >= len(problems):
         return tuple(problems)
@@ -187,6 +194,6 @@ def chosen(problems: Sequence[Asked], limit: int | None, seed: int) -> tuple[Ask
     return tuple(problems[i] for i in drawn)
 
 
-def _checksum(problems: Sequence[Asked]) -> str:
+def _checksum(problems: Sequence[SuiteProblem]) -> str:
     lines = (json.dumps([p.text, p.answer], ensure_ascii=False) for p in problems)
     return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

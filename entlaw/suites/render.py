@@ -11,15 +11,29 @@ from dataclasses import dataclass
 from typing import Literal
 
 from entlaw.suites.statistics import Estimate
-from entlaw.suites.table import LEVEL, Row, Table
+from entlaw.suites.table import LEVEL, ScoreRow, Table
 
-Format = Literal["table", "csv", "markdown", "latex"]
 _NO_SPREAD = "†"
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "−": "$-$", "†": r"\dag{}", "±": r"$\pm$", "[": "{[}", "]": "{]}",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "−": "$-$",
+    "†": r"\dag{}",
+    "±": r"$\pm$",
+    "[": "{[}",
+    "]": "{]}",
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ def scores(table: Table) -> Grid:
     )
 
 
-def _name(row: Row) -> str:
+def _name(row: ScoreRow) -> str:
     return f"{row.label} (published)" if row.kind == "published" else row.label
 
 
@@ -83,16 +97,24 @@ def responses(table: Table) -> Grid:
     """What the responses were like."""
     head = ("model", "set", "problems", "samples", "no answer", "unreadable", "cut", "tokens")
     body = tuple(
-        (row.label, column.label, f"{told.problems:,}", str(told.samples), f"{100 * told.no_answer:.1f} %",
-         f"{100 * told.undecided:.1f} %", f"{100 * told.cut:.1f} %", f"{told.tokens:,.1f}")
+        (
+            row.label,
+            column.label,
+            f"{told.problems:,}",
+            str(told.samples),
+            f"{100 * told.no_answer:.1f} %",
+            f"{100 * told.undecided:.1f} %",
+            f"{100 * told.cut:.1f} %",
+            f"{told.tokens:,.1f}",
+        )
         for row in table.rows
         for column, told in zip(table.columns, row.responses, strict=False)
-    )  # fmt: skip
+    )
     return Grid("responses", head, body)
 
 
 def notes(table: Table, mark: str = "Bold") -> list[str]:
-    """What stands under the table; ``mark`` is how the best is marked in it."""
+    """The notes under the table; ``mark`` is how the best is marked in it."""
     told = ["Accuracy in percent, ± one standard error, clustered by problem."]
     if len(table.columns) > 1:
         weights = ", ".join(f"{c.label} {c.weight:.3f}" for c in table.columns)
@@ -217,17 +239,19 @@ def latex(grid: Grid, under: Sequence[str] = ()) -> str:
         ]
         rows.append(" & ".join(cells) + r" \\")
     caption = " ".join([grid.title.rstrip(".") + ".", *under])
-    return "\n".join([
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        rf"\caption{{{latex_text(caption)}}}",
-        r"\begin{tabular}{l" + "r" * (len(grid.head) - 1) + "}",
-        r"\toprule",
-        " & ".join(map(latex_text, grid.head)) + r" \\",
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-        "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            rf"\caption{{{latex_text(caption)}}}",
+            r"\begin{tabular}{l" + "r" * (len(grid.head) - 1) + "}",
+            r"\toprule",
+            " & ".join(map(latex_text, grid.head)) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )

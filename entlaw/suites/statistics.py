@@ -115,11 +115,6 @@ def averaged(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
     return Estimate(value, math.sqrt(total), float(df))
 
 
-def naive_error(scores: np.ndarray) -> float:
-    """What one gets by taking all responses for independent: too small as soon as k > 1. For comparison only."""
-    return float(scores.std(ddof=1) / math.sqrt(scores.size)) if scores.size > 1 else math.nan
-
-
 def upper_bound(n: int, level: float = 0.95) -> float:
     """Largest share of other outcomes that n equal ones are compatible with: 1 - (1 - level)^(1/n), one-sided."""
     return float(1 - (1 - level) ** (1 / n))

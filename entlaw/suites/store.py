@@ -23,12 +23,12 @@ from entlaw.lock import hold
 SCHEMA = "entlaw.eval-items/1"
 VERDICTS = ("right", "wrong", "partial", "no-answer", "undecided")
 
-Settings = Mapping[str, Any]
+StoreSettings = Mapping[str, Any]
 """Everything that a response or its reward depends on, as plain JSON values."""
 
 
 @dataclass(frozen=True)
-class Item:
+class StoredResponse:
     """One response.
 
     Attributes
@@ -66,23 +66,23 @@ class Item:
     seed: tuple[int, ...]
 
 
-def fingerprint(settings: Settings) -> str:
+def fingerprint(settings: StoreSettings) -> str:
     """A short name for settings; equal settings, equal names."""
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def differences(old: Settings, new: Settings) -> list[str]:
+def differences(old: StoreSettings, new: StoreSettings) -> list[str]:
     """What differs between two settings, in words."""
     names = [*new, *(name for name in old if name not in new)]
     return [
-        f"{name} was {_told(old, name)}, is {_told(new, name)}"
+        f"{name} was {_show_setting(old, name)}, is {_show_setting(new, name)}"
         for name in names
         if old.get(name) != new.get(name) or (name in old) != (name in new)
     ]
 
 
-def _told(settings: Settings, name: str) -> str:
+def _show_setting(settings: StoreSettings, name: str) -> str:
     value = settings.get(name, "not there")
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -112,10 +112,10 @@ class ItemFile:
         It is damaged in the middle, or something else.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: StoreSettings) -> None:
         self.path, self.settings = path, settings
         self.findings: list[Finding] = []
-        self.items: dict[tuple[str, int], Item] = {}
+        self.items: dict[tuple[str, int], StoredResponse] = {}
         if path.exists():
             self._read()
 
@@ -123,7 +123,7 @@ class ItemFile:
         lines, torn = _lines(self.path)
         if not lines:  # killed before even the first line was whole
             if torn:
-                self._tell_torn()
+                self._note_half_written_line()
             return
         head = _head(self.path, lines[0])
         if head["settings"] != self.settings:
@@ -131,20 +131,21 @@ class ItemFile:
                 "the responses here were made under other settings, and are not mixed with new ones",
                 where=str(self.path),
                 why="; ".join(differences(head["settings"], self.settings)),
-                hint="take the settings as they were, give another folder with -o, or delete this file to begin anew",
+                hint="use the earlier settings, give another folder with -o, or delete this file to start again",
             )
         for number, line in enumerate(lines[1:], 2):
             item = _item(self.path, number, line)
             if (item.id, item.sample) in self.items:
                 raise UnreadableSource(
-                    f"line {number}: response {item.sample} to problem {item.id} stands there twice",
-                    where=str(self.path), hint="delete the file, or restore it, and run again",
-                )  # fmt: skip
+                    f"line {number}: response {item.sample} to problem {item.id} occurs twice",
+                    where=str(self.path),
+                    hint="delete the file, or restore it, and run again",
+                )
             self.items[item.id, item.sample] = item
         if torn:
-            self._tell_torn()
+            self._note_half_written_line()
 
-    def _tell_torn(self) -> None:
+    def _note_half_written_line(self) -> None:
         what = f"{self.path.name}: the last line was half written, as a kill leaves it, and is sampled again"
         self.findings.append(Finding("half-written-line", "info", what))
 
@@ -175,7 +176,7 @@ class ItemFile:
         CheckpointError
             It cannot be written.
         """
-        with _told_as_checkpoint(self.path):
+        with _as_checkpoint_error(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = open(self.path.with_name(f".{self.path.name}.lock"), "wb")  # noqa: SIM115
         with lock:
@@ -187,7 +188,7 @@ class ItemFile:
                     hint="wait for it, or give another folder with -o",
                 ),
             )
-            with _told_as_checkpoint(self.path):
+            with _as_checkpoint_error(self.path):
                 lines = [
                     {"schema": SCHEMA, "fingerprint": fingerprint(self.settings), "settings": self.settings}
                 ]
@@ -197,7 +198,7 @@ class ItemFile:
             with out:
                 yield out
 
-    def append(self, out: IO[bytes], items: Sequence[Item]) -> None:
+    def append(self, out: IO[bytes], items: Sequence[StoredResponse]) -> None:
         """One chunk; on the disk when the call returns.
 
         Raises
@@ -206,7 +207,7 @@ class ItemFile:
             It could not be written.
         """
         data = b"".join(_line(asdict(item)) for item in items)
-        with _told_as_checkpoint(self.path):
+        with _as_checkpoint_error(self.path):
             while data:
                 data = data[out.write(data) :]
             files.flush(out.fileno())
@@ -214,14 +215,17 @@ class ItemFile:
 
 
 @contextlib.contextmanager
-def _told_as_checkpoint(path: Path) -> Iterator[None]:
+def _as_checkpoint_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"responses cannot be written: {error.strerror or error}", errno=error.errno, where=str(path),
-            why="what was written before is intact", hint="make room or choose another folder with -o, and run again",
-        ) from error  # fmt: skip
+            f"responses cannot be written: {error.strerror or error}",
+            errno=error.errno,
+            where=str(path),
+            why="what was written before is intact",
+            hint="make room or choose another folder with -o, and run again",
+        ) from error
 
 
 def _line(held: Any) -> bytes:
@@ -252,12 +256,19 @@ def _head(path: Path, line: bytes) -> dict[str, Any]:
     )
 
 
-def _item(path: Path, number: int, line: bytes) -> Item:
+def _item(path: Path, number: int, line: bytes) -> StoredResponse:
     try:
         held = json.loads(line)
-        item = Item(**(held | {"seed": tuple(held["seed"])}))
-        kinds = (("id", str), ("row", int), ("sample", int), ("response", str), ("finished", bool),
-                 ("tokens", int), ("verdict", str))  # fmt: skip
+        item = StoredResponse(**(held | {"seed": tuple(held["seed"])}))
+        kinds = (
+            ("id", str),
+            ("row", int),
+            ("sample", int),
+            ("response", str),
+            ("finished", bool),
+            ("tokens", int),
+            ("verdict", str),
+        )
         typed = all(type(getattr(item, name)) is kind for name, kind in kinds)
         if typed and 0 <= float(item.reward) <= 1 and item.verdict in VERDICTS:
             return item
@@ -265,6 +276,8 @@ def _item(path: Path, number: int, line: bytes) -> Item:
     except (ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"[:200]
     raise UnreadableSource(
-        f"line {number} is damaged", where=str(path), why=why,
+        f"line {number} is damaged",
+        where=str(path),
+        why=why,
         hint="only a last line may be half written; delete that line (its chunk is sampled again) or the file",
-    )  # fmt: skip
+    )

@@ -12,7 +12,7 @@ import numpy as np
 
 from entlaw.findings import Finding, Severity, worst_first
 from entlaw.suites.collect import Job
-from entlaw.suites.definition import Member, Suite
+from entlaw.suites.definition import Suite, SuiteColumn
 from entlaw.suites.statistics import Estimate, averaged, clustered, paired, upper_bound
 
 LEVEL = 0.95
@@ -62,7 +62,7 @@ class Responses:
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """A model's scores, or a difference of two models'.
 
     Attributes
@@ -103,20 +103,20 @@ class Table:
     columns : tuple of Column
     weights_from : {"suite", "responses"}
         Whether the row weights are the suite's own, or the numbers of responses.
-    rows : tuple of Row
+    rows : tuple of ScoreRow
         Measured, then published.
-    differences : tuple of Row
+    differences : tuple of ScoreRow
         Each further model minus the first, on the same problems.
     best : tuple of int or None
-        Row of each cell's best model, None where it cannot be told from another.
+        Row of each cell's best model, None where it does not differ measurably from another.
     findings : tuple of Finding
     """
 
     suite: Suite
     columns: tuple[Column, ...]
     weights_from: Literal["suite", "responses"]
-    rows: tuple[Row, ...]
-    differences: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
+    differences: tuple[ScoreRow, ...]
     best: tuple[int | None, ...]
     findings: tuple[Finding, ...] = ()
 
@@ -150,13 +150,18 @@ def build(suite: Suite, jobs: Sequence[Sequence[Job]], with_paper: bool = False)
         for row, of in zip(jobs[1:], scores[1:], strict=True)
     ]
     return Table(
-        suite, columns, origin, (*measured, *published), tuple(differences), _best(measured, scores, columns),
+        suite,
+        columns,
+        origin,
+        (*measured, *published),
+        tuple(differences),
+        _best(measured, scores, columns),
         worst_first(findings),
-    )  # fmt: skip
+    )
 
 
 def _columns(
-    suite: Suite, members: Sequence[Member], scores: Sequence[np.ndarray]
+    suite: Suite, members: Sequence[SuiteColumn], scores: Sequence[np.ndarray]
 ) -> tuple[tuple[Column, ...], Literal["suite", "responses"]]:
     raw = [m.rows if suite.weighted else s.size for m, s in zip(members, scores, strict=True)]
     columns = tuple(Column(m.name, m.label, w / sum(raw)) for m, w in zip(members, raw, strict=True))
@@ -170,13 +175,13 @@ def _row(
     columns: Sequence[Column],
     responses: tuple[Responses, ...] = (),
     printed: float | None = None,
-) -> Row:
+) -> ScoreRow:
     equal = averaged(scores, [1.0] * len(scores))
     weighted = averaged(scores, [c.weight for c in columns])
-    return Row(label, kind, tuple(scores), equal, weighted, printed, responses)
+    return ScoreRow(label, kind, tuple(scores), equal, weighted, printed, responses)
 
 
-def _published(suite: Suite, i: int, columns: Sequence[Column]) -> Row:
+def _published(suite: Suite, i: int, columns: Sequence[Column]) -> ScoreRow:
     told = suite.published[i]
     by_name = {m.name: s for m, s in zip(suite.sets, told.scores, strict=True)}
     whole = len(columns) == len(suite.sets)  # a part of the columns has another average than the one printed
@@ -206,9 +211,9 @@ def _responses(jobs: Sequence[Job]) -> tuple[Responses, ...]:
 
 
 def _best(
-    rows: Sequence[Row], scores: Sequence[Sequence[np.ndarray]], columns: Sequence[Column]
+    rows: Sequence[ScoreRow], scores: Sequence[Sequence[np.ndarray]], columns: Sequence[Column]
 ) -> tuple[int | None, ...]:
-    """The best measured model of each cell, where it can be told from every other one.
+    """The best measured model of each cell, where it differs measurably from every other one.
 
     The one with the highest score is compared with each other by paired differences; the two-sided level is divided by
     the number of comparisons (Bonferroni), so that among equal models one is called best in at most 5 % of cells.
@@ -233,15 +238,29 @@ def _best(
 
 # Code, severity, which share of responses, from where on it is told, what, why, what to do.
 _SHARES: tuple[tuple[str, Severity, str, float, str, str, str], ...] = (
-    ("no-answers", "warning", "no_answer", 0.1, "responses without a final answer", "they count as wrong",
-     "try --chat or --no-chat, or a larger --max-tokens; the responses are in the results' folder"),
+    (
+        "no-answers",
+        "warning",
+        "no_answer",
+        0.1,
+        "responses without a final answer",
+        "they count as wrong",
+        "try --chat or --no-chat, or a larger --max-tokens; the responses are in the results' folder",
+    ),
     ("undecided-answers", "info", "undecided", 0.0, "answers that cannot be read", "they count as wrong", ""),
-    ("cut-responses", "warning", "cut", 0.05, "responses cut at the longest length",
-     "their score is that of shorter thoughts than the model wants to have", "raise --max-tokens"),
-)  # fmt: skip
+    (
+        "cut-responses",
+        "warning",
+        "cut",
+        0.05,
+        "responses cut at the longest length",
+        "their score is that of shorter thoughts than the model wants to have",
+        "raise --max-tokens",
+    ),
+)
 
 
-def _findings(row: Row, columns: Sequence[Column]) -> list[Finding]:
+def _findings(row: ScoreRow, columns: Sequence[Column]) -> list[Finding]:
     """One finding of a kind a model, naming its data sets."""
     told = list(zip(columns, row.scores, row.responses, strict=True))
     alone = [c.label for c, _, r in told if r.problems < 2]
@@ -251,7 +270,7 @@ def _findings(row: Row, columns: Sequence[Column]) -> list[Finding]:
     found = []
     if alone:
         what = f"{row.label}: one problem of {', '.join(alone)}, and so no standard error"
-        why = "one problem says nothing about how scores vary; so the averages have no error either"
+        why = "one problem does not show how scores vary, so the averages have no error either"
         found.append(Finding("no-error", "warning", what, why, "more problems"))
     if still:
         bound = upper_bound(min(n for _, n in still), LEVEL)
@@ -267,7 +286,7 @@ def _findings(row: Row, columns: Sequence[Column]) -> list[Finding]:
     return found
 
 
-def _flips(kind: str, rows: Sequence[Row]) -> list[Finding]:
+def _flips(kind: str, rows: Sequence[ScoreRow]) -> list[Finding]:
     found = []
     for i, a in enumerate(rows):
         for b in rows[i + 1 :]:
@@ -312,7 +331,7 @@ def _cells(table: Table) -> list[str]:
     return [*(c.name for c in table.columns), "average_equal", "average_rows"]
 
 
-def _row_dict(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
+def _row_dict(row: ScoreRow, columns: Sequence[Column]) -> dict[str, Any]:
     told: dict[str, Any] = {"model": row.label, "kind": row.kind, "scores": {}}
     for i, (column, score) in enumerate(zip(columns, row.scores, strict=True)):
         told["scores"][column.name] = _estimate(score) | (asdict(row.responses[i]) if row.responses else {})

@@ -17,9 +17,7 @@ _TOKEN = re.compile(
 # Between boxes that together are one answer: "\boxed{1}$ and $\boxed{3}".
 _JOIN = re.compile(r"[\s$,;]*(?:and|or|\\text\s*\{\s*(?:and|or)\s*\})?[\s$,;]*", re.IGNORECASE)
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
-_SAID = re.compile(
-    r"\banswer\s*(?:is|are|:|=)\s*:?[ \t]*(?:\*\*)?[ \t]*([^\n]{1,300})", re.IGNORECASE
-)  # fmt: skip
+_SAID = re.compile(r"\banswer\s*(?:is|are|:|=)\s*:?[ \t]*(?:\*\*)?[ \t]*([^\n]{1,300})", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?%?|-?\.\d+%?")
 LONGEST = 2000
 """Characters; no reference answer is nearly as long, and a longer one is not looked at."""
@@ -96,11 +94,11 @@ def final_answer(response: str, where: Where = "any") -> str | None:
     """
     answer = last_box(response)
     if answer is None and where == "any":
-        answer = last_hashes(response) or _last_said(response) or last_number(response)
+        answer = last_hashes(response) or _last_stated_answer(response) or last_number(response)
     return answer if answer is None or len(answer) <= LONGEST else None
 
 
-def _last_said(response: str) -> str | None:
+def _last_stated_answer(response: str) -> str | None:
     """What follows the last "the answer is": its LaTeX, or its number, or its word."""
     found = _SAID.findall(response)
     if not found:

@@ -59,7 +59,7 @@ class Arithmetic:
         Raises
         ------
         ValueError
-            There are not so many different problems.
+            There are fewer different problems.
         """
         rng = np.random.default_rng(seed)
         found: dict[str, Problem] = {}

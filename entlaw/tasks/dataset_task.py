@@ -15,7 +15,7 @@ from entlaw.findings import Finding
 from entlaw.tasks import Problem, manifest
 from entlaw.tasks import datasets as reading
 from entlaw.tasks.answers import boxes, canonical, final_answer, plain
-from entlaw.tasks.datasets import Loaded
+from entlaw.tasks.datasets import LoadedDataSet
 from entlaw.tasks.manifest import DataSet
 from entlaw.tasks.math import MathVerifier
 from entlaw.tasks.quantities import quantity
@@ -30,7 +30,7 @@ Wrap = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Part:
+class DataSetPart:
     """Problems of one data set."""
 
     spec: DataSet
@@ -42,7 +42,7 @@ class DatasetTask:
 
     Parameters
     ----------
-    train, held_out : sequence of Part
+    train, held_out : sequence of DataSetPart
         Training problems and validation problems. A training problem whose question is also held out is dropped.
     verifier : MathVerifier, optional
         Kept between calls; one with one worker without.
@@ -57,8 +57,8 @@ class DatasetTask:
 
     def __init__(
         self,
-        train: Sequence[Part],
-        held_out: Sequence[Part],
+        train: Sequence[DataSetPart],
+        held_out: Sequence[DataSetPart],
         verifier: MathVerifier | None = None,
         checker: Checker | None = None,
         findings: Iterable[Finding] = (),
@@ -101,7 +101,7 @@ class DatasetTask:
         Raises
         ------
         UsageError
-            There are not so many.
+            There are fewer.
         """
         size = len(self.held_out)
         if n > size:
@@ -235,16 +235,18 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _only(loaded: Loaded, keep: Callable[[reading.Item], bool]) -> Loaded:
+def _only(loaded: LoadedDataSet, keep: Callable[[reading.RawProblem], bool]) -> LoadedDataSet:
     return replace(loaded, items=tuple(item for item in loaded.items if keep(item)))
 
 
 def _part(
-    loaded: Loaded, wrap: Wrap | None = None, keep: Callable[[reading.Item], bool] = lambda item: True
-) -> Part:
+    loaded: LoadedDataSet,
+    wrap: Wrap | None = None,
+    keep: Callable[[reading.RawProblem], bool] = lambda item: True,
+) -> DataSetPart:
     spec = loaded.spec
     asked = [(item, spec.prompt(item.question)) for item in loaded.items if keep(item)]
-    return Part(
+    return DataSetPart(
         spec,
         tuple(
             Problem(
@@ -257,7 +259,7 @@ def _part(
     )
 
 
-def findings_of(loaded: Loaded) -> list[Finding]:
+def findings_of(loaded: LoadedDataSet) -> list[Finding]:
     """What loading left out, as findings."""
     found = [Finding("data-set-rows", "info", f"{loaded.spec.name}: {note}") for note in loaded.notes]
     if loaded.unusable:
@@ -304,8 +306,9 @@ def read_pass_rates(path: Path) -> dict[str, float]:
         if "pass_rate" not in row or not ("id" in row or "question" in row):
             raise MissingSeries(
                 "pass rates need the columns pass_rate and id (or question)",
-                where=str(path), why=f"row {i} has {', '.join(row)}",
-            )  # fmt: skip
+                where=str(path),
+                why=f"row {i} has {', '.join(row)}",
+            )
         try:
             rate = float(row["pass_rate"])
         except (TypeError, ValueError):
@@ -319,8 +322,8 @@ def read_pass_rates(path: Path) -> dict[str, float]:
 
 
 def filtered(
-    loaded: Loaded, rates: dict[str, float], low: float = 0.0, high: float = 1.0
-) -> tuple[Loaded, Finding]:
+    loaded: LoadedDataSet, rates: dict[str, float], low: float = 0.0, high: float = 1.0
+) -> tuple[LoadedDataSet, Finding]:
     """The problems with ``low < pass rate < high`` and those without a rate, and what was dropped.
 
     Raises

@@ -16,13 +16,13 @@ from entlaw.tasks.answers import last_box, last_hashes
 from entlaw.tasks.manifest import DataSet, Layout
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv", ".csv.gz")
-"""In order of preference where a set lies in several formats."""
+"""In order of preference where a set is stored in several formats."""
 
-Row = Mapping[str, Any]
+RawRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Item:
+class RawProblem:
     """One problem as its data set has it."""
 
     row: int
@@ -41,7 +41,7 @@ class Unusable:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedDataSet:
     """A data set in memory.
 
     Attributes
@@ -51,7 +51,7 @@ class Loaded:
         The files, or the hub's id.
     layout : Layout
         The column mapping that fitted.
-    items : tuple of Item
+    items : tuple of RawProblem
     unusable : tuple of Unusable
     notes : tuple of str
         What else is worth knowing: rows left out on purpose, a number of rows that is not the manifest's.
@@ -60,12 +60,12 @@ class Loaded:
     spec: DataSet
     source: str
     layout: Layout
-    items: tuple[Item, ...]
+    items: tuple[RawProblem, ...]
     unusable: tuple[Unusable, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def load(spec: DataSet, data_dir: Path | None = None) -> Loaded:
+def load(spec: DataSet, data_dir: Path | None = None) -> LoadedDataSet:
     """A data set from ``data_dir`` (a folder, or the file itself), or from the hub without one.
 
     Raises
@@ -121,7 +121,7 @@ def find(spec: DataSet, data_dir: Path) -> list[Path]:
     )
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[RawRow]:
     """Rows of a JSON Lines, JSON, Parquet or CSV file, gzipped or not."""
     try:
         return _read(path)
@@ -135,12 +135,12 @@ def read(path: Path) -> list[Row]:
         ) from error
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path) -> list[RawRow]:
     kind = path.name.removesuffix(".gz")
     if kind.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        rows: list[Row] = pq.read_table(path).to_pylist()
+        rows: list[RawRow] = pq.read_table(path).to_pylist()
         return rows
     data = path.read_bytes()
     text = (gzip.decompress(data) if path.name.endswith(".gz") else data).decode("utf-8-sig")
@@ -165,7 +165,7 @@ def _read(path: Path) -> list[Row]:
 # The hub -----------------------------------------------------------------------------------------
 
 
-def hub_rows(spec: DataSet) -> list[Row]:
+def hub_rows(spec: DataSet) -> list[RawRow]:
     """Rows from the Hugging Face hub, or from its local cache; see :func:`load` for what can go wrong."""
     return list(hub_set(spec))
 
@@ -194,16 +194,31 @@ def _explained(spec: DataSet, error: Exception) -> DataError:
     folder = f"give a folder that holds it with --data-dir (as {spec.name}.jsonl or .parquet, or the hub's {spec.hub}/)"
     if "gated" in words or "401" in words or "403" in words:
         return SourceNotFound(
-            f"{spec.title} is gated or needs a login", where=spec.hub, why=told[:300],
+            f"{spec.title} is gated or needs a login",
+            where=spec.hub,
+            why=told[:300],
             hint=f"accept its terms at https://huggingface.co/datasets/{spec.hub} and run `hf auth login`, or {folder}",
-        )  # fmt: skip
-    network = ("connection", "resolve", "offline", "timeout", "timed out", "unreachable", "proxy", "ssl",
-               "couldn't reach", "network", "name or service")  # fmt: skip
+        )
+    network = (
+        "connection",
+        "resolve",
+        "offline",
+        "timeout",
+        "timed out",
+        "unreachable",
+        "proxy",
+        "ssl",
+        "couldn't reach",
+        "network",
+        "name or service",
+    )
     if any(word in words for word in network):
         return SourceNotFound(
-            f"no access to the hub, where {spec.title} lies", where=spec.hub, why=told[:300],
+            f"no access to the hub, where {spec.title} lies",
+            where=spec.hub,
+            why=told[:300],
             hint=f"{folder}; `entlaw data fetch {spec.name} -o FOLDER` on a machine with access makes one",
-        )  # fmt: skip
+        )
     return SourceNotFound(
         f"{spec.title} cannot be loaded from the hub", where=spec.hub, why=told[:300], hint=folder
     )
@@ -212,12 +227,12 @@ def _explained(spec: DataSet, error: Exception) -> DataError:
 # Rows to problems --------------------------------------------------------------------------------
 
 
-def from_rows(spec: DataSet, rows: Sequence[Row], source: str) -> Loaded:
+def from_rows(spec: DataSet, rows: Sequence[RawRow], source: str) -> LoadedDataSet:
     """Problems from rows, by the first column mapping that fits."""
     if not rows:
         raise UnreadableSource("holds no row", where=source)
     layout = fitting(spec, rows[0], source)
-    items: list[Item] = []
+    items: list[RawProblem] = []
     unusable: list[Unusable] = []
     seen: set[str] = set()
     other = repeated = 0
@@ -247,10 +262,10 @@ def from_rows(spec: DataSet, rows: Sequence[Row], source: str) -> Loaded:
     ] * bool(repeated)
     if spec.rows and len(items) + len(unusable) != spec.rows:
         notes.append(f"{len(items) + len(unusable)} rows where {spec.hub} ({spec.split}) has {spec.rows}")
-    return Loaded(spec, source, layout, tuple(items), tuple(unusable), tuple(notes))
+    return LoadedDataSet(spec, source, layout, tuple(items), tuple(unusable), tuple(notes))
 
 
-def fitting(spec: DataSet, row: Row, source: str) -> Layout:
+def fitting(spec: DataSet, row: RawRow, source: str) -> Layout:
     """The first column mapping whose columns are all in a row."""
     for layout in spec.layouts:
         if all(has(row, path) for path in (*layout.columns, *spec.only)):
@@ -265,12 +280,12 @@ def fitting(spec: DataSet, row: Row, source: str) -> Layout:
     )
 
 
-def _names(row: Row) -> Iterable[str]:
+def _names(row: RawRow) -> Iterable[str]:
     for name, held in row.items():
         yield name if not isinstance(held, dict) else f"{name} ({', '.join(held)})"
 
 
-def has(row: Row, path: str) -> bool:
+def has(row: RawRow, path: str) -> bool:
     """Whether a path exists in a row, whatever it holds."""
     try:
         value(row, path)
@@ -279,7 +294,7 @@ def has(row: Row, path: str) -> bool:
     return True
 
 
-def value(row: Row, path: str) -> Any:
+def value(row: RawRow, path: str) -> Any:
     """What a path such as ``prompt.-1.content`` leads to; KeyError, IndexError or the like if nowhere."""
     if path in row:
         return row[path]
@@ -289,7 +304,7 @@ def value(row: Row, path: str) -> Any:
     return held
 
 
-def _item(layout: Layout, row: Row, i: int) -> Item | Unusable:
+def _item(layout: Layout, row: RawRow, i: int) -> RawProblem | Unusable:
     try:
         question = _joined([str(value(row, path)).strip() for path in layout.question])
         given = value(row, layout.answer)
@@ -313,7 +328,7 @@ def _item(layout: Layout, row: Row, i: int) -> Item | Unusable:
             i,
             f"no answer in {layout.answer} ({layout.take}): {shown[:60] + ' ...' if len(shown) > 60 else shown!r}",
         )
-    return Item(i, question, answer, level, solution)
+    return RawProblem(i, question, answer, level, solution)
 
 
 def _joined(parts: list[str]) -> str:

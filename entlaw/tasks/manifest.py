@@ -56,7 +56,7 @@ class Decode:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set; the meaning of each entry stands at the head of ``datasets.toml``."""
+    """One data set; the head of ``datasets.toml`` explains each entry."""
 
     name: str
     title: str

@@ -18,11 +18,11 @@ from entlaw.tasks.answers import LONGEST, Where, final_answer, plain
 from entlaw.tasks.pool import Reply, WorkerPool
 from entlaw.tasks.quantities import decide, parted
 
-Engine = Literal["math-verify", "own"]
+Comparer = Literal["math-verify", "own"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MathVerdict:
     """Whether a response is right, and how that was found.
 
     Attributes
@@ -61,7 +61,7 @@ class MathVerifier:
     """
 
     def __init__(
-        self, workers: int = 1, cpu_s: float = 5.0, engine: Engine = "math-verify", wall_s: float = 300.0
+        self, workers: int = 1, cpu_s: float = 5.0, engine: Comparer = "math-verify", wall_s: float = 300.0
     ) -> None:
         if engine not in ("math-verify", "own"):
             raise UsageError(f"{engine!r} is no way of checking answers", hint="math-verify or own")
@@ -70,13 +70,13 @@ class MathVerifier:
         self.engine = engine
         self.pool = WorkerPool("entlaw.tasks.math:equal", workers, cpu_s, wall_s)
 
-    def verify(self, response: str, answer: str, where: Where = "any", rounded: bool = False) -> Verdict:
+    def verify(self, response: str, answer: str, where: Where = "any", rounded: bool = False) -> MathVerdict:
         """One response; see :meth:`verify_batch`."""
         return self.verify_batch([response], [answer], where, rounded)[0]
 
     def verify_batch(
         self, responses: Sequence[str], answers: Sequence[str], where: Where = "any", rounded: bool = False
-    ) -> list[Verdict]:
+    ) -> list[MathVerdict]:
         """A verdict a response, in order; an item that hangs or breaks its process is wrong, with a note, alone.
 
         Parameters
@@ -128,7 +128,7 @@ def verify_batch(
     workers: int = 1,
     where: Where = "any",
     rounded: bool = False,
-) -> list[Verdict]:
+) -> list[MathVerdict]:
     """:meth:`MathVerifier.verify_batch` with processes for this call alone, which take a second or two to start."""
     with MathVerifier(workers) as verifier:
         return verifier.verify_batch(responses, answers, where, rounded)
@@ -144,16 +144,16 @@ def need_math_verify() -> None:
         )
 
 
-def _verdict(answer: str | None, decided: bool | None, reply: Reply | None) -> Verdict:
+def _verdict(answer: str | None, decided: bool | None, reply: Reply | None) -> MathVerdict:
     if answer is None:
-        return Verdict(False, None, "none", "no answer found")
+        return MathVerdict(False, None, "none", "no answer found")
     if decided is not None:
-        return Verdict(decided, answer, "own")
+        return MathVerdict(decided, answer, "own")
     if reply is None:
-        return Verdict(False, answer, "none", "not decided by text, numbers and lists")
+        return MathVerdict(False, answer, "none", "not decided by text, numbers and lists")
     if reply.status == "ok" and reply.value in (True, False):
-        return Verdict(reply.value, answer, "math-verify")
-    return Verdict(False, answer, "none", f"{reply.status}: {reply.value}")
+        return MathVerdict(reply.value, answer, "math-verify")
+    return MathVerdict(False, answer, "none", f"{reply.status}: {reply.value}")
 
 
 # In the worker -----------------------------------------------------------------------------------

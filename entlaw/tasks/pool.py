@@ -29,7 +29,7 @@ from entlaw.errors import EntlawError, SandboxUnavailable
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of one item.
+    """The result for one item.
 
     Attributes
     ----------

@@ -93,7 +93,7 @@ def quantity(text: str) -> Quantity | None:
             if re.match(rf"\s*-?\s*\\?{re.escape(sign)}\s*\d", text) and text.count(sign) % 2
         ),
         "",
-    )  # fmt: skip - paired dollars are LaTeX
+    )  # - paired dollars are LaTeX
     bare = plain(re.sub("[€£]", "", text))
     while (match := _WRAPPED.fullmatch(bare)) is not None:
         bare = (match.group(1) or match.group(2) or match.group(3)).strip()

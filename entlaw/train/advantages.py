@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from entlaw.train.registry import Function, Registry
+from entlaw.registry import Function, Registry
 
 if TYPE_CHECKING:
     import torch

@@ -23,11 +23,11 @@ from entlaw.train.policy import LanguageModel, quiet, save
 from entlaw.train.schema import Recipe
 from entlaw.train.tasks import with_stop
 
-Progress = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 def cache_folder() -> Path:
@@ -49,7 +49,7 @@ def fingerprint(recipe: Recipe) -> str:
 
 
 def base_policy(
-    recipe: Recipe, folder: Path, device: torch.device, progress: Progress = silent
+    recipe: Recipe, folder: Path, device: torch.device, progress: ReportProgress = silent
 ) -> LanguageModel:
     """The policy before the first update.
 
@@ -76,7 +76,7 @@ def base_policy(
         return with_stop(policy.load(own, recipe.policy, device), recipe.rollout.stop)
 
 
-def make(recipe: Recipe, device: torch.device, progress: Progress = silent) -> LanguageModel:
+def make(recipe: Recipe, device: torch.device, progress: ReportProgress = silent) -> LanguageModel:
     """A ladder model after its warm-up."""
     tokenizer = ladder.build_tokenizer()
     model = ladder.build_model(
@@ -85,9 +85,13 @@ def make(recipe: Recipe, device: torch.device, progress: Progress = silent) -> L
     model.to(device)  # type: ignore[arg-type]  # transformers wraps the method without its type
     task = Arithmetic(recipe.task.operations, recipe.task.operators)
     ladder.warm_up(
-        model, tokenizer, task, recipe.warmup, recipe.policy.seed,
+        model,
+        tokenizer,
+        task,
+        recipe.warmup,
+        recipe.policy.seed,
         lambda done, total: progress("warm-up", done, total),
-    )  # fmt: skip
+    )
     return policy.wrap(model, tokenizer, recipe.policy.autocast)
 
 

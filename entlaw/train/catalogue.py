@@ -21,7 +21,7 @@ _EXPERIMENTS = _FOLDER / "parts" / "experiments.toml"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A recipe, part or experiment that ships.
 
     Attributes
@@ -45,11 +45,13 @@ class Entry:
 
 
 @functools.cache
-def catalogue() -> Mapping[str, Entry]:
+def catalogue() -> Mapping[str, CatalogueEntry]:
     """Everything that ships, by name: whole recipes, then experiments in the paper's order, then parts."""
-    whole = {p.stem: Entry(p.stem, "recipe", _first_line(p), (p,)) for p in sorted(_FOLDER.glob("*.toml"))}
+    whole = {
+        p.stem: CatalogueEntry(p.stem, "recipe", _first_line(p), (p,)) for p in sorted(_FOLDER.glob("*.toml"))
+    }
     parts = {
-        p.stem: Entry(p.stem, "part", _first_line(p), (p,))
+        p.stem: CatalogueEntry(p.stem, "part", _first_line(p), (p,))
         for p in sorted((_FOLDER / "parts").glob("*.toml"))
         if p != _EXPERIMENTS
     }
@@ -58,7 +60,9 @@ def catalogue() -> Mapping[str, Entry]:
         for name, sum_of in figure["runs"].items():
             made_of, *overrides = [sum_of] if isinstance(sum_of, str) else sum_of
             files = tuple(parts[part].files[0] for part in made_of.split("+"))
-            found[name] = Entry(name, "experiment", figure["title"], files, tuple(overrides), made_of)
+            found[name] = CatalogueEntry(
+                name, "experiment", figure["title"], files, tuple(overrides), made_of
+            )
     return MappingProxyType(found | parts)
 
 
@@ -71,7 +75,7 @@ class Layer:
 
 
 def layers(path: Path) -> tuple[Layer, ...]:
-    """What a recipe's path or name stands for, in the order in which later ones win.
+    """What a recipe's path or name means, in the order in which later ones win.
 
     Parameters
     ----------
@@ -88,8 +92,10 @@ def layers(path: Path) -> tuple[Layer, ...]:
     pieces = str(path).split("+")
     if "" in pieces:
         raise UsageError(
-            "a recipe is missing beside a +", where=str(path), hint="write NAME+NAME, as in law+qwen2.5-7b+rloo"
-        )  # fmt: skip
+            "a recipe is missing beside a +",
+            where=str(path),
+            hint="write NAME+NAME, as in law+qwen2.5-7b+rloo",
+        )
     found = tuple(_layer(Path(piece)) for piece in pieces)
     name = name_of(path)
     entry = catalogue().get(str(path))

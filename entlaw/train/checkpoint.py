@@ -53,9 +53,7 @@ class Latest(NamedTuple):
     skipped: tuple[Finding, ...]
 
 
-def save(
-    folder: str | os.PathLike[str], step: int, write: Callable[[Path], None], keep: int = 1
-) -> Path:  # fmt: skip
+def save(folder: str | os.PathLike[str], step: int, write: Callable[[Path], None], keep: int = 1) -> Path:
     """Save a checkpoint and remove the older ones beyond `keep`.
 
     Checkpoints of later steps are removed as well: they belong to a future that is being done again.
@@ -191,7 +189,7 @@ def latest(folder: str | os.PathLike[str]) -> Latest:
                     "warning",
                     f"{path.name} was passed over: {error.what}",
                     "it does not hold what was saved",
-                    "an older checkpoint is used if there is one; look after the disk",
+                    "an older checkpoint is used if there is one; check the disk",
                 )
             )
         else:

@@ -15,7 +15,7 @@ from entlaw.train.schema import Loss
 
 
 @dataclass(frozen=True)
-class Choice:
+class TokenChoice:
     """The tokens that each control acts on, by its name; bool, shape [B, T]. A control that is off has none."""
 
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
@@ -31,18 +31,18 @@ class Choice:
         """The same for the control itself."""
         return self.get(control.name)
 
-    def part(self, where: slice) -> Choice:
+    def part(self, where: slice) -> TokenChoice:
         """The same for some of the responses."""
         return self.map(lambda chosen_BT: chosen_BT[where])
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Choice:
+    def map(self, change: Callable[[Tensor], Tensor]) -> TokenChoice:
         """The choice with a change made to each control's tokens."""
-        return Choice({name: change(chosen_BT) for name, chosen_BT in self.tokens.items()})
+        return TokenChoice({name: change(chosen_BT) for name, chosen_BT in self.tokens.items()})
 
-    def without_idle(self, controls: Controls) -> Choice:
+    def without_idle(self, controls: Controls) -> TokenChoice:
         """The choice for a policy that still is the rollout policy, where some controls have nothing to do."""
         idle = {control.name for control in controls.active() if control.idle_on_policy}
-        return Choice({n: torch.zeros_like(t) if n in idle else t for n, t in self.tokens.items()})
+        return TokenChoice({n: torch.zeros_like(t) if n in idle else t for n, t in self.tokens.items()})
 
     def metrics(self, mask_BT: Tensor) -> dict[str, float]:
         """The share of tokens each control really acted on: quotas are rounded, and at least one token."""
@@ -66,7 +66,7 @@ def effective_clip(loss: Loss, controls: Controls) -> tuple[float, float] | None
 
 def choose(
     log_prob_BT: Tensor, batch: Batch, loss: Loss, controls: Controls, generator: torch.Generator
-) -> Choice:
+) -> TokenChoice:
     """The tokens of ``batch`` that the controls act on.
 
     Parameters
@@ -80,4 +80,4 @@ def choose(
     """
     step = Step(log_prob_BT, batch, effective_clip(loss, controls), generator)
     chosen = {control.name: control.choose(step) for control in controls.active()}
-    return Choice({name: tokens_BT for name, tokens_BT in chosen.items() if tokens_BT is not None})
+    return TokenChoice({name: tokens_BT for name, tokens_BT in chosen.items() if tokens_BT is not None})

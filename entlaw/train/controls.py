@@ -1,7 +1,8 @@
 """What acts on the entropy, beside the policy gradient: one small class each, registered by :func:`control`.
 
-To add one, write it here. Its fields are its settings, a table ``[controls.NAME]`` of the recipe; its methods, of which
-it overrides those that it needs, are called by the update:
+To add one, write it here. Its fields are its settings, a table ``[controls.NAME]`` of the recipe, for which
+:class:`Controls` gets a field of that name; its methods, of which it overrides those that it needs, are called by the
+update:
 
 * ``choose``: which tokens of the optimiser step are treated specially. Over all of its tokens, before the loss is
   computed in micro-batches, so the choice is the same for any micro-batch size and any number of ranks. (Choosing
@@ -17,14 +18,13 @@ Shares are fractions, not percent. Shapes: B responses, T response tokens.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
+from entlaw.registry import Registry
 from entlaw.train import losses, uses
-from entlaw.train.registry import Registry
 from entlaw.train.settings import IDLE, TRANSLATED, refused, setting, table
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """One micro-batch of an optimiser step, for the loss.
 
     Attributes
@@ -114,13 +114,13 @@ class Control:
     current: ClassVar[bool] = False
     """It chooses by the log-probs of the policy as it is before the optimiser step."""
     marks: ClassVar[bool] = False
-    """What it does to the tokens that it chose can be done by another trainer's loss that is told which they are."""
+    """Another trainer's loss can do the same to the chosen tokens when it is given which they are."""
 
     @classmethod
     def of(cls, controls: Controls) -> Control:
-        """The control that a recipe's table describes."""
-        own: Control | None = getattr(controls, cls.name, None)
-        return cls() if own is None else own
+        """The control that a recipe's table describes: a control with settings is a field of that table."""
+        own: Control = getattr(controls, cls.name)
+        return own
 
     @property
     def on(self) -> bool:
@@ -149,7 +149,7 @@ class Control:
         """What is added to the loss of each token."""
         return None
 
-    def term(self, part: Part, metrics: dict[str, Tensor]) -> Tensor | None:
+    def term(self, part: MicroBatch, metrics: dict[str, Tensor]) -> Tensor | None:
         """What is added to the loss; metrics of it are put to the others."""
         return None
 
@@ -172,12 +172,27 @@ class ClipCov(Control):
     name, label, reference = "clip_cov", "Clip-Cov", "arXiv 2505.22617"
     switch, current, marks = "controls.clip_cov.ratio", True, True
 
-    ratio: float = setting(0.0, "[0, 1]", aliases="clip_cov_ratio", verl=f"{_POLICY_LOSS}.clip_cov_ratio")
-    """Share of the response tokens of an optimiser step; 0: off. The paper: 2e-4."""
-    lower: float = setting(1.0, "(-inf, inf)", aliases="clip_cov_lb", verl=f"{_POLICY_LOSS}.clip_cov_lb")
-    """Lowest covariance of a token that may be drawn."""
-    upper: float = setting(5.0, "(-inf, inf)", aliases="clip_cov_ub", verl=f"{_POLICY_LOSS}.clip_cov_ub")
-    """Highest covariance of a token that may be drawn."""
+    ratio: float = setting(
+        0.0,
+        "Share of the response tokens of an optimiser step; 0: off. The paper: 2e-4.",
+        range="[0, 1]",
+        aliases="clip_cov_ratio",
+        verl=f"{_POLICY_LOSS}.clip_cov_ratio",
+    )
+    lower: float = setting(
+        1.0,
+        "Lowest covariance of a token that may be drawn.",
+        range="(-inf, inf)",
+        aliases="clip_cov_lb",
+        verl=f"{_POLICY_LOSS}.clip_cov_lb",
+    )
+    upper: float = setting(
+        5.0,
+        "Highest covariance of a token that may be drawn.",
+        range="(-inf, inf)",
+        aliases="clip_cov_ub",
+        verl=f"{_POLICY_LOSS}.clip_cov_ub",
+    )
 
     @property
     def on(self) -> bool:
@@ -250,15 +265,23 @@ class KlCov(Control):
 
     ratio: float = setting(
         0.0,
-        "[0, 1]",
+        "Share of the response tokens of an optimiser step; 0: off. The paper: 2e-3 (7B), 2e-4 (32B).",
+        range="[0, 1]",
         aliases="kl_cov_ratio, k_percent (a fraction: percent / 100)",
         verl=f"{_POLICY_LOSS}.kl_cov_ratio",
     )
-    """Share of the response tokens of an optimiser step; 0: off. The paper: 2e-3 (7B), 2e-4 (32B)."""
-    coef: float = setting(1.0, "[0, inf)", aliases="ppo_kl_coef", verl=f"{_POLICY_LOSS}.ppo_kl_coef")
-    """Weight of the penalty."""
-    penalty: Literal["abs", "k1", "k2", "k3"] = setting("abs", verl=TRANSLATED)
-    """Estimator of the divergence on a chosen token; the authors' code uses |log ratio|."""
+    coef: float = setting(
+        1.0,
+        "Weight of the penalty.",
+        range="[0, inf)",
+        aliases="ppo_kl_coef",
+        verl=f"{_POLICY_LOSS}.ppo_kl_coef",
+    )
+    penalty: Literal["abs", "k1", "k2", "k3"] = setting(
+        "abs",
+        "Estimator of the divergence on a chosen token; the authors' code uses |log ratio|.",
+        verl=TRANSLATED,
+    )
 
     @property
     def on(self) -> bool:
@@ -351,7 +374,7 @@ class ReferenceKl(_OfTable):
     def needs_reference(self) -> bool:
         return self.on
 
-    def term(self, part: Part, metrics: dict[str, Tensor]) -> Tensor | None:
+    def term(self, part: MicroBatch, metrics: dict[str, Tensor]) -> Tensor | None:
         if not self.on or self.controls.kl_in != "loss":
             return None
         assert part.batch.ref_log_prob_BT is not None
@@ -381,7 +404,7 @@ class EntropyBonus(_OfTable):
         moved = min(max(coefficient + (c.entropy_step if below else -c.entropy_step), 0.0), c.entropy_max)
         return moved, moved if below else 0.0
 
-    def term(self, part: Part, metrics: dict[str, Tensor]) -> Tensor | None:
+    def term(self, part: MicroBatch, metrics: dict[str, Tensor]) -> Tensor | None:
         if not part.entropy_coeff:
             return None
         # Per token of the whole step for every aggregation, so that one coefficient means one thing.
@@ -393,40 +416,63 @@ class EntropyBonus(_OfTable):
 class Controls:
     """What acts on the entropy, beside the policy gradient."""
 
-    entropy_coeff: float = setting(0.0, "(-inf, inf)", verl="actor_rollout_ref.actor.entropy_coeff")
-    """Weight of the mean entropy of the batch's tokens, subtracted from the loss."""
+    entropy_coeff: float = setting(
+        0.0,
+        "Weight of the mean entropy of the batch's tokens, subtracted from the loss.",
+        range="(-inf, inf)",
+        verl="actor_rollout_ref.actor.entropy_coeff",
+    )
     entropy_target: float = setting(
         0.0,
-        "[0, inf)",
+        "Above 0: the coefficient adapts, up while the entropy is below the target and off above "
+        "(nats per token).",
+        range="[0, inf)",
         unit="nats/token",
         verl=refused("verl's entropy coefficient is constant; set controls.entropy_coeff"),
     )
-    """Above 0: the coefficient adapts, up while the entropy is below the target and off above (nats per token)."""
-    entropy_step: float = setting(0.001, "[0, inf)", used=uses.ENTROPY_TARGET, verl=IDLE)
-    """By how much the adaptive coefficient moves in each RL step."""
-    entropy_max: float = setting(1.0, "(0, inf)", used=uses.ENTROPY_TARGET, verl=IDLE)
-    """Upper limit of the adaptive coefficient."""
-    kl_coef: float = setting(0.0, "[0, inf)", aliases="kl_loss_coef", verl=TRANSLATED)
-    """Weight of the divergence from the base policy."""
-    kl_kind: Literal["k1", "k2", "k3", "abs"] = setting("k3", used=uses.REFERENCE_KL, verl=TRANSLATED)
-    """Estimator of that divergence; abs: the absolute log-ratio."""
-    kl_in: Literal["loss", "reward"] = setting("loss", used=uses.REFERENCE_KL, verl=TRANSLATED)
-    """Whether it is added to the loss or taken from the reward."""
-    high_entropy_share: float = setting(1.0, "(0, 1]", verl=TRANSLATED)
-    """Only this share of tokens, those of highest entropy, carries the policy gradient; 1: all."""
+    entropy_step: float = setting(
+        0.001,
+        "By how much the adaptive coefficient moves in each RL step.",
+        range="[0, inf)",
+        used=uses.ENTROPY_TARGET,
+        verl=IDLE,
+    )
+    entropy_max: float = setting(
+        1.0, "Upper limit of the adaptive coefficient.", range="(0, inf)", used=uses.ENTROPY_TARGET, verl=IDLE
+    )
+    kl_coef: float = setting(
+        0.0,
+        "Weight of the divergence from the base policy.",
+        range="[0, inf)",
+        aliases="kl_loss_coef",
+        verl=TRANSLATED,
+    )
+    kl_kind: Literal["k1", "k2", "k3", "abs"] = setting(
+        "k3",
+        "Estimator of that divergence; abs: the absolute log-ratio.",
+        used=uses.REFERENCE_KL,
+        verl=TRANSLATED,
+    )
+    kl_in: Literal["loss", "reward"] = setting(
+        "loss",
+        "Whether it is added to the loss or taken from the reward.",
+        used=uses.REFERENCE_KL,
+        verl=TRANSLATED,
+    )
+    high_entropy_share: float = setting(
+        1.0,
+        "Only this share of tokens, those of highest entropy, carries the policy gradient; 1: all.",
+        range="(0, 1]",
+        verl=TRANSLATED,
+    )
     clip_cov: ClipCov = dataclasses.field(default_factory=ClipCov)
     kl_cov: KlCov = dataclasses.field(default_factory=KlCov)
-    reference_code: bool = setting(False, verl=TRANSLATED)
-    """As the authors' code: quotas and covariance within each micro-batch, the clip widened to [0, 2] with Clip-Cov
-    and absent with KL-Cov."""
-
-    def __new__(cls, *args: Any, **settings: Any) -> Controls:
-        """A table for each control that has settings and was registered elsewhere stands beside these."""
-        if cls is not Controls:
-            return object.__new__(cls)
-        known = cls.__dataclass_fields__
-        added = [(n, c) for n, c in CONTROLS.items() if n not in known and dataclasses.is_dataclass(c)]
-        return object.__new__(_with(tuple(added)))
+    reference_code: bool = setting(
+        False,
+        "As the authors' code: quotas and covariance within each micro-batch, the clip widened to [0, "
+        "2] with Clip-Cov and absent with KL-Cov.",
+        verl=TRANSLATED,
+    )
 
     def all(self) -> Iterator[Control]:
         """Every registered control as this table has it."""
@@ -435,11 +481,3 @@ class Controls:
     def active(self) -> Iterator[Control]:
         """Those that are on."""
         return (control for control in self.all() if control.on)
-
-
-@functools.cache
-def _with(added: tuple[tuple[str, Any], ...]) -> type[Controls]:
-    if not added:
-        return Controls
-    fields = [(name, cls, dataclasses.field(default_factory=cls)) for name, cls in added]
-    return dataclasses.make_dataclass("Controls", fields, bases=(Controls,), frozen=True)

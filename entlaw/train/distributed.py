@@ -52,8 +52,6 @@ class World:
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
-    """Of this process on its machine."""
 
     @property
     def first(self) -> bool:
@@ -209,7 +207,7 @@ class World:
         return self.of_first(result)
 
     def explained(self, error: BaseException) -> BaseException:
-        """An error that ends this rank, as what lies behind it; the other ranks are told.
+        """An error that ends this rank, as its cause; the other ranks are informed.
 
         When one rank ends, the others fail in their next exchange with words about sockets.
         """
@@ -223,7 +221,7 @@ class World:
             return RankLost(
                 "another rank ended without a word",
                 why="it was killed, ran out of memory, or its machine is gone",
-                hint="everything up to the last checkpoint is saved: go on with `entlaw train --resume`",
+                hint="everything up to the last checkpoint is saved: continue with `entlaw train --resume`",
             )
         post({**describe(error), "rank": self.rank})
         return error
@@ -305,9 +303,8 @@ def joined(device: str) -> Iterator[World]:
     if not dist.is_initialized():  # vLLM, which ends last, has taken it down with its own groups
         return
     dist.barrier()  # nobody hangs up on the others
-    if (
-        on_gpu
-    ):  # gloo's (torch 2.13) now and then aborts the process instead; left alone, it ends with the process
+    # gloo's (torch 2.13) now and then aborts the process instead; left alone, it ends with the process.
+    if on_gpu:
         dist.destroy_process_group()
 
 
@@ -315,7 +312,7 @@ def _world() -> World:
     import torch.distributed as dist
 
     size = dist.get_world_size()
-    return World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0"))) if size > 1 else World()
+    return World(dist.get_rank(), size) if size > 1 else World()
 
 
 def device_of(world: World, device: torch.device) -> torch.device:

@@ -41,7 +41,7 @@ def require_finite(what: str, gradient_norm: Tensor, batch: Batch) -> None:
         raise TrainingFailed(
             f"the loss of the {what} or its gradient is not finite",
             why="no weight was changed by it",
-            hint=f"lower the learning rate of the {what}, or use float32 weights; go on from the last checkpoint",
+            hint=f"lower the learning rate of the {what}, or use float32 weights; continue from the last checkpoint",
             batch=batch,
         )
 
@@ -100,7 +100,7 @@ def revived(told: dict[str, Any], rank: int) -> EntlawError:
     if known is None:
         return TrainingFailed(
             f"rank {rank} failed: {told['error']}: {told['what']}",
-            hint="everything up to the last checkpoint is saved: go on with `entlaw train --resume`",
+            hint="everything up to the last checkpoint is saved: continue with `entlaw train --resume`",
         )
     error: EntlawError = known(told["what"], where=told["where"], why=told["why"], hint=told["hint"])
     return error

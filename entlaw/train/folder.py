@@ -1,4 +1,4 @@
-"""A run's folder: made, kept from others, seen by all ranks, and what lies in it already."""
+"""A run's folder: made, locked against other processes, visible to all ranks, and what it already holds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def prepare(recipe: Recipe, folder: Path, resume: bool, on_finding: Callable[[Fi
             raise UsageError(
                 "the folder holds a run already",
                 where=str(folder),
-                hint=f"go on with it by `entlaw train --resume {folder}`, or choose another folder with -o",
+                hint=f"continue it with `entlaw train --resume {folder}`, or choose another folder with -o",
             )
         if kept.exists():  # an earlier start failed before its first record, with a recipe of its own
             shutil.rmtree(folder / "base", ignore_errors=True)
@@ -35,7 +35,7 @@ def prepare(recipe: Recipe, folder: Path, resume: bool, on_finding: Callable[[Fi
         return None
     if not kept.exists():
         raise UsageError(
-            "there is no run to go on with", where=str(folder), hint="give the folder that holds recipe.toml"
+            "there is no run to continue", where=str(folder), hint="give the folder that holds recipe.toml"
         )
     frozen = [d for d in recipes.diff(recipes.load(kept), recipe) if d[0] not in recipes.MAY_CHANGE]
     if frozen:
@@ -61,7 +61,7 @@ def has_records(folder: Path) -> bool:
 
 
 def claim(folder: Path, held: contextlib.ExitStack) -> str:
-    """Make the folder and keep others out for as long as ``held`` is open; returns a word that lies in it."""
+    """Make the folder and lock it for as long as ``held`` is open; returns a word that is stored in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -26,7 +26,7 @@ _TYPICAL_RESPONSE, _TYPICAL_PROMPT, _SUM = 1024, 256, 16
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineMemory:
     """vLLM on one device.
 
     Attributes
@@ -59,7 +59,7 @@ class Footprint:
         Responses in it.
     prompt, response : int
         Longest prompt and response, which memory is counted for.
-    engine : Engine or None
+    engine : EngineMemory or None
         None with ``rollout.engine = hf``.
     update_peak, rollout_peak : float
     checkpoint : int
@@ -78,7 +78,7 @@ class Footprint:
     rows: int
     prompt: int
     response: int
-    engine: Engine | None
+    engine: EngineMemory | None
     update_peak: float
     rollout_peak: float
     checkpoint: int
@@ -134,9 +134,22 @@ def estimate(
         update_peak += 0.0 if recipe.vllm.sleep and not cpu else engine.room
     concurrent = engine.sequences if engine is not None else recipe.rollout.batch or each
     found = Footprint(
-        shape, machine, resident, batch, update, rows, prompt, response, engine, update_peak, rollout_peak,
-        memory.checkpoint_bytes(shape, recipe), lengths, cost(shape, recipe, machine, lengths, concurrent), (),
-    )  # fmt: skip
+        shape,
+        machine,
+        resident,
+        batch,
+        update,
+        rows,
+        prompt,
+        response,
+        engine,
+        update_peak,
+        rollout_peak,
+        memory.checkpoint_bytes(shape, recipe),
+        lengths,
+        cost(shape, recipe, machine, lengths, concurrent),
+        (),
+    )
     return replace(found, problems=tuple(_problems(found, recipe)))
 
 
@@ -154,7 +167,9 @@ def working(update: Pass, resident: Resident, alone: bool) -> float:
     return max(update.peak, resident.gradients + max(update.end, update.layer)) - resident.gradients
 
 
-def _engine(shape: Shape, recipe: Recipe, machine: Machine, longest: int, lengths: Lengths) -> Engine | None:
+def _engine(
+    shape: Shape, recipe: Recipe, machine: Machine, longest: int, lengths: Lengths
+) -> EngineMemory | None:
     """vLLM's part of a device: its share of a GPU, or weights and the cache that a CPU is given."""
     if recipe.rollout.engine == "hf":
         return None
@@ -172,7 +187,7 @@ def _engine(shape: Shape, recipe: Recipe, machine: Machine, longest: int, length
         cache = room - weights - _ENGINE - (0.0 if v.eager else _GRAPHS)
     mean = per_token * (lengths.prompt + lengths.response)
     sequences = 0 if cache < per_token * longest else min(v.max_sequences, int(cache / mean))
-    return Engine(weights, max(cache, 0.0), room, sequences)
+    return EngineMemory(weights, max(cache, 0.0), room, sequences)
 
 
 def _problems(f: Footprint, recipe: Recipe) -> Iterator[str]:
@@ -276,24 +291,26 @@ def smallest(recipe: Recipe, f: Footprint, most: int = 1024) -> int | None:
 
 
 def foresee(recipe: Recipe) -> Finding | None:
-    """A warning before a run that this machine's memory will not hold; None if it will, or nobody can tell."""
+    """A warning before a run that this machine's memory will not hold; None if it will, or if it cannot be known."""
     found = estimate(recipe, here(recipe.run.device))
     if found is None or found.fits:
         return None
     turn = knobs(recipe, found)
     return Finding(
-        "memory-short", "warning", "; ".join(found.problems),
+        "memory-short",
+        "warning",
+        "; ".join(found.problems),
         "estimated for the longest prompts and responses that the recipe allows; see `entlaw train --check`",
         f"any of: {'; '.join(turn)}" if turn else "take a smaller model, or more and larger GPUs",
         max(found.update_peak, found.rollout_peak) / found.machine.usable,
-    )  # fmt: skip
+    )
 
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|CUBLAS_STATUS_ALLOC_FAILED"
     r"|No available memory for the cache blocks",
     re.IGNORECASE,
-)  # fmt: skip
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -339,7 +356,7 @@ def explain_oom(
         where = "rollout" if found.rollout_peak > found.update_peak else "update"
         most = max(found.update_peak, found.rollout_peak)
         why += f"; the estimate is {in_gb(most)}, most of it in the {where}"
-    return OutOfMemory("memory ran out", where=None, why=why, hint=f"{hint}; then go on with --resume")
+    return OutOfMemory("memory ran out", where=None, why=why, hint=f"{hint}; then continue with --resume")
 
 
 def _pinched(f: Footprint) -> Footprint:

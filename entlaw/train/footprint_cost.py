@@ -83,9 +83,7 @@ def named(name: str, count: int, memory_gb: float | None = None) -> Machine:
         hints = (f"known: {', '.join(GPUS)}", nearest(key, GPUS, n=1), other)
         raise UsageError(f"--gpu {name} is not in the table", hint="; ".join(filter(None, hints)))
     memory, tflops, bandwidth = GPUS[key]
-    return Machine(
-        key, count, (memory_gb or memory) * GB, tflops * 1e12, bandwidth * 1e9
-    )  # fmt: skip
+    return Machine(key, count, (memory_gb or memory) * GB, tflops * 1e12, bandwidth * 1e9)
 
 
 def here(device: str = "auto") -> Machine:
@@ -148,14 +146,14 @@ def _cgroup() -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of a prompt and of a response, on average; the responses are assumed, nobody knows them before the run."""
+    """Tokens of a prompt and of a response, on average; responses are assumed, being unknown before the run."""
 
     prompt: float
     response: float
 
 
 @dataclass(frozen=True)
-class Assumed:
+class Utilisation:
     """How well the devices are used: one end of the range.
 
     Attributes
@@ -180,8 +178,8 @@ class Assumed:
     rounds: float
 
 
-GOOD = Assumed(training=0.40, prefill=0.5, bandwidth=0.6, overhead=0.4e-3, straggler=3.0, rounds=1.0)
-BAD = Assumed(training=0.15, prefill=0.2, bandwidth=0.25, overhead=1.2e-3, straggler=100.0, rounds=2.0)
+GOOD = Utilisation(training=0.40, prefill=0.5, bandwidth=0.6, overhead=0.4e-3, straggler=3.0, rounds=1.0)
+BAD = Utilisation(training=0.15, prefill=0.2, bandwidth=0.25, overhead=1.2e-3, straggler=100.0, rounds=2.0)
 
 
 @dataclass(frozen=True)
@@ -276,9 +274,15 @@ def cost(shape: Shape, recipe: Recipe, machine: Machine, lengths: Lengths, concu
         for step, check in ((fast, quick), (slow, long))
     )
     return Cost(
-        responses * lengths.response, sampling, scoring, update,
-        (fast, slow), (short, late), (quick, long), (hours[0], hours[1]),
-    )  # fmt: skip
+        responses * lengths.response,
+        sampling,
+        scoring,
+        update,
+        (fast, slow),
+        (short, late),
+        (quick, long),
+        (hours[0], hours[1]),
+    )
 
 
 def generation_flops(shape: Shape, prompts: float, group: int, lengths: Lengths) -> float:
@@ -296,7 +300,7 @@ def _sampling_seconds(
     lengths: Lengths,
     responses: float,
     concurrent: int,
-    assumed: Assumed,
+    assumed: Utilisation,
 ) -> float:
     """Decoding, one token of every response at a time: bound by memory or by arithmetic, whichever is slower."""
     if not machine.flops or not machine.bandwidth:

@@ -22,7 +22,7 @@ CPU_TILE, DEVICE_TILE = (1024, 2**21), (8192, 2**24)
 
 @dataclass(frozen=True)
 class Resident:
-    """What lies on each device throughout, by name, in bytes: the policy's states and the copies beside it."""
+    """What each device holds throughout, by name, in bytes: the policy's states and the copies beside it."""
 
     weights: int
     gradients: int

@@ -79,11 +79,6 @@ class Shape:
         return self.layer_matrices + vectors
 
     @property
-    def matrices(self) -> int:
-        """Numbers in the matrices that every token is multiplied by: all layers' and the head's."""
-        return self.layers * self.layer_matrices + self.head
-
-    @property
     def parameters(self) -> int:
         """All parameters; a tied head is counted once."""
         return self.layers * self.layer + self.hidden + self.head * (1 if self.tied else 2)
@@ -123,9 +118,9 @@ def from_config(config: Mapping[str, Any]) -> Shape | None:
 def known() -> Mapping[str, Mapping[str, Any]]:
     """Configurations of the models in ``models.toml``, by hub id."""
     table = tomllib.loads((Path(__file__).parent / "models.toml").read_text("utf-8"))
-    return MappingProxyType({
-        name: {**table.get(facts.get("like", ""), {}), **facts} for name, facts in table.items()
-    })  # fmt: skip
+    return MappingProxyType(
+        {name: {**table.get(facts.get("like", ""), {}), **facts} for name, facts in table.items()}
+    )
 
 
 def shape_of(policy: Policy) -> Shape | None:
@@ -156,9 +151,17 @@ def _of_ladder(policy: Policy) -> Shape | None:
         return None
     hidden, layers, heads, inner = SIZES[policy.size]
     return Shape(
-        layers, hidden, heads, heads, hidden // heads, inner, len(CHARACTERS) + 2, False, 128,
+        layers,
+        hidden,
+        heads,
+        heads,
+        hidden // heads,
+        inner,
+        len(CHARACTERS) + 2,
+        False,
+        128,
         qkv_bias=policy.family == "qwen2",
-    )  # fmt: skip
+    )
 
 
 def _cached_config(repository: str) -> Path | None:

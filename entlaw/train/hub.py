@@ -39,7 +39,7 @@ def load_config(path: str) -> PretrainedConfig:
 
     folder = Path(path)
     if folder.is_dir():
-        look(folder)
+        check_model_folder(folder)
     elif not HUB_ID.fullmatch(path):
         raise SourceNotFound("there is no such folder, and this cannot be a hub id", where=path, hint=_WANTED)
     try:
@@ -84,7 +84,7 @@ def load_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
 # Folders ---------------------------------------------------------------------------------------------
 
 
-def look(folder: Path) -> None:
+def check_model_folder(folder: Path) -> None:
     """Tell what a folder lacks to be a model, before any library stumbles over it.
 
     Raises
@@ -218,9 +218,11 @@ def explain(error: BaseException, where: str, what: str, local: str = _LOCAL) ->
         return error
     if is_out_of_memory(error):
         return OutOfMemory(
-            "memory ran out while the model was loaded", where=where, why=_first_line(error),
+            "memory ran out while the model was loaded",
+            where=where,
+            why=_first_line(error),
             hint="see `entlaw train --check` for what it needs; a smaller model, or policy.dtype = bfloat16",
-        )  # fmt: skip
+        )
     for link in chain(error):
         if isinstance(link, OSError) and link.errno in (
             errno.ENOSPC,
@@ -229,9 +231,11 @@ def explain(error: BaseException, where: str, what: str, local: str = _LOCAL) ->
             errno.EACCES,
         ):
             return UnreadableSource(
-                f"{what} can be loaded from here: {link.strerror}", where=where, why=_first_line(link),
+                f"{what} can be loaded from here: {link.strerror}",
+                where=where,
+                why=_first_line(link),
                 hint="models are kept in ~/.cache/huggingface; HF_HOME names another folder",
-            )  # fmt: skip
+            )
     return (
         _of_hub(error, where, local)
         or (_of_no_tokenizer(error, where) if "token" in what else None)
@@ -277,35 +281,45 @@ def _of_hub(error: BaseException, where: str, local: str) -> EntlawError | None:
     if found := find(errors.GatedRepoError):
         logged_in = _status(found) == 403
         return SourceNotFound(
-            "the model is gated: its owner gives it to those who have accepted its licence", where=where,
-            why="your token has no access to it" if logged_in else "nobody is logged in here",
+            "the model is gated: its owner gives it to those who have accepted its licence",
+            where=where,
+            why="your token has no access to it" if logged_in else "no user is logged in here",
             hint=f"accept the licence at {page}, "
-            + ("with the account that the token belongs to" if logged_in else "then `hf auth login` (or set HF_TOKEN)")
+            + (
+                "with the account that the token belongs to"
+                if logged_in
+                else "then `hf auth login` (or set HF_TOKEN)"
+            )
             + f"; or {local}",
-        )  # fmt: skip
+        )
     if find(errors.RepositoryNotFoundError):
         near = _near(where)
         return SourceNotFound(
-            f"neither a folder here nor a model on the hub ({constants.ENDPOINT})", where=where,
-            why="the hub says the same of a private model, to all who may not see it",
-            hint=(f"nearest: {near}; " if near else "") + "check the name; for a private model `hf auth login`; "
+            f"neither a folder here nor a model on the hub ({constants.ENDPOINT})",
+            where=where,
+            why="the hub gives the same answer for a private model that you may not see",
+            hint=(f"nearest: {near}; " if near else "")
+            + "check the name; for a private model `hf auth login`; "
             "for a folder check where you are",
-        )  # fmt: skip
+        )
     offline = find(errors.OfflineModeIsEnabled) is not None or constants.HF_HUB_OFFLINE
     if offline and (find(errors.LocalEntryNotFoundError) or find(errors.OfflineModeIsEnabled)):
         return SourceNotFound(
-            "the model is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub", where=where,
+            "the model is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub",
+            where=where,
             why=f"the cache is {constants.HF_HUB_CACHE}",
             hint=f"unset HF_HUB_OFFLINE; or set HF_HOME to the cache that has it; or {local}",
-        )  # fmt: skip
+        )
     status = next((s for link in chain(error) if (s := _status(link)) is not None), None)
     if status is not None and status >= 400 and status != 404:
         return SourceNotFound(
-            f"the hub ({constants.ENDPOINT}) answers with an error {status}", where=where,
+            f"the hub ({constants.ENDPOINT}) answers with an error {status}",
+            where=where,
             why=_first_line(find(errors.HfHubHTTPError) or error),
-            hint="the token is not valid: `hf auth login`, or unset HF_TOKEN" if status == 401
+            hint="the token is not valid: `hf auth login`, or unset HF_TOKEN"
+            if status == 401
             else f"try again later; or {local}",
-        )  # fmt: skip
+        )
     if find(errors.LocalEntryNotFoundError) or find(ConnectionError) or _is_transport(error):
         return SourceNotFound(
             f"neither a folder here nor in the cache, and the hub ({constants.ENDPOINT}) cannot be reached",
@@ -315,9 +329,11 @@ def _of_hub(error: BaseException, where: str, local: str) -> EntlawError | None:
         )
     if (lost := find(errors.EntryNotFoundError)) or "does not appear to have" in str(error):
         return UnreadableSource(
-            "the repository on the hub lacks a file", where=where, why=_first_line(lost or error),
+            "the repository on the hub lacks a file",
+            where=where,
+            why=_first_line(lost or error),
             hint="it may hold an adapter, or GGUF files only: take the repository of the model itself",
-        )  # fmt: skip
+        )
     return None
 
 
@@ -327,31 +343,35 @@ def _of_contents(error: BaseException, where: str, what: str) -> EntlawError | N
         text = str(link)
         if "trust_remote_code" in text or "contains custom code" in text:
             return UnreadableSource(
-                f"{what} can be loaded from here: it needs code from its own repository", where=where,
+                f"{what} can be loaded from here: it needs code from its own repository",
+                where=where,
                 why="entlaw runs no code that comes with a model",
                 hint="take a model whose architecture transformers knows",
-            )  # fmt: skip
+            )
         if "Unrecognized model" in text:
             return UnreadableSource(
-                f"{what} can be loaded from here: there is no config.json that names a model_type", where=where,
+                f"{what} can be loaded from here: there is no config.json that names a model_type",
+                where=where,
                 why="so it is no model, or one in another format",
                 hint="it may hold an adapter, or GGUF files only: take the repository of the model itself",
-            )  # fmt: skip
+            )
         if "does not recognize this architecture" in text:
             kind = re.search(r"model type `?([\w.-]+)`?", text)
             return UnreadableSource(
                 f"{what} can be loaded from here: this transformers does not know its architecture"
                 + (f" ({kind[1]})" if kind else ""),
-                where=where, why=_first_line(link),
+                where=where,
+                why=_first_line(link),
                 hint="pip install -U transformers, if the model is newer; else take another model",
-            )  # fmt: skip
+            )
         if "Unrecognized configuration class" in text:
             kind = re.search(r"class '[\w.]*?(\w+)Config'", text)
             return UnreadableSource(
                 f"{what} can be loaded from here: {kind[1] if kind else 'it'} does not write text left to right",
-                where=where, why="there is no causal language model of this architecture",
+                where=where,
+                why="there is no causal language model of this architecture",
                 hint="take a causal language model (Llama, Qwen, Mistral, ...)",
-            )  # fmt: skip
+            )
         if isinstance(link, ImportError):
             needs = re.search(
                 r"requires the (\w+) library|No module named '([\w.]+)'|pip install ([\w-]+)", text
@@ -359,8 +379,10 @@ def _of_contents(error: BaseException, where: str, what: str) -> EntlawError | N
             name = next((group for group in needs.groups() if group), None) if needs else None
             return MissingExtra(
                 f"{what} can be loaded from here without {name or 'a package that is not installed'}",
-                where=where, why=_first_line(link), hint=f"pip install {name}" if name else "see above",
-            )  # fmt: skip
+                where=where,
+                why=_first_line(link),
+                hint=f"pip install {name}" if name else "see above",
+            )
     return None
 
 

@@ -19,7 +19,7 @@ from entlaw.train.controls import EntropyBonus
 from entlaw.train.distributed import ALONE, World
 from entlaw.train.distributed_model import ranked, shard_module, sharded
 from entlaw.train.failure import TrainingFailed
-from entlaw.train.measure import Record
+from entlaw.train.measure import Metrics
 from entlaw.train.policy import LanguageModel
 from entlaw.train.randomness import torch_generator
 from entlaw.train.rollout import Engine, Sampling
@@ -100,7 +100,7 @@ class Trainer:
             trainable, lr=lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay, fused=True
         )
 
-    def step(self, t: int) -> Record:
+    def step(self, t: int) -> Metrics:
         """RL step ``t``: roll out, measure, turn rewards into advantages, update; returns what is logged."""
         recipe, clock = self.recipe, Clock()
         self.policy.model.train()
@@ -114,7 +114,7 @@ class Trainer:
         n_groups = len(torch.unique(batch.group_B))
         record["train/kept_groups"] = len(torch.unique(batch.group_B[rows])) / n_groups
         self.watch_idle(rows)
-        updates: list[Record] = []
+        updates: list[Metrics] = []
         if len(rows):
             kept, kept_levels = batch.rows(rows), [levels[i] for i in rows.tolist()]
             process_BT, process_records = self.process_reward(kept, t)
@@ -138,7 +138,7 @@ class Trainer:
         record["perf/tokens_per_s"] = float(batch.mask_BT.sum()) / record["time/step_s"]
         return record
 
-    def look(self, t: int) -> Record:
+    def measure_only(self, t: int) -> Metrics:
         """Roll out as step ``t`` would and measure, but do not learn."""
         drawn = self.drawn
         batch, levels = self.collect(t, Clock())
@@ -154,8 +154,13 @@ class Trainer:
         """
         recipe, rollout = self.recipe, self.recipe.rollout
         sampling = Sampling(
-            rollout.group_size, rollout.max_tokens, rollout.temperature, rollout.top_p, rollout.top_k, rollout.batch
-        )  # fmt: skip
+            rollout.group_size,
+            rollout.max_tokens,
+            rollout.temperature,
+            rollout.top_p,
+            rollout.top_k,
+            rollout.batch,
+        )
         parts: list[Batch] = []
         problems: list[Problem] = []
         self.too_long = 0
@@ -274,7 +279,7 @@ class Trainer:
             for part in order.chunk(min(self.recipe.loss.mini_batches, len(order))):
                 yield batch.rows(torch.cat([(batch.group_B == g).nonzero()[:, 0] for g in part])).trimmed()
 
-    def process_reward(self, batch: Batch, t: int) -> tuple[Tensor | None, list[Record]]:
+    def process_reward(self, batch: Batch, t: int) -> tuple[Tensor | None, list[Metrics]]:
         """PRIME's reward of every token, and what its model learned from this rollout."""
         model = self.process
         if model is None:
@@ -282,7 +287,7 @@ class Trainer:
         p, o, loss = self.recipe.prime, self.recipe.optimizer, self.recipe.loss
         temperature = self.recipe.rollout.temperature
 
-        def learn() -> list[Record]:
+        def learn() -> list[Metrics]:
             optimizer = self.optimizers["process"]
             return [
                 prime.update(
@@ -295,7 +300,7 @@ class Trainer:
         reward_BT = prime.score(model, batch, p.beta, temperature, loss.micro_batch, self.world)
         return reward_BT, records or learn()
 
-    def update_critic(self, batch: Batch, t: int) -> list[Record]:
+    def update_critic(self, batch: Batch, t: int) -> list[Metrics]:
         """PPO's value function learns the returns."""
         if self.critic is None:
             return []
@@ -317,14 +322,18 @@ class Trainer:
             for m in self.mini_batches(batch, t, c.epochs)
         ]
 
-    def update_policy(self, batch: Batch, t: int, entropy_coeff: float) -> list[Record]:
+    def update_policy(self, batch: Batch, t: int, entropy_coeff: float) -> list[Metrics]:
         """The mini-batches of one rollout, one optimiser step each."""
-        recipe, records = self.recipe, list[Record]()
+        recipe, records = self.recipe, list[Metrics]()
         selection = torch_generator(recipe.run.seed, "selection", t)
         for i, part in enumerate(self.mini_batches(batch, t, recipe.loss.epochs)):
             self.warm_learning_rate()
             metrics = update(
-                self.policy, self.optimizers["policy"], part, recipe.loss, recipe.controls,
+                self.policy,
+                self.optimizers["policy"],
+                part,
+                recipe.loss,
+                recipe.controls,
                 temperature=recipe.rollout.temperature,
                 entropy_coeff=entropy_coeff,
                 grad_clip=recipe.optimizer.grad_clip,
@@ -332,12 +341,12 @@ class Trainer:
                 generator=selection,
                 on_policy=i == 0,
                 world=self.world,
-            )  # fmt: skip
+            )
             if metrics["actor/loss"] != metrics["actor/loss"]:
                 raise TrainingFailed(
                     f"the loss or its gradient is not finite in mini-batch {i + 1} of step {t}",
                     why="no weight was changed by it",
-                    hint="lower optimizer.lr, or use float32 weights; go on from the last checkpoint",
+                    hint="lower optimizer.lr, or use float32 weights; continue from the last checkpoint",
                     batch=part,
                 )
             self.updates += 1
@@ -351,7 +360,7 @@ class Trainer:
             share = min(1.0, (self.updates + 1) / o.warmup_steps)
             self.optimizers["policy"].param_groups[0]["lr"] = o.lr * share
 
-    def bonus(self, record: Record) -> float:
+    def bonus(self, record: Metrics) -> float:
         """This step's entropy coefficient: fixed, or adaptive."""
         if self.recipe.controls.entropy_target <= 0:
             return self.entropy_coeff

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from entlaw.findings import Finding
-from entlaw.train.registry import Function, Registry
+from entlaw.registry import Function, Registry
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from entlaw.train.batch import Batch
 from entlaw.train.estimate import group_accuracy
 from entlaw.train.losses import kl_penalty
 
-Record = dict[str, float]
+Metrics = dict[str, float]
 
 
 def token_mean(values_BT: Tensor, mask_BT: Tensor) -> float:
@@ -30,11 +30,11 @@ def response_mean(values_BT: Tensor, mask_BT: Tensor) -> float:
     return float(mean_B[length_B > 0].mean()) if bool((length_B > 0).any()) else float("nan")
 
 
-def rollout_record(batch: Batch, levels: Sequence[str]) -> Record:
+def rollout_record(batch: Batch, levels: Sequence[str]) -> Metrics:
     """Of all sampled responses, before any filter; ``levels`` holds each response's difficulty group."""
     assert batch.correct_B is not None and batch.reward_B is not None and batch.entropy_BT is not None
     length_B = batch.mask_BT.sum(-1).double()
-    record: Record = {
+    record: Metrics = {
         "actor/entropy": token_mean(batch.entropy_BT, batch.mask_BT),
         "actor/entropy_response_mean": response_mean(batch.entropy_BT, batch.mask_BT),
         "reward/mean": float(batch.reward_B.double().mean()),
@@ -51,7 +51,7 @@ def rollout_record(batch: Batch, levels: Sequence[str]) -> Record:
     return record
 
 
-def mismatch_record(batch: Batch) -> Record:
+def mismatch_record(batch: Batch) -> Metrics:
     """How far the engine that sampled is from the policy that is trained, on the same tokens and weights.
 
     ``rollout/log_prob_difference`` is the mean of |log p_trainer - log p_engine|, ``rollout/probability_difference*``
@@ -64,7 +64,7 @@ def mismatch_record(batch: Batch) -> Record:
     trainer, engine = batch.log_prob_BT[valid].double(), batch.rollout_log_prob_BT[valid].double()
     gap, difference = trainer - engine, (trainer.exp() - engine.exp()).abs()
     ratio = gap.exp()
-    record: Record = {
+    record: Metrics = {
         "rollout/log_prob_difference": float(gap.abs().mean()),
         "rollout/probability_difference": float(difference.mean()),
         "rollout/probability_difference_max": float(difference.max()),
@@ -78,7 +78,7 @@ def mismatch_record(batch: Batch) -> Record:
     return record
 
 
-def update_record(kept: Batch, levels: Sequence[str], shares: Sequence[float]) -> Record:
+def update_record(kept: Batch, levels: Sequence[str], shares: Sequence[float]) -> Metrics:
     """Of the responses that train, with their advantages: entropy after the filter, and the covariances.
 
     ``cov/mean`` and ``cov/top_*`` are Eq. 10 over these tokens; ``cov/group`` is the covariance within a prompt's
@@ -90,7 +90,7 @@ def update_record(kept: Batch, levels: Sequence[str], shares: Sequence[float]) -
     mask_BT = kept.mask_BT
     covariance_BT = token_covariance(kept.log_prob_BT.double(), kept.advantages_BT.double(), mask_BT.double())
     advantage_B = (kept.advantages_BT * mask_BT).double().sum(-1) / mask_BT.double().sum(-1).clamp(min=1)
-    record: Record = {
+    record: Metrics = {
         "actor/entropy_kept": token_mean(kept.entropy_BT, mask_BT),
         "actor/entropy_kept_response_mean": response_mean(kept.entropy_BT, mask_BT),
         "cov/mean": token_mean(covariance_BT, mask_BT),
@@ -117,7 +117,7 @@ def update_record(kept: Batch, levels: Sequence[str], shares: Sequence[float]) -
     return record
 
 
-def mean_over_updates(records: Sequence[Record]) -> Record:
+def mean_over_updates(records: Sequence[Metrics]) -> Metrics:
     """Each metric's mean over the optimiser steps that logged it."""
     keys = dict.fromkeys(key for record in records for key in record)
     return {key: sum(r[key] for r in records if key in r) / sum(key in r for r in records) for key in keys}

@@ -40,7 +40,7 @@ class Observer(Protocol):
 
 
 class Observers:
-    """All observers of a run. Whatever goes wrong in one is a warning, told once, and the run goes on.
+    """All observers of a run. Whatever goes wrong in one is reported once as a warning, and the run goes on.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Observers:
                 found = observer.observe(step, seen)
                 added |= {k: float(v) for k, v in found.items() if k.startswith(PREFIX) and math.isfinite(v)}
             except Exception as error:  # a fit that breaks must not end days of training
-                self._tell(number, error)
+                self._report_failure(number, error)
         return added
 
     def replay(self, path: Path) -> None:
@@ -91,13 +91,13 @@ class Observers:
             try:
                 why = observer.stop
             except Exception as error:
-                self._tell(number, error)
+                self._report_failure(number, error)
                 continue
             if why is not None:
                 return why
         return None
 
-    def _tell(self, number: int, error: Exception) -> None:
+    def _report_failure(self, number: int, error: Exception) -> None:
         if number in self._failed:
             return
         self._failed.add(number)
@@ -105,7 +105,7 @@ class Observers:
             Finding(
                 "observer-failed",
                 "warning",
-                f"{type(self._observers[number]).__name__} failed at a step, and training goes on: "
+                f"{type(self._observers[number]).__name__} failed at a step, and training continues: "
                 f"{type(error).__name__}: {error}",
                 "it is shown the next steps all the same; what it would have logged is missing",
             )

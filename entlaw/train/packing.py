@@ -24,7 +24,7 @@ class Pack(NamedTuple):
     tokens_GL: Tensor
     position_GL: Tensor
     mask_G1LL: Tensor
-    """Bool: who sees whom (query, key)."""
+    """Bool: which token attends to which (query, key)."""
     source_BT: Tensor
     """int64: the place in G x L whose hidden state predicts a response token; 0 on padding."""
 
@@ -70,7 +70,7 @@ def pack(batch: Batch, pad_id: int) -> Pack:
     source_BT[:, 1:][read_BT] = place_N[len(in_prompt) :]
     return Pack(
         spread(token_N, pad_id), spread(position_N, 0), (visible & earlier_LL)[:, None], source_BT * valid_BT
-    )  # fmt: skip
+    )
 
 
 def pays(batch: Batch, hidden_size: int) -> bool:

@@ -26,7 +26,7 @@ from entlaw.train.folder import has_records
 from entlaw.train.schema import Recipe
 
 if TYPE_CHECKING:
-    from entlaw.train.runner import Outcome
+    from entlaw.train.runner import TrainingOutcome
 
 # What workers on other machines need to find models, caches and the log's project; keys and tokens stay where they are.
 _PASSED_ON = ("ENTLAW_", "HF_", "HUGGINGFACE_", "WANDB_", "TOKENIZERS_")
@@ -43,7 +43,7 @@ def launch(
     resume: bool = False,
     restarts: int = 3,
     on_record: Callable[[int, dict[str, float]], None] = lambda step, record: None,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train as the recipe says on a Ray cluster, into a folder that all its machines share.
 
     Parameters
@@ -75,7 +75,7 @@ def launch(
         raise UsageError(
             "the folder holds a run already",
             where=str(folder),
-            hint="go on with it by --resume, or choose another folder with -o",
+            hint="continue it with --resume, or choose another folder with -o",
         )
     with _cluster(ray, address, workers):
         gpus = _resources(ray, recipe, workers)
@@ -145,7 +145,7 @@ def _resources(ray: Any, recipe: Recipe, workers: int) -> bool:
 def _fit(
     recipe: Recipe, folder: Path, workers: int, *, gpus: bool, resume: bool, restarts: int
 ) -> dict[str, Any]:
-    """Run the workers; returns what the first of them told at its end."""
+    """Run the workers; returns what the first of them reported at its end."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -156,23 +156,26 @@ def _fit(
     trainer = TorchTrainer(
         _work,
         train_loop_config={
-            "recipe": recipes.to_dict(recipe), "folder": str(folder), "resume": resume, "told": str(told),
+            "recipe": recipes.to_dict(recipe),
+            "folder": str(folder),
+            "resume": resume,
+            "told": str(told),
         },
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
         run_config=RunConfig(
             name="train", storage_path=str(own), failure_config=FailureConfig(max_failures=restarts)
         ),
         torch_config=TorchConfig("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout_s=_PATIENCE_S),
-    )  # fmt: skip
+    )
     try:
         trainer.fit()
         found: dict[str, Any] = json.loads(told.read_text())
     except Exception as error:  # Ray Train's own wrappers around whatever happened
         raise TrainingFailed(
-            f"the workers failed, and were started anew {restarts} times at most: {_first_line(error)}",
+            f"the workers failed and were restarted {restarts} times at most: {_first_line(error)}",
             where=str(folder),
             why="a worker that dies again and again has a reason: memory, a machine, the code",
-            hint="everything up to the last checkpoint is saved: go on with --resume",
+            hint="everything up to the last checkpoint is saved: continue with --resume",
         ) from error
     shutil.rmtree(own, ignore_errors=True)
     return found
@@ -203,12 +206,12 @@ def _work(config: dict[str, Any]) -> None:
         told.write_text(json.dumps(result))
 
 
-def _outcome(told: dict[str, Any], folder: Path) -> Outcome:
-    from entlaw.train.runner import Outcome
+def _outcome(told: dict[str, Any], folder: Path) -> TrainingOutcome:
+    from entlaw.train.runner import TrainingOutcome
 
     if "failed" in told:
         raise revived(told["failed"], 0)
-    return Outcome(**{**told, "folder": folder})
+    return TrainingOutcome(**{**told, "folder": folder})
 
 
 @contextlib.contextmanager

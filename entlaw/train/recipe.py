@@ -24,7 +24,7 @@ from entlaw.train.catalogue import catalogue, layers, similar
 from entlaw.train.controls import CONTROLS
 from entlaw.train.losses import LOSSES
 from entlaw.train.schema import Recipe
-from entlaw.train.settings import Problem, Setting, describe, read, settings_of
+from entlaw.train.settings import Setting, SettingProblem, describe, read, settings_of
 
 
 def settings() -> Mapping[str, Setting]:
@@ -87,7 +87,7 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     UsageError
         Everything that is wrong with the file and the overrides, in one message.
     """
-    problems: list[tuple[str, Problem]] = []
+    problems: list[tuple[str, SettingProblem]] = []
     given: list[_Given] = []
     where = "--set"
     if path is not None:
@@ -102,18 +102,18 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     return _build(given, problems, where)
 
 
-def _read(path: Path, problems: list[tuple[str, Problem]], prefix: str) -> Iterator[_Given]:
-    """The settings of one file; ``prefix`` stands in front of their lines in messages."""
+def _read(path: Path, problems: list[tuple[str, SettingProblem]], prefix: str) -> Iterator[_Given]:
+    """The settings of one file; ``prefix`` precedes their lines in messages."""
     text, where = _text(path)
     document = _parse(text, where)
     lines = _lines(text)
-    found: list[tuple[str, Problem]] = []
+    found: list[tuple[str, SettingProblem]] = []
     for names, value in _leaves(document, (), found, lines):
         yield ".".join(names), (prefix + _line(lines, names)).rstrip(", "), value
     problems += [((prefix + place).rstrip(", "), problem) for place, problem in found]
 
 
-def _overridden(overrides: Sequence[str], problems: list[tuple[str, Problem]]) -> Iterator[_Given]:
+def _overridden(overrides: Sequence[str], problems: list[tuple[str, SettingProblem]]) -> Iterator[_Given]:
     for override in overrides:
         for key, value in _override(override, problems):
             yield key, f"--set {override}", value
@@ -132,7 +132,7 @@ def from_dict(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
     UsageError
         As :func:`load`.
     """
-    problems: list[tuple[str, Problem]] = []
+    problems: list[tuple[str, SettingProblem]] = []
     given = [(".".join(names), "", value) for names, value in _leaves(plain, (), problems, {})]
     return _build(given, problems, where)
 
@@ -232,7 +232,7 @@ def _plain(value: Any) -> Any:
 # What a name that does not exist is answered with -----------------------------------------------------
 
 
-def unknown(path: tuple[str, ...], is_table: bool) -> Problem:
+def unknown(path: tuple[str, ...], is_table: bool) -> SettingProblem:
     """What to say of a name that the schema does not have; everything in front of its last part exists."""
     *where, name = path
     table = ".".join(where)
@@ -240,7 +240,7 @@ def unknown(path: tuple[str, ...], is_table: bool) -> Problem:
         what = f"there is no table [{'.'.join(path)}]"
         known = [t for t in tables() if t]
         homes = [t for t in known if t.rpartition(".")[2] == name] or closest(".".join(path), known)
-        return Problem(
+        return SettingProblem(
             what, _list_of("nearest", homes) or _list_of("the tables are", [t for t in known if "." not in t])
         )
     what = (
@@ -249,24 +249,26 @@ def unknown(path: tuple[str, ...], is_table: bool) -> Problem:
         else f"there is no setting {name} outside the tables"
     )
     if name in settings():
-        return Problem(what, "write it without quotes")
+        return SettingProblem(what, "write it without quotes")
     homes = [key for key in settings() if key.rpartition(".")[2] == name]
     if homes:
-        return Problem(what, f"write it as {' or '.join(homes)}")
+        return SettingProblem(what, f"write it as {' or '.join(homes)}")
     for key, setting in settings().items():
         for alias, _, remark in (text.partition(" ") for text in setting.aliases):
             if alias == name:
-                return Problem(what, f"here it is called {key} {remark}".rstrip())
+                return SettingProblem(what, f"here it is called {key} {remark}".rstrip())
     beside = [key for key in settings() if key.rpartition(".")[0] == table]
     near = closest(name, [key.rpartition(".")[2] for key in beside])
     if near:
-        return Problem(what, _list_of("nearest", [f"{table}.{leaf}" if table else leaf for leaf in near]))
+        return SettingProblem(
+            what, _list_of("nearest", [f"{table}.{leaf}" if table else leaf for leaf in near])
+        )
     near = closest(name, {key.rpartition(".")[2] for key in settings()})
     elsewhere = [key for leaf in near for key in settings() if key.rpartition(".")[2] == leaf]
     listed = (
         [key.rpartition(".")[2] for key in beside] if table else [t for t in tables() if t and "." not in t]
     )
-    return Problem(
+    return SettingProblem(
         what, _list_of("nearest", elsewhere) or _list_of("it has" if table else "the tables are", listed)
     )
 
@@ -343,7 +345,7 @@ def _line(lines: Mapping[str, int], names: tuple[str, ...]) -> str:
 def _leaves(
     table: Mapping[str, Any],
     path: tuple[str, ...],
-    problems: list[tuple[str, Problem]],
+    problems: list[tuple[str, SettingProblem]],
     lines: Mapping[str, int],
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Settings of a nested dict that the schema has; the others become problems."""
@@ -356,7 +358,7 @@ def _leaves(
                 yield from _leaves(value, here, problems, lines)
             else:
                 problems.append(
-                    (_line(lines, here), Problem(f"{key} is a table, not a setting", f"write [{key}]"))
+                    (_line(lines, here), SettingProblem(f"{key} is a table, not a setting", f"write [{key}]"))
                 )
         elif key in settings() and not quoted:
             yield here, value
@@ -364,13 +366,13 @@ def _leaves(
             problems.append((_line(lines, here), unknown(here, isinstance(value, Mapping))))
 
 
-def _override(override: str, problems: list[tuple[str, Problem]]) -> Iterator[tuple[str, Any]]:
+def _override(override: str, problems: list[tuple[str, SettingProblem]]) -> Iterator[tuple[str, Any]]:
     """The settings that one ``table.key=value`` sets: one, or several by an inline table."""
     key, equals, text = (part.strip() for part in override.partition("="))
     source = f"--set {override}"
     names = tuple(key.split("."))
     if not equals or not key:
-        problems.append((source, Problem("an override is written table.key=value", "")))
+        problems.append((source, SettingProblem("an override is written table.key=value", "")))
         return
     try:
         parsed = tomllib.loads(f"value = {text}")
@@ -380,7 +382,7 @@ def _override(override: str, problems: list[tuple[str, Problem]]) -> Iterator[tu
     nested: Any = value
     for name in reversed(names):
         nested = {name: nested}
-    found: list[tuple[str, Problem]] = []
+    found: list[tuple[str, SettingProblem]] = []
     for leaf, leaf_value in _leaves(nested, (), found, {}):
         is_text = settings()[".".join(leaf)].kind is str
         # For a setting that is text, 12 and true mean "12" and "true": the shell took the quotes away.
@@ -388,12 +390,12 @@ def _override(override: str, problems: list[tuple[str, Problem]]) -> Iterator[tu
     problems += [(source, problem) for _, problem in found]
 
 
-def _build(given: Sequence[_Given], problems: list[tuple[str, Problem]], where: str) -> Recipe:
+def _build(given: Sequence[_Given], problems: list[tuple[str, SettingProblem]], where: str) -> Recipe:
     """The recipe, or one error that lists all problems; of a setting that is given twice the later value counts."""
     values: dict[str, Any] = {}
     for key, place, value in given:
         result = read(settings()[key], value)
-        if isinstance(result, Problem):
+        if isinstance(result, SettingProblem):
             problems.append((place, result))
         else:
             values[key] = result
@@ -402,8 +404,8 @@ def _build(given: Sequence[_Given], problems: list[tuple[str, Problem]], where: 
     return put(Recipe(), values)
 
 
-def _error(problems: Sequence[tuple[str, Problem]], where: str) -> UsageError:
-    def line_number(item: tuple[str, Problem]) -> int:
+def _error(problems: Sequence[tuple[str, SettingProblem]], where: str) -> UsageError:
+    def line_number(item: tuple[str, SettingProblem]) -> int:
         found = re.match(r"line (\d+)$", item[0])
         return int(found[1]) if found else 10**9  # overrides come after the file, as they are read
 

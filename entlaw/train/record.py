@@ -133,13 +133,13 @@ class MetricsFile:
                 "the metrics of the run to be resumed are missing",
                 where=str(path),
                 why=f"its checkpoint was saved after {position['bytes']} bytes of them",
-                hint="put the file back, or start the run anew in another folder",
+                hint="put the file back, or start the run again in another folder",
             )
         try:
             _check(path, descriptor, position)
             dropped = _lines_after(descriptor, position["bytes"])
             if os.fstat(descriptor).st_size > position["bytes"]:
-                with _told(path):
+                with _as_checkpoint_error(path):
                     os.ftruncate(descriptor, position["bytes"])
                     flush(descriptor)
         except BaseException:
@@ -162,10 +162,10 @@ class MetricsFile:
         """
         data = line(record)
         if self._unsettled:  # the last write was interrupted half-way
-            with _told(self.path):
+            with _as_checkpoint_error(self.path):
                 self._take_back()
         self._unsettled = True
-        with _told(self.path):
+        with _as_checkpoint_error(self.path):
             try:
                 if os.write(self._descriptor, data) < len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -197,7 +197,7 @@ class MetricsFile:
 
 
 def _open(path: Path, flags: int = 0) -> int:
-    with _told(path):
+    with _as_checkpoint_error(path):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | _BINARY | flags, 0o666)
         try:
             # Others are kept out for as long as the descriptor is open.
@@ -218,7 +218,7 @@ def _open(path: Path, flags: int = 0) -> int:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _as_checkpoint_error(path: Path) -> Iterator[None]:
     """The system's errors as ours."""
     try:
         yield
@@ -242,7 +242,7 @@ def _check(path: Path, descriptor: int, position: Position) -> None:
             f"the metrics are {wanted - size} bytes shorter than when the checkpoint was saved",
             where=str(path),
             why="records of finished steps are missing",
-            hint="put the whole file back, or start the run anew in another folder",
+            hint="put the whole file back, or start the run again in another folder",
         )
     crc = 0
     for data in _blocks(descriptor, 0, wanted):
@@ -252,7 +252,7 @@ def _check(path: Path, descriptor: int, position: Position) -> None:
             "the metrics were changed since the checkpoint was saved",
             where=str(path),
             why="their first bytes do not have the checksum in the checkpoint",
-            hint="put the unchanged file back, or start the run anew in another folder",
+            hint="put the unchanged file back, or start the run again in another folder",
         )
 
 

@@ -39,10 +39,12 @@ def clipping(r: Recipe) -> Iterator[Finding]:
     low, high, dual = loss.clip_ratio_low, loss.clip_ratio_high, loss.clip_ratio_c
     if 0 < dual <= 1:
         yield Finding(
-            "dual-clip-not-above-one", "error", f"loss.clip_ratio_c = {dual:g}",
+            "dual-clip-not-above-one",
+            "error",
+            f"loss.clip_ratio_c = {dual:g}",
             "dual clip bounds the loss of ratios above it; at 1 or less it would stop tokens that have not moved",
             "set it above 1 (3 in its paper, 10 in DAPO's scripts), or 0 for none",
-        )  # fmt: skip
+        )
     if dual and not r.policy_loss.dual_clips:
         having = listed([name for name, other in LOSSES.items() if other.dual_clips], "or")
         yield Finding(
@@ -54,10 +56,12 @@ def clipping(r: Recipe) -> Iterator[Finding]:
         )
     if r.policy_loss.clips and high < low:
         yield Finding(
-            "clip-lower", "warning", f"loss.clip_ratio_high = {high:g} below loss.clip_ratio_low = {low:g}",
+            "clip-lower",
+            "warning",
+            f"loss.clip_ratio_high = {high:g} below loss.clip_ratio_low = {low:g}",
             "tokens that become likelier are stopped before those that become less likely, which lowers the entropy",
             "clip-higher has it the other way round, 0.28 above 0.2",
-        )  # fmt: skip
+        )
     yield from r.policy_loss.rule(r)
 
 
@@ -67,17 +71,21 @@ def batch(r: Recipe) -> Iterator[Finding]:
     responses = prompts * r.rollout.group_size
     if responses < wanted:
         yield Finding(
-            "more-mini-batches-than-responses", "error",
+            "more-mini-batches-than-responses",
+            "error",
             f"loss.mini_batches = {wanted} of {responses} responses",
-            "rollout.prompts x rollout.group_size responses cannot be cut into so many",
+            "rollout.prompts x rollout.group_size responses cannot be divided into that many",
             "raise rollout.prompts, or lower loss.mini_batches",
-        )  # fmt: skip
+        )
     elif (steps := mini_batches(r)) != wanted:
         yield Finding(
-            "fewer-mini-batches", "warning", f"loss.mini_batches = {wanted} of {prompts} prompts gives {steps}",
-            "mini-batches are of equally many whole prompts", "let loss.mini_batches divide rollout.prompts",
+            "fewer-mini-batches",
+            "warning",
+            f"loss.mini_batches = {wanted} of {prompts} prompts gives {steps}",
+            "mini-batches are of equally many whole prompts",
+            "let loss.mini_batches divide rollout.prompts",
             float(steps),
-        )  # fmt: skip
+        )
 
 
 def mini_batches(r: Recipe) -> int:
@@ -96,31 +104,42 @@ def kl_cov(r: Recipe) -> Iterator[Finding]:
         return
     if not kl.coef:
         yield Finding(
-            "kl-cov-without-weight", "warning", "controls.kl_cov.ratio without controls.kl_cov.coef",
-            "the penalty has weight 0", "set controls.kl_cov.coef = 1",
-        )  # fmt: skip
+            "kl-cov-without-weight",
+            "warning",
+            "controls.kl_cov.ratio without controls.kl_cov.coef",
+            "the penalty has weight 0",
+            "set controls.kl_cov.coef = 1",
+        )
         return
     updates = mini_batches(r) * r.loss.epochs
     if kl.penalty == "k1":
         yield Finding(
-            "kl-cov-k1", "warning", "controls.kl_cov.penalty = k1",
+            "kl-cov-k1",
+            "warning",
+            "controls.kl_cov.penalty = k1",
             "its gradient does not depend on how far the policy has moved: a constant push up of the chosen tokens, "
             "on the first mini-batch too, not a pull back to the rollout policy",
             "take abs (the authors' code), k2 or k3",
-        )  # fmt: skip
+        )
     elif updates == 1:
         yield Finding(
-            "kl-cov-on-policy", "warning", "KL-Cov with one update a rollout",
+            "kl-cov-on-policy",
+            "warning",
+            "KL-Cov with one update a rollout",
             f"the policy still is the rollout policy, where the gradient of the {kl.penalty} penalty is zero: "
             "this run trains as if KL-Cov were off",
-            "set loss.mini_batches or loss.epochs above 1 (the paper: 8 mini-batches)", 0.0,
-        )  # fmt: skip
+            "set loss.mini_batches or loss.epochs above 1 (the paper: 8 mini-batches)",
+            0.0,
+        )
     else:
         yield Finding(
-            "kl-cov-first-mini-batch", "info", f"KL-Cov acts in {updates - 1} of {updates} updates a rollout",
+            "kl-cov-first-mini-batch",
+            "info",
+            f"KL-Cov acts in {updates - 1} of {updates} updates a rollout",
             f"in the first the policy still is the rollout policy, where the {kl.penalty} penalty has no gradient",
-            "", (updates - 1) / updates,
-        )  # fmt: skip
+            "",
+            (updates - 1) / updates,
+        )
 
 
 def quotas(r: Recipe) -> Iterator[Finding]:
@@ -131,18 +150,22 @@ def quotas(r: Recipe) -> Iterator[Finding]:
     for name, ratio in (("clip_cov", r.controls.clip_cov.ratio), ("kl_cov", r.controls.kl_cov.ratio)):
         if ratio > 0.05:
             yield Finding(
-                f"{name.replace('_', '-')}-ratio-large", "warning",
+                f"{name.replace('_', '-')}-ratio-large",
+                "warning",
                 f"controls.{name}.ratio = {ratio:g} is {100 * ratio:g} % of the tokens",
                 "the paper's shares are 0.02 % and 0.2 %; k_percent = 0.2 of the authors' code is 0.002 here",
-                "give a fraction: 2e-4 or 2e-3", ratio,
-            )  # fmt: skip
+                "give a fraction: 2e-4 or 2e-3",
+                ratio,
+            )
         elif 0 < ratio * most < 1:
             yield Finding(
-                f"{name.replace('_', '-')}-quota-of-one", "warning",
+                f"{name.replace('_', '-')}-quota-of-one",
+                "warning",
                 f"controls.{name}.ratio = {ratio:g} of at most {most:.0f} tokens is less than one token",
                 f"at least one is always taken, so the share is {1 / most:.2g} or more",
-                f"raise the ratio to {1 / most:.2g} or take it of {1 / ratio:.0f} tokens and more", 1 / most,
-            )  # fmt: skip
+                f"raise the ratio to {1 / most:.2g} or take it of {1 / ratio:.0f} tokens and more",
+                1 / most,
+            )
 
 
 def clip_cov(r: Recipe) -> Iterator[Finding]:
@@ -150,10 +173,12 @@ def clip_cov(r: Recipe) -> Iterator[Finding]:
     clip = r.controls.clip_cov
     if clip.lower > clip.upper:
         yield Finding(
-            "clip-cov-empty-window", "error",
+            "clip-cov-empty-window",
+            "error",
             f"controls.clip_cov.lower = {clip.lower:g} above controls.clip_cov.upper = {clip.upper:g}",
-            "no covariance lies between them", "exchange them (the paper: 1 and 5)",
-        )  # fmt: skip
+            "no covariance is between them",
+            "exchange them (the paper: 1 and 5)",
+        )
 
 
 def reference_code(r: Recipe) -> Iterator[Finding]:
@@ -164,34 +189,46 @@ def reference_code(r: Recipe) -> Iterator[Finding]:
     clip, kl = c.clip_cov.ratio > 0, c.kl_cov.ratio > 0
     if clip and kl:
         yield Finding(
-            "reference-code-both", "error", "controls.reference_code with both Clip-Cov and KL-Cov",
+            "reference-code-both",
+            "error",
+            "controls.reference_code with both Clip-Cov and KL-Cov",
             "the authors' code has one or the other, with clips of its own for each",
             "set one ratio to 0, or controls.reference_code = false",
-        )  # fmt: skip
+        )
     if not clip and not kl:
         yield Finding(
-            "reference-code-without-method", "warning", "controls.reference_code without Clip-Cov or KL-Cov",
-            "it changes these two only", "set controls.clip_cov.ratio or controls.kl_cov.ratio",
-        )  # fmt: skip
+            "reference-code-without-method",
+            "warning",
+            "controls.reference_code without Clip-Cov or KL-Cov",
+            "it changes these two only",
+            "set controls.clip_cov.ratio or controls.kl_cov.ratio",
+        )
     if (clip or kl) and r.loss.kind != "ppo_clip":
         yield Finding(
-            "reference-code-loss", "warning", f"controls.reference_code with loss.kind = {r.loss.kind}",
-            "the authors' code starts from PPO's loss", "set loss.kind = ppo_clip",
-        )  # fmt: skip
+            "reference-code-loss",
+            "warning",
+            f"controls.reference_code with loss.kind = {r.loss.kind}",
+            "the authors' code starts from PPO's loss",
+            "set loss.kind = ppo_clip",
+        )
     if r.loss.micro_batch == 1 and constant_advantage(r):
         if clip and c.clip_cov.lower > 0:
             yield Finding(
-                "reference-code-one-response", "warning", "controls.reference_code with loss.micro_batch = 1",
+                "reference-code-one-response",
+                "warning",
+                "controls.reference_code with loss.micro_batch = 1",
                 "the advantage is constant within a response, so the covariance is zero: Clip-Cov selects nothing",
                 "raise loss.micro_batch, or set controls.reference_code = false",
-            )  # fmt: skip
+            )
         if kl:
             yield Finding(
-                "reference-code-one-response", "warning", "controls.reference_code with loss.micro_batch = 1",
+                "reference-code-one-response",
+                "warning",
+                "controls.reference_code with loss.micro_batch = 1",
                 "the advantage is constant within a response, so the covariance is zero: KL-Cov takes the first "
                 "tokens of every response, whatever they are",
                 "raise loss.micro_batch, or set controls.reference_code = false",
-            )  # fmt: skip
+            )
 
 
 def constant_advantage(r: Recipe) -> bool:
@@ -208,21 +245,28 @@ def entropy_target(r: Recipe) -> Iterator[Finding]:
         return
     if not c.entropy_step and not c.entropy_coeff:
         yield Finding(
-            "entropy-target-inert", "error", "controls.entropy_target with entropy_coeff = 0 and entropy_step = 0",
-            "the coefficient starts at 0 and never moves", "set controls.entropy_step = 1e-3",
-        )  # fmt: skip
+            "entropy-target-inert",
+            "error",
+            "controls.entropy_target with entropy_coeff = 0 and entropy_step = 0",
+            "the coefficient starts at 0 and never moves",
+            "set controls.entropy_step = 1e-3",
+        )
     elif not c.entropy_step:
         yield Finding(
-            "entropy-target-fixed", "warning", "controls.entropy_target with entropy_step = 0",
-            "the coefficient never moves, so the target has no effect", "set controls.entropy_step, or no target",
-        )  # fmt: skip
+            "entropy-target-fixed",
+            "warning",
+            "controls.entropy_target with entropy_step = 0",
+            "the coefficient never moves, so the target has no effect",
+            "set controls.entropy_step, or no target",
+        )
     if not 0 <= c.entropy_coeff <= c.entropy_max:
         yield Finding(
-            "entropy-coeff-outside", "warning",
+            "entropy-coeff-outside",
+            "warning",
             f"controls.entropy_coeff = {c.entropy_coeff:g} starts outside [0, {c.entropy_max:g}]",
             "after the first step it is moved to the nearer end, as far as that is",
             "start between 0 and controls.entropy_max",
-        )  # fmt: skip
+        )
 
 
 def reward_penalty(r: Recipe) -> Iterator[Finding]:
@@ -233,19 +277,31 @@ def reward_penalty(r: Recipe) -> Iterator[Finding]:
     if c.kl_in == "reward" and not r.estimator.token_rewards:
         by_token = ", ".join(names_that(lambda e: e.token_rewards))
         yield Finding(
-            "kl-summed-over-response", "warning", f"controls.kl_in = reward with {name}",
+            "kl-summed-over-response",
+            "warning",
+            f"controls.kl_in = reward with {name}",
             f"{name} takes one reward a response, so the penalty's sum over the response is subtracted from it: longer "
             "responses pay more, and all tokens share the bill",
             f"take one of {by_token} for a penalty token by token, or controls.kl_in = loss",
-        )  # fmt: skip
+        )
     if c.kl_in == "loss" and c.kl_kind == "k1":
         yield Finding(
-            "kl-k1-in-loss", "warning", "controls.kl_kind = k1 in the loss",
+            "kl-k1-in-loss",
+            "warning",
+            "controls.kl_kind = k1 in the loss",
             "its gradient on samples of the policy has mean zero: noise, not a pull to the base policy",
             "take k2 (whose gradient is the KL's) or k3, or controls.kl_in = reward",
-        )  # fmt: skip
+        )
 
 
 RULES: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
-    aggregation, clipping, batch, kl_cov, quotas, clip_cov, reference_code, entropy_target, reward_penalty,
-)  # fmt: skip
+    aggregation,
+    clipping,
+    batch,
+    kl_cov,
+    quotas,
+    clip_cov,
+    reference_code,
+    entropy_target,
+    reward_penalty,
+)

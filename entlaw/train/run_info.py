@@ -20,7 +20,7 @@ from entlaw.files import write_whole
 
 SCHEMA = "entlaw.run/1"
 NAME = "run.json"
-Status = Literal["running", "finished", "stopped", "failed"]
+RunStatus = Literal["running", "finished", "stopped", "failed"]
 
 _GIT_SECONDS = 2.0  # a repository on a slow network disk must not hold a run up
 
@@ -35,7 +35,7 @@ def write_run_info(
     parameters: int,
     entropy_meaning: Mapping[str, Any],
     extra: Mapping[str, Any] | None = None,
-    status: Status = "running",
+    status: RunStatus = "running",
     wall_s: float | None = None,
 ) -> Path:
     """Write ``run.json`` into the folder of a run, atomically; of one that is there, the date of creation is kept.
@@ -163,7 +163,7 @@ def versions() -> dict[str, str | None]:
 
 
 def git_state(folder: str | os.PathLike[str] = ".") -> dict[str, Any] | None:
-    """Commit of the repository a folder is in, and whether tracked files differ from it; None if nothing tells."""
+    """Commit of the repository a folder is in, and whether tracked files differ from it; None if unknown."""
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if not commit:
         return None

@@ -22,7 +22,7 @@ from entlaw.findings import Finding
 from entlaw.tasks import Problem, Task
 from entlaw.train import recipe as recipes
 from entlaw.train import state
-from entlaw.train.base import Progress, base_policy, silent
+from entlaw.train.base import ReportProgress, base_policy, silent
 from entlaw.train.distributed import World, joined
 from entlaw.train.distributed import device_of as own_device
 from entlaw.train.distributed_model import save_policy
@@ -35,8 +35,7 @@ from entlaw.train.measure import entropy_meaning
 from entlaw.train.observers import Observer, Observers, observers_of
 from entlaw.train.policy import LanguageModel, device_of
 from entlaw.train.record import MetricsFile, Position
-from entlaw.train.rollout import Sampling
-from entlaw.train.rollout.factory import engine_findings, engine_of
+from entlaw.train.rollout import Sampling, engine_findings, engine_of
 from entlaw.train.rules import check
 from entlaw.train.run_info import update_run_info, write_run_info
 from entlaw.train.schema import Recipe
@@ -46,7 +45,7 @@ from entlaw.train.tasks import build_task
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a run ended."""
 
     folder: Path
@@ -68,12 +67,12 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
-    progress: Progress = silent,
+    progress: ReportProgress = silent,
     on_record: Callable[[int, dict[str, float]], None] = lambda step, record: None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
     sinks: Sequence[Sink] = (),
     observers: Sequence[Observer] = (),
-) -> Outcome:
+) -> TrainingOutcome:
     """Train as the recipe says, into ``folder``.
 
     Parameters
@@ -111,12 +110,12 @@ def _train(
     folder: Path,
     world: World,
     resume: bool,
-    progress: Progress,
+    progress: ReportProgress,
     on_record: Callable[[int, dict[str, float]], None],
     on_finding: Callable[[Finding], None],
     sinks: Sequence[Sink],
     observers: Sequence[Observer],
-) -> Outcome:
+) -> TrainingOutcome:
     for finding in check(recipe):
         on_finding(finding)
     heard = stop_on_signals(lambda: on_finding(STOPPING), patient=world.many)
@@ -153,7 +152,7 @@ class _Run:
         folder: Path,
         world: World,
         resume: bool,
-        progress: Progress,
+        progress: ReportProgress,
         on_record: Callable[[int, dict[str, float]], None],
         on_finding: Callable[[Finding], None],
         sinks: Sequence[Sink],
@@ -186,7 +185,7 @@ class _Run:
         self.resumed = self._open(newest)
         self.describe()
 
-    def _base(self, device: torch.device, progress: Progress) -> LanguageModel:
+    def _base(self, device: torch.device, progress: ReportProgress) -> LanguageModel:
         """The base policy, made or fetched by the first rank and then found by the others."""
         base: LanguageModel | None = None
         for turn in (self.world.first, True):
@@ -216,7 +215,7 @@ class _Run:
     def seconds(self) -> float:
         return self.spent + time.perf_counter() - self.start
 
-    def go(self, stop: StopRequest) -> Outcome:
+    def go(self, stop: StopRequest) -> TrainingOutcome:
         """From where the run is to its end, or to a request to stop."""
         steps, every = self.recipe.run.steps, self.recipe.validation.every
         if not self.resumed:
@@ -240,7 +239,9 @@ class _Run:
         reason = self.reason if status == "stopped" else ""
         self.conclude(status, reason)
         self.finish(status)
-        return Outcome(self.folder, status, self.done, self.seconds, self.last, stop.signal_number, reason)
+        return TrainingOutcome(
+            self.folder, status, self.done, self.seconds, self.last, stop.signal_number, reason
+        )
 
     def asked_to(self, stop: StopRequest) -> bool:
         """Whether any rank was asked to stop, or the first rank's observers say so, at the same point everywhere."""
@@ -256,14 +257,20 @@ class _Run:
         start = time.perf_counter()
         sampling = Sampling(v.samples, rollout.max_tokens, v.temperature, v.top_p, 0, rollout.batch)
         found = evaluate(
-            self.trainer.policy, self.trainer.engine, self.trainer.task, self.problems, sampling, v.seed,
-            self.recipe.loss.micro_batch, self.world,
-        )  # fmt: skip
+            self.trainer.policy,
+            self.trainer.engine,
+            self.trainer.task,
+            self.problems,
+            sampling,
+            v.seed,
+            self.recipe.loss.micro_batch,
+            self.world,
+        )
         return validation_record(found) | {"time/validation_s": time.perf_counter() - start}
 
     def close_measurement(self) -> None:
         """One more rollout and no update: the entropy that belongs to the last validation."""
-        self.write(self.done + 1, self.trainer.look(self.done + 1))
+        self.write(self.done + 1, self.trainer.measure_only(self.done + 1))
 
     def write(self, step: int, record: dict[str, float]) -> None:
         """One line, durable before anything else happens, with what the observers add."""

@@ -1,4 +1,4 @@
-"""What one setting of a recipe is: all that is known of it stands on its field, written by :func:`setting`.
+"""What one setting of a recipe is: its field holds all that is known of it, written by :func:`setting`.
 
 Reading one value strictly, and saying what is wrong with it. The tables are :mod:`entlaw.train.schema`; whole recipes
 are read by :mod:`entlaw.train.recipe`.
@@ -6,13 +6,10 @@ are read by :mod:`entlaw.train.recipe`.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
-import inspect
 import math
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -20,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from entlaw.errors import nearest
 
 T = TypeVar("T")
-Recipe = Any
+AnyRecipe = Any
 """A :class:`entlaw.train.schema.Recipe`, which is made of what is defined here."""
 
 
@@ -39,8 +36,8 @@ class When:
     """
 
     code: str
-    used: Callable[[Recipe], bool]
-    why: str | Callable[[Recipe], str]
+    used: Callable[[AnyRecipe], bool]
+    why: str | Callable[[AnyRecipe], str]
 
 
 @dataclass(frozen=True)
@@ -51,22 +48,22 @@ class Verl:
     ----------
     how : str
         named: one of verl's settings takes the value as it is. translated: :mod:`entlaw.engines.verl` works out what
-        to write. data: it is in the files that verl is given. told: it has no meaning there, which is said. refused:
+        to write. data: it is in the files that verl is given. unused: it has no meaning there, which is said. refused:
         it must be at its default. idle: it matters only together with one that is refused.
     text : str
         verl's name, or why.
     """
 
-    how: Literal["named", "translated", "data", "told", "refused", "idle"]
+    how: Literal["named", "translated", "data", "unused", "refused", "idle"]
     text: str = ""
 
 
 TRANSLATED, IN_THE_DATA, IDLE = Verl("translated"), Verl("data"), Verl("idle")
 
 
-def told(why: str) -> Verl:
+def not_used(why: str) -> Verl:
     """Without a meaning in verl."""
-    return Verl("told", why)
+    return Verl("unused", why)
 
 
 def refused(why: str) -> Verl:
@@ -85,7 +82,7 @@ class Setting:
     kind : type
         Its annotation: ``str``, ``bool``, ``int``, ``float``, a ``Literal`` of texts or a tuple of numbers.
     doc : str
-        The text under its field; may be empty.
+        What it is, for recipes and tables; may be empty.
     range : str
         Of a number, or of each of a list: an interval as mathematicians write it.
     unit : str
@@ -118,15 +115,16 @@ class Setting:
     verl: Verl = dataclasses.field(default_factory=lambda: refused("verl has no such setting"))
     resumes: bool = False
 
-    def has_effect(self, recipe: Recipe) -> bool:
+    def has_effect(self, recipe: AnyRecipe) -> bool:
         """Whether changing it changes anything in a recipe."""
         return all(use.used(recipe) for use in self.used)
 
 
 def setting(
     default: T,
-    range: str = "",
+    doc: str = "",
     *,
+    range: str = "",
     unit: str = "",
     text: tuple[str, str] = ("", ""),
     choices: Callable[[], Iterable[str]] | None = None,
@@ -136,7 +134,7 @@ def setting(
     verl: str | Verl | None = None,
     resumes: bool = False,
 ) -> T:
-    """A field of a table, with all that is known of it (:class:`Setting`); what it is stands in the text under it.
+    """A field of a table, with all that is known of it (:class:`Setting`).
 
     Parameters
     ----------
@@ -146,6 +144,7 @@ def setting(
         A name: verl's setting, which takes the value as it is.
     """
     facts = {
+        "doc": doc,
         "range": range,
         "unit": unit,
         "text": text if text[1] else None,
@@ -180,7 +179,7 @@ def _several(used: When | tuple[When, ...]) -> tuple[When, ...]:
 
 def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
     """The settings of a table, a dataclass whose fields are made by :func:`setting`; tables in it are left out."""
-    kinds, docs, of_table = get_type_hints(cls), _docs(cls), getattr(cls, "__facts__", {})
+    kinds, of_table = get_type_hints(cls), getattr(cls, "__facts__", {})
     for f in dataclasses.fields(cls):
         if f.default is dataclasses.MISSING:
             continue
@@ -188,41 +187,11 @@ def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
         facts["used"] = (*of_table.get("used", ()), *f.metadata.get("used", ()))
         names = facts.get("choices")
         kind = Literal[tuple(names())] if names else kinds[f.name]
-        yield Setting(prefix + f.name, kind, f.default, docs.get(f.name, ""), **facts)
-
-
-def _docs(cls: type) -> dict[str, str]:
-    """The text under each attribute of a class and of those it comes from, which Python itself does not keep."""
-    found: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        found |= _docs_of(base.__module__).get(base.__name__, {})
-    return found
-
-
-@functools.cache
-def _docs_of(module: str) -> dict[str, dict[str, str]]:
-    """The same for all classes of a module; one without a source has none."""
-    try:
-        tree = ast.parse(inspect.getsource(sys.modules[module]))
-    except (OSError, TypeError, KeyError):
-        return {}
-    found: dict[str, dict[str, str]] = {}
-    for node in (n for n in tree.body if isinstance(n, ast.ClassDef)):
-        for attribute, text in zip(node.body, node.body[1:], strict=False):
-            if (
-                isinstance(attribute, ast.AnnAssign)
-                and isinstance(attribute.target, ast.Name)
-                and isinstance(text, ast.Expr)
-                and isinstance(text.value, ast.Constant)
-                and isinstance(text.value.value, str)
-            ):
-                words = " ".join(text.value.value.split())
-                found.setdefault(node.name, {})[attribute.target.id] = words
-    return found
+        yield Setting(prefix + f.name, kind, f.default, **facts)
 
 
 @dataclass(frozen=True)
-class Problem:
+class SettingProblem:
     """One thing wrong with a recipe."""
 
     what: str
@@ -240,21 +209,23 @@ def read(setting: Setting, value: Any) -> Any:
     """
     converted = _convert(setting.kind, value)
     if converted is _WRONG:
-        return Problem(
+        return SettingProblem(
             f"{setting.key} must be {describe(setting.kind)}, not {_shown(value)}",
             _remedy(setting.kind, value),
         )
     if isinstance(converted, str) and not _encodable(converted):
-        return Problem(f"{setting.key} is not valid Unicode text: {converted!a}")
+        return SettingProblem(f"{setting.key} is not valid Unicode text: {converted!a}")
     pattern, words = setting.text
     if words and not re.fullmatch(pattern, converted):
-        return Problem(f"{setting.key} must be {words}, not {_shown(value)}")
+        return SettingProblem(f"{setting.key} must be {words}, not {_shown(value)}")
     if setting.filled and not converted:
-        return Problem(f"{setting.key} is empty")
+        return SettingProblem(f"{setting.key} is empty")
     if setting.range:
         for number in converted if isinstance(converted, tuple) else (converted,):
             if not within(number, setting.range):
-                return Problem(f"{setting.key} must be {says(setting.range)}, not {number!r}")
+                return SettingProblem(
+                    f"{setting.key} must be {describe_interval(setting.range)}, not {number!r}"
+                )
     return converted
 
 
@@ -339,13 +310,13 @@ def _bounds(interval: str) -> tuple[float, float]:
 
 
 def within(number: float, interval: str) -> bool:
-    """Whether a number lies in an interval written like ``(0, 1]``."""
+    """Whether a number is in an interval written like ``(0, 1]``."""
     low, high = _bounds(interval)
     above = number >= low if interval[0] == "[" else number > low
     return above and (number <= high if interval[-1] == "]" else number < high)
 
 
-def says(interval: str) -> str:
+def describe_interval(interval: str) -> str:
     """An interval in words."""
     low, high = interval[1:-1].split(", ")
     first = "" if low == "-inf" else f"at least {low}" if interval[0] == "[" else f"above {low}"

@@ -15,12 +15,12 @@ STOPPING = Finding(
     "warning",
     "stopping after this step",
     "so that nothing that was done is lost",
-    "once more to stop at once; the last checkpoint stays",
+    "press it again to stop at once; the last checkpoint is kept",
 )
 
 
 class StopRequest:
-    """Whether somebody asked to stop, and how.
+    """Whether a stop was requested, and how.
 
     Attributes
     ----------

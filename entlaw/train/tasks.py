@@ -11,7 +11,7 @@ from entlaw.errors import SourceNotFound, UsageError
 from entlaw.findings import Finding
 from entlaw.tasks import Problem, Task, manifest
 from entlaw.tasks.arithmetic import Arithmetic
-from entlaw.train.schema import Task as TaskSettings
+from entlaw.train.schema import TaskSettings as TaskSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

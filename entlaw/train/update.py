@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from entlaw.train import losses
 from entlaw.train.batch import Batch
-from entlaw.train.choice import Choice, choose, effective_clip, needs_log_prob
-from entlaw.train.controls import Controls, Part
+from entlaw.train.choice import TokenChoice, choose, effective_clip, needs_log_prob
+from entlaw.train.controls import Controls, MicroBatch
 from entlaw.train.distributed import ALONE, World, whole
 from entlaw.train.losses import LOSSES
 from entlaw.train.policy import LanguageModel, Scores
@@ -55,10 +55,18 @@ def update(
         ``actor/loss`` is not finite when the step must not be taken; then no weight was changed.
     """
     gradient_metrics = backward(
-        policy, batch, loss, controls,
-        temperature=temperature, entropy_coeff=entropy_coeff, norm_length=norm_length,
-        generator=generator, on_policy=on_policy, zero=optimizer.zero_grad, world=world,
-    )  # fmt: skip
+        policy,
+        batch,
+        loss,
+        controls,
+        temperature=temperature,
+        entropy_coeff=entropy_coeff,
+        norm_length=norm_length,
+        generator=generator,
+        on_policy=on_policy,
+        zero=optimizer.zero_grad,
+        world=world,
+    )
     norm = clip_gradient(policy.model, grad_clip)
     metrics = {**gradient_metrics, "actor/grad_norm": float(norm)}
     if not torch.isfinite(norm):
@@ -84,7 +92,7 @@ def backward(
 ) -> dict[str, float]:
     """Gradients of the whole mini-batch, however it is cut into micro-batches and ranks; returns the metrics."""
     zero()
-    choice: Choice | None = None
+    choice: TokenChoice | None = None
     if not controls.reference_code:
         assert batch.log_prob_BT is not None
         current_BT = batch.log_prob_BT
@@ -100,14 +108,22 @@ def backward(
         part = piece.batch
         scores = policy.score(part, temperature)
         here = (
-            choice.part(piece.rows) if choice is not None
+            choice.part(piece.rows)
+            if choice is not None
             else choose(scores.log_prob_BT.detach(), part, loss, controls, generator)
-        )  # fmt: skip
+        )
         part_loss, metrics = objective(
-            scores, part, here, loss, controls,
-            entropy_coeff=entropy_coeff, tokens=tokens, responses=responses, norm_length=norm_length,
+            scores,
+            part,
+            here,
+            loss,
+            controls,
+            entropy_coeff=entropy_coeff,
+            tokens=tokens,
+            responses=responses,
+            norm_length=norm_length,
             on_policy=on_policy,
-        )  # fmt: skip
+        )
         weight = float(piece.real)
         (part_loss if piece.real else part_loss * 0.0).backward()
         share = weight * float(part.mask_BT.sum()) / max(tokens, 1.0)
@@ -127,7 +143,7 @@ def clip_gradient(model: nn.Module, limit: float) -> Tensor:
 def objective(
     scores: Scores,
     batch: Batch,
-    choice: Choice,
+    choice: TokenChoice,
     loss: Loss,
     controls: Controls,
     *,
@@ -165,7 +181,7 @@ def objective(
             pull_BT = control.pull(scores.log_prob_BT, batch.log_prob_BT, chosen_BT)
             loss_BT = loss_BT if pull_BT is None else loss_BT + pull_BT
     result = total(loss_BT)
-    part = Part(scores.log_prob_BT, scores.entropy_BT, batch, total, tokens, entropy_coeff)
+    part = MicroBatch(scores.log_prob_BT, scores.entropy_BT, batch, total, tokens, entropy_coeff)
     for control in controls.all():
         term = control.term(part, metrics)
         result = result if term is None else result + term

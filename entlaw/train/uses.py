@@ -1,17 +1,17 @@
-"""When the settings of a recipe have an effect: named here, put on their fields, told by the rule of unused ones."""
+"""When the settings of a recipe have an effect: named here, put on their fields, reported by the rule of unused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from entlaw.train.advantages import Estimator, names_that
-from entlaw.train.settings import Recipe, When
+from entlaw.train.settings import AnyRecipe, When
 
 USES: list[When] = []
-"""In the order in which they are told."""
+"""In the order in which they are reported."""
 
 
-def when(code: str, used: Callable[[Recipe], bool], why: str | Callable[[Recipe], str]) -> When:
+def when(code: str, used: Callable[[AnyRecipe], bool], why: str | Callable[[AnyRecipe], str]) -> When:
     """Add one to the list."""
     USES.append(When(code, used, why))
     return USES[-1]

@@ -20,8 +20,7 @@ from entlaw.tasks.datasets import load
 from entlaw.tasks.manifest import get
 from entlaw.train import recipe as recipes
 from entlaw.train.base import base_policy
-from entlaw.train.rollout import Sampling
-from entlaw.train.rollout.factory import engine_of
+from entlaw.train.rollout import Sampling, engine_of
 from entlaw.train.rollout.hf import texts
 from entlaw.train.tasks import named_sets
 

@@ -161,9 +161,12 @@ def test_a_frozen_side_gets_no_gradient(frozen):
 
 @pytest.mark.parametrize(
     "change, message",
-    [(lambda h, w, y: (h[:, :3], w, y, 1.0), "do not fit"), (lambda h, w, y: (h, w, y[:2], 1.0), "labels"),
-     (lambda h, w, y: (h, w, y, 0.0), "temperature")],
-)  # fmt: skip
+    [
+        (lambda h, w, y: (h[:, :3], w, y, 1.0), "do not fit"),
+        (lambda h, w, y: (h, w, y[:2], 1.0), "labels"),
+        (lambda h, w, y: (h, w, y, 0.0), "temperature"),
+    ],
+)
 def test_wrong_input_is_said(change, message):
     with pytest.raises(ValueError, match=message):
         token_statistics(*change(*problem()))

@@ -6,7 +6,6 @@ import pytest
 
 from entlaw.law.backtest import (
     COLUMNS,
-    LAST_VALUE,
     OUTLOOK,
     PAPER_GIVEN,
     Plan,
@@ -16,7 +15,7 @@ from entlaw.law.backtest import (
     shares_answered,
     table,
 )
-from entlaw.law.rivals import RIVALS, Stay
+from entlaw.law.rivals import LAST_VALUE, RIVALS
 from entlaw.points import Points
 
 from .common import law_arrays
@@ -30,7 +29,7 @@ def made(seed=0, n=25, source="a", **more) -> Points:
 def test_every_forecaster_is_scored_at_every_origin_and_horizon():
     rows = backtest([made(0), made(1)])
     assert list(rows.columns) == list(COLUMNS)
-    names = {OUTLOOK, PAPER_GIVEN, *(r.name for r in RIVALS)}
+    names = {OUTLOOK, PAPER_GIVEN, *RIVALS}
     assert set(rows["forecaster"]) == names
     scored = rows[rows["crps"].notna()]
     count = scored.groupby(["run", "step", "horizon"])["forecaster"].nunique()
@@ -59,9 +58,9 @@ def test_a_forecast_does_not_depend_on_what_came_later():
 def test_the_row_of_the_last_value_can_be_worked_out_by_hand():
     h = made(5)
     rows = backtest([h], Plan(origins=(0.5,), origin_steps=()))
-    row = rows[(rows["forecaster"] == LAST_VALUE) & (rows["horizon"] == "end")].iloc[0]
+    row = rows[(rows["forecaster"] == LAST_VALUE.name) & (rows["horizon"] == "end")].iloc[0]
     past = h.until(h.step[0] + 0.5 * (h.step[-1] - h.step[0]))
-    forecast = Stay("last value").forecast(past, h.step[-1])
+    forecast = LAST_VALUE.forecast(past, h.step[-1])
     truth = h.score[-1]
     assert row["measured"] == truth and row["median"] == pytest.approx(past.score[-1])
     assert row["crps"] == pytest.approx(forecast.crps(truth))
@@ -88,7 +87,7 @@ def test_origins_see_something_new_and_leave_something_over():
 def test_sources_count_alike_however_many_runs_they_have():
     rows = []
     for source, run, crps in [("a", "1", 0.1), ("a", "2", 0.3), ("b", "1", 0.6)]:
-        for who, factor in [(OUTLOOK, 1.0), (LAST_VALUE, 2.0)]:
+        for who, factor in [(OUTLOOK, 1.0), (LAST_VALUE.name, 2.0)]:
             rows.append({"source": source, "run": run, "forecaster": who, "crps": factor * crps, "measured":
             0.5,
                          "median": 0.5 + crps, "answered": True} | {f"in{p}": 1.0 for p in (50, 80, 95)}
@@ -97,7 +96,7 @@ def test_sources_count_alike_however_many_runs_they_have():
     result = table(pd.DataFrame(rows))
     assert result.loc[OUTLOOK, "crps"] == pytest.approx((0.2 + 0.6) / 2)
     assert result.loc[OUTLOOK, "skill"] == pytest.approx(0.5)
-    assert result.loc[LAST_VALUE, "skill"] == pytest.approx(0.0)
+    assert result.loc[LAST_VALUE.name, "skill"] == pytest.approx(0.0)
     assert result.loc[OUTLOOK, "rmse"] == pytest.approx(np.sqrt(((0.01 + 0.09) / 2 + 0.36) / 2))
 
 

@@ -4,26 +4,20 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from entlaw.law.rivals import (
-    LAST_VALUE,
-    PAPER,
-    RIVALS,
-    entropy_nodes,
-    last_level,
-    variogram,
-)
+from entlaw.errors import UsageError
+from entlaw.law.backtest import Plan, backtest
+from entlaw.law.entropy_curve import entropy_nodes
+from entlaw.law.rivals import KINDS, LAST_VALUE, PAPER, RIVALS, last_level, rival, variogram
 from entlaw.points import Points
 
 from .common import as_run, law_arrays
-
-BY_NAME = {rival.name: rival for rival in RIVALS}
 
 
 def made(n=20, noise=0.01, seed=0, **more):
     return Points.from_arrays(*law_arrays(n=n, noise=noise, seed=seed, **more))
 
 
-@pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
+@pytest.mark.parametrize("rival", RIVALS.values(), ids=list(RIVALS))
 def test_every_rival_gives_a_distribution_on_few_and_many_points(rival):
     for n in (4, 5, 12, 400):
         h = made(n)
@@ -34,7 +28,7 @@ def test_every_rival_gives_a_distribution_on_few_and_many_points(rival):
         assert forecast.weight.sum() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
+@pytest.mark.parametrize("rival", RIVALS.values(), ids=list(RIVALS))
 def test_no_rival_looks_beyond_the_history(rival):
     whole = made(40)
     t, h, r = whole.step.copy(), whole.entropy.copy(), whole.score.copy()
@@ -44,23 +38,60 @@ def test_no_rival_looks_beyond_the_history(rival):
     assert a == b
 
 
-@pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
+@pytest.mark.parametrize("rival", RIVALS.values(), ids=list(RIVALS))
 def test_a_constant_score_is_forecast_to_stay(rival):
     h = Points.from_arrays(np.arange(10.0), np.linspace(1, 0.2, 10), np.full(10, 0.4))
     assert rival.forecast(h, 30.0).median == pytest.approx(0.4, abs=1e-6)
 
 
-@pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
+@pytest.mark.parametrize("rival", RIVALS.values(), ids=list(RIVALS))
 def test_rewards_beyond_one_are_not_cut(rival):
     rng = np.random.default_rng(1)
     h = Points.from_arrays(np.arange(20.0), np.linspace(1, 0.4, 20), 2.0 + 0.01 * rng.standard_normal(20))
     assert rival.forecast(h, 30.0).median > 1.5
 
 
+def test_a_function_of_each_kind_is_all_that_a_rival_takes():
+    same = {
+        "stays": lambda r: (float(r[-1]), 1),
+        "curve in the step": lambda u, at: (-u[None], np.array([-at]), np.array([np.nan])),
+        "law in the entropy": lambda h: np.exp(h)[:, None],
+        "own": PAPER.forecast,
+    }
+    assert set(same) == set(KINDS)
+    points = made(20)
+    try:
+        for kind, function in same.items():
+            assert rival(f"a new one that {kind}", kind, "as it says")(function) is function
+        rows = backtest([points], Plan((), (36.0,)))
+        at_end = rows[rows["horizon"] == "end"].set_index("forecaster")["median"]
+        assert at_end["a new one that stays"] == at_end[LAST_VALUE.name]
+        assert (
+            at_end["a new one that law in the entropy"] == at_end["a new one that own"] == at_end[PAPER.name]
+        )
+        past = points.until(36.0)
+        line = stats.linregress(past.step, past.score)
+        expected = line.intercept + line.slope * float(points.step[-1])
+        assert at_end["a new one that curve in the step"] == pytest.approx(min(expected, 1.0), abs=0.01)
+    finally:
+        for kind in same:
+            RIVALS.pop(f"a new one that {kind}", None)
+
+
+def test_unknown_and_taken_names_are_errors():
+    with pytest.raises(UsageError, match="no rival 'last valu'"):
+        RIVALS["last valu"]
+    with pytest.raises(UsageError, match="no kind of rival 'stay'"):
+        rival("another", "stay", "")(last_level)
+    with pytest.raises(ValueError, match="two of the rival 'isotonic'"):
+        rival("isotonic", "stays", "")(last_level)
+    assert "another" not in RIVALS
+
+
 def test_the_last_value_is_the_last_value():
     h = made(15)
     assert LAST_VALUE.forecast(h, 200.0).median == h.score[-1]
-    assert BY_NAME["mean of last 5"].forecast(h, 200.0).median == pytest.approx(h.score[-5:].mean())
+    assert RIVALS["mean of last 5"].forecast(h, 200.0).median == pytest.approx(h.score[-5:].mean())
 
 
 def test_the_variogram_finds_noise_and_random_walk():
@@ -123,7 +154,7 @@ def test_the_papers_law_given_the_entropy_is_the_textbook_prediction():
 def test_laws_in_the_entropy_continue_their_own_kind_exactly(name, of):
     t = np.arange(0.0, 60.0, 4.0)
     h = 0.1 + 0.9 * np.exp(-t / 25)
-    forecast = BY_NAME[name].forecast(Points.from_arrays(t, h, of(h)), 200.0, np.array([0.12]))
+    forecast = RIVALS[name].forecast(Points.from_arrays(t, h, of(h)), 200.0, np.array([0.12]))
     assert forecast.median == pytest.approx(float(of(np.array(0.12))), abs=1e-6)
 
 
@@ -139,7 +170,7 @@ def test_laws_in_the_entropy_continue_their_own_kind_exactly(name, of):
 def test_curves_in_the_step_continue_their_own_kind(name, of):
     t = np.arange(0.0, 61.0, 2.0)
     h = np.linspace(1, 0.3, len(t))
-    forecast = BY_NAME[name].forecast(Points.from_arrays(t, h, of(t)), 180.0)
+    forecast = RIVALS[name].forecast(Points.from_arrays(t, h, of(t)), 180.0)
     # Shapes are a grid: off by two fifths of what is still to come at most, where staying is off by all of it.
     to_come = abs(float(of(180.0)) - float(of(60.0)))
     assert abs(forecast.median - float(of(180.0))) < max(0.4 * to_come, 0.004)

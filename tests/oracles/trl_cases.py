@@ -34,7 +34,7 @@ from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from entlaw.dynamics.entropy import token_statistics
 from entlaw.train import advantages, controls, losses
-from entlaw.train.choice import Choice
+from entlaw.train.choice import TokenChoice
 from entlaw.train.losses import aggregate
 from entlaw.train.policy import Scores
 from entlaw.train.schema import Controls, Loss
@@ -150,10 +150,18 @@ class Bench:
         )
         torch.manual_seed(0)
         config = LlamaConfig(
-            vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3,
-            pad_token_id=0, eos_token_id=1, bos_token_id=None,
-        )  # fmt: skip
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            initializer_range=0.3,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=None,
+        )
         self.model = LlamaForCausalLM(config)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
@@ -171,13 +179,20 @@ class Bench:
             model=LlamaForCausalLM.from_pretrained(self.folder, dtype=torch.float32),
             reward_funcs=rewards or (lambda completions, **_: [0.0] * len(completions)),
             args=config(
-                output_dir=self.folder, per_device_train_batch_size=16, num_generations=4, use_cpu=True, bf16=False,
-                gradient_checkpointing=False, report_to=[], max_completion_length=LENGTH, temperature=TEMPERATURE,
+                output_dir=self.folder,
+                per_device_train_batch_size=16,
+                num_generations=4,
+                use_cpu=True,
+                bf16=False,
+                gradient_checkpointing=False,
+                report_to=[],
+                max_completion_length=LENGTH,
+                temperature=TEMPERATURE,
                 **{"epsilon": 0.2, **settings},
             ),
             train_dataset=Dataset.from_dict({"prompt": ["w2 w3"] * 16}),
             processing_class=self.tokenizer,
-        )  # fmt: skip
+        )
         made.current_gradient_accumulation_steps = 1  # set by the training loop, which is not run here
         made.model.train()
         return made
@@ -205,9 +220,15 @@ class Bench:
             for name in ("old_log_prob_BT", "ref_log_prob_BT")
         }
         return Batch(
-            log_prob_BT, shift["old_log_prob_BT"], shift["ref_log_prob_BT"], b.entropy_BT,
-            b.advantage_B.float(), b.reward_B.float(), b.group_B, b.mask_BT.float(),
-        )  # fmt: skip
+            log_prob_BT,
+            shift["old_log_prob_BT"],
+            shift["ref_log_prob_BT"],
+            b.entropy_BT,
+            b.advantage_B.float(),
+            b.reward_B.float(),
+            b.group_B,
+            b.mask_BT.float(),
+        )
 
     def inputs(self, b: Batch) -> dict[str, Tensor]:
         """What ``_compute_loss`` asks for."""
@@ -240,7 +261,7 @@ def through_the_model(at: Bench, name: str, case: Case) -> Comparison:
     ours, _ = objective(
         Scores(*at.our_scores(model), torch.zeros_like(b.mask_BT)),
         recipe_batch(b),
-        Choice(),
+        TokenChoice(),
         case.loss,
         case.controls,
         entropy_coeff=case.controls.entropy_coeff,
@@ -335,7 +356,7 @@ def group_advantages(at: Bench) -> list[Comparison]:
             PEER,
             (advantages.rloo(r_B, group_B, one_B1)[:, 0], trl_advantages(at, plain, rloo=True)),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def head(vocabulary: int = 70_000, tokens: int = 40, width: int = 16) -> list[Comparison]:

@@ -111,9 +111,16 @@ def clip_cov(
     """Clip-Cov at one micro-batch, both draws from one seed."""
     torch.manual_seed(seed)  # verl draws from the global generator
     theirs = policy_loss(
-        b, "token-mean", "clip_cov", clip_cov_ratio=ratio, clip_cov_lb=lower, clip_cov_ub=upper,
-        clip_ratio=epsilon, clip_ratio_low=epsilon, clip_ratio_high=epsilon,
-    )  # fmt: skip
+        b,
+        "token-mean",
+        "clip_cov",
+        clip_cov_ratio=ratio,
+        clip_cov_lb=lower,
+        clip_cov_ub=upper,
+        clip_ratio=epsilon,
+        clip_ratio_low=epsilon,
+        clip_ratio_high=epsilon,
+    )
     chosen_BT, loss_BT = our_clip_cov(b, ratio, lower, upper, seed, epsilon)
     ours = aggregate(loss_BT * ~chosen_BT, b.mask_BT)
     return _row(f"Clip-Cov, {int(chosen_BT.sum())} tokens, eps {epsilon:g}", b, ours, theirs)
@@ -152,9 +159,16 @@ def trainer_clip_cov(b: Batch, ratio: float = 0.05, seed: int = 5) -> Comparison
     """The trainer's own step in its ``reference_code`` mode: gradient only, for verl zeroes the detached loss."""
     torch.manual_seed(seed)
     theirs = policy_loss(
-        b, "token-mean", "clip_cov", clip_cov_ratio=ratio, clip_cov_lb=0.2, clip_cov_ub=5.0,
-        clip_ratio=1.0, clip_ratio_low=1.0, clip_ratio_high=1.0,
-    )  # fmt: skip
+        b,
+        "token-mean",
+        "clip_cov",
+        clip_cov_ratio=ratio,
+        clip_cov_lb=0.2,
+        clip_cov_ub=5.0,
+        clip_ratio=1.0,
+        clip_ratio_low=1.0,
+        clip_ratio_high=1.0,
+    )
     ours, acted = trainer_loss(b, Controls(clip_cov=ClipCov(ratio, 0.2, 5.0), reference_code=True), seed)
     pair = [torch.autograd.grad(x, b.log_prob_BT)[0] for x in (ours, theirs)]
     return compare(f"Clip-Cov, trainer as the authors' code, {acted} tokens", PEER, None, (pair[0], pair[1]))
@@ -172,9 +186,16 @@ def trainer_loss(b: Batch, settings: Controls, seed: int = 0) -> tuple[Tensor, i
     whole, loss = recipe_batch(b), Loss()
     chosen = choose(b.log_prob_BT.detach(), whole, loss, settings, torch.Generator().manual_seed(seed))
     value, _ = objective(
-        Scores(b.log_prob_BT, b.entropy_BT, torch.zeros_like(b.mask_BT)), whole, chosen, loss, settings,
-        entropy_coeff=0.0, tokens=float(b.mask_BT.sum()), responses=len(b.mask_BT), norm_length=1.0,
-    )  # fmt: skip
+        Scores(b.log_prob_BT, b.entropy_BT, torch.zeros_like(b.mask_BT)),
+        whole,
+        chosen,
+        loss,
+        settings,
+        entropy_coeff=0.0,
+        tokens=float(b.mask_BT.sum()),
+        responses=len(b.mask_BT),
+        norm_length=1.0,
+    )
     return value, sum(int(t.sum()) for t in chosen.tokens.values())
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entlaw.paper import controls, fig9_10, fig11, fig12, figure, numbers, reported, table2, typeset
-from entlaw.paper.controls import Series, Spread
-from entlaw.paper.library import Facts, Library, NotEnoughRuns, library
+from entlaw.paper.controls import LoggedSeries, Spread
+from entlaw.paper.library import Library, NotEnoughRuns, RunFacts, library
 from entlaw.runs import reader
 from entlaw.runs.run import EntropyMeaning, Provenance, Run
 from tests.conftest import REPO
@@ -42,7 +42,7 @@ def made(name, level=0.4, last=0.5, noise=0.0, seed=0, n=100, **columns):
 
 
 def facts(name, method="grpo", **more):
-    return Facts(
+    return RunFacts(
         name, "grpo", method, **({"size": "m", "task": "sums", "start": "short", "base_seed": 0} | more)
     )
 
@@ -121,8 +121,8 @@ def test_the_moving_mean_is_that_of_a_loop(values, window):
 
 
 def test_the_mean_curve_takes_the_steps_that_all_runs_have():
-    a = Series(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 4.0]))
-    b = Series(np.array([2.0, 4.0, 6.0]), np.array([4.0, 8.0, 0.0]))
+    a = LoggedSeries(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 4.0]))
+    b = LoggedSeries(np.array([2.0, 4.0, 6.0]), np.array([4.0, 8.0, 0.0]))
     step, mean, sd = controls.mean_curve([a, b], 1)
     assert step.tolist() == [2, 4] and mean.tolist() == [3, 6]
     assert sd == pytest.approx([np.std([2, 4], ddof=1), np.std([4, 8], ddof=1)])
@@ -339,7 +339,7 @@ def test_weights_that_do_not_give_the_total_are_not_given():
         found = controls.trials(world((facts("a"), bad), lib[1]), ("no-clip",), lambda f: f.method)
         assert table2.row_weights(found.baseline.trials, keys) is None
         shown = table2.draw(world((facts("a"), bad), lib[1]))
-        assert "by row" not in shown.markdown.split("The paper")[0] and "does not tell" in shown.caption
+        assert "by row" not in shown.markdown.split("The paper")[0] and "does not state" in shown.caption
 
 
 def test_the_error_by_problems_is_that_of_drawing_them_anew():

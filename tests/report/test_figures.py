@@ -15,7 +15,8 @@ import entlaw.paper as entlaw_paper
 from entlaw.cli.app import run as entlaw
 from entlaw.paper import figure, reported
 from entlaw.paper.figure import Drawn, differences, render
-from entlaw.paper.library import Facts, facts, library
+from entlaw.paper.library import RunFacts, library, run_facts
+from entlaw.registry import Registry
 from entlaw.runs import reader
 from tests.conftest import REPO, law_records, write_jsonl
 
@@ -36,13 +37,13 @@ def shipped(name):
     ],
 )  # fmt: skip
 def test_facts_of_our_runs(name, method, strength):
-    found = facts(shipped(name))
+    found = run_facts(shipped(name))
     assert (found.method, found.strength, found.size) == (method, strength, "m")
     assert found.seed == int(name[-1]) and found.parameters == 134976
 
 
 def test_the_same_task_and_start_are_equal_texts_and_others_are_not():
-    one, two, other = (facts(shipped(n)) for n in ("grpo-m-rl0", "random-reward-m-rl0", "grpo-s-base1"))
+    one, two, other = (run_facts(shipped(n)) for n in ("grpo-m-rl0", "random-reward-m-rl0", "grpo-s-base1"))
     assert (
         one.task == two.task == other.task and one.start == other.start and one.base_seed != other.base_seed
     )
@@ -55,11 +56,11 @@ def test_facts_of_a_verl_configuration(tmp_path):
         "data.train_files": "/data/gsm8k.parquet",
     }  # fmt: skip
     object.__setattr__(run, "config", config)
-    assert facts(run) == Facts(
+    assert run_facts(run) == RunFacts(
         run.name, "ppo", "ppo", parameters=7e9, size="7B", family="Qwen2.5", task="/data/gsm8k.parquet"
     )
     object.__setattr__(run, "config", {})
-    assert facts(run) == Facts(run.name)
+    assert run_facts(run) == RunFacts(run.name)
 
 
 def test_select_by_values_by_any_of_several_and_by_a_condition():
@@ -151,7 +152,9 @@ def test_a_module_of_the_package_is_all_that_a_figure_takes(tmp_path, monkeypatc
         "@figure('fig15', 'Another', needs='no run')\n"
         "def draw(library): return library\n"
     )
-    monkeypatch.setattr(figure, "_FIGURES", dict(figure.figures()))
+    copy: Registry[figure.Figure] = Registry("figure")
+    copy.update(figure.figures())
+    monkeypatch.setattr(figure, "_FIGURES", copy)
     monkeypatch.setattr(entlaw_paper, "__path__", [*entlaw_paper.__path__, str(tmp_path)])
     before = list(figure._FIGURES)
     try:
@@ -165,7 +168,7 @@ def test_a_module_of_the_package_is_all_that_a_figure_takes(tmp_path, monkeypatc
         sys.modules.pop("entlaw.paper.fig15", None)
         if hasattr(entlaw_paper, "fig15"):
             del entlaw_paper.fig15
-    with pytest.raises(ValueError, match="two figures are called fig1"):
+    with pytest.raises(ValueError, match="two of the figure 'fig1'"):
         figure.figure("fig1", "Again", needs="no run")(lambda library: library)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from entlaw.paper import fig7, figure, numbers
 from entlaw.paper.fig5 import FORECASTERS, LAW, early_forecasts
-from entlaw.paper.library import Facts, Library, NotEnoughRuns, library
+from entlaw.paper.library import Library, NotEnoughRuns, RunFacts, library
 from entlaw.paper.members import cast, difference
 from entlaw.paper.reported import qwen_curves
 from entlaw.runs import reader
@@ -44,7 +44,7 @@ def lawful(name, a=0.25, b=0.85, n=61, noise=0.004, seed=0, h0=1.0, floor=0.05, 
 
 def facts(name, **more):
     known = {"algorithm": "grpo", "method": "grpo", "family": "llama", "task": "sums", "start": "short"}
-    return Facts(name, **(known | more))
+    return RunFacts(name, **(known | more))
 
 
 def world(*members):
@@ -156,7 +156,7 @@ def test_seeds_of_one_policy_count_once():
     members = cast([(facts(n, size="m", base_seed=b), lawful(n)) for n, b in bases.items()]).members
     units = numbers.over_policies(members, [np.array(v) for v in (1.0, 3.0, 10.0)])
     assert sorted(units) == [2.0, 10.0]
-    unknown = cast([(Facts(n), lawful(n)) for n in "ab"]).members
+    unknown = cast([(RunFacts(n), lawful(n)) for n in "ab"]).members
     assert len(numbers.over_policies(unknown, [np.zeros(1)] * 2)) == 2
 
 
@@ -199,7 +199,7 @@ def test_later_scores_do_not_move_an_early_forecast_but_its_error():
     assert two.bias == pytest.approx(one.bias - 0.1)
 
 
-def test_too_short_a_past_or_future_is_not_foretold():
+def test_too_short_a_past_or_future_is_not_predicted():
     assert early_forecasts(member(lawful("r", n=12))) is None  # two scores after step 36
     assert early_forecasts(member(lawful("r", every=15))) is None  # three scores before
 
@@ -213,23 +213,23 @@ def test_the_largest_of_the_papers_sizes_from_the_others():
     found = fig7.leave_one_out(fits)
     log_n = np.log([f.parameters for f in fits])
     for quantity, value in (("a", [f.a for f in fits]), ("b", [f.b for f in fits])):
-        foretold = np.polyval(np.polyfit(log_n[:4], value[:4], 1), log_n[4])
+        predicted = np.polyval(np.polyfit(log_n[:4], value[:4], 1), log_n[4])
         _, forecast, interval, there = found[quantity][-1]
-        assert forecast == pytest.approx(foretold, rel=1e-6)
+        assert forecast == pytest.approx(predicted, rel=1e-6)
         assert interval.lo < forecast < interval.hi and there == pytest.approx(value[4])
     assert 100 * found["ceiling"][-1][1] == pytest.approx(
         50.7, abs=0.1
     )  # found by hand before: 50.7 for 45.4
 
 
-def test_exact_lines_over_sizes_are_foretold_exactly():
+def test_exact_lines_over_sizes_are_predicted_exactly():
     drawn = figure.draw("fig7", world(*ladder(seeds=1)))
     for quantity, slope in (("a", 0.05), ("b", 0.1), ("ceiling", 0.05)):
         assert drawn.findings[f"{quantity}_slope"] == pytest.approx(slope, abs=0.004)
-        assert drawn.findings[f"{quantity}_largest_foretold"] == pytest.approx(
+        assert drawn.findings[f"{quantity}_largest_predicted"] == pytest.approx(
             drawn.findings[f"{quantity}_largest"], abs=0.02
         )
-    assert drawn.findings["paper_a_largest_foretold"] == pytest.approx(0.305, abs=0.001)
+    assert drawn.findings["paper_a_largest_predicted"] == pytest.approx(0.305, abs=0.001)
 
 
 # Which runs -----------------------------------------------------------------------------------------

@@ -64,10 +64,14 @@ def test_aborted_run_in_front_is_dropped():
 
 def test_aborted_run_with_identical_steps_lends_its_missing_values():
     # The same seed twice: step 1 is the same policy in both passes, so its evaluation holds for both.
-    aborted = [{"step": 1, "h": 1.33, "loss": 0.2, "tokens_per_sec": 19.3, "total_steps": 2, "val": 15.6},
-               {"step": 2, "h": 0.77, "loss": 0.5, "tokens_per_sec": 19.9, "total_steps": 2, "val": 77.0}]  # fmt: skip
-    real = [{"step": 1, "h": 1.33, "loss": 0.2, "tokens_per_sec": 21.0, "total_steps": 9},
-            {"step": 2, "h": 0.70, "loss": 0.4, "tokens_per_sec": 22.0, "total_steps": 9}]  # fmt: skip
+    aborted = [
+        {"step": 1, "h": 1.33, "loss": 0.2, "tokens_per_sec": 19.3, "total_steps": 2, "val": 15.6},
+        {"step": 2, "h": 0.77, "loss": 0.5, "tokens_per_sec": 19.9, "total_steps": 2, "val": 77.0},
+    ]
+    real = [
+        {"step": 1, "h": 1.33, "loss": 0.2, "tokens_per_sec": 21.0, "total_steps": 9},
+        {"step": 2, "h": 0.70, "loss": 0.4, "tokens_per_sec": 22.0, "total_steps": 9},
+    ]
     out = assemble(frame(*aborted, *real))
     assert out.metrics.loc[1, "val"] == 15.6
     assert np.isnan(out.metrics.loc[2, "val"])  # that policy was another one

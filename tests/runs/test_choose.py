@@ -30,53 +30,148 @@ def table(keys, n=40):
 FRAMEWORKS = {
     # framework: (logged keys with their spacing, entropy key, validation key, training key)
     "verl": (
-        {"actor/entropy": 1, "actor/entropy_loss": 1, "critic/score/mean": 1, "critic/rewards/mean": 1,
-         "val-core/openai/gsm8k/acc/mean@1": 4, "val-aux/openai/gsm8k/reward/std@4": 4, "timing_s/entropy": 1},
-        "actor/entropy", "val-core/openai/gsm8k/acc/mean@1", "critic/score/mean"),
+        {
+            "actor/entropy": 1,
+            "actor/entropy_loss": 1,
+            "critic/score/mean": 1,
+            "critic/rewards/mean": 1,
+            "val-core/openai/gsm8k/acc/mean@1": 4,
+            "val-aux/openai/gsm8k/reward/std@4": 4,
+            "timing_s/entropy": 1,
+        },
+        "actor/entropy",
+        "val-core/openai/gsm8k/acc/mean@1",
+        "critic/score/mean",
+    ),
     "verl, old": (
         {"actor/entropy_loss": 1, "critic/score/mean": 1, "val/test_score/openai/gsm8k": 4},
-        "actor/entropy_loss", "val/test_score/openai/gsm8k", "critic/score/mean"),
+        "actor/entropy_loss",
+        "val/test_score/openai/gsm8k",
+        "critic/score/mean",
+    ),
     "verl, wide csv": (
         {"actor_entropy": 1, "critic_score_mean": 1, "val-core_openai_gsm8k_reward_mean_at_8": 4},
-        "actor_entropy", "val-core_openai_gsm8k_reward_mean_at_8", "critic_score_mean"),
+        "actor_entropy",
+        "val-core_openai_gsm8k_reward_mean_at_8",
+        "critic_score_mean",
+    ),
     "paper's code": (
-        {"actor/entropy_loss": 1, "train_entropy/all": 1, "test_entropy/all": 4, "train_entropy/math": 1,
-         "val/score-all": 4, "critic/score/mean": 1},
-        "train_entropy/all", "val/score-all", "critic/score/mean"),
+        {
+            "actor/entropy_loss": 1,
+            "train_entropy/all": 1,
+            "test_entropy/all": 4,
+            "train_entropy/math": 1,
+            "val/score-all": 4,
+            "critic/score/mean": 1,
+        },
+        "train_entropy/all",
+        "val/score-all",
+        "critic/score/mean",
+    ),
     "TRL": (
-        {"entropy": 1, "reward": 1, "reward_std": 1, "rewards/reward_fn/mean": 1, "entropy_coef": 1,
-         "eval_reward": 4, "eval_runtime": 4},
-        "entropy", "eval_reward", "reward"),
+        {
+            "entropy": 1,
+            "reward": 1,
+            "reward_std": 1,
+            "rewards/reward_fn/mean": 1,
+            "entropy_coef": 1,
+            "eval_reward": 4,
+            "eval_runtime": 4,
+        },
+        "entropy",
+        "eval_reward",
+        "reward",
+    ),
     "TRL in W&B": (
-        {"train/entropy": 1, "train/reward": 1, "train/rewards/accuracy_reward/mean": 1,
-         "train/rewards/format_reward/mean": 1, "eval/reward": 4},
-        "train/entropy", "eval/reward", "train/rewards/accuracy_reward/mean"),
+        {
+            "train/entropy": 1,
+            "train/reward": 1,
+            "train/rewards/accuracy_reward/mean": 1,
+            "train/rewards/format_reward/mean": 1,
+            "eval/reward": 4,
+        },
+        "train/entropy",
+        "eval/reward",
+        "train/rewards/accuracy_reward/mean",
+    ),
     "OpenRLHF": (
-        {"train/entropy_loss": 1, "train/reward": 1, "eval/eval_math_pass1": 4,
-         "eval/eval_math_response_length_mean": 4},
-        "train/entropy_loss", "eval/eval_math_pass1", "train/reward"),
+        {
+            "train/entropy_loss": 1,
+            "train/reward": 1,
+            "eval/eval_math_pass1": 4,
+            "eval/eval_math_response_length_mean": 4,
+        },
+        "train/entropy_loss",
+        "eval/eval_math_pass1",
+        "train/reward",
+    ),
     "prime-rl": (
-        {"entropy/all/mean": 1, "entropy/all/std": 1, "entropy/all/max": 1, "train/agg/all/agent/reward/mean": 1,
-         "eval/math/full/agent/avg@8": 4, "kl_ent_ratio/mean": 1},
-        "entropy/all/mean", "eval/math/full/agent/avg@8", "train/agg/all/agent/reward/mean"),
+        {
+            "entropy/all/mean": 1,
+            "entropy/all/std": 1,
+            "entropy/all/max": 1,
+            "train/agg/all/agent/reward/mean": 1,
+            "eval/math/full/agent/avg@8": 4,
+            "kl_ent_ratio/mean": 1,
+        },
+        "entropy/all/mean",
+        "eval/math/full/agent/avg@8",
+        "train/agg/all/agent/reward/mean",
+    ),
     "slime": (
-        {"train/entropy_loss": 1, "rollout/entropy": 1, "rollout/correct_entropy": 1, "rollout/raw_reward": 1,
-         "eval/aime": 4, "rollout/response_len/mean": 1},
-        "rollout/entropy", "eval/aime", "rollout/raw_reward"),
+        {
+            "train/entropy_loss": 1,
+            "rollout/entropy": 1,
+            "rollout/correct_entropy": 1,
+            "rollout/raw_reward": 1,
+            "eval/aime": 4,
+            "rollout/response_len/mean": 1,
+        },
+        "rollout/entropy",
+        "eval/aime",
+        "rollout/raw_reward",
+    ),
     "AReaL": (
-        {"ppo_actor/update/entropy/avg": 1, "ppo_actor/update/entropy/min": 1, "ppo_actor/task_reward/avg": 1,
-         "eval-rollout/reward": 4},
-        "ppo_actor/update/entropy/avg", "eval-rollout/reward", "ppo_actor/task_reward/avg"),
+        {
+            "ppo_actor/update/entropy/avg": 1,
+            "ppo_actor/update/entropy/min": 1,
+            "ppo_actor/task_reward/avg": 1,
+            "eval-rollout/reward": 4,
+        },
+        "ppo_actor/update/entropy/avg",
+        "eval-rollout/reward",
+        "ppo_actor/task_reward/avg",
+    ),
     "SkyRL": (
-        {"policy/policy_entropy": 1, "reward/avg_raw_reward": 1, "eval/all/avg_score": 4, "eval/math/avg_score": 4},
-        "policy/policy_entropy", "eval/all/avg_score", "reward/avg_raw_reward"),
+        {
+            "policy/policy_entropy": 1,
+            "reward/avg_raw_reward": 1,
+            "eval/all/avg_score": 4,
+            "eval/math/avg_score": 4,
+        },
+        "policy/policy_entropy",
+        "eval/all/avg_score",
+        "reward/avg_raw_reward",
+    ),
     "tinker-cookbook": (
         {"optim/entropy": 1, "env/all/correct": 1, "env/all/reward/total": 1, "test/env/all/correct": 4},
-        "optim/entropy", "test/env/all/correct", "env/all/correct"),
+        "optim/entropy",
+        "test/env/all/correct",
+        "env/all/correct",
+    ),
     "entlaw": (
-        {"actor/entropy": 1, "actor/entropy_response_mean": 1, "reward/mean": 1, "val/accuracy": 4, "val/problems": 4},
-        "actor/entropy", "val/accuracy", "reward/mean"),
-}  # fmt: skip
+        {
+            "actor/entropy": 1,
+            "actor/entropy_response_mean": 1,
+            "reward/mean": 1,
+            "val/accuracy": 4,
+            "val/problems": 4,
+        },
+        "actor/entropy",
+        "val/accuracy",
+        "reward/mean",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -153,8 +248,15 @@ def test_old_verl_pretraining_key_fills_the_same_set():
 
 
 def test_total_of_mixed_rewards_gives_way_to_the_correctness_term():
-    frame = metrics(**{"entropy": 0.5, "reward": [1.7, 3.6], "rewards/think_format_reward/mean": 0.1,
-                       "rewards/mc_idx_reward/mean": [0.6, 0.9], "rewards/length/mean": 0.3})  # fmt: skip
+    frame = metrics(
+        **{
+            "entropy": 0.5,
+            "reward": [1.7, 3.6],
+            "rewards/think_format_reward/mean": 0.1,
+            "rewards/mc_idx_reward/mean": [0.6, 0.9],
+            "rewards/length/mean": 0.3,
+        }
+    )
     assert choose_score(frame, "entropy")[0].key == "rewards/mc_idx_reward/mean"
 
 

@@ -103,9 +103,21 @@ def test_any_prefix_reads_the_same(tmp_path, prefix):
 
 @pytest.mark.parametrize(
     "text, value",
-    [("0.5", 0.5), ("np.float64(0.5)", 0.5), ("tensor(0.5)", 0.5), ("tensor(0.5, device='cuda:0')", 0.5), ("5e-1", 0.5),
-     ("-0.5", -0.5), ("nan", np.nan), ("inf", np.inf), ("1", 1.0), ("True", None), ("1_0", None), ("abc", None)],
-)  # fmt: skip
+    [
+        ("0.5", 0.5),
+        ("np.float64(0.5)", 0.5),
+        ("tensor(0.5)", 0.5),
+        ("tensor(0.5, device='cuda:0')", 0.5),
+        ("5e-1", 0.5),
+        ("-0.5", -0.5),
+        ("nan", np.nan),
+        ("inf", np.inf),
+        ("1", 1.0),
+        ("True", None),
+        ("1_0", None),
+        ("abc", None),
+    ],
+)
 def test_spellings_of_values(text, value):
     ((keys, values),), unread = verl_records(f"step:3 - a/x:{text} - b/y:2.0")
     told = dict(zip(keys, values, strict=True))
@@ -120,8 +132,12 @@ def test_keys_with_colons_brackets_and_blanks():
         "step:1 - critic/lr(1e-4):0.100 - val/my set:v2/acc:0.5 - val/a - b/acc:0.25 - np/x:np.float64(2.0)"
     )
     assert dict(zip(keys, values, strict=True)) == {
-        "step": 1, "critic/lr(1e-4)": 0.1, "val/my set:v2/acc": 0.5, "val/a - b/acc": 0.25, "np/x": 2.0,
-    }  # fmt: skip
+        "step": 1,
+        "critic/lr(1e-4)": 0.1,
+        "val/my set:v2/acc": 0.5,
+        "val/a - b/acc": 0.25,
+        "np/x": 2.0,
+    }
     assert unread == 0
 
 
@@ -366,11 +382,13 @@ def test_printed_config_between_lines_of_other_processes():
         ("(1,)", [1]),
         ("{'x': {1, 2}, 'y': ()}", {"x": [1, 2], "y": []}),
         (r"'a\n\x41\u00e9\''", "a\nAé'"),
-        ("{'x': <Mode.A: 'a'>, 'y': Foo(a=(1, 2), b=')'), 'z': None}",
-         {"x": "<Mode.A: 'a'>", "y": "Foo(a=(1, 2), b=')')", "z": None}),
+        (
+            "{'x': <Mode.A: 'a'>, 'y': Foo(a=(1, 2), b=')'), 'z': None}",
+            {"x": "<Mode.A: 'a'>", "y": "Foo(a=(1, 2), b=')')", "z": None},
+        ),
         ("[nan, -inf, True, 10, .5,]", ["nan", "-inf", True, 10, 0.5]),
     ],
-)  # fmt: skip
+)
 def test_literals(text, value):
     assert parse_literal(text) == (value, len(text))
 
@@ -540,6 +558,12 @@ def test_config_of_real_logs(name):
         assert run.config["actor_rollout_ref.actor.entropy_coeff"] == want
         assert run.config["algorithm.kl_ctrl.kl_coef"] == 0.001
         assert {key.split(".")[0] for key in run.config} <= {
-            "actor_rollout_ref", "algorithm", "critic", "data", "trainer", "reward_model",
-            "custom_reward_function", "ray_init",
-        }  # fmt: skip
+            "actor_rollout_ref",
+            "algorithm",
+            "critic",
+            "data",
+            "trainer",
+            "reward_model",
+            "custom_reward_function",
+            "ray_init",
+        }

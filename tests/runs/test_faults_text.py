@@ -64,7 +64,11 @@ DOCUMENTS = {
                     {
                         "cell_type": "code",
                         "outputs": [
-                            {"output_type": "stream", "name": "stdout", "text": [x + "\n" for x in _verl(RECORDS)]}
+                            {
+                                "output_type": "stream",
+                                "name": "stdout",
+                                "text": [x + "\n" for x in _verl(RECORDS)],
+                            }
                         ],
                     }
                 ],
@@ -72,7 +76,7 @@ DOCUMENTS = {
             indent=1,
         ),
     ),
-}  # fmt: skip
+}
 flips = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4)
 relaxed = settings(
     max_examples=150,
@@ -191,11 +195,53 @@ def test_junk(tmp_path, data):
 
 
 TOKENS = [
-    "step:", "1", " - ", ":", "a/x", "{'", "'", '"', "{", "}", "[", "]", "loss", "entropy", ": ", ", ", "0.5", "nan",
-    "\n", "\r", "\r          ", "%|", "| 3/9 [", "\x1b[0m", "np.float64(", ")", "tensor(", "\\", '{"', '": ', "null",
-    '"cells": [', '"log_history": [', '"outputs": ', "Step,", "run - x,", ",", ";", "\t", "(pid=1) ", "\ufeff", "1e9",
-    "-", "=", "a.b=1 ", "data.x=1 ",
-]  # fmt: skip
+    "step:",
+    "1",
+    " - ",
+    ":",
+    "a/x",
+    "{'",
+    "'",
+    '"',
+    "{",
+    "}",
+    "[",
+    "]",
+    "loss",
+    "entropy",
+    ": ",
+    ", ",
+    "0.5",
+    "nan",
+    "\n",
+    "\r",
+    "\r          ",
+    "%|",
+    "| 3/9 [",
+    "\x1b[0m",
+    "np.float64(",
+    ")",
+    "tensor(",
+    "\\",
+    '{"',
+    '": ',
+    "null",
+    '"cells": [',
+    '"log_history": [',
+    '"outputs": ',
+    "Step,",
+    "run - x,",
+    ",",
+    ";",
+    "\t",
+    "(pid=1) ",
+    "\ufeff",
+    "1e9",
+    "-",
+    "=",
+    "a.b=1 ",
+    "data.x=1 ",
+]
 structured = st.lists(st.sampled_from(TOKENS), max_size=60).map("".join)
 
 

@@ -311,7 +311,7 @@ def test_both_in_one_folder_are_one_run(tmp_path):
     (reading,) = scan(packed)  # the user's word
     assert reading.path == str(packed)
     (note,) = [f for f in reading.raw.findings if f.code == "compressed-copy"]
-    assert "metrics.jsonl lies beside it" in note.what
+    assert "metrics.jsonl is beside it" in note.what
 
 
 @pytest.mark.parametrize("name", ["run.log", "table.csv", "trainer_state.json", "metrics.jsonl", "x.ipynb"])
@@ -328,7 +328,7 @@ def test_copies_of_other_length_are_a_warning(tmp_path):
     write(tmp_path / "r", "metrics.jsonl.gz", LINES)
     (reading,) = scan(tmp_path)
     (note,) = [f for f in reading.raw.findings if f.code == "compressed-copy"]
-    assert note.severity == "warning" and "another length" in note.what
+    assert note.severity == "warning" and "length differs" in note.what
 
 
 @pytest.mark.parametrize("source", ["", "r/metrics*"])

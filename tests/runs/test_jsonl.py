@@ -66,8 +66,12 @@ def test_typed_rows(tmp_path):
     assert run.config == {"lr": 1e-6, "loss.entropy_coef": 0.01, "seed": 1}
     merged = run.rows.groupby("step").first()
     assert merged.loc[1].dropna().to_dict() == {
-        "entropy": 0.5, "reward": 0.1, "eval/reward": 0.9, "eval/accuracy": 0.8, "kl": 0.25,
-    }  # fmt: skip
+        "entropy": 0.5,
+        "reward": 0.1,
+        "eval/reward": 0.9,
+        "eval/accuracy": 0.8,
+        "kl": 0.25,
+    }
     assert merged.loc[2].dropna().to_dict() == {"entropy": 0.4, "reward": 0.2}
     assert {"typed-rows", "sample-rows"} <= codes(run)
 
@@ -166,11 +170,14 @@ def test_one_run_in_every_format_reads_equal(tmp_path):
     files = {
         "flat.jsonl": "".join(json.dumps(r) + "\n" for r in records),
         "verl.jsonl": "".join(
-            json.dumps({"step": r["step"], "data": {k: v for k, v in r.items() if k != "step"}}) + "\n" for r in records
+            json.dumps({"step": r["step"], "data": {k: v for k, v in r.items() if k != "step"}}) + "\n"
+            for r in records
         ),
         "named.jsonl": "".join(
             json.dumps({"name": k, "value": v, "step": r["step"]}) + "\n"
-            for r in records for k, v in r.items() if k != "step"
+            for r in records
+            for k, v in r.items()
+            if k != "step"
         ),
         "state.json": json.dumps({"log_history": records, "global_step": 29}, indent=2),
         "list.json": json.dumps(records),
@@ -179,14 +186,18 @@ def test_one_run_in_every_format_reads_equal(tmp_path):
         "plain.csv": want.to_csv(index=False),
         "plain.tsv": want.to_csv(index=False, sep="\t"),
         "semicolon.csv": want.to_csv(index=False, sep=";", decimal=","),
-        "wandb.csv": want.set_axis(["Step", *(f"r - {k}" for k in want.columns[1:])], axis=1).to_csv(index=False),
+        "wandb.csv": want.set_axis(["Step", *(f"r - {k}" for k in want.columns[1:])], axis=1).to_csv(
+            index=False
+        ),
         "long.csv": want.melt("step", var_name="metric").dropna().sort_values("step").to_csv(index=False),
         "console.log": "".join(
-            f"(TaskRunner pid=1) step:{r['step']} - " + " - ".join(f"{k}:{v:.3f}" for k, v in r.items() if k != "step")
-            + "\n" for r in records
+            f"(TaskRunner pid=1) step:{r['step']} - "
+            + " - ".join(f"{k}:{v:.3f}" for k, v in r.items() if k != "step")
+            + "\n"
+            for r in records
         ),
         "dicts.log": "hello\n" + "".join(f"{r | {'epoch': 0.1}!r}\n" for r in records),
-    }  # fmt: skip
+    }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     want.to_parquet(tmp_path / "plain.parquet")

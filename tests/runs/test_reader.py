@@ -63,10 +63,22 @@ def test_several_runs_in_a_folder_stay_apart(tmp_path):
 
 def test_trainer_and_orchestrator_are_joined_on_request(tmp_path):
     records = law_records()
-    write_jsonl(tmp_path / "a_trainer.jsonl", [{"step": r["step"], "entropy/all/mean": r["actor/entropy"]}
-                                               for r in records if "actor/entropy" in r])  # fmt: skip
-    write_jsonl(tmp_path / "b_orchestrator.jsonl", [{"step": r["step"], "eval/math/full/agent/avg@8": r["val/accuracy"]}
-                                                    for r in records if "val/accuracy" in r])  # fmt: skip
+    write_jsonl(
+        tmp_path / "a_trainer.jsonl",
+        [
+            {"step": r["step"], "entropy/all/mean": r["actor/entropy"]}
+            for r in records
+            if "actor/entropy" in r
+        ],
+    )
+    write_jsonl(
+        tmp_path / "b_orchestrator.jsonl",
+        [
+            {"step": r["step"], "eval/math/full/agent/avg@8": r["val/accuracy"]}
+            for r in records
+            if "val/accuracy" in r
+        ],
+    )
     with pytest.raises(MissingSeries):
         read(tmp_path)
     (run,) = read(tmp_path, Selection(join=True))

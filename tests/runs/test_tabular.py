@@ -49,15 +49,30 @@ def test_plain(plain):
         PLAIN.replace("\n", "\n\n"),
         "# exported by hand\n# on Monday\n" + PLAIN,
         "sep=,\n" + PLAIN,
-        PLAIN.replace("0.400", '"0.400"').replace("0.300", "np.float64(0.300)").replace("0.200", "tensor(0.200)"),
+        PLAIN.replace("0.400", '"0.400"')
+        .replace("0.300", "np.float64(0.300)")
+        .replace("0.200", "tensor(0.200)"),
         PLAIN.replace(",\n", ",nan\n"),
         PLAIN.replace(",\n", ",None\n").replace("0.75", " 0.75 "),
         PLAIN.replace("\n", ",\n"),
         gzip.compress(PLAIN.encode()),
     ],
-    ids=["tab", "semicolon", "comma-decimals", "bom", "crlf", "blank-lines", "comments", "sep", "spelling", "nan",
-         "none", "trailing", "gzip"],
-)  # fmt: skip
+    ids=[
+        "tab",
+        "semicolon",
+        "comma-decimals",
+        "bom",
+        "crlf",
+        "blank-lines",
+        "comments",
+        "sep",
+        "spelling",
+        "nan",
+        "none",
+        "trailing",
+        "gzip",
+    ],
+)
 def test_dialects_read_the_same(tmp_path, plain, text):
     pd.testing.assert_frame_equal(read_one(tmp_path, text, "other.csv").rows, plain)
 

@@ -73,9 +73,12 @@ def test_several_runs_of_one_project(tmp_path):
     config = {"lr": 1e-6, "opt": {"name": "adam"}, "_Username": "someone"}
     path = project(
         tmp_path / "demo.db",
-        [("aaaaaaaaaaaa", "one", config, records(1.0)), ("bbbbbbbbbbbb", "two", {}, records(2.0)),
-         ("cccccccccccc", "one", {}, records(3.0))],
-    )  # fmt: skip
+        [
+            ("aaaaaaaaaaaa", "one", config, records(1.0)),
+            ("bbbbbbbbbbbb", "two", {}, records(2.0)),
+            ("cccccccccccc", "one", {}, records(3.0)),
+        ],
+    )
     first, second, third = read(path)
     assert [r.name for r in (first, second, third)] == ["one (aaaaaaaa)", "two", "one (cccccccc)"]
     assert first.config == {"lr": 1e-6, "opt.name": "adam"} and second.config == {}
@@ -91,10 +94,16 @@ def test_several_runs_of_one_project(tmp_path):
 
 def test_values_as_trackio_spells_them(tmp_path):
     record = {
-        "nan": math.nan, "inf": math.inf, "minus": -math.inf, "flag": True, "text": "hello",
+        "nan": math.nan,
+        "inf": math.inf,
+        "minus": -math.inf,
+        "flag": True,
+        "text": "hello",
         "nested": {"a": {"b": 0.1}},
-        "image": {"_type": "trackio.image", "size": 3}, "list": [1, 2], "none": None,
-    }  # fmt: skip
+        "image": {"_type": "trackio.image", "size": 3},
+        "list": [1, 2],
+        "none": None,
+    }
     (raw,) = read(project(tmp_path / "a.db", [("r", "n", {}, [(1, record), (1, {"only": 2.0})])]))
     row = raw.rows.iloc[0]
     assert set(raw.rows.columns) == {"nan", "inf", "minus", "flag", "nested.a.b", "none", "step", "only"}

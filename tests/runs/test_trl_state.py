@@ -33,8 +33,14 @@ def read_one(path):
 def test_trainer_state(tmp_path, indent):
     folder = tmp_path / "my-run" / "checkpoint-35"
     folder.mkdir(parents=True)
-    state = {"best_metric": None, "global_step": 35, "max_steps": 200, "is_world_process_zero": True,
-             "log_history": HISTORY, "stateful_callbacks": {"TrainerControl": {"args": {}}}}  # fmt: skip
+    state = {
+        "best_metric": None,
+        "global_step": 35,
+        "max_steps": 200,
+        "is_world_process_zero": True,
+        "log_history": HISTORY,
+        "stateful_callbacks": {"TrainerControl": {"args": {}}},
+    }
     run = read_one(write(folder, state, indent=indent))
     assert run.name == "my-run"
     want = pd.DataFrame(HISTORY).astype(float)
@@ -100,9 +106,23 @@ def test_cut_document_keeps_the_records_before_the_cut(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[", "[]", "{}", '{"log_history": []}', '{"a": 1}', '{"log_history": 3}', "[1, 2]", "[" * 100_000,
-             '[{"a": "b"}]', "{'a': 1}", '{"step": [], "entropy": []}', "[{}, {}]"]
-)  # fmt: skip
+    "text",
+    [
+        "{",
+        "[",
+        "[]",
+        "{}",
+        '{"log_history": []}',
+        '{"a": 1}',
+        '{"log_history": 3}',
+        "[1, 2]",
+        "[" * 100_000,
+        '[{"a": "b"}]',
+        "{'a': 1}",
+        '{"step": [], "entropy": []}',
+        "[{}, {}]",
+    ],
+)
 def test_other_json_is_a_clear_error(tmp_path, text):
     with pytest.raises(UnreadableSource) as error:
         trl_state.read(write(tmp_path, text), ReadOptions())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from entlaw.runs.units import performance_scale
+from entlaw.runs.prepare import performance_scale
 
 
 def decide(values, accuracy=True):

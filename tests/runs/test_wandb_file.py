@@ -110,8 +110,12 @@ def real_file(tmp_path_factory):
     env |= {"WANDB_CACHE_DIR": str(folder / "cache"), "WANDB_CONFIG_DIR": str(folder / "config")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", REAL_RUN, str(folder)],
-        env=env, capture_output=True, text=True, timeout=180, check=False,
-    )  # fmt: skip
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     (path,) = folder.rglob("run-*.wandb")
     return path
@@ -138,8 +142,12 @@ def test_a_run_the_sdk_wrote_reads_as_the_sdk_reads_it(real_file):
 def test_config_and_step_metrics_of_a_run_the_sdk_wrote(real_file):
     raw = read(real_file)
     assert raw.config == {
-        "lr": 1e-6, "actor.clip": 0.2, "actor.optim.name": "adam", "tags": [1, 2], "late.key": 3
-    }  # fmt: skip
+        "lr": 1e-6,
+        "actor.clip": 0.2,
+        "actor.optim.name": "adam",
+        "tags": [1, 2],
+        "late.key": 3,
+    }
     details = raw.provenance.details
     assert details["step_metric"]["train/nested.x.y"] == "train/global_step"
     assert details["step_metric"]["val/acc"] == "train/global_step"
@@ -317,10 +325,15 @@ def test_sniffed_by_content(tmp_path):
 
 
 JSON_LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**25), 10**25), st.floats(), st.text(max_size=5),
-    st.floats(allow_nan=False).map(repr), st.sampled_from(["tensor(0.5)", "nan", "1_0", "-", "0.5x"]),
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**25), 10**25),
+    st.floats(),
+    st.text(max_size=5),
+    st.floats(allow_nan=False).map(repr),
+    st.sampled_from(["tensor(0.5)", "nan", "1_0", "-", "0.5x"]),
     st.lists(st.integers(), max_size=2),
-)  # fmt: skip
+)
 JSON_VALUES = st.one_of(
     JSON_LEAVES, st.dictionaries(st.text("ab", min_size=1, max_size=2), JSON_LEAVES, max_size=3)
 )
@@ -511,7 +524,7 @@ def test_walk_and_fields_agree_on_any_bytes(messages):
     for i, message in enumerate(messages):
         try:
             expected = list(wire.fields(message))
-        except wire.WireError:
+        except wire.ProtobufError:
             assert layer.bad[i]
             continue
         assert not layer.bad[i]

@@ -52,9 +52,20 @@ def test_a_box_that_never_closes_hides_none_behind_it():
 
 
 ATTACKS = [
-    "\\boxed{" * 20_000, "{" * 100_000, "\\boxed{1}," * 20_000, "1," * 100_000, "answer is " * 20_000, "-" * 100_000,
-    "$" * 99_999, "\\" * 99_999, " " * 100_000, "\\frac{" * 300, "(" * 1999, "1 " * 999, "\\text{" * 300,
-]  # fmt: skip
+    "\\boxed{" * 20_000,
+    "{" * 100_000,
+    "\\boxed{1}," * 20_000,
+    "1," * 100_000,
+    "answer is " * 20_000,
+    "-" * 100_000,
+    "$" * 99_999,
+    "\\" * 99_999,
+    " " * 100_000,
+    "\\frac{" * 300,
+    "(" * 1999,
+    "1 " * 999,
+    "\\text{" * 300,
+]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -166,7 +177,7 @@ def test_integers_are_the_same_only_if_they_are(a, b):
         (r"\frac \pi4 + 2", r"\dfrac{\pi}{4}+2", True),
         ("x^2 + 1", "1 + x^2", None),
     ],
-)  # fmt: skip
+)
 def test_decide(gold, answer, right):
     assert decide(gold, answer) is right
 

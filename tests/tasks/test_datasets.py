@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from entlaw.errors import MissingExtra, MissingSeries, SourceNotFound, UnreadableSource, UsageError
 from entlaw.tasks import Problem, datasets, manifest
-from entlaw.tasks.dataset_task import DatasetTask, Part, dataset_task, filtered, problem_id, read_pass_rates
+from entlaw.tasks.dataset_task import (
+    DataSetPart,
+    DatasetTask,
+    dataset_task,
+    filtered,
+    problem_id,
+    read_pass_rates,
+)
 from entlaw.tasks.math import MathVerifier
 
 PROBLEMS = Path(__file__).parents[3] / "shared" / "data" / "problems"
@@ -57,9 +64,16 @@ def write(folder: Path, name: str, rows) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    ["svamp.jsonl", "svamp.jsonl.gz", "svamp.json", "svamp.parquet", "svamp.csv",
-     "MU-NLPC/Calc-svamp/data/test-00000-of-00001.parquet", "Calc-svamp/test.jsonl"],
-)  # fmt: skip
+    [
+        "svamp.jsonl",
+        "svamp.jsonl.gz",
+        "svamp.json",
+        "svamp.parquet",
+        "svamp.csv",
+        "MU-NLPC/Calc-svamp/data/test-00000-of-00001.parquet",
+        "Calc-svamp/test.jsonl",
+    ],
+)
 def test_every_format_and_place_gives_the_same_problems(tmp_path, name):
     write(tmp_path, name, ROWS)
     loaded = datasets.load(SVAMP, tmp_path)
@@ -134,8 +148,13 @@ def test_code_problems_carry_what_their_tests_need():
 
 
 def test_unusable_rows_are_listed_with_their_reason():
-    rows = [{"question": "a", "answer": "#### 1"}, {"question": "b", "answer": "no mark"},
-            {"question": " ", "answer": "#### 2"}, {"question": "c"}, {"question": "d", "answer": None}]  # fmt: skip
+    rows = [
+        {"question": "a", "answer": "#### 1"},
+        {"question": "b", "answer": "no mark"},
+        {"question": " ", "answer": "#### 2"},
+        {"question": "c"},
+        {"question": "d", "answer": None},
+    ]
     loaded = datasets.from_rows(GSM8K, rows, "here")
     assert [i.row for i in loaded.items] == [0]
     assert [u.row for u in loaded.unusable] == [1, 2, 3, 4]
@@ -214,10 +233,12 @@ def test_no_usable_row_is_an_error():
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(ConnectionError("Couldn't reach 'x' on the Hub"), "--data-dir"),
-     (RuntimeError("Dataset 'x' is a gated dataset on the Hub"), "hf auth login"),
-     (ValueError("Unknown split"), "--data-dir")],
-)  # fmt: skip
+    [
+        (ConnectionError("Couldn't reach 'x' on the Hub"), "--data-dir"),
+        (RuntimeError("Dataset 'x' is a gated dataset on the Hub"), "hf auth login"),
+        (ValueError("Unknown split"), "--data-dir"),
+    ],
+)
 def test_what_the_hub_refuses(monkeypatch, error, told):
     fake = ModuleType("datasets")
 
@@ -252,7 +273,7 @@ def test_without_the_package_datasets(monkeypatch):
 def task_of(n: int, held_out: int = 3) -> DatasetTask:
     train = tuple(Problem(f"q{i}", str(i)) for i in range(n))
     test = tuple(Problem(f"t{i}", str(i)) for i in range(held_out))
-    return DatasetTask([Part(SVAMP, train)], [Part(SVAMP, test)], own_verifier())
+    return DatasetTask([DataSetPart(SVAMP, train)], [DataSetPart(SVAMP, test)], own_verifier())
 
 
 @given(st.integers(1, 12), st.integers(0, 5), st.integers(0, 40), st.integers(0, 40))
@@ -287,7 +308,9 @@ def test_validation_is_fixed_and_not_more_than_there_is():
 
 def test_a_training_problem_that_is_held_out_is_left_out():
     train = (Problem("What is  1+1?", "2"), Problem("other", "3"))
-    task = DatasetTask([Part(SVAMP, train)], [Part(SVAMP, (Problem("what is 1+1?", "2"),))], own_verifier())
+    task = DatasetTask(
+        [DataSetPart(SVAMP, train)], [DataSetPart(SVAMP, (Problem("what is 1+1?", "2"),))], own_verifier()
+    )
     assert {p.prompt for p in task.training(0, 0, 10)} == {"other"}
     assert [f.code for f in task.findings] == ["train-validation-overlap"]
 
@@ -318,7 +341,11 @@ def test_names_levels_and_chat(tmp_path):
 
 def test_scores_one_by_one_and_in_a_batch():
     loose, strict, measured = Problem("a", "5"), Problem("b", "1/2"), Problem("c", "1.6")
-    parts = [Part(SVAMP, (loose,)), Part(MATH, (strict,)), Part(manifest.get("minerva"), (measured,))]
+    parts = [
+        DataSetPart(SVAMP, (loose,)),
+        DataSetPart(MATH, (strict,)),
+        DataSetPart(manifest.get("minerva"), (measured,)),
+    ]
     task = DatasetTask(parts, [], own_verifier())
     cases = [
         (loose, "so it is 5", True, 1.0),
@@ -342,7 +369,7 @@ def test_equal_answers_vote_together():
 
 
 def test_programs_need_a_checker():
-    part = Part(manifest.get("humaneval"), (Problem("p", "{}"),))
+    part = DataSetPart(manifest.get("humaneval"), (Problem("p", "{}"),))
     with pytest.raises(UsageError, match="checker"):
         DatasetTask([part], [])
     task = DatasetTask([part], [], checker=lambda problems, responses: [0.25 * len(r) for r in responses])
@@ -437,10 +464,21 @@ def test_fetch_writes_what_data_dir_reads(tmp_path, monkeypatch, capsys):
 # The public sets ---------------------------------------------------------------------------------
 
 ROWS_THERE = {
-    "gsm8k": 7473, "math": 7498, "math-500": 500, "math-test": 5000, "aime24": 30, "aime25": 30, "amc": 40,
-    "olympiadbench": 675, "minerva": 272, "gsm8k-test": 1319, "svamp": 1000, "mawps": 2065, "asdiv": 2215,
+    "gsm8k": 7473,
+    "math": 7498,
+    "math-500": 500,
+    "math-test": 5000,
+    "aime24": 30,
+    "aime25": 30,
+    "amc": 40,
+    "olympiadbench": 675,
+    "minerva": 272,
+    "gsm8k-test": 1319,
+    "svamp": 1000,
+    "mawps": 2065,
+    "asdiv": 2215,
     "humaneval": 164,
-}  # fmt: skip
+}
 
 
 @needs_problems

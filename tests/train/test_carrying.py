@@ -8,21 +8,21 @@ import torch
 from entlaw.engines.verl.names import LossName
 from entlaw.engines.whole_batch import carry
 from entlaw.errors import UsageError
-from entlaw.train.choice import Choice
+from entlaw.train.choice import TokenChoice
 
 MASK = torch.ones(2, 3)
 SOME = torch.tensor([[True, False, False], [False, True, False]])
 
 
 def test_marked_tokens_are_carried_by_the_sign():
-    carried = carry(Choice({"clip_cov": SOME}), MASK)
+    carried = carry(TokenChoice({"clip_cov": SOME}), MASK)
     assert torch.equal(carried < 0, SOME)
 
 
 @pytest.mark.parametrize("name", ["entropy_bonus", "reference_kl"])
 def test_a_choice_that_a_sign_cannot_carry_is_refused(name):
     with pytest.raises(UsageError, match="cannot be carried"):
-        carry(Choice({name: SOME}), MASK)
+        carry(TokenChoice({name: SOME}), MASK)
 
 
 def test_verl_has_no_name_for_another_control():

@@ -122,7 +122,8 @@ DAMAGE = {
     "cut": (lambda p: os.truncate(p / "state.bin", 10), "10 bytes instead of 1666"),
     "gone": (lambda p: (p / "state.bin").unlink(), "state.bin is missing"),
     "folder in place of a file": (
-        lambda p: ((p / "state.bin").unlink(), (p / "state.bin").mkdir()), "state.bin",
+        lambda p: ((p / "state.bin").unlink(), (p / "state.bin").mkdir()),
+        "state.bin",
     ),
     "manifest gone": (lambda p: (p / "manifest.json").unlink(), "manifest.json is missing"),
     "manifest cut": (lambda p: os.truncate(p / "manifest.json", 30), "cannot be read"),
@@ -133,10 +134,8 @@ DAMAGE = {
     "other step": (lambda p: edit_manifest(p, step=3), "of step 3"),
     "no files": (lambda p: edit_manifest(p, files=None), "incomplete"),
     "no sizes": (lambda p: edit_manifest(p, files={"state.bin": {}}), "incomplete"),
-    "outside": (
-        lambda p: edit_manifest(p, files={"../x": {"size": 1, "sha256": ""}}), "incomplete",
-    ),
-}  # fmt: skip
+    "outside": (lambda p: edit_manifest(p, files={"../x": {"size": 1, "sha256": ""}}), "incomplete"),
+}
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -189,8 +188,13 @@ class Faults:
     def __init__(self, monkeypatch, fail_at=None, number=errno.ENOSPC):
         self.calls, self.fail_at, self.number = [], fail_at, number
         for where, name in (
-            (os, "replace"), (os, "fsync"), (os, "open"), (os, "mkdir"), (Path, "mkdir"), (Path, "iterdir"),
-        ):  # fmt: skip
+            (os, "replace"),
+            (os, "fsync"),
+            (os, "open"),
+            (os, "mkdir"),
+            (Path, "mkdir"),
+            (Path, "iterdir"),
+        ):
             monkeypatch.setattr(where, name, self.wrapped(name, getattr(where, name)))
         for where in (checkpoint, files):
             monkeypatch.setattr(where, "open", self.wrapped("open", open), raising=False)
@@ -351,8 +355,11 @@ def test_a_file_system_that_cannot_flush_is_no_reason_to_stop(tmp_path, monkeypa
 
 def run_python(code, *args):
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)], capture_output=True, text=True, timeout=120
-    )  # fmt: skip
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 LIMITED = """

@@ -16,10 +16,20 @@ import pytest
 from entlaw.train import checkpoint
 
 SETTINGS = [
-    "policy.size=xs", "warmup.clean_steps=20", "warmup.noisy_steps=5", "warmup.batch_size=32",
-    "rollout.prompts=8", "rollout.group_size=4", "loss.mini_batches=2", "validation.every=5", "validation.problems=16",
-    "algorithm.name=ppo", "controls.clip_cov.ratio=0.05", "controls.kl_coef=0.01", "checkpoint.every=2",
-]  # fmt: skip
+    "policy.size=xs",
+    "warmup.clean_steps=20",
+    "warmup.noisy_steps=5",
+    "warmup.batch_size=32",
+    "rollout.prompts=8",
+    "rollout.group_size=4",
+    "loss.mini_batches=2",
+    "validation.every=5",
+    "validation.problems=16",
+    "algorithm.name=ppo",
+    "controls.clip_cov.ratio=0.05",
+    "controls.kl_coef=0.01",
+    "checkpoint.every=2",
+]
 
 
 def child(folder: Path, steps: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from entlaw.train.choice import Choice
+from entlaw.train.choice import TokenChoice
 from entlaw.train.estimate import rollout_weight
 from entlaw.train.measure import mismatch_record
 from entlaw.train.schema import Controls, Loss
@@ -25,8 +25,9 @@ def batch():
     made = tiny_batch(tiny_policy(), groups=1, k=2, max_tokens=2)
     mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
     engine, ratio = (torch.tensor(x, dtype=torch.float64) for x in (ENGINE, RATIO))
-    return replace(made, mask_BT=mask, rollout_log_prob_BT=engine.log() * mask,
-                   log_prob_BT=(engine * ratio).log() * mask)  # fmt: skip
+    return replace(
+        made, mask_BT=mask, rollout_log_prob_BT=engine.log() * mask, log_prob_BT=(engine * ratio).log() * mask
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,9 +67,16 @@ def test_the_loss_of_a_token_is_weighted():
         weighted = replace(batch, rollout_weight_BT=weight_BT)
         tokens = float(batch.mask_BT.sum())
         loss, _ = objective(
-            policy.score(batch), weighted, Choice(), Loss(), Controls(),
-            entropy_coeff=0.0, tokens=tokens, responses=4.0, norm_length=6.0,
-        )  # fmt: skip
+            policy.score(batch),
+            weighted,
+            TokenChoice(),
+            Loss(),
+            Controls(),
+            entropy_coeff=0.0,
+            tokens=tokens,
+            responses=4.0,
+            norm_length=6.0,
+        )
         loss.backward()
         return float(loss.detach()), torch.cat([p.grad.flatten() for p in policy.model.parameters()])
 

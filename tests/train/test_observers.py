@@ -14,10 +14,10 @@ torch = pytest.importorskip("torch", reason="needs the train extra (torch)")
 from entlaw.train import checkpoint, runner  # noqa: E402
 from entlaw.train.observers import Observers, as_read  # noqa: E402
 from entlaw.train.record import MetricsFile  # noqa: E402
-from entlaw.train.schema import Checkpoint, Loss, Policy, Recipe, Rollout, Run, Validation, Warmup  # noqa: E402
+from entlaw.train.schema import Checkpoint, Loss, Policy, Recipe, Rollout, RunSettings, Validation, Warmup  # noqa: E402
 
 SMALL = Recipe(
-    run=Run(steps=4),
+    run=RunSettings(steps=4),
     policy=Policy(size="xs"),
     warmup=Warmup(clean_steps=30, noisy_steps=5, batch_size=32),
     rollout=Rollout(prompts=8, group_size=4),

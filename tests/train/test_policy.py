@@ -187,9 +187,16 @@ def foreign(folder, tied=True):
     tokenizer = ladder.build_tokenizer()
     end = tokenizer.eos_token_id
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=64, eos_token_id=end, bos_token_id=end,
-        pad_token_id=tokenizer.pad_token_id, tie_word_embeddings=tied,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=64,
+        eos_token_id=end,
+        bos_token_id=end,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=tied,
+    )
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

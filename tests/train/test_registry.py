@@ -14,27 +14,34 @@ torch = pytest.importorskip("torch", reason="needs the train extra (torch)")
 from entlaw.engines.verl import functions, mapping, names, prepare  # noqa: E402
 from entlaw.errors import UsageError  # noqa: E402
 from entlaw.law.interventions import interventions  # noqa: E402
+from entlaw.registry import Registry  # noqa: E402
 from entlaw.train import advantages as adv  # noqa: E402
 from entlaw.train import estimate, losses, runner, update  # noqa: E402
 from entlaw.train import recipe as recipes  # noqa: E402
 from entlaw.train.advantages import ESTIMATORS, Estimator, estimator  # noqa: E402
 from entlaw.train.controls import CONTROLS, Control, Controls, control  # noqa: E402
 from entlaw.train.losses import LOSSES, policy_loss  # noqa: E402
-from entlaw.train.registry import Registry  # noqa: E402
 from entlaw.train.rules import check  # noqa: E402
 from entlaw.train.schema import Algorithm, Loss, Prime, Recipe  # noqa: E402
 from entlaw.train.settings import setting  # noqa: E402
 from tests.train.common import tiny_batch, tiny_policy  # noqa: E402
 
 TINY = [
-    "policy.size=xs", "run.steps=2", "warmup.clean_steps=2", "warmup.noisy_steps=1", "warmup.batch_size=4",
-    "rollout.prompts=4", "rollout.group_size=4", "loss.mini_batches=2", "validation.every=0",
+    "policy.size=xs",
+    "run.steps=2",
+    "warmup.clean_steps=2",
+    "warmup.noisy_steps=1",
+    "warmup.batch_size=4",
+    "rollout.prompts=4",
+    "rollout.group_size=4",
+    "loss.mini_batches=2",
+    "validation.every=0",
     "algorithm.filter_groups=false",
-]  # fmt: skip
+]
 
 
 @pytest.fixture
-def toys():
+def toys(monkeypatch):
     """One of each kind, as somebody would write them in one file, and what they were called with."""
     seen: dict[str, list] = {"estimator": [], "loss": [], "choose": [], "pull": []}
 
@@ -55,7 +62,7 @@ def toys():
 
         name, label, reference, switch = "toy_control", "toy", "nobody", "controls.toy_control.strength"
 
-        strength: float = setting(0.0, "[0, 1]")
+        strength: float = setting(0.0, "How much.", range="[0, 1]")
 
         @property
         def on(self):
@@ -69,6 +76,14 @@ def toys():
             seen["pull"].append(self.strength)
             return -self.strength * log_prob_BT * chosen_BT
 
+    def with_field(base, name, kind):
+        """The table with one more field, or with another default of it."""
+        added = [(name, kind, dataclasses.field(default_factory=kind))]
+        return dataclasses.make_dataclass(base.__name__, added, bases=(base,), frozen=True)
+
+    table = with_field(Controls, ToyControl.name, ToyControl)
+    ToyRecipe = with_field(Recipe, "controls", table)
+    monkeypatch.setattr(recipes, "Recipe", ToyRecipe)
     yield seen
     del ESTIMATORS["toy_estimator"], LOSSES["toy_loss"], CONTROLS["toy_control"]
 
@@ -94,15 +109,19 @@ def test_what_is_registered_trains_through_the_recipe(toys, tmp_path):
 
 
 def test_what_is_registered_is_a_choice_everywhere(toys):
-    assert "toy_estimator" in recipes.to_toml(Recipe()) and "[controls.toy_control]" in recipes.to_toml(
-        Recipe()
-    )
+    Recipe = recipes.Recipe  # with the new control's table
+    written = recipes.to_toml(Recipe())
+    assert "toy_estimator" in written and "[controls.toy_control]" in written
     with pytest.raises(UsageError, match="ppo, prime, toy_estimator"):
         recipes.load(None, ["algorithm.name=nobody"])
     with pytest.raises(UsageError, match=r"toy_control\.strength must be at least 0"):
         recipes.load(None, ["controls.toy_control.strength=-1"])
-    assert recipes.from_dict(recipes.to_dict(Recipe())) == Recipe() == Recipe(controls=Controls())
-    assert recipes.changes(Recipe(controls=Controls(kl_coef=0.5))) == {"controls.kl_coef": 0.5}
+    assert (
+        recipes.from_dict(recipes.to_dict(Recipe())) == Recipe() == Recipe(controls=type(Recipe().controls)())
+    )
+    assert recipes.changes(Recipe(controls=replace(Recipe().controls, kl_coef=0.5))) == {
+        "controls.kl_coef": 0.5
+    }
     assert "entlaw_toy_estimator" in names.estimators() and "entlaw_toy_loss_clip_cov" in names.loss_names()
 
     def plan(*overrides):
@@ -192,6 +211,12 @@ def test_a_control_that_is_on_is_an_intervention_to_the_law(name):
     assert next(c for c in recipe.controls.active()).name == name
     assert [f.severity for f in interventions(recipes.to_dict(recipe))] == ["warning"]
     assert interventions(recipes.to_dict(Recipe())) == []
+
+
+def test_a_control_with_settings_is_a_table_of_the_recipe():
+    """A control that lacks its field would be an error at the first update."""
+    tables = {name for name, cls in CONTROLS.items() if dataclasses.is_dataclass(cls)}
+    assert tables == {f.name for f in dataclasses.fields(Controls) if f.name in CONTROLS}
 
 
 def test_a_setting_knows_only_its_own_facts():

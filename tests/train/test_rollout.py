@@ -13,8 +13,7 @@ from scipy import stats
 
 from entlaw.errors import MissingExtra
 from entlaw.tasks.arithmetic import Arithmetic
-from entlaw.train.rollout import Sampling, vllm_core
-from entlaw.train.rollout.factory import engine_findings
+from entlaw.train.rollout import Sampling, engine_findings, vllm_core
 from entlaw.train.rollout.hf import HFEngine, cache_argument, draw, encode, texts
 from entlaw.train.runner import train
 from entlaw.train.schema import Recipe, Rollout

@@ -9,7 +9,7 @@ from entlaw.errors import UsageError
 from entlaw.findings import Finding
 from entlaw.train import losses, rules, rules_update, uses
 from entlaw.train.recipe import load
-from entlaw.train.schema import Recipe, Rollout, Run
+from entlaw.train.schema import Recipe, Rollout, RunSettings
 
 KL = "controls.kl_cov.ratio=0.01"
 CLIP = "controls.clip_cov.ratio=0.01"
@@ -19,10 +19,19 @@ NO_FILTER = "algorithm.filter_groups=false"
 
 # The numbers below are about this recipe, whatever the defaults become.
 PINNED = [
-    "run.steps=240", "task.operations=[2,3,4,5,6]", "task.operators=+-*", "rollout.prompts=64", "rollout.group_size=8",
-    "rollout.max_tokens=5", "loss.mini_batches=4", "loss.epochs=1", "optimizer.lr=2e-4", "validation.every=4",
-    "validation.problems=512", "validation.samples=2",
-]  # fmt: skip
+    "run.steps=240",
+    "task.operations=[2,3,4,5,6]",
+    "task.operators=+-*",
+    "rollout.prompts=64",
+    "rollout.group_size=8",
+    "rollout.max_tokens=5",
+    "loss.mini_batches=4",
+    "loss.epochs=1",
+    "optimizer.lr=2e-4",
+    "validation.every=4",
+    "validation.problems=512",
+    "validation.samples=2",
+]
 
 
 def made(overrides):
@@ -34,47 +43,132 @@ RULE = "watch.stop_when=P(gain > 1%) < 0.05"
 
 CASES = [
     ("filter-groups-of-one", "error", ["rollout.group_size=1"], ["rollout.group_size=1", NO_FILTER]),
-    ("filter-groups-of-one", "error", ["rollout.group_size=1", "algorithm.name=ppo"], ["rollout.group_size=2"]),
-    *[("group-of-one", "warning", ["rollout.group_size=1", NO_FILTER, f"algorithm.name={name}"],
-       ["rollout.group_size=2", NO_FILTER, f"algorithm.name={name}"])
-      for name in ("grpo", "dr_grpo", "rloo", "prime", "reinforce_plus_plus_baseline")],
-    *[("group-of-one", "warning", ["rollout.group_size=1", NO_FILTER],
-       ["rollout.group_size=1", NO_FILTER, f"algorithm.name={name}"]) for name in ("reinforce", "ppo")],
+    (
+        "filter-groups-of-one",
+        "error",
+        ["rollout.group_size=1", "algorithm.name=ppo"],
+        ["rollout.group_size=2"],
+    ),
+    *[
+        (
+            "group-of-one",
+            "warning",
+            ["rollout.group_size=1", NO_FILTER, f"algorithm.name={name}"],
+            ["rollout.group_size=2", NO_FILTER, f"algorithm.name={name}"],
+        )
+        for name in ("grpo", "dr_grpo", "rloo", "prime", "reinforce_plus_plus_baseline")
+    ],
+    *[
+        (
+            "group-of-one",
+            "warning",
+            ["rollout.group_size=1", NO_FILTER],
+            ["rollout.group_size=1", NO_FILTER, f"algorithm.name={name}"],
+        )
+        for name in ("reinforce", "ppo")
+    ],
     ("refills-without-filter", "error", ["algorithm.max_refills=2", NO_FILTER], ["algorithm.max_refills=2"]),
-    *[("filter-without-group-advantage", "info", [f"algorithm.name={name}"], [f"algorithm.name={name}", NO_FILTER])
-      for name in ("ppo", "reinforce", "reinforce_plus_plus")],
+    *[
+        (
+            "filter-without-group-advantage",
+            "info",
+            [f"algorithm.name={name}"],
+            [f"algorithm.name={name}", NO_FILTER],
+        )
+        for name in ("ppo", "reinforce", "reinforce_plus_plus")
+    ],
     ("filter-without-group-advantage", "info", ["algorithm.name=ppo"], ["algorithm.name=rloo"]),
     ("filter-of-coins", "info", ["task.reward=random"], ["task.reward=random", NO_FILTER]),
-    ("kl-summed-over-response", "warning", ["controls.kl_coef=0.1", "controls.kl_in=reward"],
-     ["controls.kl_coef=0.1", "controls.kl_in=loss"]),
-    *[("kl-summed-over-response", "warning", ["controls.kl_coef=0.1", "controls.kl_in=reward", "algorithm.name=prime"],
-       ["controls.kl_coef=0.1", "controls.kl_in=reward", f"algorithm.name={name}"])
-      for name in ("ppo", "reinforce_plus_plus")],
-    ("kl-k1-in-loss", "warning", ["controls.kl_coef=0.1", "controls.kl_kind=k1"],
-     ["controls.kl_coef=0.1", "controls.kl_kind=k1", "controls.kl_in=reward"]),
-    ("gspo-aggregation", "warning", ["loss.kind=gspo"], ["loss.kind=gspo", "loss.aggregation=seq-mean-token-mean"]),
-    ("gspo-clip-range", "warning", ["loss.kind=gspo"],
-     ["loss.kind=gspo", "loss.clip_ratio_low=3e-4", "loss.clip_ratio_high=4e-4"]),
-    ("dr-grpo-aggregation", "warning", ["algorithm.name=dr_grpo"],
-     ["algorithm.name=dr_grpo", "loss.aggregation=seq-mean-token-sum-norm"]),
-    ("dr-grpo-aggregation", "warning", ["algorithm.name=dr_grpo", "loss.aggregation=seq-mean-token-sum"],
-     ["loss.aggregation=seq-mean-token-sum"]),
+    (
+        "kl-summed-over-response",
+        "warning",
+        ["controls.kl_coef=0.1", "controls.kl_in=reward"],
+        ["controls.kl_coef=0.1", "controls.kl_in=loss"],
+    ),
+    *[
+        (
+            "kl-summed-over-response",
+            "warning",
+            ["controls.kl_coef=0.1", "controls.kl_in=reward", "algorithm.name=prime"],
+            ["controls.kl_coef=0.1", "controls.kl_in=reward", f"algorithm.name={name}"],
+        )
+        for name in ("ppo", "reinforce_plus_plus")
+    ],
+    (
+        "kl-k1-in-loss",
+        "warning",
+        ["controls.kl_coef=0.1", "controls.kl_kind=k1"],
+        ["controls.kl_coef=0.1", "controls.kl_kind=k1", "controls.kl_in=reward"],
+    ),
+    (
+        "gspo-aggregation",
+        "warning",
+        ["loss.kind=gspo"],
+        ["loss.kind=gspo", "loss.aggregation=seq-mean-token-mean"],
+    ),
+    (
+        "gspo-clip-range",
+        "warning",
+        ["loss.kind=gspo"],
+        ["loss.kind=gspo", "loss.clip_ratio_low=3e-4", "loss.clip_ratio_high=4e-4"],
+    ),
+    (
+        "dr-grpo-aggregation",
+        "warning",
+        ["algorithm.name=dr_grpo"],
+        ["algorithm.name=dr_grpo", "loss.aggregation=seq-mean-token-sum-norm"],
+    ),
+    (
+        "dr-grpo-aggregation",
+        "warning",
+        ["algorithm.name=dr_grpo", "loss.aggregation=seq-mean-token-sum"],
+        ["loss.aggregation=seq-mean-token-sum"],
+    ),
     ("dual-clip-not-above-one", "error", ["loss.clip_ratio_c=1"], ["loss.clip_ratio_c=1.01"]),
     ("dual-clip-unused", "error", ["loss.clip_ratio_c=3", "loss.kind=cispo"], ["loss.kind=cispo"]),
     ("clip-lower", "warning", ["loss.clip_ratio_high=0.1"], ["loss.clip_ratio_high=0.28"]),
-    ("clip-lower", "warning", ["loss.clip_ratio_low=0.3"], ["loss.clip_ratio_low=0.3", "loss.kind=policy_gradient"]),
-    ("cispo-clip-range", "warning", ["loss.kind=cispo"],
-     ["loss.kind=cispo", "loss.clip_ratio_low=1", "loss.clip_ratio_high=5"]),
-    ("more-mini-batches-than-responses", "error", ["rollout.prompts=2", "loss.mini_batches=17"],
-     ["rollout.prompts=2", "loss.mini_batches=16"]),
-    ("fewer-mini-batches", "warning", ["rollout.prompts=2", "loss.mini_batches=16"],
-     ["rollout.prompts=2", "loss.mini_batches=2"]),
+    (
+        "clip-lower",
+        "warning",
+        ["loss.clip_ratio_low=0.3"],
+        ["loss.clip_ratio_low=0.3", "loss.kind=policy_gradient"],
+    ),
+    (
+        "cispo-clip-range",
+        "warning",
+        ["loss.kind=cispo"],
+        ["loss.kind=cispo", "loss.clip_ratio_low=1", "loss.clip_ratio_high=5"],
+    ),
+    (
+        "more-mini-batches-than-responses",
+        "error",
+        ["rollout.prompts=2", "loss.mini_batches=17"],
+        ["rollout.prompts=2", "loss.mini_batches=16"],
+    ),
+    (
+        "fewer-mini-batches",
+        "warning",
+        ["rollout.prompts=2", "loss.mini_batches=16"],
+        ["rollout.prompts=2", "loss.mini_batches=2"],
+    ),
     ("fewer-mini-batches", "warning", ["loss.mini_batches=60"], ["loss.mini_batches=64"]),
     ("truncated-sampling", "warning", ["rollout.top_p=0.9"], ["validation.top_p=0.9"]),
     ("truncated-sampling", "warning", ["rollout.top_k=5"], []),
-    *[("kl-cov-on-policy", "warning", [KL, "loss.mini_batches=1", f"controls.kl_cov.penalty={p}"],
-       [KL, "loss.mini_batches=1", "controls.kl_cov.penalty=k1"]) for p in ("abs", "k2", "k3")],
-    ("kl-cov-on-policy", "warning", [KL, "loss.mini_batches=1"], [KL, "loss.mini_batches=1", "loss.epochs=2"]),
+    *[
+        (
+            "kl-cov-on-policy",
+            "warning",
+            [KL, "loss.mini_batches=1", f"controls.kl_cov.penalty={p}"],
+            [KL, "loss.mini_batches=1", "controls.kl_cov.penalty=k1"],
+        )
+        for p in ("abs", "k2", "k3")
+    ],
+    (
+        "kl-cov-on-policy",
+        "warning",
+        [KL, "loss.mini_batches=1"],
+        [KL, "loss.mini_batches=1", "loss.epochs=2"],
+    ),
     ("kl-cov-on-policy", "warning", [KL, "rollout.prompts=1"], [KL, "rollout.prompts=2"]),
     ("kl-cov-first-mini-batch", "info", [KL], [KL, "loss.mini_batches=1"]),
     ("kl-cov-first-mini-batch", "info", [KL], [KL, "controls.kl_cov.penalty=k1"]),
@@ -85,99 +179,225 @@ CASES = [
     # 64 prompts x 8 x 5 tokens in 4 mini-batches: 640 tokens at most
     ("kl-cov-quota-of-one", "warning", ["controls.kl_cov.ratio=0.0015"], ["controls.kl_cov.ratio=0.0015625"]),
     ("clip-cov-quota-of-one", "warning", ["controls.clip_cov.ratio=2e-4"], ["controls.clip_cov.ratio=0.002"]),
-    ("clip-cov-quota-of-one", "warning", ["controls.clip_cov.ratio=0.002", AUTHORS, "loss.micro_batch=8"],
-     ["controls.clip_cov.ratio=0.002", "loss.micro_batch=8"]),
-    ("clip-cov-empty-window", "error", ["controls.clip_cov.lower=6"],
-     ["controls.clip_cov.lower=5", "controls.clip_cov.ratio=0.01"]),
-    *[("reference-code-both", "error", [AUTHORS, KL, CLIP], silent)
-      for silent in ([KL, CLIP], [AUTHORS, KL], [AUTHORS, CLIP])],
+    (
+        "clip-cov-quota-of-one",
+        "warning",
+        ["controls.clip_cov.ratio=0.002", AUTHORS, "loss.micro_batch=8"],
+        ["controls.clip_cov.ratio=0.002", "loss.micro_batch=8"],
+    ),
+    (
+        "clip-cov-empty-window",
+        "error",
+        ["controls.clip_cov.lower=6"],
+        ["controls.clip_cov.lower=5", "controls.clip_cov.ratio=0.01"],
+    ),
+    *[
+        ("reference-code-both", "error", [AUTHORS, KL, CLIP], silent)
+        for silent in ([KL, CLIP], [AUTHORS, KL], [AUTHORS, CLIP])
+    ],
     ("reference-code-without-method", "warning", [AUTHORS], [AUTHORS, KL]),
     ("reference-code-loss", "warning", [AUTHORS, KL, "loss.kind=policy_gradient"], [AUTHORS, KL]),
-    ("reference-code-one-response", "warning", [AUTHORS, CLIP, "loss.micro_batch=1"],
-     [AUTHORS, CLIP, "loss.micro_batch=2"]),
-    ("reference-code-one-response", "warning", [AUTHORS, KL, "loss.micro_batch=1"], [KL, "loss.micro_batch=1"]),
-    *[("reference-code-one-response", "warning", [AUTHORS, CLIP, "loss.micro_batch=1", "algorithm.name=rloo"],
-       [AUTHORS, CLIP, "loss.micro_batch=1", *by_token])
-      for by_token in (["algorithm.name=ppo"], ["algorithm.name=prime"],
-                       ["algorithm.name=reinforce_plus_plus", "algorithm.gamma=0.9"],
-                       ["algorithm.name=reinforce_plus_plus", "controls.kl_coef=0.1", "controls.kl_in=reward"],
-                       ["controls.clip_cov.lower=-1"])],
-    ("reference-code-one-response", "warning",
-     [AUTHORS, CLIP, "loss.micro_batch=1", "algorithm.name=reinforce_plus_plus", "controls.kl_in=reward"],
-     [AUTHORS, CLIP, "algorithm.name=reinforce_plus_plus"]),
-    ("entropy-target-inert", "error", ["controls.entropy_target=0.5", "controls.entropy_step=0"],
-     ["controls.entropy_target=0.5"]),
-    ("entropy-target-fixed", "warning",
-     ["controls.entropy_target=0.5", "controls.entropy_step=0", "controls.entropy_coeff=0.1"],
-     ["controls.entropy_coeff=0.1"]),
-    ("entropy-coeff-outside", "warning", ["controls.entropy_target=0.5", "controls.entropy_coeff=2"],
-     ["controls.entropy_coeff=2"]),
-    ("bfloat16-updates-vanish", "warning", ["policy.dtype=bfloat16", "optimizer.lr=1e-6"],
-     ["policy.dtype=float32", "policy.autocast=true", "optimizer.lr=1e-6"]),
-    ("bfloat16-updates-vanish", "warning", ["policy.dtype=bfloat16", "optimizer.lr=1e-6"], ["policy.dtype=bfloat16"]),
-    ("autocast-without-float32", "warning", ["policy.dtype=float64", "policy.autocast=true"], ["policy.autocast=true"]),
-    ("policy-never-learns", "warning", ["algorithm.name=ppo", "critic.warmup_steps=240"],
-     ["algorithm.name=ppo", "critic.warmup_steps=239"]),
+    (
+        "reference-code-one-response",
+        "warning",
+        [AUTHORS, CLIP, "loss.micro_batch=1"],
+        [AUTHORS, CLIP, "loss.micro_batch=2"],
+    ),
+    (
+        "reference-code-one-response",
+        "warning",
+        [AUTHORS, KL, "loss.micro_batch=1"],
+        [KL, "loss.micro_batch=1"],
+    ),
+    *[
+        (
+            "reference-code-one-response",
+            "warning",
+            [AUTHORS, CLIP, "loss.micro_batch=1", "algorithm.name=rloo"],
+            [AUTHORS, CLIP, "loss.micro_batch=1", *by_token],
+        )
+        for by_token in (
+            ["algorithm.name=ppo"],
+            ["algorithm.name=prime"],
+            ["algorithm.name=reinforce_plus_plus", "algorithm.gamma=0.9"],
+            ["algorithm.name=reinforce_plus_plus", "controls.kl_coef=0.1", "controls.kl_in=reward"],
+            ["controls.clip_cov.lower=-1"],
+        )
+    ],
+    (
+        "reference-code-one-response",
+        "warning",
+        [AUTHORS, CLIP, "loss.micro_batch=1", "algorithm.name=reinforce_plus_plus", "controls.kl_in=reward"],
+        [AUTHORS, CLIP, "algorithm.name=reinforce_plus_plus"],
+    ),
+    (
+        "entropy-target-inert",
+        "error",
+        ["controls.entropy_target=0.5", "controls.entropy_step=0"],
+        ["controls.entropy_target=0.5"],
+    ),
+    (
+        "entropy-target-fixed",
+        "warning",
+        ["controls.entropy_target=0.5", "controls.entropy_step=0", "controls.entropy_coeff=0.1"],
+        ["controls.entropy_coeff=0.1"],
+    ),
+    (
+        "entropy-coeff-outside",
+        "warning",
+        ["controls.entropy_target=0.5", "controls.entropy_coeff=2"],
+        ["controls.entropy_coeff=2"],
+    ),
+    (
+        "bfloat16-updates-vanish",
+        "warning",
+        ["policy.dtype=bfloat16", "optimizer.lr=1e-6"],
+        ["policy.dtype=float32", "policy.autocast=true", "optimizer.lr=1e-6"],
+    ),
+    (
+        "bfloat16-updates-vanish",
+        "warning",
+        ["policy.dtype=bfloat16", "optimizer.lr=1e-6"],
+        ["policy.dtype=bfloat16"],
+    ),
+    (
+        "autocast-without-float32",
+        "warning",
+        ["policy.dtype=float64", "policy.autocast=true"],
+        ["policy.autocast=true"],
+    ),
+    (
+        "policy-never-learns",
+        "warning",
+        ["algorithm.name=ppo", "critic.warmup_steps=240"],
+        ["algorithm.name=ppo", "critic.warmup_steps=239"],
+    ),
     ("warm-up-longer-than-run", "warning", ["optimizer.warmup_steps=961"], ["optimizer.warmup_steps=960"]),
     ("no-room-for-an-answer", "error", ["rollout.max_tokens=1"], ["rollout.max_tokens=2"]),
     ("worked-answer-too-long", "info", [], ["rollout.max_tokens=7"]),
     ("worked-answer-too-long", "info", [], ["policy.path=gpt2"]),
     # 300 problems of one operation, an eighth of them held out
     ("too-few-problems", "error", ["task.operations=[1]"], ["task.operations=[1, 2]"]),
-    ("too-few-problems", "warning", ["task.operations=[1]", "validation.problems=38"],
-     ["task.operations=[1]", "validation.problems=20"]),
+    (
+        "too-few-problems",
+        "warning",
+        ["task.operations=[1]", "validation.problems=38"],
+        ["task.operations=[1]", "validation.problems=20"],
+    ),
     ("unknown-data-set", "error", [LLM, "task.name=gsm9k"], [LLM, "task.name=gsm8k"]),
-    ("unknown-data-set", "error", [LLM, "task.name=gsm8k", "task.validation=math500x"],
-     [LLM, "task.name=gsm8k", "task.validation=math-500"]),
+    (
+        "unknown-data-set",
+        "error",
+        [LLM, "task.name=gsm8k", "task.validation=math500x"],
+        [LLM, "task.name=gsm8k", "task.validation=math-500"],
+    ),
     ("unknown-data-set", "error", [LLM, "task.name=gsm8k,arithmetic"], [LLM]),
-    ("template-without-question", "error", [LLM, "task.name=math", "task.template=Solve: question"],
-     [LLM, "task.name=math", "task.template=Solve: {question}"]),
+    (
+        "template-without-question",
+        "error",
+        [LLM, "task.name=math", "task.template=Solve: question"],
+        [LLM, "task.name=math", "task.template=Solve: {question}"],
+    ),
     ("data-set-without-model", "error", ["task.name=gsm8k"], ["task.name=gsm8k", LLM]),
-    ("empty-pass-window", "error", [LLM, "task.name=math", "task.pass_low=0.5", "task.pass_high=0.5"],
-     [LLM, "task.name=math", "task.pass_low=0.5"]),
+    (
+        "empty-pass-window",
+        "error",
+        [LLM, "task.name=math", "task.pass_low=0.5", "task.pass_high=0.5"],
+        [LLM, "task.name=math", "task.pass_low=0.5"],
+    ),
     ("chat-without-data-set", "error", [LLM, "task.chat=true"], [LLM, "task.chat=true", "task.name=math"]),
     ("vllm-float64", "error", ["rollout.engine=vllm", "policy.dtype=float64"], ["rollout.engine=vllm"]),
-    ("correction-unused", "warning", ["loss.rollout_correction=token"],
-     ["loss.rollout_correction=token", "rollout.engine=vllm"]),
+    (
+        "correction-unused",
+        "warning",
+        ["loss.rollout_correction=token"],
+        ["loss.rollout_correction=token", "rollout.engine=vllm"],
+    ),
     ("sums-unused", "warning", [LLM, "task.name=math"], [LLM]),
     ("data-set-unused", "warning", ["task.workers=2"], [LLM, "task.workers=2", "task.name=math"]),
-    ("pass-window-unused", "warning", [LLM, "task.name=math", "task.pass_low=0.1"],
-     [LLM, "task.name=math", "task.pass_low=0.1", "task.pass_rates=rates.jsonl"]),
+    (
+        "pass-window-unused",
+        "warning",
+        [LLM, "task.name=math", "task.pass_low=0.1"],
+        [LLM, "task.name=math", "task.pass_low=0.1", "task.pass_rates=rates.jsonl"],
+    ),
     ("format-unused", "warning", ["task.format=thought"], ["task.format=thought", "task.format_weight=0.1"]),
     ("vllm-unused", "warning", ["vllm.eager=false"], ["vllm.eager=false", "rollout.engine=vllm"]),
-    ("vllm-process-unused", "warning", ["vllm.devices=1", "rollout.engine=vllm"],
-     ["vllm.devices=1", "rollout.engine=vllm-process"]),
-    ("rollout-cap-unused", "warning", ["loss.rollout_cap=3", "rollout.engine=vllm"],
-     ["loss.rollout_cap=3", "rollout.engine=vllm", "loss.rollout_correction=sequence"]),
+    (
+        "vllm-process-unused",
+        "warning",
+        ["vllm.devices=1", "rollout.engine=vllm"],
+        ["vllm.devices=1", "rollout.engine=vllm-process"],
+    ),
+    (
+        "rollout-cap-unused",
+        "warning",
+        ["loss.rollout_cap=3", "rollout.engine=vllm"],
+        ["loss.rollout_cap=3", "rollout.engine=vllm", "loss.rollout_correction=sequence"],
+    ),
     ("no-validation", "warning", ["validation.every=0"], ["validation.every=1"]),
     ("too-few-validations", "warning", ["run.steps=8"], ["run.steps=9"]),
     ("too-few-validations", "warning", ["validation.every=240"], ["validation.every=80"]),
     ("few-validations", "info", ["validation.every=6"], ["validation.every=5"]),
-    ("greedy-samples", "warning", ["validation.temperature=0"], ["validation.temperature=0", "validation.samples=1"]),
+    (
+        "greedy-samples",
+        "warning",
+        ["validation.temperature=0"],
+        ["validation.temperature=0", "validation.samples=1"],
+    ),
     # settings without effect
     ("critic-unused", "warning", ["critic.epochs=2"], ["critic.epochs=2", "algorithm.name=ppo"]),
     ("critic-unused", "warning", ["algorithm.lam=0.95"], ["algorithm.lam=0.95", "algorithm.name=ppo"]),
     ("prime-unused", "warning", ["prime.beta=0.1"], ["prime.beta=0.1", "algorithm.name=prime"]),
-    ("baseline-unused", "warning", ["algorithm.baseline=none"],
-     ["algorithm.baseline=none", "algorithm.name=reinforce"]),
-    *[("gamma-unused", "warning", ["algorithm.gamma=0.9"], ["algorithm.gamma=0.9", f"algorithm.name={name}"])
-      for name in ("ppo", "prime", "reinforce_plus_plus")],
-    ("clip-ratio-unused", "warning", ["loss.kind=policy_gradient", "loss.clip_ratio_high=0.28"],
-     ["loss.kind=policy_gradient"]),
-    ("clip-ratio-replaced", "warning", [AUTHORS, KL, "loss.clip_ratio_high=0.28"], [KL, "loss.clip_ratio_high=0.28"]),
+    (
+        "baseline-unused",
+        "warning",
+        ["algorithm.baseline=none"],
+        ["algorithm.baseline=none", "algorithm.name=reinforce"],
+    ),
+    *[
+        (
+            "gamma-unused",
+            "warning",
+            ["algorithm.gamma=0.9"],
+            ["algorithm.gamma=0.9", f"algorithm.name={name}"],
+        )
+        for name in ("ppo", "prime", "reinforce_plus_plus")
+    ],
+    (
+        "clip-ratio-unused",
+        "warning",
+        ["loss.kind=policy_gradient", "loss.clip_ratio_high=0.28"],
+        ["loss.kind=policy_gradient"],
+    ),
+    (
+        "clip-ratio-replaced",
+        "warning",
+        [AUTHORS, KL, "loss.clip_ratio_high=0.28"],
+        [KL, "loss.clip_ratio_high=0.28"],
+    ),
     ("warmup-unused", "warning", ["policy.path=gpt2", "warmup.slip=0.2"], ["warmup.slip=0.2"]),
     ("warmup-unused", "warning", ["policy.path=gpt2", "policy.size=xl"], ["policy.path=gpt2"]),
     ("kl-kind-unused", "warning", ["controls.kl_kind=k2"], ["controls.kl_kind=k2", "controls.kl_coef=0.1"]),
-    ("entropy-step-unused", "warning", ["controls.entropy_step=0.1"],
-     ["controls.entropy_step=0.1", "controls.entropy_target=0.5"]),
+    (
+        "entropy-step-unused",
+        "warning",
+        ["controls.entropy_step=0.1"],
+        ["controls.entropy_step=0.1", "controls.entropy_target=0.5"],
+    ),
     ("clip-cov-unused", "warning", ["controls.clip_cov.upper=4"], ["controls.clip_cov.upper=4", CLIP]),
     ("kl-cov-unused", "warning", ["controls.kl_cov.coef=0.5"], ["controls.kl_cov.coef=0.5", KL]),
-    ("validation-unused", "warning", ["validation.every=0", "validation.problems=9"], ["validation.problems=9"]),
+    (
+        "validation-unused",
+        "warning",
+        ["validation.every=0", "validation.problems=9"],
+        ["validation.problems=9"],
+    ),
     ("wandb-unused", "warning", ["log.wandb_group=a"], ["log.wandb_group=a", "log.wandb=offline"]),
     ("watch-unused", "warning", ["watch.target=0.5"], ["watch.target=0.5", "watch.on=true"]),
     ("stop-rule-unwatched", "error", [RULE], [RULE, "watch.on=true"]),
     ("bad-stop-rule", "error", ["watch.stop_when=never", "watch.on=true"], [RULE, "watch.on=true"]),
-]  # fmt: skip
+]
 
 
 def found(overrides):
@@ -243,7 +463,7 @@ def test_one_impossible_combination_keeps_its_reason_and_remedy():
 
 
 def test_a_recipe_made_in_python_is_checked_for_ranges_and_types_too():
-    bad = dataclasses.replace(Recipe(), run=Run(steps=0), rollout=Rollout(top_p="1"))
+    bad = dataclasses.replace(Recipe(), run=RunSettings(steps=0), rollout=Rollout(top_p="1"))
     with pytest.raises(UsageError) as caught:
         rules.check(bad)
     assert "run.steps must be at least 1" in str(caught.value) and "rollout.top_p" in str(caught.value)
@@ -323,8 +543,11 @@ def test_what_the_rule_says_of_a_group_of_one_is_what_the_estimators_do(name):
     reward, group, mask = torch.tensor([1.0, 0.0, 1.0]), torch.arange(3), torch.ones(3, 2)
     if name in ("prime", "reinforce_plus_plus_baseline"):
         zero = torch.zeros(3, 2)  # no process reward
-        got = adv.prime(zero, reward, group, mask) if name == "prime" else (
-            adv.reinforce_plus_plus_baseline(reward, group, mask))  # fmt: skip
+        got = (
+            adv.prime(zero, reward, group, mask)
+            if name == "prime"
+            else (adv.reinforce_plus_plus_baseline(reward, group, mask))
+        )
         # Mean 2/3 over the batch, and 4 of 6 tokens are of right responses: nobody's group is taken off.
         assert torch.allclose(got, (reward - 2 / 3)[:, None] * mask / (4 / 15) ** 0.5, atol=1e-4)
     else:

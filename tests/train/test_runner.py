@@ -26,15 +26,15 @@ from entlaw.train.schema import (
     Policy,
     Recipe,
     Rollout,
-    Run,
-    Task,
+    RunSettings,
+    TaskSettings,
     Validation,
     Warmup,
 )
 from tests.conftest import PATIENCE
 
 SMALL = Recipe(
-    run=Run(steps=4),
+    run=RunSettings(steps=4),
     policy=Policy(size="xs"),
     warmup=Warmup(clean_steps=30, noisy_steps=5, batch_size=32),
     rollout=Rollout(prompts=8, group_size=4),
@@ -170,7 +170,9 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path, below):
 
 
 def test_too_few_held_out_problems_are_told_before_anything_is_computed(tmp_path):
-    few = replace(SMALL, task=Task(operations=(1,), operators="+"), validation=Validation(problems=17))
+    few = replace(
+        SMALL, task=TaskSettings(operations=(1,), operators="+"), validation=Validation(problems=17)
+    )
     with pytest.raises(UsageError, match="fewer than 17 different problems") as error:
         runner.train(few, tmp_path / "a")
     assert "validation.problems" in error.value.hint and not (tmp_path / "a" / "base").exists()
@@ -184,7 +186,7 @@ def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):
 
 
 def test_resuming_nothing_is_said(tmp_path):
-    with pytest.raises(UsageError, match="no run to go on with"):
+    with pytest.raises(UsageError, match="no run to continue"):
         runner.train(SMALL, tmp_path / "a", resume=True)
 
 
@@ -223,7 +225,7 @@ def test_nothing_to_learn_from_is_said(tmp_path, monkeypatch):
 
 def test_prompts_that_do_not_fit_are_left_out_and_none_at_all_is_said(tmp_path):
     some = replace(SMALL, rollout=replace(SMALL.rollout, max_prompt_tokens=8))  # three operations
-    assert runner.train(replace(some, run=Run(steps=1)), tmp_path / "a").status == "finished"
+    assert runner.train(replace(some, run=RunSettings(steps=1)), tmp_path / "a").status == "finished"
     levels = {k for r in records(tmp_path / "a") for k in r if k.startswith("reward/level_")}
     assert levels <= {"reward/level_2", "reward/level_3"} and levels
     assert records(tmp_path / "a")[1]["train/dropped_prompts"] > 0
@@ -255,9 +257,9 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
 
 def test_entropy_is_logged_at_both_temperatures(tmp_path):
-    cool = replace(SMALL, run=Run(steps=1), rollout=replace(SMALL.rollout, temperature=0.5))
+    cool = replace(SMALL, run=RunSettings(steps=1), rollout=replace(SMALL.rollout, temperature=0.5))
     runner.train(cool, tmp_path / "a")
-    runner.train(replace(SMALL, run=Run(steps=1)), tmp_path / "b")
+    runner.train(replace(SMALL, run=RunSettings(steps=1)), tmp_path / "b")
     first = records(tmp_path / "a")[1]
     assert first["actor/entropy_at_rollout_temperature"] < 0.9 * first["actor/entropy"]
     assert "actor/entropy_at_rollout_temperature" not in records(tmp_path / "b")[1]
@@ -265,7 +267,10 @@ def test_entropy_is_logged_at_both_temperatures(tmp_path):
 
 def test_random_rewards_do_not_depend_on_answers(tmp_path):
     control = replace(
-        SMALL, task=Task(reward="random"), rollout=Rollout(prompts=64, group_size=8), run=Run(steps=2)
+        SMALL,
+        task=TaskSettings(reward="random"),
+        rollout=Rollout(prompts=64, group_size=8),
+        run=RunSettings(steps=2),
     )
     runner.train(control, tmp_path / "a")
     first = records(tmp_path / "a")[1]
@@ -274,7 +279,7 @@ def test_random_rewards_do_not_depend_on_answers(tmp_path):
 
 
 def test_dynamic_sampling_fills_the_batch(tmp_path):
-    plain = replace(SMALL, run=Run(steps=1), rollout=Rollout(prompts=16, group_size=4))
+    plain = replace(SMALL, run=RunSettings(steps=1), rollout=Rollout(prompts=16, group_size=4))
     runner.train(plain, tmp_path / "a")
     runner.train(replace(plain, algorithm=Algorithm(max_refills=8)), tmp_path / "b")
     kept = [records(tmp_path / n)[1]["train/kept_groups"] for n in "ab"]
@@ -289,9 +294,16 @@ def test_dynamic_sampling_fills_the_batch(tmp_path):
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, number):
     command = [sys.executable, "-m", "entlaw.cli", "train", "-o", str(tmp_path / "a")]
     settings = [
-        "policy.size=xs", "warmup.clean_steps=30", "warmup.noisy_steps=5", "warmup.batch_size=32", "run.steps=100000",
-        "rollout.prompts=8", "rollout.group_size=4", "validation.every=1", "validation.problems=16",
-    ]  # fmt: skip
+        "policy.size=xs",
+        "warmup.clean_steps=30",
+        "warmup.noisy_steps=5",
+        "warmup.batch_size=32",
+        "run.steps=100000",
+        "rollout.prompts=8",
+        "rollout.group_size=4",
+        "validation.every=1",
+        "validation.problems=16",
+    ]
     command += [part for setting in settings for part in ("--set", setting)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for line in process.stderr:
@@ -344,7 +356,7 @@ METHODS = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_changes_the_weights_and_logs_finite_numbers(tmp_path, name):
-    runner.train(replace(SMALL, **METHODS[name], run=Run(steps=2)), tmp_path / "a")
+    runner.train(replace(SMALL, **METHODS[name], run=RunSettings(steps=2)), tmp_path / "a")
     log = records(tmp_path / "a")
     assert all(isinstance(v, (int, float)) for r in log for v in r.values())
     base = (tmp_path / "a" / "base" / "model.safetensors").read_bytes()

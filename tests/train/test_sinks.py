@@ -13,7 +13,7 @@ from entlaw.errors import MissingExtra
 from entlaw.runs.reader import read_raw
 from entlaw.train import sinks
 from entlaw.train.record import MetricsFile
-from entlaw.train.schema import Log, Recipe, Run
+from entlaw.train.schema import Log, Recipe, RunSettings
 from entlaw.train.sinks import TensorBoardSink, WandbSink, as_logged, sinks_of
 from tests.conftest import PATIENCE, law_records, wait_until
 
@@ -55,7 +55,7 @@ def test_wandb_offline_is_read_back_with_the_same_values(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     folder = tmp_path / "the-run"
     folder.mkdir()
-    recipe = Recipe(run=Run(name="nice", seed=5), log=Log(wandb="offline", wandb_group="g"))
+    recipe = Recipe(run=RunSettings(name="nice", seed=5), log=Log(wandb="offline", wandb_group="g"))
     rows = records()
     for part in (rows[:15], rows[12:]):  # stopped after a step that the checkpoint had not, and resumed
         (sink,) = sinks_of(recipe, folder)

@@ -9,12 +9,12 @@ import pytest
 
 from entlaw.errors import SourceNotFound, UsageError
 from entlaw.tasks.dataset_task import problem_id
-from entlaw.train.schema import Task
+from entlaw.train.schema import TaskSettings
 from entlaw.train.tasks import build_task, chat_wrap, with_stop
 from tests.train.common import tiny_policy
 
 ROWS = [{"question": f"What is {i} and one?", "answer": str(i + 1)} for i in range(40)]
-SETTINGS = Task(name="gsm8k")
+SETTINGS = TaskSettings(name="gsm8k")
 
 
 @pytest.fixture

@@ -25,10 +25,16 @@ CONTROLS = {
 def run(policy, batch, loss, controls, entropy_coeff=0.0, on_policy=False, seed=3):
     policy.model.zero_grad()
     metrics = backward(
-        policy, batch, loss, controls,
-        temperature=1.0, entropy_coeff=entropy_coeff, norm_length=6.0,
-        generator=torch.Generator().manual_seed(seed), on_policy=on_policy,
-    )  # fmt: skip
+        policy,
+        batch,
+        loss,
+        controls,
+        temperature=1.0,
+        entropy_coeff=entropy_coeff,
+        norm_length=6.0,
+        generator=torch.Generator().manual_seed(seed),
+        on_policy=on_policy,
+    )
     return gradients(policy), metrics
 
 
@@ -205,8 +211,16 @@ def test_a_step_that_is_not_finite_is_not_taken(policy, batch):
     before = [p.detach().clone() for p in copy.model.parameters()]
     bad = replace(batch, advantages_BT=batch.advantages_BT * float("nan"))
     metrics = update(
-        copy, optimizer, bad, Loss(), Controls(),
-        temperature=1.0, entropy_coeff=0.0, grad_clip=1.0, norm_length=6, generator=torch.Generator(),
-    )  # fmt: skip
+        copy,
+        optimizer,
+        bad,
+        Loss(),
+        Controls(),
+        temperature=1.0,
+        entropy_coeff=0.0,
+        grad_clip=1.0,
+        norm_length=6,
+        generator=torch.Generator(),
+    )
     assert metrics["actor/loss"] != metrics["actor/loss"]
     assert all(torch.equal(a, b) for a, b in zip(before, copy.model.parameters(), strict=True))

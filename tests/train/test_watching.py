@@ -22,7 +22,7 @@ from entlaw.errors import UsageError  # noqa: E402
 from entlaw.law.result import examine  # noqa: E402
 from entlaw.train import observers, ray_train, runner  # noqa: E402
 from entlaw.train import recipe as recipes  # noqa: E402
-from entlaw.train.schema import Checkpoint, Run, Validation, Watch  # noqa: E402
+from entlaw.train.schema import Checkpoint, RunSettings, Validation, Watch  # noqa: E402
 from entlaw.watch.report import VERDICT_CODES  # noqa: E402
 from entlaw.watch.watcher import Watcher  # noqa: E402
 from tests.train.test_observers import SMALL, cache, records, weights, without  # noqa: E402, F401
@@ -31,7 +31,7 @@ ALWAYS = "step > 8"  # holds from the validation at step 9 on, three of which mu
 # Steps large enough for entropy and score to move within 14 of them: of a run that stands still the law is refused.
 WATCHED = replace(
     SMALL,
-    run=Run(steps=14),
+    run=RunSettings(steps=14),
     rollout=replace(SMALL.rollout, prompts=16),
     optimizer=replace(SMALL.optimizer, lr=3e-3),
     validation=Validation(every=1, problems=64, samples=2),
@@ -181,7 +181,7 @@ def test_the_rule_ends_the_run_by_exit_code_5_and_going_on_is_a_decision(tmp_pat
 def test_a_law_that_breaks_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(Watcher, "observe", lambda *a: 1 / 0)
     told = []
-    outcome = runner.train(replace(WATCHED, run=Run(steps=3)), tmp_path / "a", on_finding=told.append)
+    outcome = runner.train(replace(WATCHED, run=RunSettings(steps=3)), tmp_path / "a", on_finding=told.append)
     assert outcome.status == "finished"
     assert [f.severity for f in told if "ZeroDivisionError" in f.what] == ["warning"]
 
@@ -217,6 +217,6 @@ def test_two_ranks_stop_at_the_same_step(tmp_path):
 
 def test_what_a_worker_tells_of_its_end_holds_the_reason(tmp_path):
     """As Ray Train's first worker writes it and the driver reads it."""
-    outcome = runner.Outcome(tmp_path, "stopped", 12, 1.0, {"a": 1.0}, None, "the rule")
+    outcome = runner.TrainingOutcome(tmp_path, "stopped", 12, 1.0, {"a": 1.0}, None, "the rule")
     told = json.loads(json.dumps({**asdict(outcome), "folder": str(tmp_path)}))
     assert ray_train._outcome(told, tmp_path) == outcome

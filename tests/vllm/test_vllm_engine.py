@@ -25,8 +25,7 @@ from entlaw.tasks.arithmetic import Arithmetic
 from entlaw.train import policy as policies
 from entlaw.train.failure import TrainingFailed
 from entlaw.train.policy import LanguageModel, device_of, load, save
-from entlaw.train.rollout import Sampling
-from entlaw.train.rollout.factory import core_settings
+from entlaw.train.rollout import Sampling, core_settings
 from entlaw.train.rollout.hf import HFEngine, encode
 from entlaw.train.schema import Policy, Recipe, Rollout, Vllm
 
@@ -52,11 +51,20 @@ def small(seed: int = 0, tied: bool = True) -> LanguageModel:
     tokenizer = build_tokenizer()
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=64,
-        tie_word_embeddings=tied, initializer_range=0.3, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=64,
+        tie_word_embeddings=tied,
+        initializer_range=0.3,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
     return policies.wrap(LlamaForCausalLM(config), tokenizer)
 
 
@@ -322,8 +330,11 @@ run(pathlib.Path(sys.argv[1]), sys.argv[2], 2)
         (tmp_path / "go.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{script}")
         done = subprocess.run(
             [sys.executable, *launcher, str(tmp_path / "go.py"), str(tmp_path / str(ranks)), str(folder)],
-            capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (
         [json.loads(line) for line in (tmp_path / str(ranks) / "metrics.jsonl").read_text().splitlines()]

@@ -27,21 +27,23 @@ from entlaw.errors import CacheError, UnreadableSource
 from entlaw.lock import exclusive
 from entlaw.runs.files import expand
 from entlaw.runs.wandb.cache import SIDECAR, Cache, sidecar
-from entlaw.runs.wandb.stored import Entry, Identity, decode, encode
+from entlaw.runs.wandb.stored import CachedRun, Identity, decode, encode
 
 ME = Identity("http://127.0.0.1:1", "team", "project", "abc123")
 
 
-def entry(identity: Identity = ME, name: str = "a run", n: int = 20, seed: int = 0, **about: object) -> Entry:
+def entry(
+    identity: Identity = ME, name: str = "a run", n: int = 20, seed: int = 0, **about: object
+) -> CachedRun:
     rng = np.random.default_rng(seed)
     rows = pd.DataFrame({"_step": np.arange(float(n)), "actor/entropy": rng.normal(size=n)})
     rows.loc[::3, "actor/entropy"] = np.nan
-    return Entry(
+    return CachedRun(
         identity, name, rows, {"state": "finished", "last_step": n - 1, "config": {"lr": 0.1}, **about}
     )
 
 
-def same(one: Entry, two: Entry) -> bool:
+def same(one: CachedRun, two: CachedRun) -> bool:
     pd.testing.assert_frame_equal(one.rows, two.rows, check_exact=True)
     return (one.identity, one.name) == (two.identity, two.name) and json.dumps(one.about) == json.dumps(
         two.about
@@ -61,7 +63,7 @@ plain = st.recursive(
 @given(st.dictionaries(names, st.lists(numbers, min_size=5, max_size=5), max_size=6),
        st.dictionaries(st.text(max_size=5), plain, max_size=4), st.text(max_size=10))  # fmt: skip
 def test_what_is_written_is_read_to_the_last_bit(data, config, name):
-    given_ = Entry(ME, name, pd.DataFrame(data, index=pd.RangeIndex(5), dtype=float), {"config": config})
+    given_ = CachedRun(ME, name, pd.DataFrame(data, index=pd.RangeIndex(5), dtype=float), {"config": config})
     back = decode(io.BytesIO(encode(given_)), "x")
     assert same(back, given_)
     for key in data:
@@ -71,7 +73,7 @@ def test_what_is_written_is_read_to_the_last_bit(data, config, name):
 
 def test_a_run_without_history_and_one_without_columns():
     for rows in (pd.DataFrame(), pd.DataFrame({"loss": np.array([], dtype=float)})):
-        given_ = Entry(ME, "empty", rows.set_axis(pd.RangeIndex(0)), {})
+        given_ = CachedRun(ME, "empty", rows.set_axis(pd.RangeIndex(0)), {})
         back = decode(io.BytesIO(encode(given_)), "x")
         assert list(back.rows.columns) == list(rows.columns) and len(back.rows) == 0
 

@@ -12,7 +12,7 @@ from entlaw.runs.wandb import client as client_module
 from entlaw.runs.wandb import history as history_module
 from entlaw.runs.wandb.address import parse
 from entlaw.runs.wandb.client import Client
-from entlaw.runs.wandb.facts import facts
+from entlaw.runs.wandb.facts import describe_remote
 from entlaw.runs.wandb.history import fetch, tidy
 from entlaw.runs.wandb.listing import RunRef, find
 from entlaw.runs.wandb.sdk import ServerError
@@ -218,7 +218,7 @@ def test_what_the_server_says_of_a_run(wb):
         },
     )  # fmt: skip
     (one,) = find(Client(), parse("me/proj/r1"))
-    known = facts(Client(), one)
+    known = describe_remote(Client(), one)
     assert (known.name, known.state, known.last_step, known.lines) == ("my run", "running", 19, 20)
     assert known.config == {"lr": 1e-6, "actor.clip": [0.2, 0.28]}
     assert known.step_of == {"train/*": "train/step", "val/acc": "train/step"}

@@ -16,11 +16,11 @@ from entlaw.errors import UnreadableSource
 from entlaw.runs import reader
 from entlaw.runs.prepare import to_run
 from entlaw.runs.wandb.cache import Cache, sidecar
-from entlaw.runs.wandb.facts import facts, raw_run
+from entlaw.runs.wandb.facts import describe_remote, raw_run
 from entlaw.runs.wandb.history import fetch
 from entlaw.runs.wandb.listing import RunRef
 from entlaw.runs.wandb.pull import Pulled, pull, pull_run
-from entlaw.runs.wandb.stored import Entry, decode
+from entlaw.runs.wandb.stored import CachedRun, decode
 from tests.conftest import law_records
 from tests.wandb import read_server
 
@@ -35,13 +35,13 @@ def ref(run_id: str = "r1", project: str = "proj") -> RunRef:
     return RunRef("team", project, run_id)
 
 
-def stored(done: Pulled) -> Entry:
+def stored(done: Pulled) -> CachedRun:
     assert done.error is None and done.path is not None
     assert json.loads(sidecar(done.path).read_text())["rows"] == done.rows
     return decode(done.path, str(done.path))
 
 
-def assert_equal(one: Entry, two: Entry) -> None:
+def assert_equal(one: CachedRun, two: CachedRun) -> None:
     pd.testing.assert_frame_equal(one.rows, two.rows, check_exact=True)
     for key in ("facts", "state", "last_step", "globs", "short"):
         assert json.dumps(one.about[key]) == json.dumps(two.about[key]), key
@@ -53,7 +53,7 @@ def truth(rows: list[dict]) -> dict[str, list[float]]:
     return {k: [float(row.get(k, np.nan)) for row in rows] for k in keys}
 
 
-def assert_holds(entry: Entry, rows: list[dict]) -> None:
+def assert_holds(entry: CachedRun, rows: list[dict]) -> None:
     expected = truth(rows)
     assert set(entry.rows.columns) == set(expected)
     for key, values in expected.items():
@@ -206,7 +206,7 @@ def test_a_pulled_run_reads_as_the_run_on_the_server_to_the_last_digit(server, c
         summary={"best": float("inf")},
     )  # fmt: skip
     done = pull_run(client, ref(), tmp_path)
-    known = facts(client, ref())
+    known = describe_remote(client, ref())
     online = to_run(raw_run(ref(), known, fetch(client, ref(), known=known).rows))  # no file in between
     (source,) = reader.read("wandb:team/proj/r1")
     (offline,) = reader.read(done.path)
@@ -273,7 +273,7 @@ def test_files_of_other_versions_are_read_as_far_as_they_tell_and_pulled_anew_wh
 
     def rewrite(about: dict) -> None:
         cache = Cache(tmp_path)
-        cache.save(path, Entry(entry.identity, entry.name, entry.rows, about))
+        cache.save(path, CachedRun(entry.identity, entry.name, entry.rows, about))
 
     later = {**entry.about, "facts": {**entry.about["facts"], "unheard_of": 1}, "more": [1]}
     rewrite(later)

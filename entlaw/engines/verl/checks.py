@@ -44,10 +44,13 @@ def need_verl() -> list[Finding]:
         return []
     return [
         Finding(
-            "verl-version", "warning", f"verl {version} is installed, and {TESTED} is what this was tested with",
-            "its settings and hooks change from version to version", f"pip install verl=={TESTED}",
+            "verl-version",
+            "warning",
+            f"verl {version} is installed, and {TESTED} is what this was tested with",
+            "its settings and hooks change from version to version",
+            f"pip install verl=={TESTED}",
         )
-    ]  # fmt: skip
+    ]
 
 
 @contextlib.contextmanager
@@ -75,7 +78,7 @@ def driver() -> dict[str, Any]:
 
 
 def entry_point() -> bool:
-    """Whether the installed package offers the plug-in to verl, and verl is not told to leave it."""
+    """Whether the installed package offers the plug-in to verl, and verl is not configured to skip it."""
     points = importlib.metadata.entry_points(group="verl.plugins")
     here = any(point.value == "entlaw.engines.verl.plugin" for point in points)
     policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto").strip().lower()
@@ -97,9 +100,16 @@ def _ask() -> dict[str, Any]:
     if loaded is None:
         names = [n for n in core_algos.POLICY_LOSS_REGISTRY if n.startswith("entlaw_")]
         return {
-            "missing": ["everything"] if not names else [], "failures": {}, "verl": verl.__version__, "losses": names,
-            "entlaw": None, "host": socket.gethostname(), "pid": os.getpid(), "estimators": [], "trainers": [],
-        }  # fmt: skip
+            "missing": ["everything"] if not names else [],
+            "failures": {},
+            "verl": verl.__version__,
+            "losses": names,
+            "entlaw": None,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "estimators": [],
+            "trainers": [],
+        }
     found: dict[str, Any] = loaded.registered()
     return found
 
@@ -158,7 +168,7 @@ def workers(address: str | None) -> list[dict[str, Any]]:
 
 
 def _answers(address: str) -> None:
-    """Say within seconds that nobody is there: Ray itself tries for minutes.
+    """Find within seconds that no cluster answers: Ray itself tries for minutes.
 
     Raises
     ------
@@ -171,17 +181,20 @@ def _answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise EntlawError(
-            f"no Ray cluster answers: {getattr(error, 'strerror', None) or error}", where=address,
+            f"no Ray cluster answers: {getattr(error, 'strerror', None) or error}",
+            where=address,
             hint="start one with `ray start --head --port=6379`, and give HOST:6379 to --ray",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _complain(found: dict[str, Any], where: str) -> None:
     if not found["missing"] and found.get("entry_point", True):
         return
-    what = "verl did not load entlaw's plug-in" if found.get("entry_point") is False else (
-        f"verl does not know {', '.join(found['missing'][:4])}"
-    )  # fmt: skip
+    what = (
+        "verl did not load entlaw's plug-in"
+        if found.get("entry_point") is False
+        else (f"verl does not know {', '.join(found['missing'][:4])}")
+    )
     reasons = [f"{name}: {why}" for name, why in found["failures"].items()]
     raise EntlawError(
         f"{what} in {where}",

@@ -27,11 +27,11 @@ from entlaw.train.controls import Controls, KlCov
 from entlaw.train.losses import LOSSES
 from entlaw.train.schema import Algorithm, Loss
 
-PolicyLoss = Callable[..., tuple[Tensor, dict[str, Any]]]
-Estimator = Callable[..., tuple[Tensor, Tensor]]
+VerlLoss = Callable[..., tuple[Tensor, dict[str, Any]]]
+VerlEstimator = Callable[..., tuple[Tensor, Tensor]]
 
 
-def policy_loss(name: LossName) -> PolicyLoss:
+def policy_loss(name: LossName) -> VerlLoss:
     """The function that verl calls for one of our losses."""
     kind = LOSSES[name.kind]
 
@@ -107,11 +107,13 @@ def aggregated(loss_BT: Tensor, mask_BT: Tensor, mode: str, info: Mapping[str, A
         raise ValueError("seq-mean-token-sum-norm needs actor_rollout_ref.actor.loss_scale_factor, in tokens")
     tokens, responses = info.get("batch_num_tokens"), info.get("global_batch_size")
     part = losses.aggregate(
-        loss_BT, mask_BT, mode,  # type: ignore[arg-type]  # checked above
+        loss_BT,
+        mask_BT,
+        mode,  # type: ignore[arg-type]  # checked above
         total_tokens=None if tokens is None else float(tokens),
         total_responses=None if responses is None else float(responses),
         norm_length=None if length is None else float(length),
-    )  # fmt: skip
+    )
     return part * (info.get("dp_size") or 1)
 
 
@@ -130,7 +132,7 @@ def groups(index: Sequence[Any] | np.ndarray, response_mask: Tensor) -> Tensor:
     return torch.where(empty_B, alone_B, group_B)
 
 
-def estimator(name: str) -> Estimator:
+def estimator(name: str) -> VerlEstimator:
     """The function that verl calls for one of :func:`entlaw.engines.verl.names.estimators`.
 
     Returns advantages twice: without a critic, verl's second value ("returns") is only logged.

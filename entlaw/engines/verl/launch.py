@@ -1,9 +1,10 @@
-"""Starting verl, and what became of it."""
+"""Starting verl: its settings as Hydra writes them, the process, and how it ended."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,11 +12,15 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from entlaw.engines.verl.command import command
 from entlaw.engines.verl.watching import ENDED
 from entlaw.errors import EntlawError, OutOfMemory, UsageError
 
+# What Hydra's grammar takes without quotes, less what it would read as something else.
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*\Z")
+_WORDS = {"null", "true", "false", "inf", "nan"}
+MODULE = "verl.trainer.main_ppo"
 LOG = "console.log"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL = 400
@@ -23,9 +28,46 @@ _TAIL = 400
 
 
 class NoDevice(EntlawError, RuntimeError):
-    """verl found fewer GPUs than it was told to use."""
+    """verl found fewer GPUs than it was asked to use."""
 
     exit_code = 3
+
+
+def hydra_value(plain: Any) -> str:
+    """A value in the grammar of Hydra's overrides."""
+    if plain is None:
+        return "null"
+    if isinstance(plain, bool):
+        return str(plain).lower()
+    if isinstance(plain, (int, float)):
+        return repr(plain)
+    if isinstance(plain, (list, tuple)):
+        return "[" + ",".join(map(hydra_value, plain)) + "]"
+    if isinstance(plain, Mapping):
+        return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in plain.items()) + "}"
+    text = str(plain)
+    if _BARE.match(text) and text.lower() not in _WORDS:
+        return text
+    # In single quotes a quote is escaped, and so are the backslashes in front of one or of the end.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
+    # "${" would begin an interpolation, quoted or not.
+    return "'" + re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", escaped) + "'"
+
+
+def overrides(settings: Mapping[str, Any], extra: Sequence[str] = ()) -> list[str]:
+    """Hydra's overrides; ``extra`` come last and win."""
+    return [f"{key}={hydra_value(item)}" for key, item in settings.items()] + list(extra)
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    """The process that trains."""
+    return [sys.executable, "-m", MODULE, *arguments]
+
+
+def shell(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+    """The same for a shell script, an argument a line."""
+    front = "".join(f"{key}={shlex.quote(text)} " for key, text in environment.items())
+    return front + " \\\n  ".join([f"python3 -m {MODULE}", *map(shlex.quote, arguments)])
 
 
 def launch(arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> int:
@@ -101,12 +143,15 @@ def explained(tail: Sequence[str], code: int, log: Path) -> EntlawError:
         )
     if re.search(r"CUDA out of memory|OutOfMemoryError", text):
         return OutOfMemory(
-            "verl ran out of GPU memory", where=str(log),
+            "verl ran out of GPU memory",
+            where=str(log),
             hint="lower loss.micro_batch or vllm.memory_share, or append "
             "actor_rollout_ref.actor.fsdp_config.param_offload=true behind --",
-        )  # fmt: skip
+        )
     last = [line for line in tail if re.match(r"(\(.*?\)\s*)?[\w.]*(Error|Exception)\b", line)]
     return EntlawError(
-        f"verl ended with exit code {code}", where=str(log), why=last[-1][:500] if last else None,
+        f"verl ended with exit code {code}",
+        where=str(log),
+        why=last[-1][:500] if last else None,
         hint="its log has the traceback",
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""A recipe as verl's settings: each of ours is translated, told about, or refused; none is dropped in silence.
+"""A recipe as verl's settings: each of ours is translated, reported as unused, or refused; none is dropped silently.
 
 verl's names are those of ``verl/trainer/config/ppo_trainer.yaml`` at 0.9.1. What verl does otherwise, at a setting that
 is translated, is a finding. Algorithm, loss, controls and optimiser are in ``settings_update``; all else is here.
@@ -39,7 +39,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Plan:
+class VerlRun:
     """A run of verl.
 
     Attributes
@@ -59,7 +59,7 @@ class Plan:
 
 def plan(
     recipe: Recipe, cluster: Cluster, folder: Path, data: tuple[Path, Path | None], adds_bos: bool | None
-) -> Plan:
+) -> VerlRun:
     """Translate a recipe.
 
     Parameters
@@ -81,7 +81,7 @@ def plan(
     out |= dict(_rollout(recipe, data, adds_bos))
     out |= dict(settings_update.translate(recipe, cluster.total))
     out |= {name: value for name, value in all_named(recipe) if name not in out}
-    found = [*told(recipe), *_findings(recipe, adds_bos), *settings_update.findings(recipe)]
+    found = [*unused_settings(recipe), *_findings(recipe, adds_bos), *settings_update.findings(recipe)]
     environment = {"WANDB_MODE": "offline"} if recipe.log.wandb == "offline" else {}
     if recipe.log.wandb != "off" and recipe.log.wandb_group:
         environment["WANDB_RUN_GROUP"] = recipe.log.wandb_group
@@ -90,7 +90,7 @@ def plan(
     if environment:
         # The trainer is a Ray actor, maybe on another node.
         out["+ray_kwargs.ray_init.runtime_env.env_vars"] = environment
-    return Plan(out, environment, tuple(found))
+    return VerlRun(out, environment, tuple(found))
 
 
 def refuse(recipe: Recipe, cluster: Cluster) -> None:
@@ -122,11 +122,11 @@ def refusals(recipe: Recipe) -> Iterator[str]:
             yield f"{key} = {show(value)}: {s.verl.text}"
 
 
-def told(recipe: Recipe) -> Iterator[Finding]:
+def unused_settings(recipe: Recipe) -> Iterator[Finding]:
     """Settings without a meaning that are not at their default; last those that mean nothing to us either."""
     changed = [(settings()[key], value) for key, value in changes(recipe).items()]
     for s, value in sorted(changed, key=lambda item: not item[0].has_effect(recipe)):
-        if s.verl.how == "told":
+        if s.verl.how == "unused":
             yield Finding("verl-not-used", "info", f"{s.key} = {show(value)} is not used: {s.verl.text}")
 
 
@@ -151,23 +151,26 @@ def _findings(recipe: Recipe, adds_bos: bool | None) -> Iterator[Finding]:
     """What verl does otherwise there."""
     scaled = recipe.loss.aggregation in ("seq-mean-token-sum", "seq-mean-token-sum-norm")
     yield Finding(
-        "verl-entropy", "warning" if scaled else "info",
+        "verl-entropy",
+        "warning" if scaled else "info",
         "verl's actor/entropy is at the rollout temperature and averaged as the loss is"
         + (", so that with this loss.aggregation it is not in nats per token" if scaled else ""),
         "entropies of other definitions are not comparable",
         "actor/entropy_kept, which the trainer adds, is a mean over tokens",
-    )  # fmt: skip
+    )
     yield Finding(
-        "verl-cut-responses", "info",
-        "a response that was cut off is checked as it stands: verl does not tell a reward function that it was",
-    )  # fmt: skip
+        "verl-cut-responses",
+        "info",
+        "a truncated response is checked as it is: verl does not tell a reward function that it was truncated",
+    )
     if not recipe.task.chat and adds_bos is None:
         yield Finding(
-            "verl-bos", "warning",
-            "the model's tokenizer is not at hand, so prompts are written without a beginning-of-sequence token",
+            "verl-bos",
+            "warning",
+            "the model's tokenizer is not available here, so prompts are written without a beginning-of-sequence token",
             "Llama and Mistral base models expect one; Qwen models have none",
             "put the model's folder into policy.path, or give access to the hub",
-        )  # fmt: skip
+        )
 
 
 def _run(recipe: Recipe, cluster: Cluster, folder: Path) -> Iterator[tuple[str, Any]]:

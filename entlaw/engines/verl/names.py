@@ -13,7 +13,7 @@ from entlaw.train.recipe import flat, settings
 from entlaw.train.schema import Recipe
 
 # The controls whose parameters verl's own configuration has places for.
-Control = Literal["", "clip_cov", "kl_cov"]
+ControlName = Literal["", "clip_cov", "kl_cov"]
 Penalty = Literal["abs", "k1", "k2", "k3"]
 
 PREFIX = "entlaw_"
@@ -28,11 +28,11 @@ class LossName:
     """A policy loss and what happens to the chosen tokens."""
 
     kind: str
-    control: Control = ""
+    control: ControlName = ""
     penalty: Penalty = "abs"
 
     def __post_init__(self) -> None:
-        if self.control not in get_args(Control):
+        if self.control not in get_args(ControlName):
             raise UsageError(
                 f"verl has no name for a policy loss with {self.control}",
                 why="its configuration has places for the parameters of Clip-Cov and KL-Cov only",

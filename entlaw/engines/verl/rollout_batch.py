@@ -14,7 +14,7 @@ from entlaw.engines.verl.names import LossName, loss_names
 from entlaw.errors import UsageError
 from entlaw.train.batch import Batch
 from entlaw.train.estimate import mixed_groups
-from entlaw.train.measure import Record, response_mean, update_record
+from entlaw.train.measure import Metrics, response_mean, update_record
 from entlaw.train.schema import ClipCov, Controls, KlCov, Log, Loss
 
 
@@ -165,18 +165,18 @@ def uniform_rows(batch: Batch) -> Tensor:
     return uniform_B
 
 
-def all_record(batch: Batch, temperature: float) -> Record:
+def all_record(batch: Batch, temperature: float) -> Metrics:
     """Of all sampled responses, before any filter."""
     real = batch.rows(real_rows(batch))
     assert real.reward_B is not None
-    record: Record = {"reward/mean": float(real.reward_B.double().mean())}
+    record: Metrics = {"reward/mean": float(real.reward_B.double().mean())}
     if real.entropy_BT is not None:
         tail = "" if temperature == 1 else "_at_rollout_temperature"
         record[f"actor/entropy_response_mean{tail}"] = response_mean(real.entropy_BT, real.mask_BT)
     return record
 
 
-def kept_record(batch: Batch, levels: Sequence[str], shares: Sequence[float], temperature: float) -> Record:
+def kept_record(batch: Batch, levels: Sequence[str], shares: Sequence[float], temperature: float) -> Metrics:
     """Of the responses that train, in the keys of our own trainer (:func:`entlaw.train.measure.update_record`)."""
     rows = real_rows(batch)
     if not len(rows):

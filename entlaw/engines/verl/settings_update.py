@@ -47,7 +47,7 @@ def refusals(recipe: Recipe, gpus: int) -> Iterator[str]:
     elif recipe.estimator.critic and not recipe.estimator.verl:
         yield f'algorithm.name = "{algorithm.name}": verl gives estimators of others no values of its critic'
     if clip.ratio > 0 and kl.ratio > 0:
-        yield "controls.clip_cov.ratio and controls.kl_cov.ratio are both above 0: verl's loss is told of one choice"
+        yield "controls.clip_cov.ratio and controls.kl_cov.ratio are both above 0: verl's loss takes one choice"
     if controls.reference_code:
         if kl.ratio > 0 and kl.penalty != "abs":
             yield f'controls.kl_cov.penalty = "{kl.penalty}": the authors\' code has |log ratio| alone (abs)'
@@ -88,23 +88,26 @@ def findings(recipe: Recipe) -> Iterator[Finding]:
     algorithm, loss, controls = recipe.algorithm, recipe.loss, recipe.controls
     if algorithm.filter_groups and algorithm.max_refills:
         yield Finding(
-            "verl-refills", "warning",
+            "verl-refills",
+            "warning",
             f"algorithm.max_refills = {algorithm.max_refills} is no limit in verl: it samples until the batch is full",
             "and its actor/entropy and critic/score/mean are then those of the prompts that are left",
-        )  # fmt: skip
+        )
     if algorithm.filter_groups and not algorithm.max_refills:
         yield Finding(
-            "verl-filter", "info",
+            "verl-filter",
+            "info",
             "prompts of one reward are masked, not removed: mini-batches keep their responses and differ in tokens"
             + ("" if loss.aggregation == "token-mean" else f"; {loss.aggregation} divides by all responses"),
-        )  # fmt: skip
+        )
     if (controls.clip_cov.ratio > 0 or controls.kl_cov.ratio > 0) and not controls.reference_code:
         yield Finding(
-            "verl-old-log-probs", "info",
+            "verl-old-log-probs",
+            "info",
             "tokens are chosen by the rollout policy's log-probs; `entlaw train` uses those before each optimiser step",
             "verl has them without another forward pass",
             "append +trainer.v1.entlaw.choose_from=current behind -- for the latter",
-        )  # fmt: skip
+        )
     if recipe.optimizer.warmup_steps:
         yield Finding(
             "verl-warmup", "info", "verl's learning rate rises once a rollout, not once an optimiser step"

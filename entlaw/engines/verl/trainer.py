@@ -23,13 +23,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from entlaw.engines.verl.names import TRAINER
-from entlaw.engines.verl.rollout_batch import (
-    all_record,
-    kept_record,
-    settings,
-    to_batch,
-    uniform_rows,
-)  # fmt: skip
+from entlaw.engines.verl.rollout_batch import all_record, kept_record, settings, to_batch, uniform_rows
 from entlaw.engines.verl.watching import WatchedTrainer, watch_of
 from entlaw.engines.whole_batch import choose_steps, step_rows
 from entlaw.errors import UsageError
@@ -38,9 +32,16 @@ from entlaw.train.measure import mean_over_updates
 from entlaw.train.randomness import torch_generator
 
 _FIELDS = [
-    "uid", "data_source", "response_mask", "rm_scores", "old_log_probs", "entropy", "advantages", "ref_log_prob",
+    "uid",
+    "data_source",
+    "response_mask",
+    "rm_scores",
+    "old_log_probs",
+    "entropy",
+    "advantages",
+    "ref_log_prob",
     "rollout_is_weights",
-]  # fmt: skip
+]
 
 
 @register_trainer(TRAINER)
@@ -86,9 +87,13 @@ class WholeBatchTrainer(WatchedTrainer, PPOTrainerSync):
         self._rollout_now = rollout
         if self.whole_batch.chooses and not self._stepwise and not self._nothing_to_learn:
             carried_BT, shares = choose_steps(
-                rollout, self._steps(len(batch)), self.whole_batch.loss, self.whole_batch.controls,
-                self._generator(), first_is_on_policy=self.whole_batch.loss.epochs == 1,
-            )  # fmt: skip
+                rollout,
+                self._steps(len(batch)),
+                self.whole_batch.loss,
+                self.whole_batch.controls,
+                self._generator(),
+                first_is_on_policy=self.whole_batch.loss.epochs == 1,
+            )
             metrics.update(shares)
             _put(batch, rollout_is_weights=response_to_nested(carried_BT, nested_mask))
         return batch
@@ -165,9 +170,14 @@ class WholeBatchTrainer(WatchedTrainer, PPOTrainerSync):
                 here = rollout.rows(rows)
                 log_prob_BT = here.log_prob_BT if first else self._log_prob(part, here)
                 carried_BT, shares = choose_steps(
-                    here, [torch.arange(len(rows))], self.whole_batch.loss, self.whole_batch.controls, generator,
-                    log_prob_BT=log_prob_BT, first_is_on_policy=first,
-                )  # fmt: skip
+                    here,
+                    [torch.arange(len(rows))],
+                    self.whole_batch.loss,
+                    self.whole_batch.controls,
+                    generator,
+                    log_prob_BT=log_prob_BT,
+                    first_is_on_policy=first,
+                )
                 mask = tq.kv_batch_get(
                     keys=part.keys, partition_id=part.partition_id, select_fields=["response_mask"]
                 )["response_mask"]

@@ -20,7 +20,7 @@ from entlaw.findings import Finding
 from entlaw.train.observers import PREFIX, LawObserver, Observers, explain_bad_rule, records
 from entlaw.train.recipe import settings
 from entlaw.train.schema import Watch
-from entlaw.train.settings import Problem, read
+from entlaw.train.settings import SettingProblem, read
 
 JOURNAL = "entlaw_watch.jsonl"
 """In verl's folder of checkpoints: what was logged, so that a run that goes on is watched from its beginning."""
@@ -43,7 +43,7 @@ def watch_of(own: Mapping[str, Any]) -> Watch:
     found: dict[str, Any] = {}
     for name, value in own.items():
         found[name] = read(settings()[f"watch.{name}"], value)
-        if isinstance(found[name], Problem):
+        if isinstance(found[name], SettingProblem):
             raise UsageError(found[name].what, where=where, hint=found[name].hint or None)
     watch = Watch(**found)
     if watch.stop_when and not watch.on:
@@ -132,7 +132,9 @@ class WatchedLog:
             self._no_journal(error)
 
     def _no_journal(self, error: Exception) -> None:
-        _log.warning("entlaw: %s is not kept (%s): a run that goes on is watched from there", JOURNAL, error)
+        _log.warning(
+            "entlaw: %s is not kept (%s): a resumed run is watched from that step on", JOURNAL, error
+        )
         self._journal = None
 
 

@@ -1,4 +1,4 @@
-"""Kinds of metric lines in console logs, one file each: a module here that holds a class ``LINES`` is one.
+"""Kinds of metric lines in console logs, one file each: a subclass of :class:`Lines` in a module here is one.
 
 A log may hold lines of several kinds: verl prints lines of its own, and dictionaries that repeat their numbers. Each
 kind collects its records apart, and the console reader takes the run from the kind that weighs most.
@@ -27,7 +27,7 @@ class Lines:
     order : int
         Kinds with a lower number see a line first; one that finds records in it keeps it.
     weight : int
-        A value of this kind counts as so many when the kinds are compared.
+        How much a value of this kind counts when the kinds are compared.
     needles : tuple of bytes
         Every line of this kind holds one of them, so that all others are passed over at the speed of ``bytes.find``.
     example, noun : str
@@ -70,7 +70,6 @@ class Lines:
 @cache
 def kinds() -> tuple[type[Lines], ...]:
     """All kinds of lines, in the order in which they see a line."""
-    modules = (
-        importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
-    )
-    return tuple(sorted((module.LINES for module in modules), key=lambda kind: kind.order))
+    for found in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{found.name}")
+    return tuple(sorted(Lines.__subclasses__(), key=lambda kind: kind.order))

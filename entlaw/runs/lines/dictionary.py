@@ -12,7 +12,7 @@ import pandas as pd
 from entlaw.findings import Finding
 from entlaw.runs.lines import Lines
 from entlaw.runs.parsing.literal import LiteralError, parse_flat, parse_literal
-from entlaw.runs.parsing.progress import Inferred, Kind, ProgressTrack, infer_steps
+from entlaw.runs.parsing.progress import Inferred, ProgressTrack, RecordKind, infer_steps
 from entlaw.runs.parsing.text import strip_ansi
 from entlaw.runs.source import ReadOptions
 from entlaw.runs.table import flatten, parse_number
@@ -41,7 +41,7 @@ def numbers(record: Mapping[str, Any]) -> dict[str, float]:
     return {k: v for k, v in pairs if v is not None}
 
 
-def kind_of(record: Mapping[str, Any]) -> Kind:
+def kind_of(record: Mapping[str, Any]) -> RecordKind:
     """Which of the records the Hugging Face trainers print this is."""
     if "train_runtime" in record:
         return "summary"
@@ -86,7 +86,7 @@ def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
     return dict(flatten(value))
 
 
-class LINES(Lines):
+class DictionaryLines(Lines):
     """Dictionaries as the Hugging Face trainers, and loggers of JSON, print them."""
 
     order = 20
@@ -97,7 +97,7 @@ class LINES(Lines):
     def __init__(self, options: ReadOptions, track: ProgressTrack) -> None:
         super().__init__(options, track)
         self._track = track
-        self._kinds: list[Kind] = []  # of rows without a step, lost ones included
+        self._kinds: list[RecordKind] = []  # of rows without a step, lost ones included
         self._stepless: list[int] = []  # row number of each, -1 for a lost one
         self._json_rows = 0
         self._marks = _MARKS | ({options.entropy_key} if options.entropy_key else set())
@@ -110,7 +110,7 @@ class LINES(Lines):
         for record, whole, is_json in dictionaries(text):
             if whole or not closed:
                 pairs = numbers(record)
-                if not whole and self._looks_lost(text):
+                if not whole and self._is_lost_record(text):
                     self.cut = "the record it ends with is incomplete, and its unfinished pair was left out"
                 if len(pairs) < 2 or not self._is_record(record):
                     continue
@@ -119,12 +119,12 @@ class LINES(Lines):
                 self._json_rows += is_json
                 if not _STEPS & record.keys():
                     self._stepless_record(self.rows.n_rows - 1, kind_of(record))
-            elif self._looks_lost(text):
+            elif self._is_lost_record(text):
                 self.lost += 1
                 self._stepless_record(-1, "train")
         return self.rows.n_rows > before
 
-    def _stepless_record(self, row: int, kind: Kind) -> None:
+    def _stepless_record(self, row: int, kind: RecordKind) -> None:
         self._track.event(is_record=True)
         self._kinds.append(kind)
         self._stepless.append(row)
@@ -133,7 +133,7 @@ class LINES(Lines):
         keys = record.keys()
         return bool(self._marks & keys or _STEPS & keys) or any(k.startswith("eval_") for k in keys)
 
-    def _looks_lost(self, line: str) -> bool:
+    def _is_lost_record(self, line: str) -> bool:
         return sum(f"'{mark}'" in line or f'"{mark}"' in line for mark in (*self._marks, "epoch")) >= 2
 
     def result(self) -> tuple[pd.DataFrame, str, str, list[Finding]]:

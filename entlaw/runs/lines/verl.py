@@ -19,14 +19,14 @@ _CALLED = re.compile(r"(.*?):\s*((?:\w+\.)*[A-Za-z]\w*\(.*\))")
 
 
 def _starts(line: str) -> list[re.Match[str]]:
-    # The character before is looked at afterwards: a pattern that begins with fixed text is searched much faster.
+    # The character before is checked later: a pattern that begins with fixed text is searched much faster.
     return [m for m in _START.finditer(line) if not m.start() or not _INSIDE_KEY.match(line, m.start() - 1)]
 
 
-Record = tuple[tuple[str, ...], list[float]]  # keys and values
+KeysAndValues = tuple[tuple[str, ...], list[float]]  # keys and values
 
 
-def verl_records(line: str, closed: bool = True) -> tuple[list[Record], int]:
+def verl_records(line: str, closed: bool = True) -> tuple[list[KeysAndValues], int]:
     """Read the records of one line.
 
     Parameters
@@ -100,7 +100,7 @@ def _called(piece: str) -> tuple[str, float | None]:
     return (called.group(1), parse_number(called.group(2))) if called else ("", None)
 
 
-class LINES(Lines):
+class VerlLines(Lines):
     """Lines of verl's console logger."""
 
     order = 10

@@ -17,13 +17,23 @@ from entlaw.runs.parsing.records import METRIC_FIELDS, MOST_RUNS, NUMBERED_RUN_F
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.table import RowBuilder
 
-_WANDB_AXES = {"step", "_step", "relative time (wall)", "relative time (process)", "wall time", "_runtime",
-               "_timestamp", "global_step", "trainer/global_step", "training/global_step"}  # fmt: skip
+_WANDB_AXES = {
+    "step",
+    "_step",
+    "relative time (wall)",
+    "relative time (process)",
+    "wall time",
+    "_runtime",
+    "_timestamp",
+    "global_step",
+    "trainer/global_step",
+    "training/global_step",
+}
 _WANDB_BOUND = re.compile(r"__(MIN|MAX)$")
 
 
 def run_column(names: Sequence[str], long: bool) -> int | None:
-    """Position of the column that tells runs apart; in the long form ``name`` may name the metric."""
+    """Position of the column that distinguishes runs; in the long form ``name`` may name the metric."""
     lower = [n.lower() for n in names]
     for wanted in (*RUN_FIELDS, *(() if long else ("name",))):
         if wanted in lower:
@@ -112,8 +122,11 @@ class ColumnTable:
         self.n_rows += 1
         if self.long is not None:
             metric, value = self.long
-            record = {n: x for i, (n, x) in enumerate(zip(self.names, numbers, strict=True))
-                      if i not in (metric, value, self.run_at) and x == x}  # fmt: skip
+            record = {
+                n: x
+                for i, (n, x) in enumerate(zip(self.names, numbers, strict=True))
+                if i not in (metric, value, self.run_at) and x == x
+            }
             if numbers[value] == numbers[value]:
                 record[str(words[metric]).strip()] = numbers[value]
                 self._pivot.setdefault(run, RowBuilder()).add(record)
@@ -142,16 +155,16 @@ class ColumnTable:
         exported = wandb_columns(self.names)
         if exported is not None:
             return [(run, self._exported(data, columns)) for run, columns in exported.items()]
-        numeric = [i for i, c in enumerate(data) if i != self.run_at or not self._words_in(i)]
+        numeric = [i for i, c in enumerate(data) if i != self.run_at or not self._distinguishes_runs(i)]
         numeric = [i for i in numeric if not np.isnan(data[i]).all()]
-        if self.run_at is None or not self._words_in(self.run_at):
+        if self.run_at is None or not self._distinguishes_runs(self.run_at):
             return [(name, self._frame(data, numeric, slice(None)))]
         run_of = np.frombuffer(self._run_of, dtype=np.int64)
         numeric = [i for i in numeric if i != self.run_at]
         return [(label, self._frame(data, numeric, run_of == i)) for i, label in enumerate(labels)]
 
-    def _words_in(self, column: int) -> bool:
-        """Whether the run column tells runs apart: words do, and so do numbers under a name that says so."""
+    def _distinguishes_runs(self, column: int) -> bool:
+        """Whether the run column distinguishes runs: texts do, and so do numbers in a column named for them."""
         if self.names[column].lower() in NUMBERED_RUN_FIELDS:
             return True
         return bool(np.isnan(np.frombuffer(self._cells[column], dtype=np.float64)).any())

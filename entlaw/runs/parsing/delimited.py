@@ -160,7 +160,7 @@ def _joined(
 
 
 def is_empty(cell: str) -> bool:
-    """Whether a cell stands for a missing value."""
+    """Whether a cell means a missing value."""
     return cell.strip().lower() in EMPTY
 
 

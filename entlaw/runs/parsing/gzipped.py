@@ -1,4 +1,4 @@
-"""Compressed logs: inflated as a stream, as far as a cut or damaged one goes, and told apart from their copies."""
+"""Compressed logs: inflated as a stream, damaged ones as far as possible, and distinguished from their copies."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def inflated_start(start: bytes, size: int, limit: int) -> tuple[bytes, Extent]:
 
 
 def copy_beside(path: Path) -> list[Finding]:
-    """A finding if the same log lies beside the file, compressed or not: only one of them is read."""
+    """A finding if the same log is beside the file, compressed or not: only one of them is read."""
     packed = path.suffix == ".gz"
     other = path.with_suffix("") if packed else path.with_name(path.name + ".gz")
     try:
@@ -112,7 +112,7 @@ def copy_beside(path: Path) -> list[Finding]:
             Finding(
                 "compressed-copy",
                 "info",
-                f"{other.name} lies beside it and was not read: {'the same log' if packed else 'a copy'}",
+                f"{other.name} is beside it and was not read: {'the same log' if packed else 'a copy'}",
                 "one run must not be counted twice",
             )
         ]
@@ -120,7 +120,7 @@ def copy_beside(path: Path) -> list[Finding]:
         Finding(
             "compressed-copy",
             "warning",
-            f"{other.name} lies beside it and was not read; it is of another length",
+            f"{other.name} is beside it and was not read; its length differs",
             "one of the two is not the whole log",
             f"compare them; name {other} to read that one",
         )

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-Kind = Literal["train", "eval", "summary"]
+RecordKind = Literal["train", "eval", "summary"]
 Bar = tuple[int, int]  # counter, total
 
 _BAR = re.compile(rb"%\|[^\r\n]{0,400}?\|\s*(\d{1,12})/(\d{1,12}) \[")
@@ -112,7 +112,7 @@ class Inferred:
     detail: str
 
 
-def infer_steps(kinds: Sequence[Kind], track: ProgressTrack) -> Inferred:
+def infer_steps(kinds: Sequence[RecordKind], track: ProgressTrack) -> Inferred:
     """Steps of the records that name none, in logged order.
 
     Parameters
@@ -182,7 +182,7 @@ def _counter(first: Sequence[Bar], total: int, second: Sequence[Bar]) -> float:
     return np.nan
 
 
-def _possible(steps: np.ndarray, kinds: Sequence[Kind]) -> bool:
+def _possible(steps: np.ndarray, kinds: Sequence[RecordKind]) -> bool:
     if len(steps) == 0 or np.isnan(steps).any() or (np.diff(steps) < 0).any():
         return False
     for kind in ("train", "eval"):
@@ -192,7 +192,7 @@ def _possible(steps: np.ndarray, kinds: Sequence[Kind]) -> bool:
     return True
 
 
-def _by_order(kinds: Sequence[Kind]) -> np.ndarray:
+def _by_order(kinds: Sequence[RecordKind]) -> np.ndarray:
     """1, 2, ... for training records; evaluations and summaries belong to the record before them."""
     trained = np.cumsum([k == "train" for k in kinds])
     return trained.astype(float)

@@ -22,7 +22,7 @@ _MAX_VARINT = 10  # bytes in a 64-bit varint
 _MAX_NUMBER = (1 << 29) - 1  # of a field
 
 
-class WireError(ValueError):
+class ProtobufError(ValueError):
     """Bytes that are not a protobuf message."""
 
 
@@ -42,19 +42,19 @@ def read_varint(data: bytes, pos: int) -> tuple[int, int]:
 
     Raises
     ------
-    WireError
+    ProtobufError
     """
     value = shift = 0
     while shift < 7 * _MAX_VARINT:
         if pos >= len(data):
-            raise WireError("varint runs off the end")
+            raise ProtobufError("varint runs off the end")
         byte = data[pos]
         pos += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & 0xFFFFFFFFFFFFFFFF, pos
         shift += 7
-    raise WireError("varint longer than 10 bytes")
+    raise ProtobufError("varint longer than 10 bytes")
 
 
 def signed(value: int) -> int:
@@ -77,14 +77,14 @@ def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
 
     Raises
     ------
-    WireError
+    ProtobufError
     """
     pos, end = 0, len(data)
     while pos < end:
         tag, pos = read_varint(data, pos)
         number, wire = tag >> 3, tag & 7
         if not 0 < number <= _MAX_NUMBER:
-            raise WireError(f"field number {number}")
+            raise ProtobufError(f"field number {number}")
         if wire == 0:
             value, pos = read_varint(data, pos)
             yield number, wire, value
@@ -94,9 +94,9 @@ def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
         else:
-            raise WireError(f"wire type {wire}")
+            raise ProtobufError(f"wire type {wire}")
         if pos + size > end:
-            raise WireError("field runs off the end")
+            raise ProtobufError("field runs off the end")
         yield number, wire, data[pos : pos + size]
         pos += size
 

@@ -24,14 +24,32 @@ MOST_RUNS = 5000
 _WRAPPERS = ("data", "metrics", "scalars", "values", "log", "logs")
 _TYPE_FIELDS = ("type", "_type", "event", "kind", "record_type", "split", "phase", "mode")
 _CONFIG_TYPES = {
-    "config", "hparams", "hyperparameters", "hyperparams", "args", "params", "start", "run_start", "header", "meta",
-    "metadata", "init", "setup",
-}  # fmt: skip
+    "config",
+    "hparams",
+    "hyperparameters",
+    "hyperparams",
+    "args",
+    "params",
+    "start",
+    "run_start",
+    "header",
+    "meta",
+    "metadata",
+    "init",
+    "setup",
+}
 _EVAL_TYPES = {"eval", "evaluation", "val", "valid", "validation", "test"}
 # One row a sample, not a step: its "reward" is of one answer and must not stand for the batch.
 _SAMPLE_TYPES = {
-    "sample", "samples", "rollout", "completion", "generation", "trajectory", "example", "episode_sample",
-}  # fmt: skip
+    "sample",
+    "samples",
+    "rollout",
+    "completion",
+    "generation",
+    "trajectory",
+    "example",
+    "episode_sample",
+}
 _EVAL_PREFIX = ("eval", "val", "valid", "validation", "test")
 _AXIS = {"step", "global_step", "_step", "epoch", "iteration", "_timestamp", "_runtime", "time", "timestamp"}
 
@@ -136,7 +154,7 @@ class RecordSink:
         details: Mapping[str, Any] | None = None,
     ) -> list[RawRun]:
         """The runs, in order of first appearance; those without a number are left out."""
-        told = (*findings, *self._told())
+        told = (*findings, *self._findings())
         # Rows in front of the first named run (a header, say) are of no run of their own.
         filled = [(k, one) for k, one in self._runs.items() if one.rows.n_rows]
         shared = {k: v for key, one in self._runs.items() if key == "" for k, v in one.config.items()}
@@ -151,7 +169,7 @@ class RecordSink:
             out.append(RawRun(label, one.rows.frame(), merged, provenance, told))
         return out
 
-    def _told(self) -> list[Finding]:
+    def _findings(self) -> list[Finding]:
         findings = []
         if self.skipped_samples:
             findings.append(
@@ -169,11 +187,14 @@ class RecordSink:
             shown = ", ".join(f"{n} in {key}" for key, n in unread.most_common(5))
             findings.append(
                 Finding(
-                    "cells-unread", "warning", f"values that are not numbers were read as missing: {shown}",
+                    "cells-unread",
+                    "warning",
+                    f"values that are not numbers were read as missing: {shown}",
                     "a number with a thousands separator or a unit is a word to every reader",
-                    "log plain numbers", float(sum(unread.values())),
+                    "log plain numbers",
+                    float(sum(unread.values())),
                 )
-            )  # fmt: skip
+            )
         evals = {k: n for k, n in self._types.items() if k in _EVAL_TYPES}
         if evals:
             seen = ", ".join(f"{n} of type {k!r}" for k, n in sorted(evals.items()))

@@ -36,7 +36,6 @@ class ReadNotes:
 
     bytes_read: int = 0
     long_lines: int = 0
-    nul_bytes: int = 0
     cut_gzip: bool = False
     damaged_gzip: bool = False
     beside: list[Finding] = field(default_factory=list)
@@ -151,10 +150,7 @@ def chunks(handle: BinaryIO, notes: ReadNotes, size: int = BLOCK_BYTES) -> Itera
         if not data:
             return
         notes.bytes_read += len(data)
-        if b"\0" in data:  # holes of a crashed disk write, and UTF-16 from a Windows shell
-            notes.nul_bytes += data.count(b"\0")
-            data = data.replace(b"\0", b"")
-        yield data
+        yield data.replace(b"\0", b"")  # holes of a crashed disk write, and UTF-16 from a Windows shell
 
 
 def lines(path: Path, notes: ReadNotes) -> Iterator[tuple[bytes, bool]]:
@@ -233,8 +229,21 @@ def strip_ansi(line: bytes) -> bytes:
 def run_name(path: Path) -> str:
     """A name for the run in a file: the file's, or the folder's where the trainer names all files alike."""
     stem = path.name
-    while Path(stem).suffix.lower() in {".gz", ".jsonl", ".json", ".log", ".txt", ".out", ".csv", ".tsv",
-                                        ".md", ".ipynb", ".parquet", ".ndjson", ".err"}:  # fmt: skip
+    while Path(stem).suffix.lower() in {
+        ".gz",
+        ".jsonl",
+        ".json",
+        ".log",
+        ".txt",
+        ".out",
+        ".csv",
+        ".tsv",
+        ".md",
+        ".ipynb",
+        ".parquet",
+        ".ndjson",
+        ".err",
+    }:
         stem = Path(stem).stem
     if not _GENERIC.fullmatch(stem):
         return stem

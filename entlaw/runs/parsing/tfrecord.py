@@ -123,7 +123,7 @@ def header_length(header: bytes) -> int | None:
 
 
 @dataclass(frozen=True)
-class Batch:
+class RecordBatch:
     """Whole records with a right checksum: ``data[lo[i]:hi[i]]``."""
 
     data: bytes
@@ -151,7 +151,7 @@ class RecordReader:
         self._lost_track = False
         self.n_records = self.n_bytes = self.damaged = self.tail_bytes = 0
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[RecordBatch]:
         data = b""
         want = _PIECE
         while True:
@@ -166,7 +166,7 @@ class RecordReader:
                 self.tail_bytes = 0 if self._lost_track else len(data)
                 return
 
-    def _batch(self, data: bytes) -> tuple[Batch, int, int]:
+    def _batch(self, data: bytes) -> tuple[RecordBatch, int, int]:
         """Records of ``data``, where the first unread byte is, and how many bytes the next record needs."""
         lo: list[int] = []
         hi: list[int] = []
@@ -197,7 +197,7 @@ class RecordReader:
         good = ((crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF) == stored
         self.damaged += int((~good).sum())
         self.n_records += int(good.sum())
-        return Batch(data, starts[good], stops[good]), pos, need
+        return RecordBatch(data, starts[good], stops[good]), pos, need
 
 
 def _next_header(data: bytes, pos: int) -> int:

@@ -34,8 +34,14 @@ _TAG_VALUE_JSON = (0x82, 0x01)  # tag of value_json, two bytes
 _TAG_INTEGER, _TAG_NUMBER = 0x28, 0x31
 _MAX_DEPTH = 8  # parts of a nested key on the fast path
 
-_LITERALS = {b"null": math.nan, b"NaN": math.nan, b"Infinity": math.inf, b"-Infinity": -math.inf,
-             b"true": 1.0, b"false": 0.0}  # fmt: skip
+_LITERALS = {
+    b"null": math.nan,
+    b"NaN": math.nan,
+    b"Infinity": math.inf,
+    b"-Infinity": -math.inf,
+    b"true": 1.0,
+    b"false": 0.0,
+}
 
 
 class HistoryColumns:
@@ -108,7 +114,7 @@ class HistoryColumns:
         return record[at], column[at], number[at]
 
     def _keys(self, buf: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
-        """Column of each key, told apart by the raw bytes of the key fields."""
+        """Column of each key, distinguished by the raw bytes of the key fields."""
         if len(lo) == 0:
             return np.empty(0, dtype=np.int64)
         coded = pc.dictionary_encode(wire.slices(buf, lo, hi))
@@ -122,11 +128,11 @@ class HistoryColumns:
             name = _key_name(iter(parts))
             value = _value(parts)
             if not name:
-                raise wire.WireError("an item without a key")
+                raise wire.ProtobufError("an item without a key")
             # A mapping with a _type is a table, image or histogram: its numbers are not metrics.
             media = isinstance(value, dict) and "_type" in value
             pairs = [] if media else list(flatten({name: value}))
-        except (ValueError, RecursionError):  # WireError, bad JSON, an integer of too many digits
+        except (ValueError, RecursionError):  # ProtobufError, bad JSON, an integer of too many digits
             self.n_bad += 1
             return
         for key, leaf in pairs:

@@ -17,7 +17,6 @@ from entlaw.findings import Finding
 from entlaw.runs.lines import Lines, kinds
 from entlaw.runs.parsing.config_dump import PREAMBLE_BYTES, config_from_preamble
 from entlaw.runs.parsing.gzipped import copy_beside
-from entlaw.runs.parsing.notes import cut_line
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import (
     LineBlocks,
@@ -30,7 +29,7 @@ from entlaw.runs.parsing.text import (
     run_name,
 )
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.source import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source, cut_line
 
 _BLANKED = b"\r          "  # tqdm clears its bar with blanks before a record is printed
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from entlaw.runs.parsing.notes import cut_line, unread
 from entlaw.runs.parsing.records import RecordSink
 from entlaw.runs.parsing.text import (
     ReadNotes,
@@ -19,7 +18,7 @@ from entlaw.runs.parsing.text import (
     sibling_config,
 )
 from entlaw.runs.run import RawRun
-from entlaw.runs.source import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source, cut_line, unread
 
 _SIBLINGS = ("config.json", "run.json")
 

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.parsing.notes import cannot_read, cut_line, iso_time, unread
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.source import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source, cannot_read, cut_line, iso_time, unread
 
 # Milliseconds since 1970, the value, the step; later versions append the ids of a model or data set.
 _LINE = re.compile(rb"(\d{10,17}) (\S+) (-?\d+)(?: .*)?\r?")
@@ -25,12 +24,12 @@ _LONGEST = 10_000  # a parameter's text; longer ones are prompts or whole files
 
 
 def sniff(head: Head) -> bool:
-    """Whether the file lies in the ``metrics`` folder of a run and begins like a metric."""
+    """Whether the file is in the ``metrics`` folder of a run and begins like a metric."""
     return _run_folder(head.path) is not None and _LINE.fullmatch(head.start.partition(b"\n")[0]) is not None
 
 
 def _run_folder(path: Path) -> Path | None:
-    """The folder of the run; a key with slashes lies in folders below ``metrics``."""
+    """The folder of the run; a key with slashes is in folders below ``metrics``."""
     for parent in path.absolute().parents:
         if parent.name == "metrics" and (parent.parent / "meta.yaml").is_file():
             return parent.parent

@@ -17,7 +17,7 @@ _LARGEST = 1 << 30
 
 
 def sniff(head: Head) -> bool:
-    """A JSON object with cells (nbformat 4); the key may lie behind the first bytes, the file name then tells."""
+    """A JSON object with cells (nbformat 4); the key may come after the first bytes; then the file name decides."""
     start = head_bytes(head).lstrip()
     if not start.startswith(b"{"):
         return False

@@ -88,7 +88,7 @@ def _flattened(table: pa.Table) -> pa.Table:
 
 
 def _add(table: ColumnTable, batch: pa.Table) -> None:
-    words = [None if _is_number(c.type) else _words(c) for c in batch.columns]
+    words = [None if _is_number(c.type) else _texts(c) for c in batch.columns]
     numbers = np.column_stack([_numbers(c, w) for c, w in zip(batch.columns, words, strict=True)])
     needed = {i for i in (table.run_at, *(table.long or ())) if i is not None}
     told = {i: words[i] or batch.column(i).to_pylist() for i in needed}
@@ -110,7 +110,7 @@ def _is_number(kind: pa.DataType) -> bool:
     )
 
 
-def _words(column: pa.ChunkedArray) -> list[object]:
+def _texts(column: pa.ChunkedArray) -> list[object]:
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
         return list(column.to_pylist())

@@ -10,10 +10,9 @@ from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.parsing.columns import ColumnTable, repeated_names, wandb_columns
 from entlaw.runs.parsing.delimited import Dialect, is_empty, recognise, rows, to_number, unique_names
-from entlaw.runs.parsing.notes import cut_line, unread
 from entlaw.runs.parsing.text import ReadNotes, head_lines, lines, no_records, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.source import Head, ReadOptions, Source
+from entlaw.runs.source import Head, ReadOptions, Source, cut_line, unread
 
 _LOOK_AT = 30
 
@@ -39,7 +38,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         raise UnreadableSource(
             "not a table with a header",
             where=str(path),
-            why="no line of names stands over rows of as many cells",
+            why="no header line has as many names as the rows have cells",
             hint="write the column names into the first line",
         )
     names, repeated = unique_names(dialect.names)

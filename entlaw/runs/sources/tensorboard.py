@@ -19,15 +19,34 @@ from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.parsing import tfrecord
-from entlaw.runs.parsing.notes import cannot_read, corrupt, cut_record, iso_time, undecodable
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.source import Head, ReadOptions, Source
+from entlaw.runs.source import (
+    Head,
+    ReadOptions,
+    Source,
+    cannot_read,
+    corrupt,
+    cut_record,
+    iso_time,
+    undecodable,
+)
 
 # TensorProto.dtype -> how one element lies in tensor_content; 14 is bfloat16, the upper half of a float32.
 _DTYPES = {
-    1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "u1", 17: "<u2", 19: "<f2",
-    22: "<u4", 23: "<u8", 14: "<u2",
-}  # fmt: skip
+    1: "<f4",
+    2: "<f8",
+    3: "<i4",
+    4: "u1",
+    5: "<i2",
+    6: "i1",
+    9: "<i8",
+    10: "u1",
+    17: "<u2",
+    19: "<f2",
+    22: "<u4",
+    23: "<u8",
+    14: "<u2",
+}
 _HALF, _BFLOAT16 = 19, 14
 _FLOAT_VAL, _DOUBLE_VAL, _HALF_VAL = 5, 6, 13
 _VARINT_VALS = (7, 10, 11, 16, 17)  # int_val, int64_val, bool_val, uint32_val, uint64_val
@@ -111,7 +130,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     return [RawRun(name, rows, {}, Provenance(str(path), SOURCE.name, "unknown", details), findings)]
 
 
-def _take(batch: tfrecord.Batch, scalars: _Scalars) -> None:
+def _take(batch: tfrecord.RecordBatch, scalars: _Scalars) -> None:
     """Decode the events of one batch, level by level."""
     n = len(batch.lo)
     if n == 0:
@@ -168,7 +187,7 @@ def _plugin(metadata: bytes) -> str:
     try:
         data = {n: v for n, _, v in wire.fields(metadata)}.get(1, b"")
         name = {n: v for n, _, v in wire.fields(data if isinstance(data, bytes) else b"")}.get(1, b"")
-    except wire.WireError:
+    except wire.ProtobufError:
         return "undecodable"
     return name.decode("utf-8", errors="replace") if isinstance(name, bytes) else ""
 
@@ -185,7 +204,7 @@ def _elements(shape: bytes) -> int:
                 total *= sizes[-1] if sizes else 0
             elif number == 3 and kind == 0 and dim:
                 return -1
-    except wire.WireError:
+    except wire.ProtobufError:
         return -1
     return total if 0 <= total < 1 << 62 else -1
 

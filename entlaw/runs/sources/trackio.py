@@ -3,7 +3,7 @@
 Schema as of trackio 0.43: ``metrics(id, run_id, timestamp, run_name, step, metrics)`` and ``configs(run_id,
 run_name, config, created_at)``; files of older releases have no ``run_id``, and a run is then its name. The
 file is opened read-only. SQLite keeps no checksums: damage to its structure is found and refused, but a digit
-that flipped inside a stored value cannot be told from a value.
+that flipped inside a stored value cannot be distinguished from a value.
 """
 
 from __future__ import annotations

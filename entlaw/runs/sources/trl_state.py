@@ -95,9 +95,13 @@ def _runs(path: Path, name: str, records: list[Any], value: Any, notes: ReadNote
         )
     own = run_name(path) if name in ("", *_HISTORIES) else name
     return sink.runs(
-        own, "trainer-state" if state else "json", "trl" if state else "unknown", config, tuple(findings),
+        own,
+        "trainer-state" if state else "json",
+        "trl" if state else "unknown",
+        config,
+        tuple(findings),
         {"bytes": notes.bytes_read, "records": len(records)},
-    )  # fmt: skip
+    )
 
 
 def _config(value: Mapping[str, Any]) -> dict[str, Any]:

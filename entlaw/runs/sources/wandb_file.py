@@ -18,10 +18,18 @@ from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.parsing.leveldb_log import LogReader
-from entlaw.runs.parsing.notes import cannot_read, corrupt, cut_record, iso_time, undecodable
 from entlaw.runs.parsing.wandb_history import HistoryColumns, resolve_steps, with_step
 from entlaw.runs.run import Provenance, RawRun
-from entlaw.runs.source import Head, ReadOptions, Source
+from entlaw.runs.source import (
+    Head,
+    ReadOptions,
+    Source,
+    cannot_read,
+    corrupt,
+    cut_record,
+    iso_time,
+    undecodable,
+)
 from entlaw.runs.table import flatten
 
 _IDENT = b":W&B"
@@ -123,7 +131,7 @@ def _take(data: bytes, sizes: list[int], columns: HistoryColumns, facts: _Facts)
         for i in layer.pick(number).tolist():
             try:
                 reader(data[layer.lo[i] : layer.hi[i]], facts)
-            except (ValueError, RecursionError):  # WireError and bad JSON are ValueErrors
+            except (ValueError, RecursionError):  # ProtobufError and bad JSON are ValueErrors
                 facts.n_bad += 1
     history = layer.pick(_HISTORY)
     columns.add(buf, layer.lo[history], layer.hi[history])

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from entlaw.errors import UsageError
 
-Kind = Literal["run", "project", "sweep", "report"]
+AddressKind = Literal["run", "project", "sweep", "report"]
 _PREFIX = "wandb:"
 # Names as W&B allows them: no slash, backslash, hash, question mark, percent, colon; and no blanks at the ends.
 _NAME = re.compile(r"[^\s/\\#?%:*\[\]]([^/\\#?%:*\[\]]*[^\s/\\#?%:*\[\]])?")
@@ -52,7 +52,7 @@ class Address:
         Without ``wandb:`` or ``https://`` in front, so that a local path may have been meant.
     """
 
-    kind: Kind
+    kind: AddressKind
     project: str
     id: str = ""
     entity: str | None = None
@@ -172,11 +172,23 @@ def _from_pages(parts: list[str], host: str | None, source: str) -> Address:
 
 # What people write, and what the server calls it.
 _FIELDS = {
-    "name": "display_name", "display_name": "display_name", "displayName": "display_name", "id": "name",
-    "state": "state", "group": "group", "job_type": "jobType", "jobType": "jobType", "tag": "tags", "tags": "tags",
-    "sweep": "sweep", "user": "username", "username": "username", "created": "created_at",
-    "created_at": "created_at", "notes": "notes",
-}  # fmt: skip
+    "name": "display_name",
+    "display_name": "display_name",
+    "displayName": "display_name",
+    "id": "name",
+    "state": "state",
+    "group": "group",
+    "job_type": "jobType",
+    "jobType": "jobType",
+    "tag": "tags",
+    "tags": "tags",
+    "sweep": "sweep",
+    "user": "username",
+    "username": "username",
+    "created": "created_at",
+    "created_at": "created_at",
+    "notes": "notes",
+}
 _SECTIONS = {"config.": "config.", "summary.": "summary_metrics.", "summary_metrics.": "summary_metrics."}
 _OPERATORS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt", "~": "$regex", "=": ""}
 _CONDITION = re.compile(r"\s*([\w.][\w./ -]*?)\s*(!=|>=|<=|==|=|>|<|~)\s*(.*?)\s*", re.DOTALL)

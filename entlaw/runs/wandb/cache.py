@@ -21,21 +21,21 @@ from entlaw.errors import CacheError, UnreadableSource
 from entlaw.files import write_whole
 from entlaw.findings import Finding
 from entlaw.lock import exclusive
-from entlaw.runs.wandb.stored import SCHEMA, Entry, Identity, decode, encode, is_pulled
+from entlaw.runs.wandb.stored import SCHEMA, CachedRun, Identity, decode, encode, is_pulled
 
 SIDECAR = ".pull.json"  # so spelt that a folder of pulled runs is not taken for a folder of JSON logs
 _LONGEST_SLUG = 60  # characters; with an id of 128 a name stays below the 255 bytes of file systems
 
 
 @dataclass(frozen=True)
-class Loaded:
+class CacheContent:
     """What the cache holds of a run.
 
     Attributes
     ----------
     path : pathlib.Path
         The Parquet file: of what is there, or where it will be.
-    entry : Entry or None
+    entry : CachedRun or None
         None when there is nothing, or nothing usable.
     findings : tuple of Finding
         Damage that was noticed.
@@ -44,7 +44,7 @@ class Loaded:
     """
 
     path: Path
-    entry: Entry | None
+    entry: CachedRun | None
     findings: tuple[Finding, ...] = ()
     complete: bool = True
 
@@ -76,13 +76,13 @@ class Cache:
         CacheError
             The folder cannot be written to, or the other process still holds the run.
         """
-        with _told(self.folder):
+        with _as_cache_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(self.folder / f".{_safe(identity.run_id)}.lock", patience):
             yield
 
-    def load(self, identity: Identity, name: str) -> Loaded:
-        """What is there of a run; damage is told, not raised.
+    def load(self, identity: Identity, name: str) -> CacheContent:
+        """What is there of a run; damage is reported, not raised.
 
         Parameters
         ----------
@@ -96,9 +96,9 @@ class Cache:
             if loaded is not None:
                 return loaded
         taken = plain.exists() or sidecar(plain).exists()
-        return Loaded(unique if taken else plain, None)
+        return CacheContent(unique if taken else plain, None)
 
-    def save(self, path: Path, entry: Entry) -> None:
+    def save(self, path: Path, entry: CachedRun) -> None:
         """Write the two files of a run, each whole or not at all, the Parquet file first.
 
         Raises
@@ -107,14 +107,14 @@ class Cache:
             Full disk, read-only folder; what was there before is unchanged.
         """
         data = encode(entry)
-        with _told(path):
+        with _as_cache_error(path):
             for name in (path.name, sidecar(path).name):
                 for stale in self.folder.glob(f".{_escape(name)}.*"):  # left by a kill: we hold the lock
                     stale.unlink(missing_ok=True)
             write_whole(path, data)
             self.save_sidecar(path, entry, hashlib.sha256(data).hexdigest())
 
-    def save_sidecar(self, path: Path, entry: Entry, sha256: str) -> None:
+    def save_sidecar(self, path: Path, entry: CachedRun, sha256: str) -> None:
         """Write the JSON file beside a Parquet file that is there.
 
         Raises
@@ -123,13 +123,22 @@ class Cache:
         """
         about = entry.about
         told = {
-            "schema": SCHEMA, "source": entry.identity.__dict__, "url": about.get("url"), "name": entry.name,
-            "state": about.get("state"), "last_step": about.get("last_step"), "rows": len(entry.rows),
-            "keys": [str(key) for key in entry.rows.columns], "wandb": about.get("wandb"), "entlaw": __version__,
-            "pulled_at": about.get("pulled_at"), "file": path.name, "sha256": sha256,
-        }  # fmt: skip
+            "schema": SCHEMA,
+            "source": entry.identity.__dict__,
+            "url": about.get("url"),
+            "name": entry.name,
+            "state": about.get("state"),
+            "last_step": about.get("last_step"),
+            "rows": len(entry.rows),
+            "keys": [str(key) for key in entry.rows.columns],
+            "wandb": about.get("wandb"),
+            "entlaw": __version__,
+            "pulled_at": about.get("pulled_at"),
+            "file": path.name,
+            "sha256": sha256,
+        }
         text = json.dumps(told, indent=1, ensure_ascii=False, default=str) + "\n"
-        with _told(path):
+        with _as_cache_error(path):
             write_whole(sidecar(path), text.encode())
 
     def _names(self, identity: Identity, name: str) -> tuple[Path, Path]:
@@ -145,7 +154,7 @@ class Cache:
         found |= set(self.folder.glob(f"{start}*.parquet"))
         return sorted(found, key=lambda p: (usual.index(p) if p in usual else len(usual), p.name))
 
-    def _load_one(self, path: Path, identity: Identity, ours_by_name: bool) -> Loaded | None:
+    def _load_one(self, path: Path, identity: Identity, ours_by_name: bool) -> CacheContent | None:
         """The run in one file; None when it is of another run."""
         note = _read_sidecar(path)
         source = note.get("source") if note else None
@@ -155,7 +164,7 @@ class Cache:
         except FileNotFoundError:
             if source != identity.__dict__:
                 return None
-            return Loaded(path, None, (_damage(path, "its Parquet file is gone"),), False)
+            return CacheContent(path, None, (_damage(path, "its Parquet file is gone"),), False)
         except OSError as error:
             raise CacheError(
                 f"cannot read: {error.strerror}",
@@ -168,12 +177,12 @@ class Cache:
                 return None
             if "known is" in error.what:  # of a later version: not ours to overwrite
                 raise
-            return Loaded(path, None, (_damage(path, error.why or error.what),), False)
+            return CacheContent(path, None, (_damage(path, error.why or error.what),), False)
         if entry.identity != identity:
             return None
         if note is not None and note.get("sha256") == hashlib.sha256(data).hexdigest():
-            return Loaded(path, entry)
-        return Loaded(path, entry, (_mended(path),), False)
+            return CacheContent(path, entry)
+        return CacheContent(path, entry, (_mended(path),), False)
 
 
 def sidecar(path: Path) -> Path:
@@ -194,7 +203,7 @@ def _read_sidecar(path: Path) -> dict[str, Any] | None:
 
 
 def _is_wreck(data: bytes) -> bool:
-    """Whether a file is no whole Parquet file, so that nobody can read it: then it is not somebody else's."""
+    """Whether a file is not a whole Parquet file: then no other program can be using it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -217,20 +226,25 @@ def _escape(name: str) -> str:
 
 def _damage(path: Path, why: str) -> Finding:
     return Finding(
-        "cache-damaged", "warning", f"{path.name} could not be used and was fetched again", why,
-        "if it comes back, look at the disk",
-    )  # fmt: skip
+        "cache-damaged",
+        "warning",
+        f"{path.name} could not be used and was fetched again",
+        why,
+        "if it happens again, check the disk",
+    )
 
 
 def _mended(path: Path) -> Finding:
     return Finding(
-        "cache-mended", "info", f"the note beside {path.name} was missing or of another state and was written anew",
+        "cache-mended",
+        "info",
+        f"the note beside {path.name} was missing or out of date and was written again",
         "an earlier pull was stopped between its two files; the rows passed their own checksums",
-    )  # fmt: skip
+    )
 
 
 @contextmanager
-def _told(where: Path) -> Iterator[None]:
+def _as_cache_error(where: Path) -> Iterator[None]:
     """Turn what the file system refuses into one message."""
     try:
         yield

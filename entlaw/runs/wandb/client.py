@@ -113,11 +113,15 @@ class Client:
         key = self._key_of_other_host(host)
         # The Api copies the process-wide settings once, while it is made.
         patience = {
-            "x_graphql_retry_max": RETRIES, "x_graphql_retry_wait_min_seconds": WAIT[0],
-            "x_graphql_retry_wait_max_seconds": WAIT[1], "x_graphql_timeout_seconds": self.timeout,
-            "x_file_transfer_retry_max": RETRIES, "x_file_transfer_retry_wait_min_seconds": WAIT[0],
-            "x_file_transfer_retry_wait_max_seconds": WAIT[1], "x_file_transfer_timeout_seconds": 10 * self.timeout,
-        }  # fmt: skip
+            "x_graphql_retry_max": RETRIES,
+            "x_graphql_retry_wait_min_seconds": WAIT[0],
+            "x_graphql_retry_wait_max_seconds": WAIT[1],
+            "x_graphql_timeout_seconds": self.timeout,
+            "x_file_transfer_retry_max": RETRIES,
+            "x_file_transfer_retry_wait_min_seconds": WAIT[0],
+            "x_file_transfer_retry_wait_max_seconds": WAIT[1],
+            "x_file_transfer_timeout_seconds": 10 * self.timeout,
+        }
         with settings_for_now(wandb, patience):
             return self._try(LOGIN, host, lambda: wandb.Api(overrides, self._limit(), key))
 
@@ -206,9 +210,10 @@ class Client:
             )
             if not found:
                 raise UsageError(
-                    "this W&B account has no default entity", where=self.host,
+                    "this W&B account has no default entity",
+                    where=self.host,
                     hint="write entity/project/run, or set WANDB_ENTITY",
-                )  # fmt: skip
+                )
             self._entity = str(found)
         return self._entity
 

@@ -23,7 +23,7 @@ _METRIC_NAME, _METRIC_GLOB, _METRIC_STEP, _METRIC_STEP_INDEX = "1", "2", "4", "5
 
 
 @dataclass(frozen=True)
-class Facts:
+class RemoteRun:
     """A run as the server describes it at one moment.
 
     Attributes
@@ -59,7 +59,7 @@ class Facts:
     details: Mapping[str, Any]
 
 
-def facts(client: Client, ref: RunRef) -> Facts:
+def describe_remote(client: Client, ref: RunRef) -> RemoteRun:
     """Ask the server about a run; one request.
 
     Raises
@@ -74,17 +74,33 @@ def facts(client: Client, ref: RunRef) -> Facts:
     raw = run.rawconfig or {}
     lines = getattr(run, "history_line_count", None)
     details = {
-        "run_id": now.id, "entity": now.entity, "project": now.project, "group": now.group, "job_type": now.job_type,
-        "tags": list(now.tags), "state": now.state, "started": now.created_at,
-        "heartbeat": str(getattr(run, "heartbeat_at", None) or ""), "sweep": getattr(run, "sweep_name", None),
-        "url": now.url, "host": client.host, "history_lines": lines, "last_history_step": last_step(run),
-    }  # fmt: skip
-    return Facts(
-        name=now.name, state=now.state, config=flat(run.config), summary=flat(run.summary_metrics),
-        step_of=step_metrics(raw.get("_wandb")), last_step=last_step(run),
+        "run_id": now.id,
+        "entity": now.entity,
+        "project": now.project,
+        "group": now.group,
+        "job_type": now.job_type,
+        "tags": list(now.tags),
+        "state": now.state,
+        "started": now.created_at,
+        "heartbeat": str(getattr(run, "heartbeat_at", None) or ""),
+        "sweep": getattr(run, "sweep_name", None),
+        "url": now.url,
+        "host": client.host,
+        "history_lines": lines,
+        "last_history_step": last_step(run),
+    }
+    return RemoteRun(
+        name=now.name,
+        state=now.state,
+        config=flat(run.config),
+        summary=flat(run.summary_metrics),
+        step_of=step_metrics(raw.get("_wandb")),
+        last_step=last_step(run),
         lines=int(lines) if isinstance(lines, int) and not isinstance(lines, bool) and lines >= 0 else None,
-        counts=counts, media=media, details={k: v for k, v in details.items() if v not in (None, "", [])},
-    )  # fmt: skip
+        counts=counts,
+        media=media,
+        details={k: v for k, v in details.items() if v not in (None, "", [])},
+    )
 
 
 def flat(nested: Any) -> dict[str, Any]:
@@ -141,13 +157,13 @@ def step_metrics(internal: Any) -> dict[str, str]:
     return out
 
 
-def raw_run(ref: RunRef, known: Facts, rows: pd.DataFrame, findings: Sequence[Finding] = ()) -> RawRun:
+def raw_run(ref: RunRef, known: RemoteRun, rows: pd.DataFrame, findings: Sequence[Finding] = ()) -> RawRun:
     """A run as every other source gives it.
 
     Parameters
     ----------
     ref : RunRef
-    known : Facts
+    known : RemoteRun
     rows : pandas.DataFrame
         One row a logged ``_step``, float64 columns.
     findings : sequence of Finding
@@ -163,11 +179,16 @@ def raw_run(ref: RunRef, known: Facts, rows: pd.DataFrame, findings: Sequence[Fi
     details = {**known.details, "history_rows": len(rows), "step_axis": axis, "step_metric": step_metric}
     told = list(findings)
     if len(rows) == 0:
-        told.insert(0, Finding(
-            "no-history", "warning", "the run has no history on the server: no metric was logged",
-            "without metrics there is nothing to fit",
-            "it stopped before its first step, or was not synced: `wandb sync` its folder",
-        ))  # fmt: skip
+        told.insert(
+            0,
+            Finding(
+                "no-history",
+                "warning",
+                "the run has no history on the server: no metric was logged",
+                "without metrics there is nothing to fit",
+                "it stopped before its first step, or was not synced: `wandb sync` its folder",
+            ),
+        )
     if known.state in ("running", "pending", "preempting"):
         told.append(
             Finding("still-running", "info", f"the run is {known.state}: what is read is its beginning")

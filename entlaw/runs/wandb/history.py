@@ -36,7 +36,7 @@ from entlaw.runs.keys import STEP_NAMES, canonical
 from entlaw.runs.parsing.wandb_history import resolve_steps
 from entlaw.runs.table import RowBuilder
 from entlaw.runs.wandb.client import Client
-from entlaw.runs.wandb.facts import Facts, facts
+from entlaw.runs.wandb.facts import RemoteRun, describe_remote
 from entlaw.runs.wandb.listing import RunRef
 from entlaw.runs.wandb.sdk import ServerError, quiet
 
@@ -146,7 +146,7 @@ def fetch(
     ref: RunRef,
     keys: Sequence[str] | None = None,
     after: int | None = None,
-    known: Facts | None = None,
+    known: RemoteRun | None = None,
 ) -> History:
     """Fetch every row with ``_step > after``.
 
@@ -158,8 +158,8 @@ def fetch(
         Keys or globs of keys; their step metrics and the time come with them. None: all.
     after : int, optional
         Only rows behind this ``_step``; None: all.
-    known : Facts, optional
-        As :func:`entlaw.runs.wandb.facts.facts` gave them just now; asked for when None. They fix the last step.
+    known : RemoteRun, optional
+        As :func:`entlaw.runs.wandb.facts.describe_remote` gave it just now; asked for if None. It fixes the last step.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def fetch(
     """
     asked = 0
     if known is None:
-        known, asked = facts(client, ref), 1
+        known, asked = describe_remote(client, ref), 1
     first, last = 0 if after is None else after + 1, known.last_step
     if last is None or first > last:
         empty = pd.DataFrame({STEP: np.zeros(0)})
@@ -202,7 +202,7 @@ def fetch(
     return History(rows, last, _findings(table, known, missing, wanted), asked, table.how)
 
 
-def _wanted(keys: Sequence[str], known: Facts) -> frozenset[str]:
+def _wanted(keys: Sequence[str], known: RemoteRun) -> frozenset[str]:
     """The keys that are meant, with what places them in time."""
     chosen = {k for k in known.counts for pattern in keys if k == pattern or fnmatch.fnmatchcase(k, pattern)}
     axes = set(resolve_steps(chosen, known.step_of).values())
@@ -211,8 +211,14 @@ def _wanted(keys: Sequence[str], known: Facts) -> frozenset[str]:
 
 
 def _fetch_once(
-    client: Client, ref: RunRef, known: Facts, wanted: frozenset[str] | None, first: int, last: int, again: bool
-) -> _Table:  # fmt: skip
+    client: Client,
+    ref: RunRef,
+    known: RemoteRun,
+    wanted: frozenset[str] | None,
+    first: int,
+    last: int,
+    again: bool,
+) -> _Table:
     run = client.known_run(ref.entity, ref.project, ref.id)
     ended = known.state in ("finished", "crashed", "failed", "killed")
     if ended and first == 0 and not again:
@@ -234,14 +240,24 @@ def _fetch_once(
 
 
 def _scan(
-    client: Client, run: Any, ref: RunRef, table: _Table, keys: list[str] | None, first: int, last: int, page: int
-) -> None:  # fmt: skip
+    client: Client,
+    run: Any,
+    ref: RunRef,
+    table: _Table,
+    keys: list[str] | None,
+    first: int,
+    last: int,
+    page: int,
+) -> None:
     """One pass over the pages; a page whose answer was cut off is asked for again."""
     scan = client.call(
-        "reading the history", ref.path,
-        lambda: run.scan_history(keys=keys, page_size=page, min_step=first, max_step=last + 1, use_cache=False),
+        "reading the history",
+        ref.path,
+        lambda: run.scan_history(
+            keys=keys, page_size=page, min_step=first, max_step=last + 1, use_cache=False
+        ),
         2,
-    )  # fmt: skip
+    )
     table.requests += 2  # the last step, which the SDK asks for itself, and where the exports are
     end = object()
     at = first
@@ -293,7 +309,7 @@ def _exported(client: Client, run: Any, ref: RunRef, last: int) -> _Table | None
     return table
 
 
-def _missing(table: _Table, known: Facts, wanted: frozenset[str] | None, first: int, last: int) -> str:
+def _missing(table: _Table, known: RemoteRun, wanted: frozenset[str] | None, first: int, last: int) -> str:
     """What the server says it has and did not give; empty when nothing."""
     told = []
     if wanted is None and table.last < last:
@@ -314,28 +330,40 @@ def _missing(table: _Table, known: Facts, wanted: frozenset[str] | None, first: 
 
 
 def _findings(
-    table: _Table, known: Facts, missing: str, wanted: frozenset[str] | None
+    table: _Table, known: RemoteRun, missing: str, wanted: frozenset[str] | None
 ) -> tuple[Finding, ...]:
     out = []
     if missing:
-        out.append(Finding(
-            "history-incomplete", "warning", f"the server has more than it gave, {TRIES} times: {missing}",
-            "points of the run are missing, and a fit on the rest may differ",
-            "pull again later with --refresh; a server that archives a run's history gives it whole again afterwards",
-        ))  # fmt: skip
+        out.append(
+            Finding(
+                "history-incomplete",
+                "warning",
+                f"the server has more than it gave, {TRIES} times: {missing}",
+                "points of the run are missing, and a fit on the rest may differ",
+                "pull again later with --refresh; a server that archives a run's history later gives it whole",
+            )
+        )
     if table.strays:
-        out.append(Finding(
-            "stray-rows", "info", f"{table.strays} rows without a step, or outside the range asked for, were left out",
-            value=float(table.strays),
-        ))  # fmt: skip
+        out.append(
+            Finding(
+                "stray-rows",
+                "info",
+                f"{table.strays} rows without a step, or outside the range asked for, were left out",
+                value=float(table.strays),
+            )
+        )
     parents = {key[:dot] for key in table.present for dot, sign in enumerate(key) if sign == "."}
     media = [
         k for k in dict.fromkeys((*table.media, *known.media)) if k not in table.present and k not in parents
     ]
     if media and wanted is None:
         shown = ", ".join(media[:8]) + (f" ... ({len(media)} in all)" if len(media) > 8 else "")
-        out.append(Finding(
-            "media-left-out", "info", f"no numbers (text, histograms, tables, media) under {len(media)} keys: {shown}",
-            value=float(len(media)),
-        ))  # fmt: skip
+        out.append(
+            Finding(
+                "media-left-out",
+                "info",
+                f"no numbers (text, histograms, tables, media) under {len(media)} keys: {shown}",
+                value=float(len(media)),
+            )
+        )
     return tuple(out)

@@ -98,7 +98,7 @@ class RunRef:
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will be logged (unless somebody resumes the run)."""
+        """Whether nothing more will be logged (unless the run is resumed)."""
         return self.state in FINAL
 
 
@@ -129,7 +129,7 @@ def find(client: Client, address: Address, query: Query | None = None) -> list[R
     """
     query = query or Query()
     if address.either and not query.narrows:
-        address = _told_apart(client, address)
+        address = _resolve_two_parts(client, address)
     if address.kind == "run":
         if query.narrows:
             raise UsageError(
@@ -157,7 +157,7 @@ def find(client: Client, address: Address, query: Query | None = None) -> list[R
     return _some(list(_listed(client, entity, address.project, query)), address, query)
 
 
-def _told_apart(client: Client, address: Address) -> Address:
+def _resolve_two_parts(client: Client, address: Address) -> Address:
     """``a/b``: all runs of project b of entity a, or run b in project a of the default entity; never a guess."""
     first, second = str(address.entity), address.project
     entity = client.default_entity()
@@ -213,11 +213,18 @@ def _some(refs: list[RunRef], address: Address, query: Query) -> list[RunRef]:
 def ref_of(run: Any) -> RunRef:
     """A run object of the SDK as plain data."""
     return RunRef(
-        entity=str(run.entity), project=str(run.project), id=str(run.id), name=str(run.name or run.id),
-        state=str(run.state or ""), group=getattr(run, "group", None) or None,
-        job_type=getattr(run, "job_type", None) or None, tags=tuple(map(str, getattr(run, "tags", None) or ())),
-        created_at=str(getattr(run, "created_at", None) or ""), last_step=last_step(run), url=str(run.url),
-    )  # fmt: skip
+        entity=str(run.entity),
+        project=str(run.project),
+        id=str(run.id),
+        name=str(run.name or run.id),
+        state=str(run.state or ""),
+        group=getattr(run, "group", None) or None,
+        job_type=getattr(run, "job_type", None) or None,
+        tags=tuple(map(str, getattr(run, "tags", None) or ())),
+        created_at=str(getattr(run, "created_at", None) or ""),
+        last_step=last_step(run),
+        url=str(run.url),
+    )
 
 
 def last_step(run: Any) -> int | None:
@@ -228,8 +235,15 @@ def last_step(run: Any) -> int | None:
 
 
 _OPERATORS = {
-    "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte", "IN": "$in", "NIN": "$nin", "REGEX": "$regex",
-}  # fmt: skip
+    "!=": "$ne",
+    ">": "$gt",
+    ">=": "$gte",
+    "<": "$lt",
+    "<=": "$lte",
+    "IN": "$in",
+    "NIN": "$nin",
+    "REGEX": "$regex",
+}
 _GROUPS = {"AND": "$and", "OR": "$or"}
 _SECTIONS = {"config": "config.", "summary": "summary_metrics.", "keys_info": "keys_info.keys.", "run": ""}
 
@@ -275,7 +289,7 @@ def _spec(client: Client, entity: str, address: Address) -> Any:
     raise SourceNotFound(
         "no such report in the project",
         where=str(address),
-        why="drafts are seen by their author alone",
+        why="only their author can see drafts",
         hint="copy the URL of the published report: .../reports/TITLE--ID",
     )
 

@@ -15,7 +15,7 @@ from entlaw.runs.prepare import Selection
 from entlaw.runs.run import RawRun
 from entlaw.runs.wandb.address import Address
 from entlaw.runs.wandb.client import Client
-from entlaw.runs.wandb.facts import facts, raw_run
+from entlaw.runs.wandb.facts import describe_remote, raw_run
 from entlaw.runs.wandb.history import fetch
 from entlaw.runs.wandb.listing import Query, RunRef, find
 from entlaw.runs.wandb.sdk import NoKey
@@ -132,13 +132,15 @@ def _pulled(client: Client, refs: list[RunRef]) -> Iterator[tuple[RunRef, RawRun
         return
     except CacheError as error:
         trouble = Finding(
-            "cache-not-written", "warning", f"the run could not be kept: {error.where}: {error.what}",
+            "cache-not-written",
+            "warning",
+            f"the run could not be kept: {error.where}: {error.what}",
             "the next call fetches everything again",
             "make room, or set ENTLAW_CACHE_DIR to another folder",
-        )  # fmt: skip
+        )
     for ref in refs[done:]:  # an answer does not have to wait for room on a disk
         try:
-            known = facts(client, ref)
+            known = describe_remote(client, ref)
             history = fetch(client, ref, known=known)
             yield ref, raw_run(ref, known, history.rows, (trouble, *history.findings)), None
         except EntlawError as error:
@@ -168,7 +170,7 @@ def _reading(client: Client, ref: RunRef, raw: RawRun, selection: Selection) -> 
 
 
 def _others(client: Client, ref: RunRef) -> list[RunRef]:
-    """The other runs of a run's group, as far as a listing of one page tells."""
+    """The other runs of a run's group, as far as a listing of one page shows."""
     whole = Address("project", ref.project, entity=ref.entity, group=ref.group)
     try:
         return [one for one in find(client, whole, Query(limit=20)) if one.id != ref.id]

@@ -1,4 +1,4 @@
-"""Pull runs into a folder: everything the first time, afterwards only what is new."""
+"""Pull runs into a folder: everything the first time, later only what is new."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from entlaw.findings import Finding
 from entlaw.runs.run import RawRun
 from entlaw.runs.wandb.cache import Cache
 from entlaw.runs.wandb.client import Client
-from entlaw.runs.wandb.facts import Facts, facts, raw_run
+from entlaw.runs.wandb.facts import RemoteRun, describe_remote, raw_run
 from entlaw.runs.wandb.history import fetch
 from entlaw.runs.wandb.listing import FINAL, RunRef
-from entlaw.runs.wandb.stored import STEP, Entry, Identity, grown, joined, last_step, ordered
+from entlaw.runs.wandb.stored import STEP, CachedRun, Identity, grown, joined, last_step, ordered
 
 AT_ONCE = 4  # the server's rate limit is per user; more at once only meet it earlier
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """What came of pulling one run.
+    """The result of pulling one run.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ def pull_run(
     started = time.monotonic()
     cache, identity = Cache(folder), Identity(client.host, ref.entity, ref.project, ref.id)
     with cache.locked(identity):
-        now = facts(client, ref)
+        now = describe_remote(client, ref)
         loaded = cache.load(identity, now.name)
         old, requests = None if refresh or not _usable(loaded.entry) else loaded.entry, 1
         globs = _globs(old, keys)
@@ -113,35 +113,47 @@ def pull_run(
             # That a history was rewritten is news of this pull, not a property of the run.
             kept = [f.as_dict() for f in got.findings if f.code != "history-rewritten"]
             about = {
-                "facts": dataclasses.asdict(now), "ref": dataclasses.asdict(ref), "globs": globs,
-                "short": _short(got.rows, now, globs), "findings": kept,
-                "state": now.state, "last_step": now.last_step, "url": now.details.get("url"),
+                "facts": dataclasses.asdict(now),
+                "ref": dataclasses.asdict(ref),
+                "globs": globs,
+                "short": _short(got.rows, now, globs),
+                "findings": kept,
+                "state": now.state,
+                "last_step": now.last_step,
+                "url": now.details.get("url"),
                 "wandb": str(client.sdk.__version__),
                 "pulled_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            }  # fmt: skip
-            entry, told = Entry(identity, now.name, got.rows, about), (*loaded.findings, *got.findings)
+            }
+            entry, told = CachedRun(identity, now.name, got.rows, about), (*loaded.findings, *got.findings)
         if entry is not old or not loaded.complete:
             cache.save(loaded.path, entry)
     known = 0 if loaded.entry is None else len(loaded.entry.rows)
     return Pulled(
-        now.name, loaded.path, now.state, last_step(entry.rows), max(0, len(entry.rows) - known), len(entry.rows),
-        requests, time.monotonic() - started, tuple(told),
-    )  # fmt: skip
+        now.name,
+        loaded.path,
+        now.state,
+        last_step(entry.rows),
+        max(0, len(entry.rows) - known),
+        len(entry.rows),
+        requests,
+        time.monotonic() - started,
+        tuple(told),
+    )
 
 
-def _usable(entry: Entry | None) -> bool:
+def _usable(entry: CachedRun | None) -> bool:
     """Whether an entry says what is needed to go on from it."""
     return entry is not None and {"facts", "globs", "short", "findings"} <= entry.about.keys()
 
 
-def _globs(old: Entry | None, keys: Sequence[str] | None) -> list[str] | None:
+def _globs(old: CachedRun | None, keys: Sequence[str] | None) -> list[str] | None:
     """Keys to keep up to date: those asked for, and those that are there; None is all."""
     if keys is None or (old is not None and old.about.get("globs") is None):
         return None
     return sorted({*keys, *(old.about["globs"] if old is not None else ())})
 
 
-def _unchanged(old: Entry, now: Facts, globs: list[str] | None) -> bool:
+def _unchanged(old: CachedRun, now: RemoteRun, globs: list[str] | None) -> bool:
     """Whether a run that had ended when it was pulled is still as it was: then nothing has to be asked for."""
     return (
         now.state in FINAL
@@ -151,7 +163,7 @@ def _unchanged(old: Entry, now: Facts, globs: list[str] | None) -> bool:
     )
 
 
-def _incomplete(old: Entry) -> bool:
+def _incomplete(old: CachedRun) -> bool:
     """Whether the server gave less than it has: then what is there is nothing to build on."""
     return any(finding["code"] == "history-incomplete" for finding in old.about["findings"])
 
@@ -161,7 +173,9 @@ def _text(told: Any) -> str:
     return json.dumps(told, sort_keys=True)
 
 
-def _fetch(client: Client, ref: RunRef, now: Facts, old: Entry | None, globs: list[str] | None) -> _Fetched:
+def _fetch(
+    client: Client, ref: RunRef, now: RemoteRun, old: CachedRun | None, globs: list[str] | None
+) -> _Fetched:
     """The rows of a run as one pull would give them, with as little asked for as that takes."""
     last = None if old is None else last_step(old.rows)
     if old is None or last is None or _incomplete(old) or old.about["globs"] != globs:
@@ -192,18 +206,23 @@ def _fetch(client: Client, ref: RunRef, now: Facts, old: Entry | None, globs: li
     return _Fetched(joined(kept, more), [*out.findings, *late.findings], out.requests + late.requests)
 
 
-def _whole(client: Client, ref: RunRef, now: Facts, globs: list[str] | None) -> _Fetched:
+def _whole(client: Client, ref: RunRef, now: RemoteRun, globs: list[str] | None) -> _Fetched:
     got = fetch(client, ref, globs, None, now)
     return _Fetched(ordered(_kept_rows(got.rows, globs)), list(got.findings), got.requests)
 
 
-def _anew(client: Client, ref: RunRef, now: Facts, globs: list[str] | None, why: str) -> _Fetched:
+def _anew(client: Client, ref: RunRef, now: RemoteRun, globs: list[str] | None, why: str) -> _Fetched:
     """Everything again, because the history behind the known rows is another one now."""
     out = _whole(client, ref, now, globs)
-    out.findings.insert(0, Finding(
-        "history-rewritten", "warning", f"the run was rewound or logged anew since the last pull: {why}",
-        "rows pulled before are no longer part of it; all were fetched again",
-    ))  # fmt: skip
+    out.findings.insert(
+        0,
+        Finding(
+            "history-rewritten",
+            "warning",
+            f"the run was rewound or logged again since the last pull: {why}",
+            "rows pulled before are no longer part of it; all were fetched again",
+        ),
+    )
     return out
 
 
@@ -215,7 +234,7 @@ def _kept_rows(rows: pd.DataFrame, globs: list[str] | None) -> pd.DataFrame:
     return rows[rows[told].notna().any(axis=1)].reset_index(drop=True)
 
 
-def _short(rows: pd.DataFrame, now: Facts, globs: list[str] | None) -> dict[str, int]:
+def _short(rows: pd.DataFrame, now: RemoteRun, globs: list[str] | None) -> dict[str, int]:
     """Keys of which there are fewer values than the server counts, and how many are missing."""
     out = {}
     for key, count in now.counts.items():
@@ -234,7 +253,7 @@ def _fields(kind: type[Any], told: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in told.items() if k in known}
 
 
-def stored_run(entry: Entry) -> RawRun:
+def stored_run(entry: CachedRun) -> RawRun:
     """A run from the cache as the server would give it.
 
     Raises
@@ -243,15 +262,20 @@ def stored_run(entry: Entry) -> RawRun:
         Metadata that :func:`pull_run` did not write.
     """
     about = entry.about
-    known = Facts(**_fields(Facts, about["facts"]))
+    known = RemoteRun(**_fields(RemoteRun, about["facts"]))
     ref = RunRef(**_fields(RunRef, about["ref"]))
     return raw_run(ref, known, entry.rows, [Finding(**f) for f in about["findings"]])
 
 
 def pull(
-    client: Client, refs: Sequence[RunRef], folder: Path, *, keys: Sequence[str] | None = None,
-    refresh: bool = False, at_once: int = AT_ONCE,
-) -> Iterator[Pulled]:  # fmt: skip
+    client: Client,
+    refs: Sequence[RunRef],
+    folder: Path,
+    *,
+    keys: Sequence[str] | None = None,
+    refresh: bool = False,
+    at_once: int = AT_ONCE,
+) -> Iterator[Pulled]:
     """Pull many runs, a few at once; a run that fails does not cost the others.
 
     Yields

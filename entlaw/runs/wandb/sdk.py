@@ -25,9 +25,16 @@ class ServerError(DataError, ConnectionError):
     """
 
     def __init__(
-        self, what: str, *, status: int | None = None, transient: bool = True, cut_off: bool = False,
-        where: str | None = None, why: str | None = None, hint: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        what: str,
+        *,
+        status: int | None = None,
+        transient: bool = True,
+        cut_off: bool = False,
+        where: str | None = None,
+        why: str | None = None,
+        hint: str | None = None,
+    ) -> None:
         super().__init__(what, where=where, why=why, hint=hint)
         self.status, self.transient, self.cut_off = status, transient, cut_off
 
@@ -60,8 +67,11 @@ _CUT = re.compile(
     r"transport connection broken",
     re.IGNORECASE,
 )
-_NOT_JSON = re.compile(r"invalid character|looking for beginning of value|Expecting value|not.{0,10}valid json|"
-                       r"unmarshal|<html|<!doctype", re.IGNORECASE)  # fmt: skip
+_NOT_JSON = re.compile(
+    r"invalid character|looking for beginning of value|Expecting value|not.{0,10}valid json|"
+    r"unmarshal|<html|<!doctype",
+    re.IGNORECASE,
+)
 _SLOW = re.compile(
     r"timed? ?out|deadline exceeded|did not respond in time|service process is busy|canceled", re.IGNORECASE
 )
@@ -92,40 +102,54 @@ def explain(error: BaseException, what: str, where: str, host: str) -> EntlawErr
     status = _status(error, said)
     told = _refusal(said, status, what, where, host) or _failure(said, status, what, where, host)
     return told or ServerError(
-        f"{what} failed", status=status, where=where, why=_short(said) or type(error).__name__,
+        f"{what} failed",
+        status=status,
+        where=where,
+        why=_short(said) or type(error).__name__,
         hint=f"check the server {host} and repeat",
-    )  # fmt: skip
+    )
 
 
 def _refusal(said: str, status: int | None, what: str, where: str, host: str) -> EntlawError | None:
-    """An answer that stays the same until somebody does something: no key, no access, no such run."""
+    """An answer that stays the same until the user acts: no key, no access, no such run."""
     short = _short(said)
     if _CRASHED.search(said):
         return ClientCrashed(
-            "the W&B client crashed", transient=False, where=where, why=f"{what} at {host}: {short}",
+            "the W&B client crashed",
+            transient=False,
+            where=where,
+            why=f"{what} at {host}: {short}",
             hint="`pip install -U wandb`; the run can also be read from its folder on the machine that logged it "
             "(wandb/run-*/run-*.wandb)",
-        )  # fmt: skip
+        )
     if _NO_KEY.search(said):
         return no_key(host, "every request to a W&B server needs one")
     if status == 401 or _BAD_KEY.search(said):
         return UsageError(
-            "the server rejects the W&B API key", where=host, why=short,
+            "the server rejects the W&B API key",
+            where=host,
+            why=short,
             hint=f"a key is of one server: `wandb login --relogin --host {host}`, or set WANDB_API_KEY",
-        )  # fmt: skip
+        )
     if status == 403 or _DENIED.search(said):
         return ServerError(
-            "no access", status=403, transient=False, where=where, why=short,
+            "no access",
+            status=403,
+            transient=False,
+            where=where,
+            why=short,
             hint="the project is private or of another team: ask its owner, or log in as a member of the team",
-        )  # fmt: skip
+        )
     if what == LOGIN and (status == 404 or _NOT_JSON.search(said)):
         return _no_server(host, short)
     if status == 404 or (status in (None, 200) and _MISSING.search(said) and not _UNREACHED.search(said)):
         return SourceNotFound(
-            "not found on the W&B server", where=where, why=f"{what} at {host}: {short}",
+            "not found on the W&B server",
+            where=where,
+            why=f"{what} at {host}: {short}",
             hint="check entity, project and the run's id (the last part of its URL, not its shown name); "
             "deleted runs and private projects of others look the same",
-        )  # fmt: skip
+        )
     return None
 
 
@@ -134,33 +158,46 @@ def _failure(said: str, status: int | None, what: str, where: str, host: str) ->
     short = _short(said)
     if status == 429:
         return ServerError(
-            "the W&B server refuses more requests for now (rate limit)", status=429, where=where, why=short,
+            "the W&B server refuses more requests for now (rate limit)",
+            status=429,
+            where=where,
+            why=short,
             hint="wait a minute and repeat; what was pulled before is kept, and --limit asks for less",
-        )  # fmt: skip
+        )
     if status is not None and status >= 500:
         return ServerError(
-            f"the W&B server fails ({status})", status=status, where=where, why=f"{what} at {host}: {short}",
-            hint="repeat later; https://status.wandb.com tells about the hosted service",
-        )  # fmt: skip
+            f"the W&B server fails ({status})",
+            status=status,
+            where=where,
+            why=f"{what} at {host}: {short}",
+            hint="repeat later; see https://status.wandb.com for the hosted service",
+        )
     if _NOT_JSON.search(said):
         return _no_server(host, short)
     if _UNREACHED.search(said):
         return ServerError(
-            "the W&B server cannot be reached", where=host, why=short,
+            "the W&B server cannot be reached",
+            where=host,
+            why=short,
             hint="check the network and WANDB_BASE_URL; runs pulled before (`entlaw pull`) and offline files are read "
             "without it",
-        )  # fmt: skip
+        )
     if _CUT.search(said):
         at_once = "giving up after" not in said
         return ServerError(
-            "the W&B server ended its answer early", cut_off=at_once, where=where, why=f"{what} at {host}: {short}",
+            "the W&B server ended its answer early",
+            cut_off=at_once,
+            where=where,
+            why=f"{what} at {host}: {short}",
             hint="repeat; if it comes back, a proxy in between may cut long answers",
-        )  # fmt: skip
+        )
     if _SLOW.search(said):
         return ServerError(
-            "the W&B server does not answer in time", where=where, why=f"{what} at {host}: {short}",
+            "the W&B server does not answer in time",
+            where=where,
+            why=f"{what} at {host}: {short}",
             hint="repeat, or give it longer: WANDB_HTTP_TIMEOUT=60 (seconds)",
-        )  # fmt: skip
+        )
     return None
 
 
@@ -174,10 +211,13 @@ def no_key(host: str, why: str) -> NoKey:
 
 def _no_server(host: str, short: str) -> ServerError:
     return ServerError(
-        "the answer is not that of a W&B server", transient=False, where=host, why=short,
+        "the answer is not that of a W&B server",
+        transient=False,
+        where=host,
+        why=short,
         hint="check WANDB_BASE_URL: it is the server's root, such as https://wandb.example.org; a proxy or a "
         "login page may answer in its place",
-    )  # fmt: skip
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -44,8 +44,8 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One run as it lies in the cache.
+class CachedRun:
+    """One run as it is stored in the cache.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Entry:
     about: Mapping[str, Any]
 
 
-def encode(entry: Entry) -> bytes:
+def encode(entry: CachedRun) -> bytes:
     """The Parquet file of an entry: zstd, missing values as nulls, a checksum over all that is read back."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -100,7 +100,7 @@ def is_pulled(metadata: Mapping[bytes, bytes] | None) -> bool:
     return (metadata or {}).get(_SCHEMA_KEY, b"").startswith(b"entlaw.pull/")
 
 
-def decode(source: Path | io.BytesIO, where: str) -> Entry:
+def decode(source: Path | io.BytesIO, where: str) -> CachedRun:
     """Read a Parquet file of :func:`encode`.
 
     Parameters
@@ -127,15 +127,16 @@ def decode(source: Path | io.BytesIO, where: str) -> Entry:
             if metadata[_SCHEMA_KEY] != SCHEMA.encode():
                 raise UnreadableSource(
                     f"written as {metadata[_SCHEMA_KEY].decode(errors='replace')}, known is {SCHEMA}",
-                    where=where, hint="update entlaw, or pull the run again into another folder",
-                )  # fmt: skip
+                    where=where,
+                    hint="update entlaw, or pull the run again into another folder",
+                )
             table = file.read()
             data = {name: table.column(i).to_numpy() for i, name in enumerate(table.column_names)}
             if metadata.get(_CHECK_KEY) != _check(metadata[_RUN_KEY], data).encode():
                 raise ValueError("the checksum of its contents is not the one written with them")
             about = json.loads(metadata[_RUN_KEY])
             rows = pd.DataFrame(data, index=pd.RangeIndex(int(about.pop("rows"))), dtype=np.float64)
-            return Entry(Identity(**about.pop("identity")), str(about.pop("name")), rows, about)
+            return CachedRun(Identity(**about.pop("identity")), str(about.pop("name")), rows, about)
     except UnreadableSource:
         raise
     # pyarrow raises its own errors and, on damaged pages and footers, plain OSError, ValueError or KeyError.

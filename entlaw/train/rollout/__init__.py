@@ -1,12 +1,18 @@
-"""Sampling responses. Every engine takes prompts and gives a :class:`entlaw.train.batch.Batch`."""
+"""Sampling responses: the engine that a recipe names takes prompts and gives a :class:`entlaw.train.batch.Batch`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from entlaw.findings import Finding
 from entlaw.train.batch import Batch
+from entlaw.train.schema import Policy, Recipe, Rollout, Vllm
+
+if TYPE_CHECKING:
+    from entlaw.train.policy import LanguageModel
+    from entlaw.train.rollout.vllm_core import CoreSettings
 
 
 @dataclass(frozen=True)
@@ -46,3 +52,71 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """No more sampling: give everything back."""
+
+
+def engine_of(recipe: Recipe, policy: LanguageModel, model: str) -> Engine:
+    """The recipe's engine for a policy.
+
+    Parameters
+    ----------
+    model : str
+        Folder or hub id of a model of the policy's architecture; vLLM starts from it.
+
+    Raises
+    ------
+    MissingExtra, UsageError, UnreadableSource
+        vLLM is missing or does not start.
+    """
+    name, seed = recipe.rollout.engine, recipe.run.seed
+    if name == "hf":
+        from entlaw.train.rollout.hf import HFEngine
+
+        return HFEngine(policy)
+    settings = core_settings(recipe.vllm, recipe.policy, recipe.rollout, policy, model, seed)
+    if name == "vllm":
+        from entlaw.train.rollout.vllm import in_process
+
+        return in_process(policy, settings, recipe.vllm.sleep)
+    from entlaw.train.rollout.vllm_process import own_process
+
+    return own_process(policy, settings, recipe.vllm)
+
+
+def engine_findings(recipe: Recipe) -> list[Finding]:
+    """What is doubtful about the installed engine.
+
+    Raises
+    ------
+    MissingExtra
+        It is not installed.
+    """
+    if recipe.rollout.engine == "hf":
+        return []
+    from entlaw.train.rollout.vllm_core import version_warning
+
+    told = version_warning()
+    why = "the calls that replace its weights change between releases"
+    hint = "watch rollout/log_prob_difference: it must stay as small as it is at step 1"
+    return [Finding("vllm-untested", "warning", told, why, hint)] if told else []
+
+
+def core_settings(
+    vllm: Vllm, weights: Policy, rollout: Rollout, policy: LanguageModel, model: str, seed: int
+) -> CoreSettings:
+    """What vLLM is started with; see :class:`entlaw.train.rollout.vllm_core.CoreSettings`."""
+    from entlaw.train.rollout.vllm_core import CoreSettings
+
+    dtype = vllm.dtype if vllm.dtype != "auto" else ("bfloat16" if weights.autocast else weights.dtype)
+    room = (rollout.max_prompt_tokens + rollout.max_tokens) if rollout.max_prompt_tokens else policy.context
+    return CoreSettings(
+        model=model,
+        dtype="float32" if dtype == "float64" else dtype,
+        max_length=min(room, policy.context),
+        max_sequences=vllm.max_sequences,
+        memory_share=vllm.memory_share,
+        kv_cache_gb=vllm.kv_cache_gb,
+        tensor_parallel=vllm.tensor_parallel,
+        eager=vllm.eager,
+        seed=seed,
+        sleep=vllm.sleep,
+    )

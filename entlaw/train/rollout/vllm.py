@@ -18,15 +18,15 @@ from entlaw.train.batch import Batch
 from entlaw.train.policy import LanguageModel
 from entlaw.train.rollout import Sampling
 from entlaw.train.rollout.hf import encode
-from entlaw.train.rollout.vllm_core import Answer, Core, CoreSettings
+from entlaw.train.rollout.vllm_core import Core, CoreSettings, SampledResponse
 
 
-class Asked(Protocol):
+class SamplerCore(Protocol):
     """A core, here or in another process."""
 
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: dict[str, Any], seeds: Sequence[int]
-    ) -> list[list[Answer]]:
+    ) -> list[list[SampledResponse]]:
         """As :meth:`Core.generate`."""
 
     def sleep(self) -> None:
@@ -51,7 +51,7 @@ class VllmEngine:
     """
 
     def __init__(
-        self, policy: LanguageModel, core: Asked, push: Callable[[], None], *, sleep: bool = False
+        self, policy: LanguageModel, core: SamplerCore, push: Callable[[], None], *, sleep: bool = False
     ) -> None:
         self.policy, self.core, self.push, self.sleeping = policy, core, push, sleep
 
@@ -62,11 +62,15 @@ class VllmEngine:
         ids_BP, mask_BP = encode(self.policy, prompts)
         rows = [row[mask].tolist() for row, mask in zip(ids_BP.cpu(), mask_BP.cpu(), strict=True)]
         asked = {
-            "samples": sampling.samples, "max_tokens": sampling.max_tokens, "temperature": sampling.temperature,
-            "top_p": sampling.top_p, "top_k": sampling.top_k, "stop_ids": list(self.policy.stop_ids),
-        }  # fmt: skip
+            "samples": sampling.samples,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "stop_ids": list(self.policy.stop_ids),
+        }
         step = max(sampling.batch // sampling.samples, 1) if sampling.batch else len(rows)
-        answers: list[list[Answer]] = []
+        answers: list[list[SampledResponse]] = []
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             answers += self.core.generate(part, asked, seeds_of(seed, first + start, len(part)))
@@ -96,7 +100,7 @@ def seeds_of(seed: Sequence[int], start: int, n: int) -> list[int]:
 
 
 def _batch(
-    policy: LanguageModel, ids_BP: Tensor, mask_BP: Tensor, answers: Sequence[Answer], samples: int
+    policy: LanguageModel, ids_BP: Tensor, mask_BP: Tensor, answers: Sequence[SampledResponse], samples: int
 ) -> Batch:
     device, width = policy.device, max((len(a.tokens) for a in answers), default=1)
     response_BT = torch.full((len(answers), width), policy.pad_id)

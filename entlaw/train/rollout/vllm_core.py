@@ -42,7 +42,7 @@ class CoreSettings:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SampledResponse:
     """One response.
 
     Attributes
@@ -119,7 +119,7 @@ class Core:
 
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Mapping[str, Any], seeds: Sequence[int]
-    ) -> list[list[Answer]]:
+    ) -> list[list[SampledResponse]]:
         """Responses of each prompt.
 
         Parameters
@@ -188,10 +188,10 @@ class Core:
         self.llm.reset_prefix_cache()
 
 
-def _answer(output: Any) -> Answer:
+def _answer(output: Any) -> SampledResponse:
     tokens = list(output.token_ids)
     log_probs = [at[token].logprob for token, at in zip(tokens, output.logprobs, strict=True)]
-    return Answer(tokens, log_probs, output.finish_reason == "stop")
+    return SampledResponse(tokens, log_probs, output.finish_reason == "stop")
 
 
 def import_vllm() -> Any:
@@ -229,11 +229,15 @@ def _explained(error: Exception, settings: CoreSettings) -> Exception:
     why = text.splitlines()[-1][:300]
     if any(mark in text.lower() for mark in ("out of memory", "kv cache", "free memory", "available memory")):
         return UsageError(
-            "vLLM has too little memory", where=settings.model, why=why,
+            "vLLM has too little memory",
+            where=settings.model,
+            why=why,
             hint="raise vllm.memory_share (GPU) or vllm.kv_cache_gb (CPU), or lower rollout.max_tokens, "
             "rollout.max_prompt_tokens or vllm.max_sequences",
-        )  # fmt: skip
+        )
     return UnreadableSource(
-        "vLLM does not start with this model", where=settings.model, why=why,
+        "vLLM does not start with this model",
+        where=settings.model,
+        why=why,
         hint="set rollout.engine = hf, or VLLM_LOGGING_LEVEL=INFO to see what it does",
-    )  # fmt: skip
+    )

@@ -20,7 +20,7 @@ from entlaw.errors import EntlawError
 from entlaw.train.failure import TrainingFailed
 from entlaw.train.policy import LanguageModel
 from entlaw.train.rollout.vllm import VllmEngine, shared_folder, weights, write_weights
-from entlaw.train.rollout.vllm_core import Answer, Core, CoreSettings
+from entlaw.train.rollout.vllm_core import Core, CoreSettings, SampledResponse
 from entlaw.train.schema import Vllm
 
 # How often a dead engine is started anew before the run gives up.
@@ -52,7 +52,7 @@ class RemoteCore:
 
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: dict[str, Any], seeds: Sequence[int]
-    ) -> list[list[Answer]]:
+    ) -> list[list[SampledResponse]]:
         """As :meth:`Core.generate`; asked again of a new process if the engine dies meanwhile.
 
         Raises
@@ -138,7 +138,7 @@ class RemoteCore:
 
 
 def _serve(pipe: Any, settings: CoreSettings) -> None:
-    """The engine's process: make the core, then answer until told to stop or left alone."""
+    """The engine's process: make the core, then answer until it is asked to stop or its parent is gone."""
     import signal
 
     from entlaw.process import hush_deprecations
@@ -185,7 +185,7 @@ def _given_up(what: str, error: EngineDied) -> TrainingFailed:
     return TrainingFailed(
         f"vLLM's process {what}",
         why=str(error),
-        hint="everything up to the last checkpoint is saved: go on with `entlaw train --resume`, with a lower "
+        hint="everything up to the last checkpoint is saved: continue with `entlaw train --resume`, with a lower "
         "vllm.memory_share or vllm.max_sequences if it ran out of memory",
     )
 
@@ -242,9 +242,12 @@ class NcclSender:
 
         port = _free_port()
         told = {
-            "master_address": "127.0.0.1", "master_port": port, "rank_offset": 1,
-            "world_size": self.workers + 1, "packed": False,
-        }  # fmt: skip
+            "master_address": "127.0.0.1",
+            "master_port": port,
+            "rank_offset": 1,
+            "world_size": self.workers + 1,
+            "packed": False,
+        }
         info = NCCLTrainerInitInfo(master_address="127.0.0.1", master_port=port, world_size=self.workers + 1)
         # Both ends wait for each other inside the call, so the other is asked from a thread.
         with ThreadPoolExecutor(1) as pool:
