@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from entlaw.cli.app import list_options
 from entlaw.cli.options import MEANINGS
-from entlaw.law.interventions import KINDS, Control, trainers
+from entlaw.law.interventions import KINDS, ControlRule, trainers
 from entlaw.law.rivals import RIVALS
 from entlaw.registry import Function
 from entlaw.train.advantages import ESTIMATORS
@@ -101,7 +101,7 @@ def _interventions() -> str:
     return _rows(heads, rows)
 
 
-def _coefficient(control: Control) -> str:
+def _coefficient(control: ControlRule) -> str:
     lower = " or ".join(f"`{key}`" for key in control.lower)
     return f"`{control.key}`" + (f" above {lower}" if lower else "")
 

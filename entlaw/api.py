@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from entlaw import given
 from entlaw.errors import DataError, UsageError
-from entlaw.given import Options, Place, ReadOptions, python_words
+from entlaw.given import Options, Place, ReadKeywords, python_words
 from entlaw.limits import PAPER_WINDOW, UNSET, Unset
 from entlaw.wording import in_python
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from entlaw.law.compare import Comparison
-    from entlaw.law.forecast import Forecast, Model
+    from entlaw.law.forecast import Forecast, ForecastModel
     from entlaw.law.result import Result
     from entlaw.law.sizes import Sizes
     from entlaw.runs.prepare import Selection
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def read(
-    source: Place | Iterable[Place], selection: Selection | None = None, **options: Unpack[ReadOptions]
+    source: Place | Iterable[Place], selection: Selection | None = None, **options: Unpack[ReadKeywords]
 ) -> list[Run]:
     """Read all usable runs of a source.
 
@@ -63,7 +63,7 @@ def read(
 
 
 def scan(
-    source: Place | Iterable[Place], selection: Selection | None = None, **options: Unpack[ReadOptions]
+    source: Place | Iterable[Place], selection: Selection | None = None, **options: Unpack[ReadKeywords]
 ) -> Iterator[Reading]:
     """Read every run of a source, unusable ones too: each has its run or its error.
 
@@ -174,16 +174,16 @@ def fit_all(source: Any, *, selection: Selection | None = None, **options: Unpac
 
 @overload
 def forecast(
-    data: Any, *, step: float | None = None, entropy: float | None = None, model: Model = "growth",
+    data: Any, *, step: float | None = None, entropy: float | None = None, model: ForecastModel = "growth",
     library: Any = None, **options: Unpack[Options],
 ) -> Forecast: ...  # fmt: skip
 @overload
 def forecast(
-    data: Any, *, step: Sequence[float], model: Model = "growth", library: Any = None, **options: Unpack[Options]
+    data: Any, *, step: Sequence[float], model: ForecastModel = "growth", library: Any = None, **options: Unpack[Options]
 ) -> list[Forecast]: ...  # fmt: skip
 @overload
 def forecast(
-    data: Any, *, entropy: Sequence[float], model: Model = "growth", library: Any = None,
+    data: Any, *, entropy: Sequence[float], model: ForecastModel = "growth", library: Any = None,
     **options: Unpack[Options],
 ) -> list[Forecast]: ...  # fmt: skip
 def forecast(
@@ -191,7 +191,7 @@ def forecast(
     *,
     step: float | Sequence[float] | None = None,
     entropy: float | Sequence[float] | None = None,
-    model: Model = "growth",
+    model: ForecastModel = "growth",
     library: Any = None,
     **options: Unpack[Options],
 ) -> Forecast | list[Forecast]:
@@ -407,7 +407,7 @@ def backtest(
     rivals: bool = True,
     workers: int = 1,
     selection: Selection | None = None,
-    **options: Unpack[ReadOptions],
+    **options: Unpack[ReadKeywords],
 ) -> pd.DataFrame:
     """Forecast finished runs from their past and score the forecasts against what was measured.
 
@@ -467,7 +467,7 @@ def watch(
     level: float = 0.95,
     until_step: float | Unset | None = UNSET,
     selection: Selection | None = None,
-    **options: Unpack[ReadOptions],
+    **options: Unpack[ReadKeywords],
 ) -> Iterator[WatchReport]:
     """Follow runs that are still going: a report after every new validation.
 

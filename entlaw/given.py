@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Place = str | os.PathLike[str]
 
 
-class ReadOptions(TypedDict, total=False):
+class ReadKeywords(TypedDict, total=False):
     """How a log is read: the fields of :class:`entlaw.Selection` as keywords."""
 
     on: str | None
@@ -55,7 +55,7 @@ class FitOptions(TypedDict, total=False):
     total_steps: float | None
 
 
-class Options(FitOptions, ReadOptions, total=False):
+class Options(FitOptions, ReadKeywords, total=False):
     """Both."""
 
 
@@ -73,7 +73,7 @@ def selection_of(given: Selection | None, options: dict[str, Any]) -> Selection:
     """A selection with some of its fields from keywords."""
     from entlaw.runs.prepare import Selection
 
-    _check_names(options, ReadOptions.__annotations__)
+    _check_names(options, ReadKeywords.__annotations__)
     return replace(given or Selection(), **options)
 
 
@@ -84,7 +84,7 @@ def settings_of(
     from entlaw.law.result import Settings
 
     mine = FitOptions.__annotations__
-    _check_names(options, {**mine, **ReadOptions.__annotations__})
+    _check_names(options, {**mine, **ReadKeywords.__annotations__})
     settings = Settings(**{k: v for k, v in options.items() if k in mine})
     settings.check()
     reading = {k: v for k, v in options.items() if k not in mine}

@@ -16,7 +16,7 @@ from cyclopts import Group, Parameter
 from entlaw.limits import PAPER_WINDOW, UNSET, check_level
 
 if TYPE_CHECKING:
-    from entlaw.law.forecast import Model
+    from entlaw.law.forecast import ForecastModel
     from entlaw.law.result import Settings
     from entlaw.runs.prepare import Selection
     from entlaw.runs.wandb.listing import Query
@@ -196,7 +196,7 @@ class FitFlags:
         steps: tuple[float, ...] = (),
         entropies: tuple[float, ...] = (),
         total_steps: float | None = None,
-        model: Model = "growth",
+        model: ForecastModel = "growth",
         width: float = 1.0,
     ) -> Settings:
         """What is asked of each run; the one place where options become settings.

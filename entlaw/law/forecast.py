@@ -26,7 +26,7 @@ from entlaw.limits import FEWEST_POINTS, check_level
 from entlaw.points import Points
 from entlaw.runs.run import Run
 
-Model = Literal["growth", "law"]
+ForecastModel = Literal["growth", "law"]
 
 # Of the two intervals that every forecast shows, the one that does not depend on the level asked for.
 INNER = 0.8
@@ -65,7 +65,7 @@ class Forecast:
         What a reader of this number should know.
     """
 
-    model: Model
+    model: ForecastModel
     step: float | None
     distribution: Predictive = field(repr=False)
     entropy_distribution: Predictive | None = field(repr=False)

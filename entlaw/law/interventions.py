@@ -112,7 +112,7 @@ KINDS = {
 }
 
 
-class Control(NamedTuple):
+class ControlRule(NamedTuple):
     """A coefficient, and what must hold for it to act."""
 
     kind: str
@@ -122,15 +122,15 @@ class Control(NamedTuple):
     when: tuple[str, ...]
 
 
-class Trainer(NamedTuple):
+class TrainerRules(NamedTuple):
     """A trainer's controls, and by which names it is recognised."""
 
     recognised_by: frozenset[str]
-    controls: tuple[Control, ...]
+    controls: tuple[ControlRule, ...]
 
 
 @functools.cache
-def trainers() -> dict[str, Trainer]:
+def trainers() -> dict[str, TrainerRules]:
     """The table, by trainer; ``others`` are names that belong to none."""
     table = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
     found = {}
@@ -138,8 +138,8 @@ def trainers() -> dict[str, Trainer]:
         controls = []
         for kind, keys, *when in rows["controls"]:
             key, _, lower = keys.partition(" > ")
-            controls.append(Control(kind, key, tuple(lower.split()), tuple(when)))
-        found[name] = Trainer(frozenset(rows["recognised_by"]), tuple(controls))
+            controls.append(ControlRule(kind, key, tuple(lower.split()), tuple(when)))
+        found[name] = TrainerRules(frozenset(rows["recognised_by"]), tuple(controls))
     return found
 
 
@@ -216,7 +216,7 @@ def _shared(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda parts: parts[0] == parts[1], both))
 
 
-def _finding(control: Control, entry: _Entry, keys: _Keys) -> Finding | None:
+def _finding(control: ControlRule, entry: _Entry, keys: _Keys) -> Finding | None:
     kind, number = KINDS[control.kind], _as_number(entry.value)
     value = _word(entry.value) if number is None and kind.words else number
     if value is None or not all(_holds(condition, entry.path, keys) for condition in control.when):

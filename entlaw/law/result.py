@@ -20,7 +20,7 @@ import pandas as pd
 from entlaw.errors import DataError, EntlawError, FitRefused, UsageError
 from entlaw.findings import Finding, has_error, worst_first
 from entlaw.law.fit import check_fit_options, fit_law
-from entlaw.law.forecast import Forecast, Model, Outlook, law_forecast
+from entlaw.law.forecast import Forecast, ForecastModel, Outlook, law_forecast
 from entlaw.law.growth import Gain
 from entlaw.law.shapes import Fit, HeldOut, Interval, Method, hold_out, plain_data
 from entlaw.limits import FEW_POINTS, PAPER_WINDOW, UNSET, Unset, check_level
@@ -80,7 +80,7 @@ class Settings:
     total_steps: float | None = None
     steps: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
-    model: Model = "growth"
+    model: ForecastModel = "growth"
     width: float = 1.0
 
     @property
@@ -96,7 +96,7 @@ class Settings:
     def check(self) -> None:
         """Raise UsageError for settings that make no sense, whatever the run."""
         check_fit_options(self.method, self.level, self.law_until)
-        if self.model not in get_args(Model):
+        if self.model not in get_args(ForecastModel):
             raise UsageError(f"no model {self.model!r}", hint="use 'growth' or 'law'")
         if self.samples is not None and self.problems is None:
             raise UsageError(

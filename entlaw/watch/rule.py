@@ -21,8 +21,8 @@ from typing import Literal
 
 from entlaw.errors import UsageError
 
-Quantity = Literal["gain", "final", "ceiling"]
-FORECAST: tuple[Quantity, ...] = ("gain", "final", "ceiling")
+AskedQuantity = Literal["gain", "final", "ceiling"]
+FORECAST: tuple[AskedQuantity, ...] = ("gain", "final", "ceiling")
 KNOWN = ("entropy", "performance", "step")
 _OPS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -35,7 +35,7 @@ _TOKEN = re.compile(
 )
 
 # P(quantity > value), or None where it is not known.
-Ask = Callable[[Quantity, float], "float | None"]
+Ask = Callable[[AskedQuantity, float], "float | None"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class StopRule:
 
 @dataclass(frozen=True)
 class _Chance:
-    quantity: Quantity
+    quantity: AskedQuantity
     above: bool
     value: float
     op: str
