@@ -12,7 +12,7 @@ from entlaw.law.examined import Examined
 from entlaw.law.result import Result, Settings
 from entlaw.law.summary import list_findings
 from entlaw.report import style, table
-from entlaw.report.html_page import About, Track, untracked
+from entlaw.report.html_page import About, ProgressTrack, untracked
 from entlaw.report.html_words import describe_all, describe_row, plain_methods, sentence
 from entlaw.report.plots import draw_all
 
@@ -27,7 +27,9 @@ _NAME = 30  # characters of a name in the table; the run's own page has it whole
 Line = tuple[str, float, str]  # text, size in points, weight or family
 
 
-def pdf_report(rows: Sequence[Examined], about: About, settings: Settings, track: Track = untracked) -> bytes:
+def pdf_report(
+    rows: Sequence[Examined], about: About, settings: Settings, track: ProgressTrack = untracked
+) -> bytes:
     """The report as PDF.
 
     Parameters
