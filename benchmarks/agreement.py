@@ -47,8 +47,10 @@ def pairs(folder: Path) -> Iterator[Pair]:
 def differences(run: Run, csv: Path) -> dict[str, tuple[int, int, float, list[float]]]:
     """Per column: values in the csv, values in ours, largest difference, steps where one has it and the other not."""
     table = pd.read_csv(csv).set_index("step")
-    ours = {"entropy": run.metrics[run.entropy.key],
-            "performance": run.metrics[run.performance_key] * run.performance_scale}  # fmt: skip
+    ours = {
+        "entropy": run.metrics[run.entropy.key],
+        "performance": run.metrics[run.performance_key] * run.performance_scale,
+    }
     found = {}
     for column, series in ours.items():
         theirs, mine = table[column].dropna(), series.dropna()
@@ -84,14 +86,18 @@ def main() -> int:
         (run,) = entlaw.read(pair.raw)
         d = differences(run, pair.csv)
         e, p = d["entropy"], d["performance"]
-        print(f"{pair.csv.parent.name + '/' + pair.csv.stem:<28}{e[0]:>10}/{e[1]:<8}{e[2]:>12.1e}{p[0]:>12}/{p[1]:<8}"
-              f"{p[2]:>12.1e}   entropy {e[3] or '-'} score {p[3] or '-'}")  # fmt: skip
+        print(
+            f"{pair.csv.parent.name + '/' + pair.csv.stem:<28}{e[0]:>10}/{e[1]:<8}{e[2]:>12.1e}{p[0]:>12}/{p[1]:<8}"
+            f"{p[2]:>12.1e}   entropy {e[3] or '-'} score {p[3] or '-'}"
+        )
 
     print(
         "\nfit on steps <= 36, training score (validation has 3 points by then), paper method against numpy lstsq"
     )
-    print(f"{'log':<58}{'n':>4}{'a':>9}{'b':>8}{'R^2':>7}{'RMSE':>8}{'max |diff|':>12}   "
-          f"{'paper ceiling, 95 %':<24}{'careful ceiling, 95 %':<24}")  # fmt: skip
+    print(
+        f"{'log':<58}{'n':>4}{'a':>9}{'b':>8}{'R^2':>7}{'RMSE':>8}{'max |diff|':>12}   "
+        f"{'paper ceiling, 95 %':<24}{'careful ceiling, 95 %':<24}"
+    )
     for pattern in ("verl_notebook_ppo/raw/*", "verl_data/raw/*"):
         for path in sorted(folder.glob(pattern)):
             try:
@@ -107,9 +113,11 @@ def main() -> int:
             assert later is not None
             worst = max(abs(paper.a - a), abs(paper.b - b), abs(paper.r_squared - r2), abs(later.rmse - rmse))
             i, c = paper.ceiling_interval, careful.ceiling_interval
-            print(f"{path.name[:57]:<58}{paper.n:>4}{paper.a:>9.4f}{paper.b:>8.4f}{paper.r_squared:>7.3f}{later.rmse:>8.4f}"
-                  f"{worst:>12.1e}   {paper.ceiling:.3f} [{i.lo:.3f}, {i.hi:.3f}]    "
-                  f"{careful.ceiling:.3f} [{c.lo:.3f}, {c.hi:.3f}]")  # fmt: skip
+            print(
+                f"{path.name[:57]:<58}{paper.n:>4}{paper.a:>9.4f}{paper.b:>8.4f}{paper.r_squared:>7.3f}{later.rmse:>8.4f}"
+                f"{worst:>12.1e}   {paper.ceiling:.3f} [{i.lo:.3f}, {i.hi:.3f}]    "
+                f"{careful.ceiling:.3f} [{c.lo:.3f}, {c.hi:.3f}]"
+            )
     return 0
 
 

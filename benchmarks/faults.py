@@ -38,8 +38,10 @@ def records(n: int = 24) -> list[dict[str, float]]:
     rng = np.random.default_rng(0)
     h = 0.05 + 0.9 * np.exp(-np.arange(n + 1) / 9)
     r = 0.8 - 0.2 * np.exp(h) + 0.004 * rng.standard_normal(n + 1)
-    return [{"step": t, "actor/entropy": round(float(h[t]), 4), "critic/score/mean": round(float(r[t]), 4)}
-            for t in range(1, n + 1)]  # fmt: skip
+    return [
+        {"step": t, "actor/entropy": round(float(h[t]), 4), "critic/score/mean": round(float(r[t]), 4)}
+        for t in range(1, n + 1)
+    ]
 
 
 def jsonl(rows: list[dict[str, float]]) -> bytes:
@@ -49,8 +51,10 @@ def jsonl(rows: list[dict[str, float]]) -> bytes:
 
 def verl_jsonl(rows: list[dict[str, float]]) -> bytes:
     """verl's file logger."""
-    return "".join(json.dumps({"step": r["step"], "data": {k: v for k, v in r.items() if k != "step"}}) + "\n"
-                   for r in rows).encode()  # fmt: skip
+    return "".join(
+        json.dumps({"step": r["step"], "data": {k: v for k, v in r.items() if k != "step"}}) + "\n"
+        for r in rows
+    ).encode()
 
 
 def verl_console(rows: list[dict[str, float]]) -> bytes:
@@ -82,8 +86,13 @@ def trainer_state(rows: list[dict[str, float]]) -> bytes:
 def notebook(rows: list[dict[str, float]]) -> bytes:
     """A notebook that holds the console log."""
     text = verl_console(rows).decode().splitlines(keepends=True)
-    cell = {"cell_type": "code", "execution_count": 1, "metadata": {}, "source": ["!train\n"],
-            "outputs": [{"output_type": "stream", "name": "stdout", "text": text}]}  # fmt: skip
+    cell = {
+        "cell_type": "code",
+        "execution_count": 1,
+        "metadata": {},
+        "source": ["!train\n"],
+        "outputs": [{"output_type": "stream", "name": "stdout", "text": text}],
+    }
     return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
 
 
@@ -153,12 +162,16 @@ def trackio(rows: list[dict[str, float]]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "p.db"
         db = sqlite3.connect(path)
-        db.execute("create table metrics (id integer primary key autoincrement, timestamp text not null, "
-                   "run_name text not null, step integer not null, metrics text not null)")  # fmt: skip
+        db.execute(
+            "create table metrics (id integer primary key autoincrement, timestamp text not null, "
+            "run_name text not null, step integer not null, metrics text not null)"
+        )
         for r in rows:
             data = json.dumps({k: v for k, v in r.items() if k != "step"})
-            db.execute("insert into metrics (timestamp, run_name, step, metrics) values (?, 'run', ?, ?)",
-                       (f"2026-01-01T00:00:{int(r['step']):02d}", r["step"], data))  # fmt: skip
+            db.execute(
+                "insert into metrics (timestamp, run_name, step, metrics) values (?, 'run', ?, ?)",
+                (f"2026-01-01T00:00:{int(r['step']):02d}", r["step"], data),
+            )
         db.commit()
         db.close()
         return path.read_bytes()
@@ -225,8 +238,10 @@ def table(folder: Path, cases: int, seed: int) -> dict[tuple[str, str], Counter[
         want = entlaw.read(path)[0]
         last_line = good.rstrip(b"\n").rfind(b"\n") + 1
         start = 0 if name in ("wandb", "tensorboard", "parquet") else last_line
-        damaged = {"cut": (good[:n] for n in range(start, len(good))),
-                   "flip": flips(good, cases // len(FORMATS) + 1, rng)}  # fmt: skip
+        damaged = {
+            "cut": (good[:n] for n in range(start, len(good))),
+            "flip": flips(good, cases // len(FORMATS) + 1, rng),
+        }
         for kind, variants in damaged.items():
             counter: Counter[str] = Counter()
             for data in variants:
@@ -252,8 +267,11 @@ def main() -> int:
     bad = 0
     for (name, kind), counter in counts.items():
         crashes = {k: v for k, v in counter.items() if k.startswith("crash")}
-        print(f"{name:<15}{kind:<8}{counter.total():>7}" + "".join(f"{counter[c]:>9}" for c in columns)
-              + f"{sum(crashes.values()):>7}")  # fmt: skip
+        print(
+            f"{name:<15}{kind:<8}{counter.total():>7}"
+            + "".join(f"{counter[c]:>9}" for c in columns)
+            + f"{sum(crashes.values()):>7}"
+        )
         for what in list(crashes)[:3]:
             print(f"    {what}")
         # Cutting a file short never invents a number, whatever the format; flips are caught where there is a checksum.

@@ -110,8 +110,11 @@ def main() -> int:
         f"{'':<24}{'seconds':>12}{'refits timed':>14}{'us a refit':>12}{'ratio':>12}{'max |difference|':>18}"
     )
     print(f"{'closed forms':<24}{ours:>12.3f}{total:>14}{1e6 * ours / total:>12.3f}{'1':>12}{'':>18}")
-    for name, make in (("statsmodels OLS", statsmodels_ols), ("lmfit minimize", lmfit_minimize),
-                       ("lmfit LinearModel", lmfit_model)):  # fmt: skip
+    for name, make in (
+        ("statsmodels OLS", statsmodels_ols),
+        ("lmfit minimize", lmfit_minimize),
+        ("lmfit LinearModel", lmfit_model),
+    ):
         refit = make()
         refit(x[0], y[0])  # first call pays for imports and caches
         chosen = np.linspace(0, o.runs - 1, min(o.peer_runs, o.runs)).astype(int)
@@ -145,9 +148,11 @@ def main() -> int:
         start = time.perf_counter()
         fit_points(Points.from_arrays(step, np.log(x[r]), y[r], answers=500))
         times.append(time.perf_counter() - start)
-    print(f"careful fit with its interval, {len(step)} points: median {1e3 * np.median(times):.1f} ms, "
-          f"slowest {1e3 * np.max(times[1:]):.1f} ms, so {o.runs} runs in {np.median(times) * o.runs:.1f} s "
-          f"(extrapolated from {few_runs})")  # fmt: skip
+    print(
+        f"careful fit with its interval, {len(step)} points: median {1e3 * np.median(times):.1f} ms, "
+        f"slowest {1e3 * np.max(times[1:]):.1f} ms, so {o.runs} runs in {np.median(times) * o.runs:.1f} s "
+        f"(extrapolated from {few_runs})"
+    )
     for n in (40, 200, 10_000):
         t = np.linspace(0, 400, n)
         h = 0.05 + 0.95 * np.exp(-t / 60)

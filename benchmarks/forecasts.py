@@ -71,8 +71,10 @@ are the real test; LOG.md tells what else was tried.
 
 def histories() -> list[Points]:
     """All series, named by run and view."""
-    sources = [("ladder", sorted((REPO / "runs").glob("*-*"))), ("smollm2", sorted((REPO / "runs" /
-    "smollm2").glob("mawps-*")))]  # fmt: skip
+    sources = [
+        ("ladder", sorted((REPO / "runs").glob("*-*"))),
+        ("smollm2", sorted((REPO / "runs" / "smollm2").glob("mawps-*"))),
+    ]
     if SHARED.is_dir():
         found = sorted(p for p in SHARED.iterdir() if (p / "raw").is_dir() and p.name != _SAMPLES)
         sources += [(p.name, sorted((p / "raw").iterdir())) for p in found]
@@ -139,12 +141,14 @@ def document(rows: pd.DataFrame) -> str:
     names = list(dict.fromkeys(rows["source"]))
     series = rows.drop_duplicates(["source", "run"])
     out = [PREAMBLE.format(runs=len(series), sources=len(names), names=", ".join(names))]
-    share = pd.DataFrame({
-        "series": series.groupby("source").size(),
-        "whose entropy fell": series.groupby("source")["fell"].sum().astype(int),
-        "origins answered": shares_answered(rows),
-        "of these runs": shares_answered(fell).reindex(names),
-    }).loc[names]  # fmt: skip
+    share = pd.DataFrame(
+        {
+            "series": series.groupby("source").size(),
+            "whose entropy fell": series.groupby("source")["fell"].sum().astype(int),
+            "origins answered": shares_answered(rows),
+            "of these runs": shares_answered(fell).reindex(names),
+        }
+    ).loc[names]
     whole = (float(shares_answered(f, None).iloc[0]) for f in (rows, fell))
     out += ["## What was answered\n", markdown(share)]
     out += ["\nOver sources: {:.0%} of all origins, {:.0%} where the entropy fell.\n".format(*whole)]

@@ -143,11 +143,17 @@ def other_scores(judged: list[Judged]) -> list[Score]:
     """Format phase, entropy held (from the curve), and the interventions of the configuration."""
     known = [j for j in judged if j.label["format"] != "unknown"]
     rows = [
-        _score("format phase", [j.said.format is not None for j in known],
-               [j.label["format"] != "none" for j in known]),
-        _score("entropy held (curve)", [any(f.code == "entropy-held" for f in j.said.interventions) for j in judged],
-               [bool(j.label.get("held")) for j in judged]),
-    ]  # fmt: skip
+        _score(
+            "format phase",
+            [j.said.format is not None for j in known],
+            [j.label["format"] != "none" for j in known],
+        ),
+        _score(
+            "entropy held (curve)",
+            [any(f.code == "entropy-held" for f in j.said.interventions) for j in judged],
+            [bool(j.label.get("held")) for j in judged],
+        ),
+    ]
     config = [j for j in judged if "interventions" in j.label]
     rows += [
         _score(
@@ -206,20 +212,32 @@ def page(judged: list[Judged]) -> str:
     found = [j for j in judged if j.said.format and isinstance(j.label["format"], list)]
     phases = "\n".join(
         f"- `{j.name}`: {j.said.format.start:g} to {j.said.format.end:g}, label {j.label['format']}"
-        for j in found if j.said.format
-    )  # fmt: skip
-    return "\n\n".join([
-        f"{len(judged)} runs, {len(clear)} with a clear label.",
-        "All runs:", "\n".join([head, *(s.row() for s in entropy_scores(judged))]),
-        "Clear labels only:", "\n".join([head, *(s.row() for s in entropy_scores(clear))]),
-        f"Start of the regime within the labelled steps: {share(inside, len(timed))}.",
-        "Regimes right when only each k-th logged entropy is seen (all offsets): "
-        + ", ".join(f"k = {k}: {a}/{n} = {a / n:.0%}" for k in (1, 2, 4, 8) for a, n in [thinned(judged, k)]) + ".",
-        "Other verdicts:", "\n".join([head, *(s.row() for s in other_scores(judged))]),
-        "Format phases found:", phases or "none",
-        "Confusion, all runs:", confusion(judged),
-        "Where verdict and label differ:", "\n".join(wrong(judged)) or "nowhere",
-    ])  # fmt: skip
+        for j in found
+        if j.said.format
+    )
+    return "\n\n".join(
+        [
+            f"{len(judged)} runs, {len(clear)} with a clear label.",
+            "All runs:",
+            "\n".join([head, *(s.row() for s in entropy_scores(judged))]),
+            "Clear labels only:",
+            "\n".join([head, *(s.row() for s in entropy_scores(clear))]),
+            f"Start of the regime within the labelled steps: {share(inside, len(timed))}.",
+            "Regimes right when only each k-th logged entropy is seen (all offsets): "
+            + ", ".join(
+                f"k = {k}: {a}/{n} = {a / n:.0%}" for k in (1, 2, 4, 8) for a, n in [thinned(judged, k)]
+            )
+            + ".",
+            "Other verdicts:",
+            "\n".join([head, *(s.row() for s in other_scores(judged))]),
+            "Format phases found:",
+            phases or "none",
+            "Confusion, all runs:",
+            confusion(judged),
+            "Where verdict and label differ:",
+            "\n".join(wrong(judged)) or "nowhere",
+        ]
+    )
 
 
 def main() -> None:

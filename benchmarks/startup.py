@@ -46,8 +46,11 @@ def main() -> None:
     print(f"{'command':<28}{'fastest s':>10}{'median s':>10}  heavy imports   (of {REPEATS} runs, warm disk)")
     print(f"{'python -c pass':<28}{python[0]:>10.3f}{python[1]:>10.3f}")
     print(f"{'python -c import pandas':<28}{pandas[0]:>10.3f}{pandas[1]:>10.3f}")
-    for name, args in (("entlaw --help", ["--help"]), ("entlaw fit LOG", ["fit", log]),
-                       ("entlaw doctor LOG", ["doctor", log])):  # fmt: skip
+    for name, args in (
+        ("entlaw --help", ["--help"]),
+        ("entlaw fit LOG", ["fit", log]),
+        ("entlaw doctor LOG", ["doctor", log]),
+    ):
         low, middle = seconds(entlaw, *args)
         print(f"{name:<28}{low:>10.3f}{middle:>10.3f}  {', '.join(heavy_imports(*args)) or 'none'}")
 

@@ -174,18 +174,32 @@ def fit_all(source: Any, *, selection: Selection | None = None, **options: Unpac
 
 @overload
 def forecast(
-    data: Any, *, step: float | None = None, entropy: float | None = None, model: ForecastModel = "growth",
-    library: Any = None, **options: Unpack[Options],
-) -> Forecast: ...  # fmt: skip
-@overload
-def forecast(
-    data: Any, *, step: Sequence[float], model: ForecastModel = "growth", library: Any = None, **options: Unpack[Options]
-) -> list[Forecast]: ...  # fmt: skip
-@overload
-def forecast(
-    data: Any, *, entropy: Sequence[float], model: ForecastModel = "growth", library: Any = None,
+    data: Any,
+    *,
+    step: float | None = None,
+    entropy: float | None = None,
+    model: ForecastModel = "growth",
+    library: Any = None,
     **options: Unpack[Options],
-) -> list[Forecast]: ...  # fmt: skip
+) -> Forecast: ...
+@overload
+def forecast(
+    data: Any,
+    *,
+    step: Sequence[float],
+    model: ForecastModel = "growth",
+    library: Any = None,
+    **options: Unpack[Options],
+) -> list[Forecast]: ...
+@overload
+def forecast(
+    data: Any,
+    *,
+    entropy: Sequence[float],
+    model: ForecastModel = "growth",
+    library: Any = None,
+    **options: Unpack[Options],
+) -> list[Forecast]: ...
 def forecast(
     data: Any,
     *,

@@ -17,11 +17,35 @@ T = TypeVar("T")
 KEYWORDS = {
     name: name.replace("-", "_")
     for name in (
-        "until-step", "method", "model", "level", "problems", "samples", "total-steps", "step", "entropy", "width",
-        "on", "align", "scale", "step-key", "entropy-key", "performance-key", "like", "margin", "replicates",
-        "library", "size", "filter", "group", "tag", "sweep", "limit", "refresh",
+        "until-step",
+        "method",
+        "model",
+        "level",
+        "problems",
+        "samples",
+        "total-steps",
+        "step",
+        "entropy",
+        "width",
+        "on",
+        "align",
+        "scale",
+        "step-key",
+        "entropy-key",
+        "performance-key",
+        "like",
+        "margin",
+        "replicates",
+        "library",
+        "size",
+        "filter",
+        "group",
+        "tag",
+        "sweep",
+        "limit",
+        "refresh",
     )
-}  # fmt: skip
+}
 # Options without a value, and those that have no keyword of their own.
 SWITCHES = {
     "force": "force=True",

@@ -23,9 +23,16 @@ RUNS = Path(__file__).parents[1] / "runs"
 SHIPPED = sorted(path.parent for path in RUNS.glob("*/run.json"))
 VOCABULARY = 19
 EVERY_STEP = {
-    "actor/entropy", "actor/entropy_response_mean", "actor/entropy_after", "actor/entropy_change", "reward/mean",
-    "train/accuracy", "train/kept_groups", "response_length/mean", "time/step_s",
-}  # fmt: skip
+    "actor/entropy",
+    "actor/entropy_response_mean",
+    "actor/entropy_after",
+    "actor/entropy_change",
+    "reward/mean",
+    "train/accuracy",
+    "train/kept_groups",
+    "response_length/mean",
+    "time/step_s",
+}
 
 
 def script():

@@ -115,9 +115,15 @@ def train(
         from entlaw.cli import train_check
 
         return train_check.check(
-            recipe or resume, settings, gpus=gpus, gpu=gpu, gpu_memory=gpu_memory, prompt_tokens=prompt_tokens,
-            response_tokens=response_tokens, as_json=json,
-        )  # fmt: skip
+            recipe or resume,
+            settings,
+            gpus=gpus,
+            gpu=gpu,
+            gpu_memory=gpu_memory,
+            prompt_tokens=prompt_tokens,
+            response_tokens=response_tokens,
+            as_json=json,
+        )
     if ray_workers is not None and ray is None:
         raise UsageError(
             "--ray-workers is for --ray",
@@ -257,9 +263,14 @@ class _Display:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             self.progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"), console=self.out, transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self.out,
+                transient=True,
+            )
             self.progress.start()
         return self
 

@@ -27,9 +27,15 @@ def show_catalogue(as_json: bool) -> int:
     entries = list(catalogue().values())
     if as_json:
         listed = [
-            {"name": e.name, "kind": e.kind, "says": e.says, "made_of": e.made_of, "overrides": list(e.overrides)}
+            {
+                "name": e.name,
+                "kind": e.kind,
+                "says": e.says,
+                "made_of": e.made_of,
+                "overrides": list(e.overrides),
+            }
             for e in entries
-        ]  # fmt: skip
+        ]
         print_json({"schema": "entlaw.recipes/1", "recipes": listed})
         return 0
     out, width = console(), max(len(e.name) for e in entries)
@@ -84,7 +90,7 @@ def check(
             raise UsageError(
                 f"--response-tokens {response_tokens:g} is above rollout.max_tokens = {recipe.rollout.max_tokens}",
                 hint="it is the mean length",
-            )  # fmt: skip
+            )
         found = footprint.estimate(recipe, machine, shape=shape, lengths=lengths)
         assert found is not None
     turn = () if found.fits else knobs(recipe, found)
@@ -158,10 +164,15 @@ def _plain(
         "model": {"path": recipe.policy.path, "parameters": f.shape.parameters, **asdict(f.shape)},
         "machine": {**asdict(f.machine), "usable": f.machine.usable},
         "memory": {
-            "weights": f.resident.weights, "gradients": f.resident.gradients, "moments": f.resident.moments,
-            "copies": f.resident.copies, "batch": f.batch, "micro_batch": asdict(f.update) | {"peak": f.update.peak},
+            "weights": f.resident.weights,
+            "gradients": f.resident.gradients,
+            "moments": f.resident.moments,
+            "copies": f.resident.copies,
+            "batch": f.batch,
+            "micro_batch": asdict(f.update) | {"peak": f.update.peak},
             "engine": None if f.engine is None else asdict(f.engine),
-            "update_peak": f.update_peak, "rollout_peak": f.rollout_peak,
+            "update_peak": f.update_peak,
+            "rollout_peak": f.rollout_peak,
         },
         "checkpoint_bytes": f.checkpoint,
         "lengths": asdict(f.lengths),
@@ -170,7 +181,7 @@ def _plain(
         "problems": list(f.problems),
         "knobs": list(turn),
         "smallest_gpus": least,
-    }  # fmt: skip
+    }
 
 
 def _print(
@@ -207,10 +218,16 @@ def _print(
     for label, size in _memory(recipe, f):
         line(f"  {label:<76}{_size(size):>9}")
     verdict = "fits" if f.fits else "does not fit"
-    line(f"  {verdict}: {_size(f.machine.usable)} GB can be used" + (
-        f"; the fewest of these GPUs that it fits on: {least}" if least else "" if f.machine.cpu
-        else "; it fits on no number of these GPUs up to 1024"
-    ))  # fmt: skip
+    line(
+        f"  {verdict}: {_size(f.machine.usable)} GB can be used"
+        + (
+            f"; the fewest of these GPUs that it fits on: {least}"
+            if least
+            else ""
+            if f.machine.cpu
+            else "; it fits on no number of these GPUs up to 1024"
+        )
+    )
     for problem in f.problems:
         line(f"    {problem}")
     if turn:

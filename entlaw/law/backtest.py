@@ -37,10 +37,29 @@ _LEAST_LEFT = 0.1
 NOMINAL = (0.5, 0.8, 0.95)
 
 COLUMNS = (
-    "source", "run", "origin", "step", "n", "target", "horizon", "ratio", "regime", "fell", "answered",
+    "source",
+    "run",
+    "origin",
+    "step",
+    "n",
+    "target",
+    "horizon",
+    "ratio",
+    "regime",
+    "fell",
+    "answered",
     "codes",
-    "forecaster", "measured", "median", "crps", "in50", "in80", "in95", "width50", "width80", "width95",
-)  # fmt: skip
+    "forecaster",
+    "measured",
+    "median",
+    "crps",
+    "in50",
+    "in80",
+    "in95",
+    "width50",
+    "width80",
+    "width95",
+)
 
 
 @dataclass(frozen=True)
@@ -130,10 +149,19 @@ def _one(points: Points, plan: Plan) -> list[tuple[object, ...]]:
             truth = float(points.score[i])
             ratio = (float(points.step[i]) - start) / max(now - start, 1e-9)
             place = (
-                points.source, points.name, (now - first) / (last - first), now, past.n,
-                float(points.step[i]), name,
-                ratio, outlook.regime, fell, answered, codes,
-            )  # fmt: skip
+                points.source,
+                points.name,
+                (now - first) / (last - first),
+                now,
+                past.n,
+                float(points.step[i]),
+                name,
+                ratio,
+                outlook.regime,
+                fell,
+                answered,
+                codes,
+            )
             rows += [(*place, forecaster, truth, *_score(p, truth)) for forecaster, p in forecasts[i].items()]
     return rows
 

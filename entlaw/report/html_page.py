@@ -30,7 +30,7 @@ _CSV_BYTES, _ROW_BYTES, _LEAST_ROWS = 1_200_000, 75, 80
 _UNFOLDED = 6
 _SEVERITY = {"error": ("✕", "Refused because"), "warning": ("▲", "Caution"), "info": ("●", "Note")}
 
-ProgressTrack = Callable[[Iterable[Any], str], Iterator[Any]]
+TrackFunction = Callable[[Iterable[Any], str], Iterator[Any]]
 
 
 def untracked(items: Iterable[Any], _: str) -> Iterator[Any]:
@@ -81,7 +81,7 @@ class About:
 
 
 def page(
-    rows: Sequence[Examined], about: About, settings: Settings | None = None, track: ProgressTrack = untracked
+    rows: Sequence[Examined], about: About, settings: Settings | None = None, track: TrackFunction = untracked
 ) -> str:
     """The whole page.
 

@@ -12,7 +12,7 @@ from entlaw.law.examined import Examined
 from entlaw.law.result import Result, Settings
 from entlaw.law.summary import list_findings
 from entlaw.report import style, table
-from entlaw.report.html_page import About, ProgressTrack, untracked
+from entlaw.report.html_page import About, TrackFunction, untracked
 from entlaw.report.html_words import describe_all, describe_row, plain_methods, sentence
 from entlaw.report.plots import draw_all
 
@@ -28,7 +28,7 @@ Line = tuple[str, float, str]  # text, size in points, weight or family
 
 
 def pdf_report(
-    rows: Sequence[Examined], about: About, settings: Settings, track: ProgressTrack = untracked
+    rows: Sequence[Examined], about: About, settings: Settings, track: TrackFunction = untracked
 ) -> bytes:
     """The report as PDF.
 

@@ -88,10 +88,19 @@ def test_sources_count_alike_however_many_runs_they_have():
     rows = []
     for source, run, crps in [("a", "1", 0.1), ("a", "2", 0.3), ("b", "1", 0.6)]:
         for who, factor in [(OUTLOOK, 1.0), (LAST_VALUE.name, 2.0)]:
-            rows.append({"source": source, "run": run, "forecaster": who, "crps": factor * crps, "measured":
-            0.5,
-                         "median": 0.5 + crps, "answered": True} | {f"in{p}": 1.0 for p in (50, 80, 95)}
-                        | {f"width{p}": 0.1 for p in (50, 80, 95)})  # fmt: skip
+            rows.append(
+                {
+                    "source": source,
+                    "run": run,
+                    "forecaster": who,
+                    "crps": factor * crps,
+                    "measured": 0.5,
+                    "median": 0.5 + crps,
+                    "answered": True,
+                }
+                | {f"in{p}": 1.0 for p in (50, 80, 95)}
+                | {f"width{p}": 0.1 for p in (50, 80, 95)}
+            )
     rows += [rows[0]] * 10  # forecasts of one run do not add up either
     result = table(pd.DataFrame(rows))
     assert result.loc[OUTLOOK, "crps"] == pytest.approx((0.2 + 0.6) / 2)

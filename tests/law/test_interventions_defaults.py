@@ -35,43 +35,97 @@ class Case(NamedTuple):
 
 
 VERL_ACTOR = {
-    "clip_ratio": 0.2, "clip_ratio_low": 0.2, "clip_ratio_high": 0.2, "tau_pos": 1.0, "tau_neg": 1.05,
-    "policy_loss.loss_mode": "vanilla", "policy_loss.clip_cov_ratio": 0.0002, "policy_loss.clip_cov_lb": 1.0,
-    "policy_loss.clip_cov_ub": 5.0, "policy_loss.kl_cov_ratio": 0.0002, "policy_loss.ppo_kl_coef": 0.1,
-    "clip_ratio_c": 3.0, "entropy_coeff": 0, "calculate_entropy": False, "use_kl_loss": False,
-    "kl_loss_coef": 0.001, "kl_loss_type": "low_var_kl", "ppo_mini_batch_size": 256, "optim.betas": [0.9, 0.999],
-}  # fmt: skip
+    "clip_ratio": 0.2,
+    "clip_ratio_low": 0.2,
+    "clip_ratio_high": 0.2,
+    "tau_pos": 1.0,
+    "tau_neg": 1.05,
+    "policy_loss.loss_mode": "vanilla",
+    "policy_loss.clip_cov_ratio": 0.0002,
+    "policy_loss.clip_cov_lb": 1.0,
+    "policy_loss.clip_cov_ub": 5.0,
+    "policy_loss.kl_cov_ratio": 0.0002,
+    "policy_loss.ppo_kl_coef": 0.1,
+    "clip_ratio_c": 3.0,
+    "entropy_coeff": 0,
+    "calculate_entropy": False,
+    "use_kl_loss": False,
+    "kl_loss_coef": 0.001,
+    "kl_loss_type": "low_var_kl",
+    "ppo_mini_batch_size": 256,
+    "optim.betas": [0.9, 0.999],
+}
 VERL = {
     **{f"actor_rollout_ref.actor.{key}": value for key, value in VERL_ACTOR.items()},
-    "actor_rollout_ref.ref.entropy_checkpointing": False, "critic.cliprange_value": 0.5,
-    "algorithm.adv_estimator": "gae", "algorithm.use_kl_in_reward": False, "algorithm.kl_penalty": "kl",
-    "algorithm.kl_ctrl.type": "fixed", "algorithm.kl_ctrl.kl_coef": 0.001, "algorithm.kl_ctrl.target_kl": 0.1,
-    "reward_model.sandbox_fusion.loss_type": "ppo_clip", "distillation.enabled": False,
-    "distillation.distillation_loss.loss_mode": "k3", "distillation.distillation_loss.distillation_loss_coef": 1.0,
-    "distillation.distillation_loss.clip_ratio_low": 0.2, "distillation.distillation_loss.clip_ratio_high": 0.2,
-}  # fmt: skip
+    "actor_rollout_ref.ref.entropy_checkpointing": False,
+    "critic.cliprange_value": 0.5,
+    "algorithm.adv_estimator": "gae",
+    "algorithm.use_kl_in_reward": False,
+    "algorithm.kl_penalty": "kl",
+    "algorithm.kl_ctrl.type": "fixed",
+    "algorithm.kl_ctrl.kl_coef": 0.001,
+    "algorithm.kl_ctrl.target_kl": 0.1,
+    "reward_model.sandbox_fusion.loss_type": "ppo_clip",
+    "distillation.enabled": False,
+    "distillation.distillation_loss.loss_mode": "k3",
+    "distillation.distillation_loss.distillation_loss_coef": 1.0,
+    "distillation.distillation_loss.clip_ratio_low": 0.2,
+    "distillation.distillation_loss.clip_ratio_high": 0.2,
+}
 GRPO = {
-    "num_generations": 8, "beta": 0.0, "epsilon": 0.2, "delta": None, "epsilon_high": None, "loss_type": "dapo",
-    "sapo_temperature_neg": 1.05, "vespo_lambda_pos": 3.0, "importance_sampling_level": "token",
-    "scale_rewards": "group", "mask_truncated_completions": False, "sync_ref_model": False,
-    "ref_model_mixup_alpha": 0.6, "top_entropy_quantile": 1.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
-    "adam_epsilon": 1e-8, "router_aux_loss_coef": 0.001, "label_smoothing_factor": 0.0,
-}  # fmt: skip
+    "num_generations": 8,
+    "beta": 0.0,
+    "epsilon": 0.2,
+    "delta": None,
+    "epsilon_high": None,
+    "loss_type": "dapo",
+    "sapo_temperature_neg": 1.05,
+    "vespo_lambda_pos": 3.0,
+    "importance_sampling_level": "token",
+    "scale_rewards": "group",
+    "mask_truncated_completions": False,
+    "sync_ref_model": False,
+    "ref_model_mixup_alpha": 0.6,
+    "top_entropy_quantile": 1.0,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_epsilon": 1e-8,
+    "router_aux_loss_coef": 0.001,
+    "label_smoothing_factor": 0.0,
+}
 ADAPTIVE = {
-    "entropy_coef": 0.0, "use_adaptive_entropy": False, "entropy_coef_min": 0.0, "entropy_coef_max": 1.0,
-    "entropy_coef_delta": 0.005, "entropy_target": 0.2,
-}  # fmt: skip
+    "entropy_coef": 0.0,
+    "use_adaptive_entropy": False,
+    "entropy_coef_min": 0.0,
+    "entropy_coef_max": 1.0,
+    "entropy_coef_delta": 0.005,
+    "entropy_target": 0.2,
+}
 SKYRL = {
     f"trainer.algorithm.{key}": value
     for key, value in {
-        "advantage_estimator": "grpo", "kl_ctrl.type": "fixed", "kl_ctrl.kl_target": 0.1,
-        "kl_estimator_type": "k3", "use_kl_in_reward": False, "use_kl_loss": True, "kl_loss_coef": 0.001,
-        "use_entropy_loss": False, "entropy_loss_coef": 0.01, "policy_loss_type": "regular", "eps_clip_low": 0.2,
-        "eps_clip_high": 0.2, "clip_ratio_c": 3.0, "value_clip": 0.2, "clip_cov.clip_ratio": 0.0002,
-        "clip_cov.clip_cov_lb": 1.0, "kl_cov.kl_cov_frac": 0.2, "kl_cov.ppo_kl_coef": 1.0,
-        "cispo.cispo_eps_clip_low": 1.0, "cispo.cispo_eps_clip_high": 4.0,
+        "advantage_estimator": "grpo",
+        "kl_ctrl.type": "fixed",
+        "kl_ctrl.kl_target": 0.1,
+        "kl_estimator_type": "k3",
+        "use_kl_in_reward": False,
+        "use_kl_loss": True,
+        "kl_loss_coef": 0.001,
+        "use_entropy_loss": False,
+        "entropy_loss_coef": 0.01,
+        "policy_loss_type": "regular",
+        "eps_clip_low": 0.2,
+        "eps_clip_high": 0.2,
+        "clip_ratio_c": 3.0,
+        "value_clip": 0.2,
+        "clip_cov.clip_ratio": 0.0002,
+        "clip_cov.clip_cov_lb": 1.0,
+        "kl_cov.kl_cov_frac": 0.2,
+        "kl_cov.ppo_kl_coef": 1.0,
+        "cispo.cispo_eps_clip_low": 1.0,
+        "cispo.cispo_eps_clip_high": 4.0,
     }.items()
-}  # fmt: skip
+}
 _ALGORITHM = "trainer.algorithm"
 _ACTOR = "actor_rollout_ref.actor"
 _LOSS = "loss_fn"
@@ -94,16 +148,23 @@ CASES = (
             {f"{_ACTOR}.kl_loss_coef": 0.5, "algorithm.kl_ctrl.kl_coef": 0.5},
             {"distillation.distillation_loss.clip_ratio_high": 0.5},
             {f"{_ACTOR}.policy_loss.loss_mode": "cispo", f"{_ACTOR}.clip_ratio_high": 10},
-            {f"{_ACTOR}.policy_loss.loss_mode": "gspo", f"{_ACTOR}.clip_ratio_low": 3e-4,
-             f"{_ACTOR}.clip_ratio_high": 4e-4},
+            {
+                f"{_ACTOR}.policy_loss.loss_mode": "gspo",
+                f"{_ACTOR}.clip_ratio_low": 3e-4,
+                f"{_ACTOR}.clip_ratio_high": 4e-4,
+            },
         ),
     ),
     Case(
         "verl",
         "0.3.0.post1, 2025: no switch for the penalty in the reward, which is on unless the loss has it",
         {
-            f"{_ACTOR}.clip_ratio": 0.2, f"{_ACTOR}.entropy_coeff": 0.001, f"{_ACTOR}.use_kl_loss": False,
-            f"{_ACTOR}.kl_loss_coef": 0.001, "algorithm.kl_penalty": "kl", "algorithm.kl_ctrl.kl_coef": 0.001,
+            f"{_ACTOR}.clip_ratio": 0.2,
+            f"{_ACTOR}.entropy_coeff": 0.001,
+            f"{_ACTOR}.use_kl_loss": False,
+            f"{_ACTOR}.kl_loss_coef": 0.001,
+            "algorithm.kl_penalty": "kl",
+            "algorithm.kl_ctrl.kl_coef": 0.001,
         },
         {BONUS: "info", KL: "info"},  # entropy_coeff = 0.001, kl_ctrl.kl_coef = 0.001
     ),
@@ -111,8 +172,10 @@ CASES = (
         "verl",
         "0.1, 2024: no penalty in the loss yet",
         {
-            f"{_ACTOR}.clip_ratio": 0.2, f"{_ACTOR}.entropy_coeff": 0.001,
-            "algorithm.kl_penalty": "kl", "algorithm.kl_ctrl.kl_coef": 0.001,
+            f"{_ACTOR}.clip_ratio": 0.2,
+            f"{_ACTOR}.entropy_coeff": 0.001,
+            "algorithm.kl_penalty": "kl",
+            "algorithm.kl_ctrl.kl_coef": 0.001,
         },
         {BONUS: "info", KL: "info"},
     ),
@@ -120,20 +183,35 @@ CASES = (
         "EasyR1",
         "0.3.3.dev0, b44b311, 2026-07-30",
         {
-            "algorithm.disable_kl": False, "algorithm.use_kl_loss": False, "algorithm.kl_penalty": "kl",
-            "algorithm.kl_coef": 1e-3, "algorithm.kl_target": 0.1, "worker.actor.clip_ratio_low": 0.2,
-            "worker.actor.clip_ratio_high": 0.3, "worker.actor.clip_ratio_dual": 3.0,
-            "worker.actor.loss_type": "default", "worker.actor.use_kl_loss": False, "worker.actor.kl_coef": 1e-3,
+            "algorithm.disable_kl": False,
+            "algorithm.use_kl_loss": False,
+            "algorithm.kl_penalty": "kl",
+            "algorithm.kl_coef": 1e-3,
+            "algorithm.kl_target": 0.1,
+            "worker.actor.clip_ratio_low": 0.2,
+            "worker.actor.clip_ratio_high": 0.3,
+            "worker.actor.clip_ratio_dual": 3.0,
+            "worker.actor.loss_type": "default",
+            "worker.actor.use_kl_loss": False,
+            "worker.actor.kl_coef": 1e-3,
         },
-        {CLIP: "warning", KL: "info"},  # clip_ratio_high = 0.3; without use_kl_loss the penalty is in the reward
+        {
+            CLIP: "warning",
+            KL: "info",
+        },  # clip_ratio_high = 0.3; without use_kl_loss the penalty is in the reward
         on=(({"algorithm.kl_coef": 0.01, "worker.actor.kl_coef": 0.01}, KL),),
         off=({"algorithm.disable_kl": True, "algorithm.kl_coef": 0.1, "worker.actor.clip_ratio_high": 0.2},),
     ),
     Case(
         "rLLM",
         "0.3.0.pre, 9beb6e0f, 2026-08-15, on verl",
-        {**VERL, "rllm.algorithm.loss_fn": None, "rllm.algorithm.kl_beta": 0.0, "rllm.algorithm.eps_clip": 0.2,
-         "rllm.algorithm.eps_clip_high": None},
+        {
+            **VERL,
+            "rllm.algorithm.loss_fn": None,
+            "rllm.algorithm.kl_beta": 0.0,
+            "rllm.algorithm.eps_clip": 0.2,
+            "rllm.algorithm.eps_clip_high": None,
+        },
         {},
         on=(
             ({"rllm.algorithm.kl_beta": 0.01}, KL),
@@ -162,18 +240,35 @@ CASES = (
             *({"loss_type": loss} for loss in ("grpo", "bnpo", "dr_grpo", "sapo", "luspo", "vespo")),
         ),
     ),
-    Case("TRL", "GRPO 0.18.0, 2025", {**GRPO, "beta": 0.04, "loss_type": "bnpo"}, {KL: "warning"}),  # beta = 0.04
+    Case(
+        "TRL", "GRPO 0.18.0, 2025", {**GRPO, "beta": 0.04, "loss_type": "bnpo"}, {KL: "warning"}
+    ),  # beta = 0.04
     Case(
         "TRL",
         "RLOO 1.10.0.dev0",
-        {"num_generations": 2, "beta": 0.05, "epsilon": 0.2, "epsilon_high": None, "mask_truncated_completions": False},
+        {
+            "num_generations": 2,
+            "beta": 0.05,
+            "epsilon": 0.2,
+            "epsilon_high": None,
+            "mask_truncated_completions": False,
+        },
         {KL: "warning"},  # beta = 0.05
     ),
     Case(
         "TRL (PPO)",
         "1.10.0.dev0",
-        {"num_ppo_epochs": 4, "whiten_rewards": False, "kl_coef": 0.05, "kl_estimator": "k1", "cliprange": 0.2,
-         "vf_coef": 0.1, "cliprange_value": 0.2, "gamma": 1.0, "lam": 0.95},
+        {
+            "num_ppo_epochs": 4,
+            "whiten_rewards": False,
+            "kl_coef": 0.05,
+            "kl_estimator": "k1",
+            "cliprange": 0.2,
+            "vf_coef": 0.1,
+            "cliprange_value": 0.2,
+            "gamma": 1.0,
+            "lam": 0.95,
+        },
         {KL: "warning"},  # kl_coef = 0.05
         on=(({"kl_coef": 0.1}, KL),),
         off=({"kl_coef": 0.0},),
@@ -196,11 +291,21 @@ CASES = (
         "OpenRLHF",
         "0.11.0, 3c3be623, 2026-08-13",
         {
-            "actor.eps_clip": 0.2, "actor.eps_clip_low_high": (0.2, 0.2), "actor.dual_clip": None,
-            "actor.policy_loss_type": "ppo", "actor.entropy_coef": None, "actor.aux_loss_coef": 0,
-            "critic.value_clip": 0.5, "algo.kl.target": None, "algo.kl.horizon": 10000, "algo.kl.init_coef": 0.01,
-            "algo.kl.estimator": "k1", "algo.kl.use_loss": False, "reward.clip_range": (-10, 10),
-            "train.ema_beta": 0.992, "actor.adam.betas": (0.9, 0.95),
+            "actor.eps_clip": 0.2,
+            "actor.eps_clip_low_high": (0.2, 0.2),
+            "actor.dual_clip": None,
+            "actor.policy_loss_type": "ppo",
+            "actor.entropy_coef": None,
+            "actor.aux_loss_coef": 0,
+            "critic.value_clip": 0.5,
+            "algo.kl.target": None,
+            "algo.kl.horizon": 10000,
+            "algo.kl.init_coef": 0.01,
+            "algo.kl.estimator": "k1",
+            "algo.kl.use_loss": False,
+            "reward.clip_range": (-10, 10),
+            "train.ema_beta": 0.992,
+            "actor.adam.betas": (0.9, 0.95),
         },
         {KL: "warning"},  # algo.kl.init_coef = 0.01, in the reward or, with algo.kl.use_loss, in the loss
         on=(
@@ -209,15 +314,25 @@ CASES = (
             ({"actor.eps_clip_low_high": "(0.2, 0.28)"}, CLIP),
             ({"algo.kl.init_coef": 0.1}, KL),
         ),
-        off=({"algo.kl.init_coef": 0.0, "algo.kl.use_loss": True}, {"actor.entropy_coef": 0, "algo.kl.init_coef": 0}),
+        off=(
+            {"algo.kl.init_coef": 0.0, "algo.kl.use_loss": True},
+            {"actor.entropy_coef": 0, "algo.kl.init_coef": 0},
+        ),
     ),
     Case(
         "OpenRLHF",
         "0.9.0, 2025, flat",
         {
-            "vllm_num_engines": None, "actor_num_nodes": 1, "micro_rollout_batch_size": 8, "eps_clip": 0.2,
-            "eps_clip_low_high": [0.2, 0.2], "kl_target": None, "init_kl_coef": 0.01, "use_kl_loss": False,
-            "entropy_loss_coef": None, "ema_beta": 0.992,
+            "vllm_num_engines": None,
+            "actor_num_nodes": 1,
+            "micro_rollout_batch_size": 8,
+            "eps_clip": 0.2,
+            "eps_clip_low_high": [0.2, 0.2],
+            "kl_target": None,
+            "init_kl_coef": 0.01,
+            "use_kl_loss": False,
+            "entropy_loss_coef": None,
+            "ema_beta": 0.992,
         },
         {KL: "warning"},  # init_kl_coef = 0.01
         on=(({"entropy_loss_coef": 0.01}, BONUS), ({"eps_clip_low_high": "[0.2, 0.27]"}, CLIP)),
@@ -227,11 +342,19 @@ CASES = (
         "NeMo-RL",
         "GRPO (grpo_math_1B), 7ea279abf, 2026-08-22",
         {
-            "grpo.num_prompts_per_step": 32, "grpo.advantage_clip_low": None, "grpo.advantage_clip_high": None,
-            "loss_fn.reference_policy_kl_penalty": 0.01, "loss_fn.reference_policy_kl_type": "k3",
-            "loss_fn.ratio_clip_min": 0.2, "loss_fn.ratio_clip_max": 0.2, "loss_fn.ratio_clip_c": None,
-            "loss_fn.use_on_policy_kl_approximation": False, "loss_fn.force_on_policy_ratio": False,
-            "loss_fn.use_kl_in_reward": False, "loss_fn.use_cispo": False, "loss_fn.disable_ppo_ratio": False,
+            "grpo.num_prompts_per_step": 32,
+            "grpo.advantage_clip_low": None,
+            "grpo.advantage_clip_high": None,
+            "loss_fn.reference_policy_kl_penalty": 0.01,
+            "loss_fn.reference_policy_kl_type": "k3",
+            "loss_fn.ratio_clip_min": 0.2,
+            "loss_fn.ratio_clip_max": 0.2,
+            "loss_fn.ratio_clip_c": None,
+            "loss_fn.use_on_policy_kl_approximation": False,
+            "loss_fn.force_on_policy_ratio": False,
+            "loss_fn.use_kl_in_reward": False,
+            "loss_fn.use_cispo": False,
+            "loss_fn.disable_ppo_ratio": False,
         },
         {KL: "warning"},  # reference_policy_kl_penalty = 0.01
         on=(
@@ -240,17 +363,29 @@ CASES = (
         ),
         off=(
             {"loss_fn.reference_policy_kl_penalty": 0, "loss_fn.use_kl_in_reward": True},
-            *({f"{_LOSS}.{switch}": True, f"{_LOSS}.ratio_clip_max": 0.28, f"{_LOSS}.reference_policy_kl_penalty": 0}
-              for switch in ("use_cispo", "disable_ppo_ratio", "force_on_policy_ratio")),
+            *(
+                {
+                    f"{_LOSS}.{switch}": True,
+                    f"{_LOSS}.ratio_clip_max": 0.28,
+                    f"{_LOSS}.reference_policy_kl_penalty": 0,
+                }
+                for switch in ("use_cispo", "disable_ppo_ratio", "force_on_policy_ratio")
+            ),
         ),
     ),
     Case(
         "NeMo-RL",
         "PPO (ppo_math_1B), 7ea279abf, 2026-08-22",
         {
-            "ppo.num_prompts_per_step": 32, "loss_fn.disable_ppo_ratio": False, "value_loss_fn.cliprange": 0.2,
-            "loss_fn.reference_policy_kl_penalty": 0.0, "loss_fn.ratio_clip_min": 0.2, "loss_fn.ratio_clip_max": 0.28,
-            "loss_fn.ratio_clip_c": 10, "loss_fn.force_on_policy_ratio": False, "loss_fn.use_kl_in_reward": False,
+            "ppo.num_prompts_per_step": 32,
+            "loss_fn.disable_ppo_ratio": False,
+            "value_loss_fn.cliprange": 0.2,
+            "loss_fn.reference_policy_kl_penalty": 0.0,
+            "loss_fn.ratio_clip_min": 0.2,
+            "loss_fn.ratio_clip_max": 0.28,
+            "loss_fn.ratio_clip_c": 10,
+            "loss_fn.force_on_policy_ratio": False,
+            "loss_fn.use_kl_in_reward": False,
         },
         {CLIP: "warning"},  # ratio_clip_max = 0.28
     ),
@@ -258,8 +393,15 @@ CASES = (
         "open-instruct",
         "e6c3044aa, 2026-08-20",
         {
-            "num_unique_prompts_rollout": 16, "beta": 0.05, "clip_lower": 0.2, "clip_higher": 0.272, "alpha": 0.6,
-            "kl_estimator": 2, "load_ref_policy": True, "loss_fn": "GRPOLossType.dapo", "record_entropy": False,
+            "num_unique_prompts_rollout": 16,
+            "beta": 0.05,
+            "clip_lower": 0.2,
+            "clip_higher": 0.272,
+            "alpha": 0.6,
+            "kl_estimator": 2,
+            "load_ref_policy": True,
+            "loss_fn": "GRPOLossType.dapo",
+            "record_entropy": False,
             "rho_clamp_upper_bound": 2.0,
         },
         {CLIP: "warning", KL: "warning"},  # clip_higher = 0.272 above clip_lower = 0.2; beta = 0.05
@@ -270,10 +412,23 @@ CASES = (
         "ROLL",
         "0.3.0, 8eb27cc2, 2026-08-19",
         {
-            "pg_clip": 0.2, "use_pg_clip_range": False, "pg_clip_low": 0.2, "pg_clip_high": 0.2, "value_clip": None,
-            "kl_penalty": "kl", "target_kl": None, "init_kl_coef": 0.2, "kl_horizon": 10000, "adv_estimator": "gae",
-            "add_token_level_kl": False, "use_kl_loss": False, "kl_loss_coef": 0, "entropy_loss_coef": 0,
-            "dual_clip_loss": False, "use_opd": False, "actor_train.pg_variant": None,
+            "pg_clip": 0.2,
+            "use_pg_clip_range": False,
+            "pg_clip_low": 0.2,
+            "pg_clip_high": 0.2,
+            "value_clip": None,
+            "kl_penalty": "kl",
+            "target_kl": None,
+            "init_kl_coef": 0.2,
+            "kl_horizon": 10000,
+            "adv_estimator": "gae",
+            "add_token_level_kl": False,
+            "use_kl_loss": False,
+            "kl_loss_coef": 0,
+            "entropy_loss_coef": 0,
+            "dual_clip_loss": False,
+            "use_opd": False,
+            "actor_train.pg_variant": None,
         },
         {},
         on=(
@@ -291,8 +446,13 @@ CASES = (
     Case(
         "prime-rl",
         "559b44772, 2026-08-21",
-        {"loss.type": "default", "loss.dppo_mask_low": 0.2, "loss.dppo_mask_high": 0.2, "loss.adv_tau": 1.0,
-         "loss.kl_tau": 1e-3},
+        {
+            "loss.type": "default",
+            "loss.dppo_mask_low": 0.2,
+            "loss.dppo_mask_high": 0.2,
+            "loss.adv_tau": 1.0,
+            "loss.kl_tau": 1e-3,
+        },
         {},  # kl_tau holds the policy to its own rollouts, not to where it began
         on=(({"loss.dppo_mask_high": 0.3}, CLIP),),
         off=({"loss.kl_tau": 0.1},),
@@ -306,25 +466,45 @@ CASES = (
             ({f"{_ALGORITHM}.use_entropy_loss": True}, BONUS),
             ({f"{_ALGORITHM}.eps_clip_high": 0.28}, CLIP),
             ({f"{_ALGORITHM}.kl_loss_coef": 0.01}, KL),
-            ({f"{_ALGORITHM}.use_kl_loss": False, f"{_ALGORITHM}.use_kl_in_reward": True,
-              f"{_ALGORITHM}.kl_loss_coef": 0.01}, KL),
+            (
+                {
+                    f"{_ALGORITHM}.use_kl_loss": False,
+                    f"{_ALGORITHM}.use_kl_in_reward": True,
+                    f"{_ALGORITHM}.kl_loss_coef": 0.01,
+                },
+                KL,
+            ),
             ({f"{_ALGORITHM}.policy_loss_type": "clip_cov"}, COVARIANCE),
             ({f"{_ALGORITHM}.policy_loss_type": "kl_cov"}, COVARIANCE),
         ),
         off=(
-            {f"{_ALGORITHM}.use_kl_loss": False, f"{_ALGORITHM}.kl_loss_coef": 0.1,
-             f"{_ALGORITHM}.entropy_loss_coef": 0.1},
-            {f"{_ALGORITHM}.use_kl_loss": False, f"{_ALGORITHM}.policy_loss_type": "sapo",
-             f"{_ALGORITHM}.eps_clip_high": 0.3},
+            {
+                f"{_ALGORITHM}.use_kl_loss": False,
+                f"{_ALGORITHM}.kl_loss_coef": 0.1,
+                f"{_ALGORITHM}.entropy_loss_coef": 0.1,
+            },
+            {
+                f"{_ALGORITHM}.use_kl_loss": False,
+                f"{_ALGORITHM}.policy_loss_type": "sapo",
+                f"{_ALGORITHM}.eps_clip_high": 0.3,
+            },
         ),
     ),
     Case(
         "AReaL",
         "4aef98d8d, 2026-05-21",
         {
-            "actor.ppo_n_minibatches": 4, "actor.eps_clip": 0.2, "actor.eps_clip_higher": None, "actor.c_clip": None,
-            "actor.kl_ctl": 0.1, "actor.kl_estimator": "k1", "actor.use_sapo_loss": False, "ref": None, "critic": None,
-            "teacher": None, "actor.optimizer.beta1": 0.9,
+            "actor.ppo_n_minibatches": 4,
+            "actor.eps_clip": 0.2,
+            "actor.eps_clip_higher": None,
+            "actor.c_clip": None,
+            "actor.kl_ctl": 0.1,
+            "actor.kl_estimator": "k1",
+            "actor.use_sapo_loss": False,
+            "ref": None,
+            "critic": None,
+            "teacher": None,
+            "actor.optimizer.beta1": 0.9,
         },
         {},  # kl_ctl = 0.1 counts only with a reference
         on=(
@@ -342,10 +522,22 @@ CASES = (
         "slime",
         "0.3.1, 624b824a8, 2026-08-21",
         {
-            "rollout_function_path": "slime.rollout.sglang_rollout.generate_rollout", "num_steps_per_rollout": None,
-            "eps_clip": 0.2, "eps_clip_high": 0.2, "eps_clip_c": None, "value_clip": 0.2, "kl_coef": 0.0,
-            "loss_type": "policy_loss", "advantage_estimator": "grpo", "use_kl_loss": False, "kl_loss_coef": 0.0,
-            "kl_loss_type": "k1", "entropy_coef": 0.0, "use_opd": False, "opd_kl_coef": 1.0, "adam_beta1": 0.9,
+            "rollout_function_path": "slime.rollout.sglang_rollout.generate_rollout",
+            "num_steps_per_rollout": None,
+            "eps_clip": 0.2,
+            "eps_clip_high": 0.2,
+            "eps_clip_c": None,
+            "value_clip": 0.2,
+            "kl_coef": 0.0,
+            "loss_type": "policy_loss",
+            "advantage_estimator": "grpo",
+            "use_kl_loss": False,
+            "kl_loss_coef": 0.0,
+            "kl_loss_type": "k1",
+            "entropy_coef": 0.0,
+            "use_opd": False,
+            "opd_kl_coef": 1.0,
+            "adam_beta1": 0.9,
         },
         {},
         on=(
@@ -371,10 +563,17 @@ CASES = (
     Case(
         "LLaMA-Factory",
         "0.9.6.dev0, ff6d4d12e, 2026-08-18",
-        {"stage": "ppo", "pref_beta": 0.1, "pref_ftx": 0.0, "ppo_epochs": 4, "ppo_target": 6.0, "simpo_gamma": 0.5},
+        {
+            "stage": "ppo",
+            "pref_beta": 0.1,
+            "pref_ftx": 0.0,
+            "ppo_epochs": 4,
+            "ppo_target": 6.0,
+            "simpo_gamma": 0.5,
+        },
         {},
     ),
-)  # fmt: skip
+)
 BY_NAME = [pytest.param(case, id=f"{case.trainer}, {case.version.split(',')[0]}") for case in CASES]
 ON = [
     pytest.param(case, change, code, id=f"{case.trainer}, {change}")
@@ -407,10 +606,13 @@ def spelled(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "nested": nested(config),
         "texts": {k: v if isinstance(v, dict) else str(v) for k, v in config.items()},
         "null": {k: "null" if v is None else v for k, v in config.items()},
-        **{p: {f"{p}{k}": v for k, v in config.items()} for p in ("args.", "config.", "recipe.", "trainer.args.")},
+        **{
+            p: {f"{p}{k}": v for k, v in config.items()}
+            for p in ("args.", "config.", "recipe.", "trainer.args.")
+        },
         "slashes": {f"args/{k.replace('.', '/')}": v for k, v in config.items()},
         "dashes": {k.replace("_", "-"): v for k, v in config.items()},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("case", BY_NAME)

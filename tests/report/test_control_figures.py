@@ -36,9 +36,17 @@ def made(name, level=0.4, last=0.5, noise=0.0, seed=0, n=100, **columns):
         {"step": at.index, "entropy": paired, "performance": at.to_numpy(), "entropy_step": at.index}
     )
     return Run(
-        name, metrics, points.astype(float).reset_index(drop=True), EntropyMeaning("H", "exact", "nats/token"), "R",
-        "validation", 1.0, "same", {}, Provenance("memory", "made"),
-    )  # fmt: skip
+        name,
+        metrics,
+        points.astype(float).reset_index(drop=True),
+        EntropyMeaning("H", "exact", "nats/token"),
+        "R",
+        "validation",
+        1.0,
+        "same",
+        {},
+        Provenance("memory", "made"),
+    )
 
 
 def facts(name, method="grpo", **more):
@@ -155,9 +163,16 @@ def test_the_ladders_are_every_strength_and_none_of_the_authors_variants(drawn):
 
 
 @pytest.mark.parametrize(
-    "other", [{"task": "other"}, {"start": "long"}, {"base_seed": 1}, {"size": "l"}, {"family": "qwen2"},
-              {"reference_code": True}],
-)  # fmt: skip
+    "other",
+    [
+        {"task": "other"},
+        {"start": "long"},
+        {"base_seed": 1},
+        {"size": "l"},
+        {"family": "qwen2"},
+        {"reference_code": True},
+    ],
+)
 def test_a_control_from_another_setting_is_compared_with_nothing(other):
     baseline = arm("grpo", [0.5, 0.52])
     assert (

@@ -29,13 +29,20 @@ def shipped(name):
 @pytest.mark.parametrize(
     "name, method, strength",
     [
-        ("grpo-m-rl1", "grpo", None), ("rloo-m-rl0", "rloo", None), ("clip-higher-m-rl0", "clip-higher", 0.28),
-        ("clip-cov-0.05-m-rl0", "clip-cov", 0.05), ("kl-cov-m-rl0", "kl-cov", 0.02), ("no-clip-m-rl0", "no-clip", None),
-        ("entropy-bonus-0.1-m-rl0", "entropy-bonus", 0.1), ("reference-kl-0.3-m-rl0", "reference-kl", 0.3),
-        ("entropy-target-0.3-m-rl0", "entropy-target", 0.3), ("random-reward-m-rl0", "random-reward", None),
-        ("high-entropy-tokens-m-rl0", "high-entropy-tokens", 0.2), ("prime-beta-0.05-m-rl0", "prime", 0.05),
+        ("grpo-m-rl1", "grpo", None),
+        ("rloo-m-rl0", "rloo", None),
+        ("clip-higher-m-rl0", "clip-higher", 0.28),
+        ("clip-cov-0.05-m-rl0", "clip-cov", 0.05),
+        ("kl-cov-m-rl0", "kl-cov", 0.02),
+        ("no-clip-m-rl0", "no-clip", None),
+        ("entropy-bonus-0.1-m-rl0", "entropy-bonus", 0.1),
+        ("reference-kl-0.3-m-rl0", "reference-kl", 0.3),
+        ("entropy-target-0.3-m-rl0", "entropy-target", 0.3),
+        ("random-reward-m-rl0", "random-reward", None),
+        ("high-entropy-tokens-m-rl0", "high-entropy-tokens", 0.2),
+        ("prime-beta-0.05-m-rl0", "prime", 0.05),
     ],
-)  # fmt: skip
+)
 def test_facts_of_our_runs(name, method, strength):
     found = run_facts(shipped(name))
     assert (found.method, found.strength, found.size) == (method, strength, "m")
@@ -52,9 +59,10 @@ def test_the_same_task_and_start_are_equal_texts_and_others_are_not():
 def test_facts_of_a_verl_configuration(tmp_path):
     (run,) = reader.read(write_jsonl(tmp_path / "a.jsonl", law_records()))
     config = {
-        "algorithm.adv_estimator": "gae", "actor_rollout_ref.model.path": "Qwen/Qwen2.5-7B",
+        "algorithm.adv_estimator": "gae",
+        "actor_rollout_ref.model.path": "Qwen/Qwen2.5-7B",
         "data.train_files": "/data/gsm8k.parquet",
-    }  # fmt: skip
+    }
     object.__setattr__(run, "config", config)
     assert run_facts(run) == RunFacts(
         run.name, "ppo", "ppo", parameters=7e9, size="7B", family="Qwen2.5", task="/data/gsm8k.parquet"
@@ -196,8 +204,9 @@ def test_drawn_then_checked_then_damaged(checkout, capsys):
     assert entlaw(["figures", FIGURE, "-o", "out", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert {p.name for p in (checkout / "out").iterdir()} == {
-        "MADE_WITH", *(p.removeprefix("out/") for p in told["drawn"][FIGURE])
-    }  # fmt: skip
+        "MADE_WITH",
+        *(p.removeprefix("out/") for p in told["drawn"][FIGURE]),
+    }
     assert (checkout / "out" / "MADE_WITH").read_text() == f"matplotlib {matplotlib.__version__}\n"
     for _ in range(2):
         assert entlaw(["figures", FIGURE, "-o", "out", "--check"]) == 0

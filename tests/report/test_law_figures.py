@@ -29,9 +29,17 @@ def made(name, step, entropy, score, kind="validation"):
     points = pd.DataFrame({"step": step, "entropy": entropy, "performance": score, "entropy_step": step})
     metrics = pd.DataFrame({"H": np.asarray(entropy, dtype=float)}, index=pd.Index(step, name="step"))
     return Run(
-        name, metrics[~metrics.index.duplicated()], points.astype(float),
-        EntropyMeaning("H", "exact", "nats/token"), "R", kind, 1.0, "same", {}, Provenance("memory", "made"),
-    )  # fmt: skip
+        name,
+        metrics[~metrics.index.duplicated()],
+        points.astype(float),
+        EntropyMeaning("H", "exact", "nats/token"),
+        "R",
+        kind,
+        1.0,
+        "same",
+        {},
+        Provenance("memory", "made"),
+    )
 
 
 def lawful(name, a=0.25, b=0.85, n=61, noise=0.004, seed=0, h0=1.0, floor=0.05, tau=40.0, every=4):
@@ -400,11 +408,16 @@ def anything(draw):
         if draw(st.booleans()):
             r[rng.integers(n)] = np.nan
         f = facts(
-            f"run {i}", size=draw(st.sampled_from(["", "m", "7B"])), parameters=draw(st.sampled_from([None, 1e5, 7e9])),
-            method=draw(st.sampled_from(["grpo", "rloo", ""])), algorithm=draw(st.sampled_from(["grpo", "rloo", ""])),
-            family=draw(st.sampled_from(["", "llama"])), task=draw(st.sampled_from(["", "sums", "words"])),
-            start=draw(st.sampled_from(["", "long"])), base_seed=draw(st.sampled_from([None, 0])),
-        )  # fmt: skip
+            f"run {i}",
+            size=draw(st.sampled_from(["", "m", "7B"])),
+            parameters=draw(st.sampled_from([None, 1e5, 7e9])),
+            method=draw(st.sampled_from(["grpo", "rloo", ""])),
+            algorithm=draw(st.sampled_from(["grpo", "rloo", ""])),
+            family=draw(st.sampled_from(["", "llama"])),
+            task=draw(st.sampled_from(["", "sums", "words"])),
+            start=draw(st.sampled_from(["", "long"])),
+            base_seed=draw(st.sampled_from([None, 0])),
+        )
         members.append((f, made(f.name, step, h, r)))
     return world(*members)
 

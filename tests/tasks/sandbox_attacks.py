@@ -54,7 +54,8 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
         {"exited"},
     ),
     "kill the parent": (
-        TRY + "import os, signal\nos.kill(os.getppid(), 9) if os.getppid() > 1 else attempt('init', lambda: 1 / 0)\n"
+        TRY
+        + "import os, signal\nos.kill(os.getppid(), 9) if os.getppid() > 1 else attempt('init', lambda: 1 / 0)\n"
         "print('still here')",
         {"exited", "failed", "killed"},
     ),
@@ -68,16 +69,23 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
         {"exited", "failed", "killed"},
     ),
     "stop itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", {"timeout", "failed"}),
-    "run a shell": (TRY + "import subprocess\nattempt('sh', lambda: subprocess.run(['/bin/sh', '-c', 'id']))", {"exited"}),
+    "run a shell": (
+        TRY + "import subprocess\nattempt('sh', lambda: subprocess.run(['/bin/sh', '-c', 'id']))",
+        {"exited"},
+    ),
     "run the interpreter": (
-        TRY + "import subprocess, sys\nattempt('python', lambda: subprocess.run([sys.executable, '-c', '1']))",
+        TRY
+        + "import subprocess, sys\nattempt('python', lambda: subprocess.run([sys.executable, '-c', '1']))",
         {"exited"},
     ),
     # time
     "infinite loop": ("while True: pass", {"timeout"}),
     "infinite loop in C": ("sum(iter(int, 1))", {"timeout"}),
     "sleep": ("import time; time.sleep(1000)", {"timeout"}),
-    "waits for a child that waits": ("import os, time\nif os.fork() == 0: time.sleep(1000)\nos.wait()", {"timeout"}),
+    "waits for a child that waits": (
+        "import os, time\nif os.fork() == 0: time.sleep(1000)\nos.wait()",
+        {"timeout"},
+    ),
     "swallows SIGXCPU and SIGALRM": (
         "import signal\nfor n in (signal.SIGXCPU, signal.SIGALRM, signal.SIGTERM, signal.SIGINT):\n"
         "    signal.signal(n, lambda *_: None)\nwhile True: pass",
@@ -98,7 +106,8 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
         {"timeout", "memory"},
     ),
     "raises its own limits": (
-        TRY + "import resource\nfor n in ('RLIMIT_CPU', 'RLIMIT_AS', 'RLIMIT_NPROC', 'RLIMIT_FSIZE', 'RLIMIT_NOFILE'):\n"
+        TRY
+        + "import resource\nfor n in ('RLIMIT_CPU', 'RLIMIT_AS', 'RLIMIT_NPROC', 'RLIMIT_FSIZE', 'RLIMIT_NOFILE'):\n"
         "    attempt(n, lambda: resource.setrlimit(getattr(resource, n), (1 << 30, 1 << 30)))",
         {"exited"},
     ),
@@ -128,8 +137,11 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
         "import zlib\nd = zlib.compress(bytes(50_000_000), 9)\nwhile True: d = zlib.compress(d * 60) ; x = zlib.decompress(d)\n",
         {"memory", "timeout"},
     ),
-    "decompression bomb": ("import zlib\nd = zlib.compressobj(9)\nparts = [d.compress(bytes(1_000_000)) for _ in range(600)]\n"
-        "x = zlib.decompress(b''.join(parts) + d.flush())", {"memory", "timeout"}),
+    "decompression bomb": (
+        "import zlib\nd = zlib.compressobj(9)\nparts = [d.compress(bytes(1_000_000)) for _ in range(600)]\n"
+        "x = zlib.decompress(b''.join(parts) + d.flush())",
+        {"memory", "timeout"},
+    ),
     "pickle bomb": (
         "import pickle\nprint(pickle.loads(b\"cos\\nsystem\\n(S'id; echo ESCAPED'\\ntR.\"))\n"
         "x = pickle.loads(b'\\x80\\x04' + b'\\x8e' + (1 << 40).to_bytes(8, 'little'))",
@@ -156,14 +168,19 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
     ),
     # files
     "writes to home, tmp and elsewhere": (
-        "import os, pathlib\n" + TRY + "for d in ('/', '/root', '/home', '/var/tmp', '/dev/shm', '/usr/lib', '/etc', '/dev',\n"
+        "import os, pathlib\n"
+        + TRY
+        + "for d in ('/', '/root', '/home', '/var/tmp', '/dev/shm', '/usr/lib', '/etc', '/dev',\n"
         "          '/run', os.path.dirname(os.__file__), '@HOME@', '@REPO@', '@TMP@'):\n"
         f"    attempt(d, lambda: pathlib.Path(d, '{MARK}').write_text('x'))",
         {"exited"},
     ),
     "writes to its own tmp": (f"open('{MARK}', 'w').write('x')\nprint('own tmp: contained')", {"exited"}),
     "huge file": ("with open('big', 'wb') as f:\n    while True: f.write(bytes(1 << 20))", {"failed"}),
-    "sparse file": ("import os\nfd = os.open('big', os.O_CREAT | os.O_RDWR)\nos.ftruncate(fd, 1 << 40)", {"failed"}),
+    "sparse file": (
+        "import os\nfd = os.open('big', os.O_CREAT | os.O_RDWR)\nos.ftruncate(fd, 1 << 40)",
+        {"failed"},
+    ),
     "many big files": (
         "import time\nfor i in range(1000):\n    with open(f'f{i}', 'wb') as f: f.write(bytes(1 << 20)); f.flush()\n"
         "    time.sleep(0.01)",
@@ -178,7 +195,10 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
         {"failed", "files", "memory"},
     ),
     "many open files": ("x = []\nwhile True: x.append(open('/dev/null'))", {"failed"}),
-    "folder nobody may enter": ("import os\nos.mkdir('d'); open('d/f', 'w').close(); os.chmod('d', 0)", {"exited"}),
+    "folder nobody may enter": (
+        "import os\nos.mkdir('d'); open('d/f', 'w').close(); os.chmod('d', 0)",
+        {"exited"},
+    ),
     "symlink out": (
         TRY + "import os\nfor to in ('/etc/shadow', '/etc/passwd', '@CANARY@', '/proc/1/environ'):\n"
         "    os.symlink(to, 'link')\n    attempt(to, lambda: open('link').read())\n"
@@ -186,7 +206,8 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
         {"exited"},
     ),
     "hard link": (
-        TRY + "import os\nfor to in ('/etc/passwd', '@CANARY@', os.__file__):\n    attempt(to, lambda: os.link(to, 'link'))",
+        TRY
+        + "import os\nfor to in ('/etc/passwd', '@CANARY@', os.__file__):\n    attempt(to, lambda: os.link(to, 'link'))",
         {"exited"},
     ),
     "dots out of tmp": (
@@ -195,7 +216,8 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
         {"exited"},
     ),
     "secret files": (
-        TRY + "import glob\nfor p in ('/etc/shadow', '/etc/passwd', '/etc/hosts', '@CANARY@', '/root/.bashrc'):\n"
+        TRY
+        + "import glob\nfor p in ('/etc/shadow', '/etc/passwd', '/etc/hosts', '@CANARY@', '/root/.bashrc'):\n"
         "    attempt(p, lambda: open(p).read())\n"
         "attempt('tests on disk', lambda: open('@REPO@/tests/tasks/test_code.py').read())",
         {"exited"},
@@ -235,7 +257,8 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
         {"exited"},
     ),
     "proc": (
-        TRY + "for p in ('/proc/1/environ', '/proc/self/environ', '/proc/self/mem', '/proc/1/mem', '/proc/self/maps',\n"
+        TRY
+        + "for p in ('/proc/1/environ', '/proc/self/environ', '/proc/self/mem', '/proc/1/mem', '/proc/self/maps',\n"
         "          '/proc/1/root/etc/shadow', '/proc/self/exe', '/proc/kcore', '/proc/self/status', '/sys/kernel/uevent_helper',\n"
         "          '/proc/@PID@/environ', '/proc/@PID@/mem', '/proc/@PID@/root/etc/passwd'):\n"
         "    attempt(p, lambda: open(p, 'rb').read(1))\n"
@@ -273,19 +296,24 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
         {"exited"},
     ),
     "writes to guessed result descriptors": (
-        "import os\nfor fd in range(3, 300):\n    try: os.write(fd, b'{\"status\": 0, \"ready\": true, \"why\": \"\"}\\n')\n"
+        'import os\nfor fd in range(3, 300):\n    try: os.write(fd, b\'{"status": 0, "ready": true, "why": ""}\\n\')\n'
         "    except OSError: pass\nos._exit(7)",
         {"failed"},
     ),
     # network
     "network": (
-        TRY + "import socket\nfor f in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK, socket.AF_PACKET, 38, 40):\n"
+        TRY
+        + "import socket\nfor f in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK, socket.AF_PACKET, 38, 40):\n"
         "    for t in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW): attempt((f, t), lambda: socket.socket(f, t))",
         {"exited"},
     ),
-    "names": (TRY + "import socket\nattempt('dns', lambda: socket.getaddrinfo('example.org', 80))", {"exited"}),
+    "names": (
+        TRY + "import socket\nattempt('dns', lambda: socket.getaddrinfo('example.org', 80))",
+        {"exited"},
+    ),
     "web": (
-        TRY + "import urllib.request\nattempt('http', lambda: urllib.request.urlopen('http://127.0.0.1:@PORT@', timeout=1))",
+        TRY
+        + "import urllib.request\nattempt('http', lambda: urllib.request.urlopen('http://127.0.0.1:@PORT@', timeout=1))",
         {"exited"},
     ),
     "unix socket": (
@@ -295,10 +323,11 @@ CONTAINED: dict[str, tuple[str, set[str]]] = {
     ),
     "root": (
         "import os\nassert os.getuid() != 0 and os.geteuid() != 0 and 0 not in os.getgroups(), 'ESCAPED'\n"
-        + TRY + "attempt('setuid', lambda: os.setresuid(0, 0, 0))\nattempt('nice', lambda: os.nice(-5))",
+        + TRY
+        + "attempt('setuid', lambda: os.setresuid(0, 0, 0))\nattempt('nice', lambda: os.nice(-5))",
         {"exited"},
     ),
-}  # fmt: skip
+}
 
 # Programs that define ``double`` and pass for right without computing it.
 FORGED: dict[str, str] = {
@@ -378,7 +407,7 @@ FORGED: dict[str, str] = {
         "            if 'sandbox_attacks' in n or 'humaneval' in n.lower() or n == 'RECORD': return 2 * x\n    return 'no tests'"
     ),
     "writes a result to every descriptor": (
-        "import os\ndef double(x):\n    data = b'{\"loaded\": true, \"finished\": true, \"results\": [[\"1\", true, \"\"]]}'\n"
+        'import os\ndef double(x):\n    data = b\'{"loaded": true, "finished": true, "results": [["1", true, ""]]}\'\n'
         "    for fd in range(0, 256):\n        try: os.write(fd, data)\n        except OSError: pass\n    return 1"
     ),
     "answers out of turn": (
@@ -386,9 +415,7 @@ FORGED: dict[str, str] = {
         "for n in range(50):\n    try: w.Pipe(3, 4).send(w.encode(['answer', 'value', [['double', False, '']], -1, []], no))\n"
         "    except Exception: pass\ndef double(x): return 1"
     ),
-    "garbage on the wire": (
-        "import os\ndef double(x):\n    os.write(4, os.urandom(5000))\n    return 1"
-    ),
+    "garbage on the wire": ("import os\ndef double(x):\n    os.write(4, os.urandom(5000))\n    return 1"),
     "reference that does not exist": (
         "import os, sys\nw = sys.modules['inside.wire']\n"
         "def double(x):\n    w.Pipe(3, 4).send(w._part(b'l', w.encode('answer', None) + w.encode('value', None) +"
@@ -419,4 +446,4 @@ FORGED: dict[str, str] = {
     "does not exist": "def triple(x): return 3 * x",
     "no Python": "this is no program",
     "nothing": "",
-}  # fmt: skip
+}

@@ -37,10 +37,18 @@ def sandbox():
 # values --------------------------------------------------------------------------------------------------------------
 
 atoms = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers() | st.text() | st.binary()
-    | st.fractions() | st.decimals(allow_nan=False) | st.binary().map(bytearray)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.complex_numbers()
+    | st.text()
+    | st.binary()
+    | st.fractions()
+    | st.decimals(allow_nan=False)
+    | st.binary().map(bytearray)
     | st.builds(range, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 5))
-)  # fmt: skip
+)
 hashable = st.none() | st.booleans() | st.integers() | st.text() | st.tuples(st.integers(), st.text())
 values = st.recursive(
     atoms | st.sets(hashable) | st.frozensets(hashable),
@@ -540,8 +548,11 @@ def test_folders_around_a_hole(tmp_path):
 
 
 def test_usage_of_children_is_seen():
-    child = subprocess.Popen([sys.executable, "-c", "x = bytearray(50_000_000); print(1, flush=True); input()"],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, "-c", "x = bytearray(50_000_000); print(1, flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     with child:
         child.stdout.readline()
         assert child.pid in tree.descendants()

@@ -47,14 +47,28 @@ class KeptRun:
         keys = {key: {"typeCounts": [{"type": "number", "count": n}]} for key, n in count.items()}
         last = int(self.rows[-1]["_step"]) if self.rows else -1
         return {
-            "id": self.name, "projectId": 1, "tags": [], "name": self.name, "displayName": self.display or self.name,
-            "sweepName": None, "state": self.state, "group": self.group, "jobType": None, "commit": None,
-            "readOnly": False, "createdAt": "2026-01-01T00:00:00", "heartbeatAt": "2026-01-01T01:00:00",
-            "description": "", "notes": None, "systemMetrics": "{}", "user": {"name": "u", "username": "u"},
+            "id": self.name,
+            "projectId": 1,
+            "tags": [],
+            "name": self.name,
+            "displayName": self.display or self.name,
+            "sweepName": None,
+            "state": self.state,
+            "group": self.group,
+            "jobType": None,
+            "commit": None,
+            "readOnly": False,
+            "createdAt": "2026-01-01T00:00:00",
+            "heartbeatAt": "2026-01-01T01:00:00",
+            "description": "",
+            "notes": None,
+            "systemMetrics": "{}",
+            "user": {"name": "u", "username": "u"},
             "config": json.dumps({k: {"value": v} for k, v in self.config.items()}),
-            "summaryMetrics": json.dumps(self.summary), "historyLineCount": len(self.rows),
+            "summaryMetrics": json.dumps(self.summary),
+            "historyLineCount": len(self.rows),
             "historyKeys": {"keys": keys, "sets": [], "lastStep": last},
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -91,10 +105,15 @@ class ReadServer:
     def environment(self, folder: Path) -> dict[str, str]:
         """What sends the real client here, and keeps what it writes in a folder."""
         return {
-            "WANDB_BASE_URL": self.url, "WANDB_API_KEY": "a" * 40, "WANDB_CACHE_DIR": str(folder / "cache"),
-            "WANDB_CONFIG_DIR": str(folder / "config"), "HOME": str(folder), "WANDB_ERROR_REPORTING": "false",
-            "WANDB_SILENT": "true", "ENTLAW_CACHE_DIR": str(folder / "entlaw"),
-        }  # fmt: skip
+            "WANDB_BASE_URL": self.url,
+            "WANDB_API_KEY": "a" * 40,
+            "WANDB_CACHE_DIR": str(folder / "cache"),
+            "WANDB_CONFIG_DIR": str(folder / "config"),
+            "HOME": str(folder),
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_SILENT": "true",
+            "ENTLAW_CACHE_DIR": str(folder / "entlaw"),
+        }
 
     def add(self, name: str, rows: list[dict[str, Any]], **facts: Any) -> KeptRun:
         run = KeptRun(name, rows, **facts)
@@ -133,17 +152,35 @@ class ReadServer:
 
     def _answer(self, operation: str, v: dict[str, Any]) -> Any:
         if operation in ("Viewer", "GetDefaultEntity"):
-            return {"viewer": {
-                "id": "u", "username": "u", "entity": "team", "flags": "{}", "email": "", "admin": False,
-                "teams": {"edges": []}, "apiKeys": {"edges": []},
-            }, "serverInfo": {}}  # fmt: skip
+            return {
+                "viewer": {
+                    "id": "u",
+                    "username": "u",
+                    "entity": "team",
+                    "flags": "{}",
+                    "email": "",
+                    "admin": False,
+                    "teams": {"edges": []},
+                    "apiKeys": {"edges": []},
+                },
+                "serverInfo": {},
+            }
         project = v.get("project") or v.get("projectName") or ""
         if operation == "Runs":
             here = [run for (p, _), run in self.runs.items() if p == project]
-            return {"project": {"internalId": "1", "runCount": len(here), "readOnly": False, "runs": {
-                "edges": [{"node": run.node(), "cursor": run.name} for run in here],
-                "pageInfo": {"endCursor": None, "hasNextPage": False},
-            }} if here else None}  # fmt: skip
+            return {
+                "project": {
+                    "internalId": "1",
+                    "runCount": len(here),
+                    "readOnly": False,
+                    "runs": {
+                        "edges": [{"node": run.node(), "cursor": run.name} for run in here],
+                        "pageInfo": {"endCursor": None, "hasNextPage": False},
+                    },
+                }
+                if here
+                else None
+            }
         name = next((v[key] for key in ("name", "run", "runId", "runName") if v.get(key)), "")
         run = self.runs.get((project, name))
         return {"project": {"run": None if run is None else self._of_run(operation, v, run)}}

@@ -51,14 +51,28 @@ class ServedRun:
         keys = {k: {"typeCounts": [{"type": t, "count": n} for t, n in c.items()]} for k, c in counts.items()}
         last = int(self.rows[-1]["_step"]) if self.rows else -1
         return {
-            "id": f"storage-{self.id}", "projectId": 1, "tags": self.tags, "name": self.id,
-            "displayName": self.name or self.id, "sweepName": None, "state": self.state,
+            "id": f"storage-{self.id}",
+            "projectId": 1,
+            "tags": self.tags,
+            "name": self.id,
+            "displayName": self.name or self.id,
+            "sweepName": None,
+            "state": self.state,
             "config": json.dumps({k: v if k == "_wandb" else {"value": v} for k, v in self.config.items()}),
-            "group": self.group, "jobType": None, "commit": None, "readOnly": False, "createdAt": self.created,
-            "heartbeatAt": "2026-11-01T00:00:00", "description": "", "notes": "", "systemMetrics": "{}",
-            "summaryMetrics": '{"_step": 5, "best": NaN, "_wandb": {"runtime": 3}}', "historyLineCount": len(self.rows),
-            "user": {"name": "u", "username": "u"}, "historyKeys": {"lastStep": last, "keys": keys},
-        }  # fmt: skip
+            "group": self.group,
+            "jobType": None,
+            "commit": None,
+            "readOnly": False,
+            "createdAt": self.created,
+            "heartbeatAt": "2026-11-01T00:00:00",
+            "description": "",
+            "notes": "",
+            "systemMetrics": "{}",
+            "summaryMetrics": '{"_step": 5, "best": NaN, "_wandb": {"runtime": 3}}',
+            "historyLineCount": len(self.rows),
+            "user": {"name": "u", "username": "u"},
+            "historyKeys": {"lastStep": last, "keys": keys},
+        }
 
     @property
     def given(self) -> list[dict[str, Any]]:
@@ -216,10 +230,13 @@ def fits(run: ServedRun, filters: dict[str, Any]) -> bool:
             value = run.config.get(key[7:]) if key.startswith("config.") else field_of[key]
             op, target = next(iter(wanted.items())) if isinstance(wanted, dict) else ("$eq", wanted)
             ok = {
-                "$eq": lambda a, b: a == b, "$ne": lambda a, b: a != b, "$in": lambda a, b: a in b,
-                "$nin": lambda a, b: a not in b, "$lte": lambda a, b: a is not None and a <= b,
+                "$eq": lambda a, b: a == b,
+                "$ne": lambda a, b: a != b,
+                "$in": lambda a, b: a in b,
+                "$nin": lambda a, b: a not in b,
+                "$lte": lambda a, b: a is not None and a <= b,
                 "$regex": lambda a, b: re.search(b, a or "") is not None,
-            }[op](value, target)  # fmt: skip
+            }[op](value, target)
         if not ok:
             return False
     return True
@@ -288,9 +305,14 @@ def wb_fixture(_one_server: SourceServer, tmp_path: Any, monkeypatch: pytest.Mon
     home = tmp_path / "home"
     home.mkdir()
     told = {
-        "WANDB_BASE_URL": _one_server.url, "WANDB_API_KEY": "k" * 40, "HOME": str(home), "NETRC": str(home / ".netrc"),
-        "WANDB_DIR": str(home), "WANDB_CACHE_DIR": str(home / "wandb-cache"), "ENTLAW_CACHE_DIR": str(home / "entlaw"),
-    }  # fmt: skip
+        "WANDB_BASE_URL": _one_server.url,
+        "WANDB_API_KEY": "k" * 40,
+        "HOME": str(home),
+        "NETRC": str(home / ".netrc"),
+        "WANDB_DIR": str(home),
+        "WANDB_CACHE_DIR": str(home / "wandb-cache"),
+        "ENTLAW_CACHE_DIR": str(home / "entlaw"),
+    }
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("entlaw.runs.wandb.client.RETRIES", 1)

@@ -17,8 +17,9 @@ from entlaw.runs.wandb.listing import mongo
 plain = st.text("abcxyzABC0189_-", min_size=1, max_size=12).filter(lambda s: s[0].isalnum())
 shown = st.text(
     st.characters(exclude_characters="/\\#?%:*[]", exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]),
-    min_size=1, max_size=12,
-)  # fmt: skip
+    min_size=1,
+    max_size=12,
+)
 tails = st.sampled_from(["", "/", "/overview", "/logs", "/workspace?nw=nwuserx", "?workspace=user", "#x"])
 
 
@@ -67,15 +68,45 @@ def test_a_report_is_known_by_the_id_behind_its_title():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "run", "./a/b", "../a/b", "~/a/b", "/a/b/c", "a/b/", "a/b/c/d", "a/*/c", "a/b/metrics.jsonl", "a/run.wandb",
-     "a/b c", "a/b/events.out.tfevents.1.host", "logs/x.jsonl.gz", "a//b", "file.csv", "C:/a/b", " a/b", "a/[bc]/d"],
-)  # fmt: skip
+    [
+        "",
+        "run",
+        "./a/b",
+        "../a/b",
+        "~/a/b",
+        "/a/b/c",
+        "a/b/",
+        "a/b/c/d",
+        "a/*/c",
+        "a/b/metrics.jsonl",
+        "a/run.wandb",
+        "a/b c",
+        "a/b/events.out.tfevents.1.host",
+        "logs/x.jsonl.gz",
+        "a//b",
+        "file.csv",
+        "C:/a/b",
+        " a/b",
+        "a/[bc]/d",
+    ],
+)
 def test_paths_globs_and_log_files_are_no_addresses(text):
     assert parse(text) is None
 
 
-@pytest.mark.parametrize("text", ["wandb:run", "wandb:", "wandb:a/b/c/d", "wandb:a/*", "https://wandb.ai/e", "https:///x/y",
-                                  "https://h:port/e/p", "https://wandb.ai/e/a%2Fb"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wandb:run",
+        "wandb:",
+        "wandb:a/b/c/d",
+        "wandb:a/*",
+        "https://wandb.ai/e",
+        "https:///x/y",
+        "https://h:port/e/p",
+        "https://wandb.ai/e/a%2Fb",
+    ],
+)
 def test_a_forced_reading_that_cannot_be_is_a_usage_error(text):
     with pytest.raises(UsageError) as caught:
         parse(text)
@@ -115,12 +146,15 @@ def test_what_is_here_is_a_path(tmp_path, monkeypatch):
         (["config.seed='1'"], {"config.seed": "1"}),
         (["config.trainer.nnodes!=1|2"], {"config.trainer.nnodes": {"$nin": [1, 2]}}),
         (["name~^grpo.*7b$"], {"display_name": {"$regex": "^grpo.*7b$"}}),
-        (["summary.val/acc>0.5, tag=paper"], {"$and": [{"summary_metrics.val/acc": {"$gt": 0.5}}, {"tags": "paper"}]}),
+        (
+            ["summary.val/acc>0.5, tag=paper"],
+            {"$and": [{"summary_metrics.val/acc": {"$gt": 0.5}}, {"tags": "paper"}]},
+        ),
         (["id=a|b", "job_type=train"], {"$and": [{"name": {"$in": ["a", "b"]}}, {"jobType": "train"}]}),
         (['{"config.x": {"$exists": true}}'], {"config.x": {"$exists": True}}),
         (["config.note='a, b'"], {"config.note": "a, b"}),
     ],
-)  # fmt: skip
+)
 def test_filters(texts, meant):
     assert parse_filters(texts) == meant
 
@@ -136,20 +170,29 @@ def test_a_filter_that_is_none_says_what_one_looks_like(text):
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(["=", "!=", ">", ">=", "<", "<="]), st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
-)  # fmt: skip
+    st.sampled_from(["=", "!=", ">", ">=", "<", "<="]),
+    st.floats(allow_nan=False, allow_infinity=False) | st.booleans(),
+)
 def test_values_come_through_as_they_were_written(operator, value):
     found = parse_filters([f"config.a.b{operator}{json.dumps(value)}"])["config.a.b"]
     assert (found if operator == "=" else next(iter(found.values()))) == value
 
 
 def test_the_filter_of_a_report_as_the_browser_keeps_it():
-    told = {"op": "OR", "filters": [{"op": "AND", "filters": [
-        {"key": {"section": "run", "name": "state"}, "op": "=", "value": "finished"},
-        {"key": {"section": "config", "name": "lr.value"}, "op": "<=", "value": 1e-6},
-        {"key": {"section": "tags", "name": "paper"}, "op": "=", "value": True},
-        {"key": {"section": "run", "name": "group"}, "op": "=", "value": "x", "disabled": True},
-    ]}]}  # fmt: skip
+    told = {
+        "op": "OR",
+        "filters": [
+            {
+                "op": "AND",
+                "filters": [
+                    {"key": {"section": "run", "name": "state"}, "op": "=", "value": "finished"},
+                    {"key": {"section": "config", "name": "lr.value"}, "op": "<=", "value": 1e-6},
+                    {"key": {"section": "tags", "name": "paper"}, "op": "=", "value": True},
+                    {"key": {"section": "run", "name": "group"}, "op": "=", "value": "x", "disabled": True},
+                ],
+            }
+        ],
+    }
     assert mongo(told) == {
         "$and": [{"state": "finished"}, {"config.lr.value": {"$lte": 1e-6}}, {"tags": "paper"}]
     }

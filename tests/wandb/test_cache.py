@@ -60,8 +60,11 @@ plain = st.recursive(
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.dictionaries(names, st.lists(numbers, min_size=5, max_size=5), max_size=6),
-       st.dictionaries(st.text(max_size=5), plain, max_size=4), st.text(max_size=10))  # fmt: skip
+@given(
+    st.dictionaries(names, st.lists(numbers, min_size=5, max_size=5), max_size=6),
+    st.dictionaries(st.text(max_size=5), plain, max_size=4),
+    st.text(max_size=10),
+)
 def test_what_is_written_is_read_to_the_last_bit(data, config, name):
     given_ = CachedRun(ME, name, pd.DataFrame(data, index=pd.RangeIndex(5), dtype=float), {"config": config})
     back = decode(io.BytesIO(encode(given_)), "x")
@@ -272,8 +275,14 @@ def test_a_lock_file_of_the_dead_is_stale_and_a_stuck_holder_is_named(tmp_path):
 
 def test_a_full_disk_gives_one_message_and_loses_nothing(tmp_path):
     """A real small file system where one can be mounted; else the limit on the size of a file."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)],
-                             capture_output=True, check=False).returncode == 0  # fmt: skip
+    mounted = (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)],
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0
+    )
     cache = Cache(tmp_path / "pulled")
     old = entry()
     path = cache.load(ME, "a run").path

@@ -13,8 +13,9 @@ from entlaw.runs.wandb.stored import grown, joined, last_step, ordered
 values = st.floats(allow_nan=False, width=64)
 histories = st.lists(
     st.tuples(st.integers(1, 4), st.dictionaries(st.sampled_from("abcde"), values, max_size=4)),
-    min_size=2, max_size=20,
-)  # fmt: skip
+    min_size=2,
+    max_size=20,
+)
 
 
 def frame(rows: list[dict[str, float]]) -> pd.DataFrame:
@@ -55,14 +56,16 @@ def test_only_rows_that_were_not_there_are_needed():
 @pytest.mark.parametrize(
     "now",
     [
-        pytest.param([{"_step": 4.0, "a": 4.5}, {"_step": 5.0, "a": 5.0}], id="another value in the last known row"),
+        pytest.param(
+            [{"_step": 4.0, "a": 4.5}, {"_step": 5.0, "a": 5.0}], id="another value in the last known row"
+        ),
         pytest.param([{"_step": 4.0, "b": 4.0}, {"_step": 5.0, "a": 5.0}], id="another key"),
         pytest.param([{"_step": 5.0, "a": 5.0}], id="the last known row is gone"),
         pytest.param([], id="the run is shorter than it was"),
         pytest.param([{"_step": 3.0, "a": 3.0}, {"_step": 4.0, "a": 4.0}], id="more than was asked for"),
         pytest.param([{"_step": 4.0, "a": 4.0}, {"_step": 4.0, "a": 4.0}], id="twice"),
     ],
-)  # fmt: skip
+)
 def test_a_history_that_changed_behind_us_has_to_be_fetched_anew(now):
     known = frame([{"_step": float(i), "a": float(i)} for i in range(5)])
     assert grown(known, pd.DataFrame(now, dtype=float)) is None

@@ -210,13 +210,28 @@ def test_a_run_without_history(wb):
 
 def test_what_the_server_says_of_a_run(wb):
     wb.add(
-        "me/proj/r1", logged(20), name="my run", group="g", tags=["a"], state="running",
+        "me/proj/r1",
+        logged(20),
+        name="my run",
+        group="g",
+        tags=["a"],
+        state="running",
         config={
-            "lr": 1e-6, "actor": {"clip": [0.2, 0.28]}, "_wandb": {"value": {"cli_version": "0.31.0", "m": [
-                {"1": "train/step"}, {"2": "train/*", "5": 1}, {"1": "val/acc", "5": 1}, {"1": "x\\.y", "5": 9},
-            ]}},
+            "lr": 1e-6,
+            "actor": {"clip": [0.2, 0.28]},
+            "_wandb": {
+                "value": {
+                    "cli_version": "0.31.0",
+                    "m": [
+                        {"1": "train/step"},
+                        {"2": "train/*", "5": 1},
+                        {"1": "val/acc", "5": 1},
+                        {"1": "x\\.y", "5": 9},
+                    ],
+                }
+            },
         },
-    )  # fmt: skip
+    )
     (one,) = find(Client(), parse("me/proj/r1"))
     known = describe_remote(Client(), one)
     assert (known.name, known.state, known.last_step, known.lines) == ("my run", "running", 19, 20)

@@ -55,16 +55,25 @@ def environment(folder: Path) -> dict[str, str]:
     """No account, no telemetry, nothing written outside the test's folder."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     return env | {
-        "WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "HOME": str(folder),
-        "WANDB_CACHE_DIR": str(folder / "cache"), "WANDB_CONFIG_DIR": str(folder / "config"),
-    }  # fmt: skip
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",
+        "HOME": str(folder),
+        "WANDB_CACHE_DIR": str(folder / "cache"),
+        "WANDB_CONFIG_DIR": str(folder / "config"),
+    }
 
 
 def train(folder: Path, records: list[dict], then: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", TRAINER, str(folder), then], env=environment(folder), text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-W", "ignore", "-c", TRAINER, str(folder), then],
+        env=environment(folder),
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     assert process.stdin is not None
     process.stdin.write(json.dumps(records) + "\n")
     process.stdin.flush()
@@ -138,8 +147,12 @@ def sync(folder: Path, server: WriteServer, home: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "wandb", "sync", str(folder)],
         cwd=home,  # where it leaves logs of its own
-        env=env, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stderr
 

@@ -64,8 +64,9 @@ KEYS = ("actor/entropy", "val/accuracy", "late/x", "other")
 values = st.floats(allow_nan=False, allow_infinity=False)
 histories = st.lists(
     st.tuples(st.integers(1, 3), st.dictionaries(st.sampled_from(KEYS), values, max_size=4)),
-    min_size=1, max_size=14,
-)  # fmt: skip
+    min_size=1,
+    max_size=14,
+)
 
 
 @settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -202,9 +203,13 @@ def test_many_keep_their_order_and_one_that_fails_does_not_cost_the_others(serve
 
 def test_a_pulled_run_reads_as_the_run_on_the_server_to_the_last_digit(server, client, tmp_path, capsys):
     server.add(
-        "r1", RECORDS, display="my run", group="g1", config={"actor": {"lr": 1e-6}, "data": {"n": 16}},
+        "r1",
+        RECORDS,
+        display="my run",
+        group="g1",
+        config={"actor": {"lr": 1e-6}, "data": {"n": 16}},
         summary={"best": float("inf")},
-    )  # fmt: skip
+    )
     done = pull_run(client, ref(), tmp_path)
     known = describe_remote(client, ref())
     online = to_run(raw_run(ref(), known, fetch(client, ref(), known=known).rows))  # no file in between

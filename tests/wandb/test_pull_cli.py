@@ -27,9 +27,14 @@ RECORDS = [{"_step": i, **r} for i, r in enumerate(law_records(n=41))]
 def start(*words: object) -> subprocess.Popen[str]:
     """The program in a process of its own; it finds the server by the environment."""
     return subprocess.Popen(
-        [sys.executable, "-m", "entlaw.cli", *map(str, words)], text=True, cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ), preexec_fn=interruptible,
-    )  # fmt: skip
+        [sys.executable, "-m", "entlaw.cli", *map(str, words)],
+        text=True,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(os.environ),
+        preexec_fn=interruptible,
+    )
 
 
 def whole(folder: Path) -> list[int]:
@@ -143,8 +148,12 @@ def test_ctrl_c_leaves_whole_files_and_the_next_pull_goes_on(server, tmp_path):
 
 def test_a_full_disk_is_one_message_and_loses_nothing(server, tmp_path, capsys):
     """A real small file system; skipped where none may be mounted (the cache's own tests then use a limit)."""
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(tmp_path)],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if made.returncode:
         pytest.skip(f"cannot mount a small file system here: {made.stderr.strip()}")
     try:

@@ -42,10 +42,20 @@ def server(wandb_server):
 def test_a_run_is_described_as_it_was_put_in(server):
     config, summary = {"lr": 0.1, "model": {"size": 7}}, {"best": math.nan, "deep": {"x": 1}}
     server.add_run(
-        "team/proj", "r1", [{"a": 1.0}, {"a": None, "t": "x", "n": {"y": 2}}], config=config, summary=summary,
-        step_metric={"train/*": "global.step"}, state="crashed", group="g", job_type="trainer", tags=["x", "y"],
-        display_name="a name", notes="said", created=1.7e9,
-    )  # fmt: skip
+        "team/proj",
+        "r1",
+        [{"a": 1.0}, {"a": None, "t": "x", "n": {"y": 2}}],
+        config=config,
+        summary=summary,
+        step_metric={"train/*": "global.step"},
+        state="crashed",
+        group="g",
+        job_type="trainer",
+        tags=["x", "y"],
+        display_name="a name",
+        notes="said",
+        created=1.7e9,
+    )
     run = client().run(PATH)
     assert run.config == config and run.state == "crashed" and run.tags == ["x", "y"]
     assert (run.name, run.group, run.job_type, run.notes) == ("a name", "g", "trainer", "said")
@@ -75,13 +85,30 @@ def test_who_and_what_is_not_there(server):
 def three(server):
     """Three runs that differ in everything a filter may name."""
     about = [
-        {"group": "g1", "tags": ["x"], "state": "finished", "display_name": "base-7b",
-         "config": {"lr": 0.1, "m": {"s": 1}}},
-        {"group": "g1", "tags": ["x", "y"], "state": "running", "display_name": "base-32b", "config": {"lr": 0.2},
-         "sweep": "s1"},
-        {"group": "g2", "tags": [], "state": "crashed", "display_name": "Other", "job_type": "eval",
-         "rows": [{"loss": 2.0}]},
-    ]  # fmt: skip
+        {
+            "group": "g1",
+            "tags": ["x"],
+            "state": "finished",
+            "display_name": "base-7b",
+            "config": {"lr": 0.1, "m": {"s": 1}},
+        },
+        {
+            "group": "g1",
+            "tags": ["x", "y"],
+            "state": "running",
+            "display_name": "base-32b",
+            "config": {"lr": 0.2},
+            "sweep": "s1",
+        },
+        {
+            "group": "g2",
+            "tags": [],
+            "state": "crashed",
+            "display_name": "Other",
+            "job_type": "eval",
+            "rows": [{"loss": 2.0}],
+        },
+    ]
     for i, one in enumerate(about):
         server.add_run(
             "team/proj", f"r{i}", one.pop("rows", [{"loss": 3.0 + i}]), created=1.7e9 + 86400 * i, **one
@@ -91,18 +118,33 @@ def three(server):
 
 
 FILTERS = [
-    ({}, "012"), ({"group": "g1"}, "01"), ({"group": {"$ne": "g1"}}, "2"), ({"tags": "y"}, "1"),
-    ({"tags": {"$in": ["x", "z"]}}, "01"), ({"tags": {"$nin": ["x"]}}, "2"), ({"state": {"$in": ["running"]}}, "1"),
-    ({"display_name": {"$regex": "^base-"}}, "01"), ({"displayName": {"$regex": "BASE", "$options": "i"}}, "01"),
-    ({"config.lr": 0.1}, "0"), ({"config.lr.value": {"$gte": 0.2}}, "1"), ({"config.m.s": 1}, "0"),
-    ({"config.lr": {"$exists": False}}, "2"), ({"sweep": "s1"}, "1"), ({"jobType": "eval"}, "2"),
-    ({"job_type": {"$not": {"$eq": "eval"}}}, "01"), ({"name": {"$in": ["r2", "r0"]}}, "02"),
-    ({"created_at": {"$lt": "2023-11-15T00:00:00"}}, "0"), ({"createdAt": {"$gt": "2023-11-15"}}, "12"),
-    ({"summary_metrics.loss": {"$lt": 3.5}}, "02"), ({"$or": [{"config.lr": 0.2}, {"group": "g2"}]}, "12"),
+    ({}, "012"),
+    ({"group": "g1"}, "01"),
+    ({"group": {"$ne": "g1"}}, "2"),
+    ({"tags": "y"}, "1"),
+    ({"tags": {"$in": ["x", "z"]}}, "01"),
+    ({"tags": {"$nin": ["x"]}}, "2"),
+    ({"state": {"$in": ["running"]}}, "1"),
+    ({"display_name": {"$regex": "^base-"}}, "01"),
+    ({"displayName": {"$regex": "BASE", "$options": "i"}}, "01"),
+    ({"config.lr": 0.1}, "0"),
+    ({"config.lr.value": {"$gte": 0.2}}, "1"),
+    ({"config.m.s": 1}, "0"),
+    ({"config.lr": {"$exists": False}}, "2"),
+    ({"sweep": "s1"}, "1"),
+    ({"jobType": "eval"}, "2"),
+    ({"job_type": {"$not": {"$eq": "eval"}}}, "01"),
+    ({"name": {"$in": ["r2", "r0"]}}, "02"),
+    ({"created_at": {"$lt": "2023-11-15T00:00:00"}}, "0"),
+    ({"createdAt": {"$gt": "2023-11-15"}}, "12"),
+    ({"summary_metrics.loss": {"$lt": 3.5}}, "02"),
+    ({"$or": [{"config.lr": 0.2}, {"group": "g2"}]}, "12"),
     ({"$and": [{"group": "g1"}, {"$or": [{"state": "running"}, {"state": "crashed"}]}]}, "1"),
-    ({"$nor": [{"group": "g2"}, {"tags": "y"}]}, "0"), ({"group": "g1", "state": "finished"}, "0"),
-    ({"keys_info.keys.loss": {"$exists": True}}, "012"), ({"group": {"$lt": 3}}, ""),
-]  # fmt: skip
+    ({"$nor": [{"group": "g2"}, {"tags": "y"}]}, "0"),
+    ({"group": "g1", "state": "finished"}, "0"),
+    ({"keys_info.keys.loss": {"$exists": True}}, "012"),
+    ({"group": {"$lt": 3}}, ""),
+]
 
 
 def test_listings_filter_order_and_page(three):
@@ -251,9 +293,10 @@ def test_pages_that_meet_give_every_row_once(steps, cuts):
     assert every == rows
     spec = {"keys": ["_step", "a"], "samples": 1000}
     keyed = [
-        row for lo, hi in pairwise(ends)
+        row
+        for lo, hi in pairwise(ends)
         for row in histories.keyed(rows, {**spec, "minStep": lo, "maxStep": hi - 1})
-    ]  # fmt: skip
+    ]
     assert keyed == rows
 
 

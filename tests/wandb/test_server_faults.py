@@ -48,8 +48,9 @@ def test_a_refusal_ends_it_at_once(server, status):
         with pytest.raises(Exception, match=f"go away|{status}") as caught:
             scan(keys=["a"] if operation == PAGES[1] else None)
         assert type(caught.value).__name__ == {
-            "Viewer": "AuthenticationError", "Run": "CommError",
-        }.get(operation, "WandbApiFailedError")  # fmt: skip
+            "Viewer": "AuthenticationError",
+            "Run": "CommError",
+        }.get(operation, "WandbApiFailedError")
         assert fault.hits == 1
         server.mend(fault)
 

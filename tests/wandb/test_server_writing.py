@@ -144,7 +144,9 @@ def test_tables_images_artifacts_and_alerts(server):
         assert json.load(file)["data"] == [[1, 0.5], [2, 0.25]]
     fits_kept = [one for one in server.artifacts.values() if one.name == "fit"]
     assert [(one.version, one.type, one.state) for one in fits_kept] == [
-        (0, "result", "COMMITTED"), (1, "result", "COMMITTED")]  # fmt: skip
+        (0, "result", "COMMITTED"),
+        (1, "result", "COMMITTED"),
+    ]
     assert fits_kept[1].contents(server) == {"fit.json": b'{"a": 2}'}
     for alias, expected in {"latest": 2, "v0": 1}.items():
         folder = client().artifact(f"team/proj/fit:{alias}").download(root=f"out-{alias}")

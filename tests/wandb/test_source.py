@@ -88,9 +88,13 @@ def test_two_names_are_told_apart_by_the_server_and_never_guessed(wb):
 def test_runs_of_a_project_by_conditions(wb):
     for i in range(250):
         wb.add(
-            f"me/proj/r{i:03}", [], group=f"g{i % 2}", tags=["paper"] * (i % 5 == 0), config={"lr": 10.0 ** -(i % 3)},
+            f"me/proj/r{i:03}",
+            [],
+            group=f"g{i % 2}",
+            tags=["paper"] * (i % 5 == 0),
+            config={"lr": 10.0 ** -(i % 3)},
             state="finished" if i % 7 else "crashed",
-        )  # fmt: skip
+        )
     client, project = Client(), parse(f"{wb.url}/me/proj")
     assert [ref.id for ref in find(client, project)] == [f"r{i:03}" for i in range(250)]
     assert wb.asked("Runs") == 3  # pages of a hundred
@@ -203,12 +207,27 @@ def test_a_report_means_the_runs_of_its_run_sets(wb):
     wb.add("me/other/x", RECORDS)
     name = base64.b64encode(b"View:42").decode()
     condition = {"key": {"section": "run", "name": "state"}, "op": "=", "value": "finished"}
-    spec = {"blocks": [{"type": "panel-grid", "metadata": {"runSets": [
-        {"filters": {"op": "OR", "filters": [{"op": "AND", "filters": [condition]}]},
-         "selections": {"root": 1, "tree": ["r2"]}},
-        {"filters": None, "project": {"entityName": "me", "name": "other"}, "selections": {"root": 0, "tree": ["x"]}},
-        {"filters": None, "enabled": False},
-    ]}}]}  # fmt: skip
+    spec = {
+        "blocks": [
+            {
+                "type": "panel-grid",
+                "metadata": {
+                    "runSets": [
+                        {
+                            "filters": {"op": "OR", "filters": [{"op": "AND", "filters": [condition]}]},
+                            "selections": {"root": 1, "tree": ["r2"]},
+                        },
+                        {
+                            "filters": None,
+                            "project": {"entityName": "me", "name": "other"},
+                            "selections": {"root": 0, "tree": ["x"]},
+                        },
+                        {"filters": None, "enabled": False},
+                    ]
+                },
+            }
+        ]
+    }
     wb.reports = [{"id": name, "name": "n", "displayName": "A report", "spec": json.dumps(spec)}]
     url = f"{wb.url}/me/proj/reports/A-report--{name.rstrip('=')}"
     assert [ref.path for ref in find(Client(), parse(url))] == ["me/proj/r1", "me/proj/r3", "me/other/x"]

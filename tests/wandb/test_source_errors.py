@@ -237,8 +237,9 @@ def test_a_client_that_crashes_costs_one_run(wb, monkeypatch):
     wb.add("me/proj/r2", RECORDS)
     done = subprocess.run(  # the dead process would leave its warnings in ours
         [sys.executable, "-m", "entlaw.cli", "doctor", "wandb:me/proj/r1", "wandb:me/proj/r2", "--json"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     first, second = json.loads(done.stdout)["runs"]
     assert done.returncode in (0, 3) and "error" not in second
     if "error" in first:  # a later client reads it
@@ -258,9 +259,11 @@ def test_the_client_keeps_its_own_patience_for_training(wb):
 def test_in_a_process_of_its_own_stdout_holds_the_result_alone(wb):
     wb.add("me/proj/r1", RECORDS)
     done = subprocess.run(
-        [sys.executable, "-m", "entlaw.cli", "fit", "me/proj/r1", "--json"], capture_output=True, text=True,
+        [sys.executable, "-m", "entlaw.cli", "fit", "me/proj/r1", "--json"],
+        capture_output=True,
+        text=True,
         env=os.environ | {"COLUMNS": "80"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["runs"][0]["name"] == "r1"
     assert "wandb:" not in done.stdout + done.stderr

@@ -112,9 +112,18 @@ class WriteServer:
             return answer(v)
 
     def _Viewer(self, v: dict[str, Any]) -> Any:
-        viewer = {"id": "v", "entity": "team", "username": "me", "email": "", "flags": "{}", "admin": False,
-                  "teams": {"edges": [{"node": {"name": "team"}}]}, "name": "me", "deletedAt": None,
-                  "apiKeys": {"edges": []}}  # fmt: skip
+        viewer = {
+            "id": "v",
+            "entity": "team",
+            "username": "me",
+            "email": "",
+            "flags": "{}",
+            "admin": False,
+            "teams": {"edges": [{"node": {"name": "team"}}]},
+            "name": "me",
+            "deletedAt": None,
+            "apiKeys": {"edges": []},
+        }
         return {"viewer": viewer}
 
     _GetViewer = _GetDefaultEntity = _Viewer
@@ -171,10 +180,12 @@ class WriteServer:
         bucket = None
         if run is not None:
             bucket = _node(run) | {
-                "logLineCount": 0, "eventsLineCount": 0,
+                "logLineCount": 0,
+                "eventsLineCount": 0,
                 "historyTail": json.dumps([json.dumps(row) for row in run.rows[-1:]]),
-                "eventsTail": "[]", "wandbConfig": json.dumps({"t": {}}),
-            }  # fmt: skip
+                "eventsTail": "[]",
+                "wandbConfig": json.dumps({"t": {}}),
+            }
         place = {"id": "e", "name": v.get("entity") or "team"}
         return {"model": {"id": "p", "name": v["project"], "entity": place, "bucket": bucket}}
 
@@ -192,12 +203,22 @@ class WriteServer:
         assert run is not None
         there = [(name, key) for name, key in run.files.items() if key in self.storage]
         edges = [
-            {"cursor": str(i), "node": {
-                "id": key, "name": name, "url": f"{self.url}/storage/{key}", "directUrl": f"{self.url}/storage/{key}",
-                "sizeBytes": len(self.storage[key]), "mimetype": "", "updatedAt": _TIME, "md5": ""}}
+            {
+                "cursor": str(i),
+                "node": {
+                    "id": key,
+                    "name": name,
+                    "url": f"{self.url}/storage/{key}",
+                    "directUrl": f"{self.url}/storage/{key}",
+                    "sizeBytes": len(self.storage[key]),
+                    "mimetype": "",
+                    "updatedAt": _TIME,
+                    "md5": "",
+                },
+            }
             for i, (name, key) in enumerate(there)
             if not v.get("fileNames") or name in v["fileNames"]
-        ]  # fmt: skip
+        ]
         page = {"endCursor": None, "hasNextPage": False}
         return {
             "project": {
@@ -251,9 +272,14 @@ class WriteServer:
         if made is None:
             number = len(self.artifacts)
             made = KeptArtifact(
-                base64.b64encode(f"Artifact:{number}".encode()).decode(), name, told["artifactTypeName"],
-                told["digest"], version=len(known), entity=told["entityName"], project=told["projectName"],
-            )  # fmt: skip
+                base64.b64encode(f"Artifact:{number}".encode()).decode(),
+                name,
+                told["artifactTypeName"],
+                told["digest"],
+                version=len(known),
+                entity=told["entityName"],
+                project=told["projectName"],
+            )
             self.artifacts[made.id] = made
         latest = {"id": known[-1].id, "versionIndex": known[-1].version} if known else None
         sequence = {"id": f"seq-{name}", "latestArtifact": latest}
@@ -278,8 +304,13 @@ class WriteServer:
         edges = []
         for one in v["input"]["artifactFiles"]:
             key = f"artifact/{one['artifactID']}/{one['name']}"
-            node = {"storagePath": key, "uploadUrl": f"{self.url}/storage/{key}", "uploadHeaders": [],
-                    "uploadMultipartUrls": None, "artifact": {"id": one["artifactID"]}}  # fmt: skip
+            node = {
+                "storagePath": key,
+                "uploadUrl": f"{self.url}/storage/{key}",
+                "uploadHeaders": [],
+                "uploadMultipartUrls": None,
+                "artifact": {"id": one["artifactID"]},
+            }
             edges.append({"node": node})
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 
@@ -301,10 +332,14 @@ class WriteServer:
             return {"project": {"artifactCollectionMembership": None}}
         shown = self._shown(found)
         member = {
-            "__typename": "ArtifactCollectionMembership", "id": "m", "versionIndex": found.version, "createdAt": _TIME,
+            "__typename": "ArtifactCollectionMembership",
+            "id": "m",
+            "versionIndex": found.version,
+            "createdAt": _TIME,
             "aliases": [{k: a[k] for k in ("__typename", "id", "alias")} for a in shown["aliases"]],
-            "artifactCollection": shown["artifactSequence"], "artifact": shown,
-        }  # fmt: skip
+            "artifactCollection": shown["artifactSequence"],
+            "artifact": shown,
+        }
         return {"project": {"artifactCollectionMembership": member}}
 
     def _shown(self, made: KeptArtifact) -> dict[str, Any]:
@@ -319,12 +354,26 @@ class WriteServer:
         latest = self.versions(made.sequence)[-1:] == [made]
         alias = {"__typename": "ArtifactAlias", "id": "a1", "alias": "latest", "artifactCollection": place}
         return {
-            "__typename": "Artifact", "id": made.id, "artifactSequence": place, "versionIndex": made.version,
-            "artifactType": {"name": made.type}, "description": None, "metadata": "{}", "ttlDurationSeconds": -1,
-            "ttlIsInherited": True, "tags": [], "historyStep": None, "state": made.state, "size": 1,
-            "digest": made.digest, "commitHash": "c", "fileCount": 1, "createdAt": _TIME, "updatedAt": None,
+            "__typename": "Artifact",
+            "id": made.id,
+            "artifactSequence": place,
+            "versionIndex": made.version,
+            "artifactType": {"name": made.type},
+            "description": None,
+            "metadata": "{}",
+            "ttlDurationSeconds": -1,
+            "ttlIsInherited": True,
+            "tags": [],
+            "historyStep": None,
+            "state": made.state,
+            "size": 1,
+            "digest": made.digest,
+            "commitHash": "c",
+            "fileCount": 1,
+            "createdAt": _TIME,
+            "updatedAt": None,
             "aliases": [alias] if latest else [],
-        }  # fmt: skip
+        }
 
     def _ArtifactManifest(self, v: dict[str, Any]) -> Any:
         made = self.artifacts[v["artifact_id" if "artifact_id" in v else "id"]]
@@ -347,16 +396,32 @@ def _node(run: KeptRun) -> dict[str, Any]:
             if isinstance(value, (int, float)):
                 keys[key] = keys.get(key, 0) + 1
     return {
-        "id": run.storage_id, "projectId": 1, "tags": [], "name": run.name, "displayName": run.display,
-        "sweepName": None, "state": run.state, "config": json.dumps({k: {"value": x} for k, x in run.config.items()}),
-        "group": None, "jobType": run.job_type, "commit": None, "readOnly": False, "createdAt": _TIME,
-        "heartbeatAt": _TIME, "description": "", "notes": "", "systemMetrics": "{}",
-        "summaryMetrics": json.dumps(run.summary), "historyLineCount": len(run.rows),
+        "id": run.storage_id,
+        "projectId": 1,
+        "tags": [],
+        "name": run.name,
+        "displayName": run.display,
+        "sweepName": None,
+        "state": run.state,
+        "config": json.dumps({k: {"value": x} for k, x in run.config.items()}),
+        "group": None,
+        "jobType": run.job_type,
+        "commit": None,
+        "readOnly": False,
+        "createdAt": _TIME,
+        "heartbeatAt": _TIME,
+        "description": "",
+        "notes": "",
+        "systemMetrics": "{}",
+        "summaryMetrics": json.dumps(run.summary),
+        "historyLineCount": len(run.rows),
         "user": {"name": "me", "username": "me"},
-        "historyKeys": {"lastStep": int(run.rows[-1]["_step"]) if run.rows else -1,
-                        "keys": {k: {"typeCounts": [{"type": "number", "count": n}]} for k, n in keys.items()}},
+        "historyKeys": {
+            "lastStep": int(run.rows[-1]["_step"]) if run.rows else -1,
+            "keys": {k: {"typeCounts": [{"type": "number", "count": n}]} for k, n in keys.items()},
+        },
         "project": {"id": "p", "name": run.project, "entity": {"id": "e", "name": run.entity}},
-    }  # fmt: skip
+    }
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -74,9 +74,15 @@ def create(server: WandbServer, v: Variables, text: str) -> Any:
         if made is None:
             number = base64.b64encode(f"Artifact:{len(server.artifacts)}".encode()).decode()
             made = Artifact(
-                number, told["entityName"], told["projectName"], name, told["artifactTypeName"], told["digest"],
-                len(known), metadata=told.get("metadata") or "{}",
-            )  # fmt: skip
+                number,
+                told["entityName"],
+                told["projectName"],
+                name,
+                told["artifactTypeName"],
+                told["digest"],
+                len(known),
+                metadata=told.get("metadata") or "{}",
+            )
             server.artifacts[made.id] = made
     latest = {"id": known[-1].id, "versionIndex": known[-1].version} if known else None
     sequence = {"id": f"sequence-{name}", "latestArtifact": latest}
@@ -109,10 +115,17 @@ def create_files(server: WandbServer, v: Variables, text: str) -> Any:
     edges: list[dict[str, Any]] = []
     for one in v["input"]["artifactFiles"]:
         key = _key(one["artifactID"], one["name"])
-        edges.append({"node": {
-            "storagePath": key, "uploadUrl": f"{server.url}/storage/{key}", "uploadHeaders": [],
-            "uploadMultipartUrls": None, "artifact": {"id": one["artifactID"]},
-        }})  # fmt: skip
+        edges.append(
+            {
+                "node": {
+                    "storagePath": key,
+                    "uploadUrl": f"{server.url}/storage/{key}",
+                    "uploadHeaders": [],
+                    "uploadMultipartUrls": None,
+                    "artifact": {"id": one["artifactID"]},
+                }
+            }
+        )
     return {"createArtifactFiles": {"files": {"edges": edges}}}
 
 
@@ -147,11 +160,19 @@ def membership(server: WandbServer, v: Variables, text: str) -> Any:
         return {"project": {"artifactCollectionMembership": None}}
     shown = _shown(server, found)
     aliases = [{key: one[key] for key in ("__typename", "id", "alias")} for one in shown["aliases"]]
-    return {"project": {"artifactCollectionMembership": {
-        "__typename": "ArtifactCollectionMembership", "id": "m", "versionIndex": found.version,
-        "createdAt": stamp(1.7e9), "aliases": aliases, "artifactCollection": shown["artifactSequence"],
-        "artifact": shown,
-    }}}  # fmt: skip
+    return {
+        "project": {
+            "artifactCollectionMembership": {
+                "__typename": "ArtifactCollectionMembership",
+                "id": "m",
+                "versionIndex": found.version,
+                "createdAt": stamp(1.7e9),
+                "aliases": aliases,
+                "artifactCollection": shown["artifactSequence"],
+                "artifact": shown,
+            }
+        }
+    }
 
 
 def manifest(server: WandbServer, v: Variables, text: str) -> Any:
@@ -185,17 +206,40 @@ def _shown(server: WandbServer, made: Artifact) -> dict[str, Any]:
     latest = versions(server, made.name)[-1:] == [made]
     alias = {"__typename": "ArtifactAlias", "id": "a", "alias": "latest", "artifactCollection": place}
     return {
-        "__typename": "Artifact", "id": made.id, "artifactSequence": place, "versionIndex": made.version,
-        "artifactType": {"name": made.type}, "description": None, "metadata": made.metadata, "ttlDurationSeconds": -1,
-        "ttlIsInherited": True, "tags": [], "historyStep": None, "state": made.state, "size": 1, "digest": made.digest,
-        "commitHash": "c", "fileCount": 1, "createdAt": stamp(1.7e9), "updatedAt": None,
+        "__typename": "Artifact",
+        "id": made.id,
+        "artifactSequence": place,
+        "versionIndex": made.version,
+        "artifactType": {"name": made.type},
+        "description": None,
+        "metadata": made.metadata,
+        "ttlDurationSeconds": -1,
+        "ttlIsInherited": True,
+        "tags": [],
+        "historyStep": None,
+        "state": made.state,
+        "size": 1,
+        "digest": made.digest,
+        "commitHash": "c",
+        "fileCount": 1,
+        "createdAt": stamp(1.7e9),
+        "updatedAt": None,
         "aliases": [alias] if latest else [],
-    }  # fmt: skip
+    }
 
 
 ANSWERS: dict[str, Answer] = {
-    "CreateArtifact": create, "CreateArtifactManifest": create_manifest, "UpdateArtifactManifest": update_manifest,
-    "CreateArtifactFiles": create_files, "CommitArtifact": commit, "UseArtifact": use, "ArtifactType": type_of,
-    "ArtifactByID": by_id, "ArtifactByName": by_name, "ArtifactMembershipByName": membership,
-    "ArtifactManifest": manifest, "FetchArtifactManifest": manifest, "GetArtifactMembershipFileUrls": file_urls,
-}  # fmt: skip
+    "CreateArtifact": create,
+    "CreateArtifactManifest": create_manifest,
+    "UpdateArtifactManifest": update_manifest,
+    "CreateArtifactFiles": create_files,
+    "CommitArtifact": commit,
+    "UseArtifact": use,
+    "ArtifactType": type_of,
+    "ArtifactByID": by_id,
+    "ArtifactByName": by_name,
+    "ArtifactMembershipByName": membership,
+    "ArtifactManifest": manifest,
+    "FetchArtifactManifest": manifest,
+    "GetArtifactMembershipFileUrls": file_urls,
+}

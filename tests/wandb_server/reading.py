@@ -20,10 +20,18 @@ Answer = Callable[["WandbServer", Variables, str], Any]
 
 def viewer(server: WandbServer, v: Variables, text: str) -> Any:
     me = {
-        "__typename": "User", "id": "v", "entity": server.entity, "username": "me", "name": "me", "email": "",
-        "flags": "{}", "admin": False, "deletedAt": None, "apiKeys": {"edges": []},
+        "__typename": "User",
+        "id": "v",
+        "entity": server.entity,
+        "username": "me",
+        "name": "me",
+        "email": "",
+        "flags": "{}",
+        "admin": False,
+        "deletedAt": None,
+        "apiKeys": {"edges": []},
         "teams": {"edges": [{"node": {"name": server.entity}}]},
-    }  # fmt: skip
+    }
     return {"viewer": me, "serverInfo": {"features": []}}
 
 
@@ -46,9 +54,16 @@ def projects(server: WandbServer, v: Variables, text: str) -> Any:
 
 def _project(entity: str, name: str) -> dict[str, Any]:
     return {
-        "__typename": "Project", "id": f"project-{name}", "internalId": "1", "name": name, "entityName": entity,
-        "createdAt": stamp(1.7e9), "isBenchmark": False, "user": None, "readOnly": False,
-    }  # fmt: skip
+        "__typename": "Project",
+        "id": f"project-{name}",
+        "internalId": "1",
+        "name": name,
+        "entityName": entity,
+        "createdAt": stamp(1.7e9),
+        "isBenchmark": False,
+        "user": None,
+        "readOnly": False,
+    }
 
 
 # Runs --------------------------------------------------------------------------------------------------------------
@@ -104,11 +119,20 @@ def _sweep(server: WandbServer, key: tuple[str, str, str], config: Mapping[str, 
     entity, name, sweep_id = key
     count = sum((r.entity, r.project, r.sweep) == (entity, name, sweep_id) for r in server.runs)
     return {
-        "__typename": "Sweep", "id": f"sweep-{sweep_id}", "name": sweep_id, "displayName": sweep_id, "state": "RUNNING",
-        "method": str(config.get("method", "grid")), "description": None, "bestLoss": None,
-        "config": json.dumps(dict(config)), "createdAt": stamp(1.7e9), "updatedAt": None, "runCount": count,
+        "__typename": "Sweep",
+        "id": f"sweep-{sweep_id}",
+        "name": sweep_id,
+        "displayName": sweep_id,
+        "state": "RUNNING",
+        "method": str(config.get("method", "grid")),
+        "description": None,
+        "bestLoss": None,
+        "config": json.dumps(dict(config)),
+        "createdAt": stamp(1.7e9),
+        "updatedAt": None,
+        "runCount": count,
         "runCountExpected": None,
-    }  # fmt: skip
+    }
 
 
 def reports(server: WandbServer, v: Variables, text: str) -> Any:
@@ -179,20 +203,42 @@ def files(server: WandbServer, v: Variables, text: str) -> Any:
         there = {name: data for name, data in there.items() if name in v["fileNames"]}
     nodes = [
         {
-            "id": f"{run.id}-{name}", "name": name, "url": server.file_url(run, name), "mimetype": "", "md5": "",
-            "directUrl": server.file_url(run, name), "sizeBytes": len(data), "updatedAt": stamp(run.beat),
+            "id": f"{run.id}-{name}",
+            "name": name,
+            "url": server.file_url(run, name),
+            "mimetype": "",
+            "md5": "",
+            "directUrl": server.file_url(run, name),
+            "sizeBytes": len(data),
+            "updatedAt": stamp(run.beat),
         }
         for name, data in there.items()
-    ]  # fmt: skip
+    ]
     told = page(nodes, v.get("fileCursor"), v.get("fileLimit"))
     return {"project": {"internalId": "1", "run": {"fileCount": len(nodes), "files": told}}}
 
 
 ANSWERS: dict[str, Answer] = {
-    "Viewer": viewer, "GetViewer": viewer, "GetDefaultEntity": viewer, "ServerFeaturesQuery": server_features,
-    "GetProject": project, "GetProjects": projects, "Run": one_run, "RunState": one_run, "RunHistoryKeys": one_run,
-    "QueryRunInfo": one_run, "Runs": runs, "GetSweep": sweep, "GetSweepLegacy": sweep, "SweepConfig": sweep,
-    "GetSweeps": sweeps, "ProjectViews": reports, "RunParquetHistory": where_exports_are, "HistoryPage": history_page,
-    "SampledHistoryPage": sampled_page, "RunSampledHistory": sampled_page, "RunFullHistory": full_history,
+    "Viewer": viewer,
+    "GetViewer": viewer,
+    "GetDefaultEntity": viewer,
+    "ServerFeaturesQuery": server_features,
+    "GetProject": project,
+    "GetProjects": projects,
+    "Run": one_run,
+    "RunState": one_run,
+    "RunHistoryKeys": one_run,
+    "QueryRunInfo": one_run,
+    "Runs": runs,
+    "GetSweep": sweep,
+    "GetSweepLegacy": sweep,
+    "SweepConfig": sweep,
+    "GetSweeps": sweeps,
+    "ProjectViews": reports,
+    "RunParquetHistory": where_exports_are,
+    "HistoryPage": history_page,
+    "SampledHistoryPage": sampled_page,
+    "RunSampledHistory": sampled_page,
+    "RunFullHistory": full_history,
     "RunFiles": files,
-}  # fmt: skip
+}

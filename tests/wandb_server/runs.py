@@ -178,10 +178,18 @@ class ServedRun:
     def searchable(self) -> dict[str, Any]:
         """What a filter may name, besides configuration and summary."""
         return {
-            "name": self.id, "displayName": self.display_name or self.id, "state": self.state, "group": self.group,
-            "jobType": self.job_type, "tags": self.tags, "sweepName": self.sweep, "createdAt": stamp(self.created),
-            "heartbeatAt": stamp(self.beat), "user": "me", "notes": self.notes,
-        }  # fmt: skip
+            "name": self.id,
+            "displayName": self.display_name or self.id,
+            "state": self.state,
+            "group": self.group,
+            "jobType": self.job_type,
+            "tags": self.tags,
+            "sweepName": self.sweep,
+            "createdAt": stamp(self.created),
+            "heartbeatAt": stamp(self.beat),
+            "user": "me",
+            "notes": self.notes,
+        }
 
     @property
     def beat(self) -> float:
@@ -193,21 +201,37 @@ class ServedRun:
             keys = self.history_keys()
             rows = self.history()
             return {
-                "id": self.storage_id, "name": self.id, "projectId": 1, "displayName": self.display_name or self.id,
-                "tags": self.tags, "sweepName": self.sweep, "state": self.state, "group": self.group,
-                "jobType": self.job_type, "commit": None, "readOnly": False, "createdAt": stamp(self.created),
-                "heartbeatAt": stamp(self.beat), "description": self.notes or "", "notes": self.notes,
-                "config": json.dumps(self.raw_config), "systemMetrics": "{}", "historyKeys": keys,
+                "id": self.storage_id,
+                "name": self.id,
+                "projectId": 1,
+                "displayName": self.display_name or self.id,
+                "tags": self.tags,
+                "sweepName": self.sweep,
+                "state": self.state,
+                "group": self.group,
+                "jobType": self.job_type,
+                "commit": None,
+                "readOnly": False,
+                "createdAt": stamp(self.created),
+                "heartbeatAt": stamp(self.beat),
+                "description": self.notes or "",
+                "notes": self.notes,
+                "config": json.dumps(self.raw_config),
+                "systemMetrics": "{}",
+                "historyKeys": keys,
                 # The summary holds NaN as a bare word, which is not JSON and what the server sends.
-                "summaryMetrics": json.dumps(self.summary), "historyLineCount": len(rows),
+                "summaryMetrics": json.dumps(self.summary),
+                "historyLineCount": len(rows),
                 "logLineCount": len(self.lines.get("output.log", ())),
                 "eventsLineCount": len(self.lines.get("wandb-events.jsonl", ())),
                 "historyTail": json.dumps([json.dumps(history.plain(row)) for row in rows[-1:]]),
                 "eventsTail": json.dumps(self.lines.get("wandb-events.jsonl", [])[-1:]),
-                "wandbConfig": json.dumps({"t": self.raw_config.get("_wandb", {}).get("value", {}).get("t", {})}),
+                "wandbConfig": json.dumps(
+                    {"t": self.raw_config.get("_wandb", {}).get("value", {}).get("t", {})}
+                ),
                 "user": {"name": "me", "username": "me"},
                 "project": {"id": "p", "name": self.project, "entity": {"id": "e", "name": self.entity}},
-            }  # fmt: skip
+            }
 
 
 def _overwrite(kept: list[Any], offset: int, new: list[Any]) -> None:

@@ -8,9 +8,14 @@ from functools import partial
 from typing import Any
 
 _NAMES = {
-    "display_name": "displayName", "job_type": "jobType", "created_at": "createdAt", "heartbeat_at": "heartbeatAt",
-    "sweep": "sweepName", "summaryMetrics": "summary_metrics", "username": "user",
-}  # fmt: skip
+    "display_name": "displayName",
+    "job_type": "jobType",
+    "created_at": "createdAt",
+    "heartbeat_at": "heartbeatAt",
+    "sweep": "sweepName",
+    "summaryMetrics": "summary_metrics",
+    "username": "user",
+}
 
 
 class BadFilter(ValueError):
@@ -82,9 +87,11 @@ def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 
 _ORDERED = {
-    "$gt": _ordered(lambda a, b: a > b), "$gte": _ordered(lambda a, b: a >= b),
-    "$lt": _ordered(lambda a, b: a < b), "$lte": _ordered(lambda a, b: a <= b),
-}  # fmt: skip
+    "$gt": _ordered(lambda a, b: a > b),
+    "$gte": _ordered(lambda a, b: a >= b),
+    "$lt": _ordered(lambda a, b: a < b),
+    "$lte": _ordered(lambda a, b: a <= b),
+}
 
 
 def _compares(found: Any, op: str, target: Any, options: str) -> bool:

@@ -132,10 +132,17 @@ class WandbServer:
     # What is on it --------------------------------------------------------------------------------------------------
 
     def add_run(
-        self, path: str, run_id: str, rows: Iterable[Mapping[str, Any]] = (), *,
-        config: Mapping[str, Any] | None = None, summary: Mapping[str, Any] | None = None,
-        step_metric: str | Mapping[str, str] | None = None, exported: bool | int = False, **facts: Any,
-    ) -> ServedRun:  # fmt: skip
+        self,
+        path: str,
+        run_id: str,
+        rows: Iterable[Mapping[str, Any]] = (),
+        *,
+        config: Mapping[str, Any] | None = None,
+        summary: Mapping[str, Any] | None = None,
+        step_metric: str | Mapping[str, str] | None = None,
+        exported: bool | int = False,
+        **facts: Any,
+    ) -> ServedRun:
         """Put a run on the server.
 
         Parameters
@@ -210,11 +217,21 @@ class WandbServer:
         entity, project = path.split("/")
         self.projects.add((entity, project))
         grid = {"type": "panel-grid", "metadata": {"runSets": [dict(one) for one in run_sets], "panels": []}}
-        self.reports.append(((entity, project), {
-            "id": report_id, "name": report_id.rstrip("="), "displayName": title, "description": "",
-            "user": {"username": "me", "photoUrl": None, "email": ""},
-            "spec": json.dumps({"version": 5, "blocks": [grid]}), "updatedAt": stamp(1.7e9), "createdAt": stamp(1.7e9),
-        }))  # fmt: skip
+        self.reports.append(
+            (
+                (entity, project),
+                {
+                    "id": report_id,
+                    "name": report_id.rstrip("="),
+                    "displayName": title,
+                    "description": "",
+                    "user": {"username": "me", "photoUrl": None, "email": ""},
+                    "spec": json.dumps({"version": 5, "blocks": [grid]}),
+                    "updatedAt": stamp(1.7e9),
+                    "createdAt": stamp(1.7e9),
+                },
+            )
+        )
         return f"{self.url}/{path}/reports/{title.replace(' ', '-')}--{report_id.rstrip('=')}"
 
     def run(self, path: str) -> ServedRun:
@@ -239,9 +256,15 @@ class WandbServer:
     # Faults ---------------------------------------------------------------------------------------------------------
 
     def fault(
-        self, kind: str, operation: str | Iterable[str] = (), *, times: int | None = None, after: int = 0,
-        run: str | None = None, **how: Any,
-    ) -> Fault:  # fmt: skip
+        self,
+        kind: str,
+        operation: str | Iterable[str] = (),
+        *,
+        times: int | None = None,
+        after: int = 0,
+        run: str | None = None,
+        **how: Any,
+    ) -> Fault:
         """Order a fault.
 
         Parameters
@@ -332,11 +355,12 @@ class WandbServer:
         with self.lock:
             return next(
                 (
-                    one for one in self.runs
+                    one
+                    for one in self.runs
                     if (one.entity, one.project) == (entity, project) and one.id in names and not one.deleted
                 ),
                 None,
-            )  # fmt: skip
+            )
 
     def has_project(self, entity: str, project: str) -> bool:
         return (entity, project) in self.projects

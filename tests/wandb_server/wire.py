@@ -239,9 +239,13 @@ class Handler(BaseHTTPRequestHandler):
         self._send(206, data[first : last + 1], headers, faults, request)
 
     def _send(
-        self, status: int, body: bytes, headers: dict[str, str] | None = None, faults: list[Fault] | None = None,
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        faults: list[Fault] | None = None,
         request: Any = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)

@@ -34,9 +34,14 @@ def upsert(server: WandbServer, v: Variables, text: str) -> Any:
         if v.get("summaryMetrics"):
             run.summary = _loaded(v["summaryMetrics"])
         for name, keys in {
-            "display_name": ("displayName", "display_name"), "group": ("groupName",), "job_type": ("jobType",),
-            "notes": ("notes",), "tags": ("tags",), "sweep": ("sweep",), "state": ("state",),
-        }.items():  # fmt: skip
+            "display_name": ("displayName", "display_name"),
+            "group": ("groupName",),
+            "job_type": ("jobType",),
+            "notes": ("notes",),
+            "tags": ("tags",),
+            "sweep": ("sweep",),
+            "state": ("state",),
+        }.items():
             told = next((v[key] for key in keys if v.get(key) is not None), None)
             if told is not None:
                 setattr(run, name, told)
@@ -167,7 +172,12 @@ def create_project(server: WandbServer, v: Variables, text: str) -> Any:
 
 
 ANSWERS: dict[str, Answer] = {
-    "UpsertBucket": upsert, "RunResumeStatus": resume_status, "CreateRunFiles": create_files,
-    "MarkRunFilesUploaded": files_uploaded, "NotifyScriptableRunAlert": alert, "DeleteRun": delete,
-    "RunStoppedStatus": stop_flag, "CreateProject": create_project,
-}  # fmt: skip
+    "UpsertBucket": upsert,
+    "RunResumeStatus": resume_status,
+    "CreateRunFiles": create_files,
+    "MarkRunFilesUploaded": files_uploaded,
+    "NotifyScriptableRunAlert": alert,
+    "DeleteRun": delete,
+    "RunStoppedStatus": stop_flag,
+    "CreateProject": create_project,
+}

@@ -14,8 +14,17 @@ from entlaw.tasks.sandbox.host import ORDER, Sandbox, UnitTests
 from entlaw.tasks.sandbox.limits import VERDICTS, Isolation, Limits, Outcome, Test, Verdict
 
 __all__ = [
-    "ORDER", "VERDICTS", "Isolation", "Limits", "Outcome", "Sandbox", "Test", "UnitTests", "Verdict", "run",
-]  # fmt: skip
+    "ORDER",
+    "VERDICTS",
+    "Isolation",
+    "Limits",
+    "Outcome",
+    "Sandbox",
+    "Test",
+    "UnitTests",
+    "Verdict",
+    "run",
+]
 
 
 def run(

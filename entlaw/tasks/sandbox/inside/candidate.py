@@ -15,11 +15,34 @@ from typing import Any, NoReturn
 
 from . import peer, wire
 
-SPECIAL = frozenset([
-    "__len__", "__iter__", "__next__", "__getitem__", "__setitem__", "__delitem__", "__bool__", "__str__", "__repr__",
-    "__float__", "__int__", "__enter__", "__exit__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__add__",
-    "__sub__", "__mul__", "__truediv__", "__neg__", "__abs__",
-])  # fmt: skip
+SPECIAL = frozenset(
+    [
+        "__len__",
+        "__iter__",
+        "__next__",
+        "__getitem__",
+        "__setitem__",
+        "__delitem__",
+        "__bool__",
+        "__str__",
+        "__repr__",
+        "__float__",
+        "__int__",
+        "__enter__",
+        "__exit__",
+        "__eq__",
+        "__lt__",
+        "__le__",
+        "__gt__",
+        "__ge__",
+        "__add__",
+        "__sub__",
+        "__mul__",
+        "__truediv__",
+        "__neg__",
+        "__abs__",
+    ]
+)
 
 
 class Argument:

@@ -97,9 +97,20 @@ def _binary(name: str) -> Callable[..., Any]:
 
 
 UNARY = (
-    "__len__", "__next__", "__getitem__", "__setitem__", "__delitem__", "__bool__", "__str__", "__repr__", "__float__",
-    "__int__", "__enter__", "__neg__", "__abs__",
-)  # fmt: skip
+    "__len__",
+    "__next__",
+    "__getitem__",
+    "__setitem__",
+    "__delitem__",
+    "__bool__",
+    "__str__",
+    "__repr__",
+    "__float__",
+    "__int__",
+    "__enter__",
+    "__neg__",
+    "__abs__",
+)
 BINARY = ("__lt__", "__le__", "__gt__", "__ge__", "__add__", "__sub__", "__mul__", "__truediv__")
 for _name in UNARY:
     setattr(Remote, _name, _unary(_name))

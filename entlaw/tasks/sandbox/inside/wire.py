@@ -93,13 +93,22 @@ ATOMS: tuple[tuple[bytes, type, Callable[[Any], bytes]], ...] = (
     (b"D", Decimal, lambda v: Decimal.__str__(v).encode()),
 )
 SEQUENCES: tuple[tuple[bytes, Any], ...] = (
-    (b"l", list), (b"t", tuple), (b"e", set), (b"z", frozenset), (b"k", deque),
-)  # fmt: skip
+    (b"l", list),
+    (b"t", tuple),
+    (b"e", set),
+    (b"z", frozenset),
+    (b"k", deque),
+)
 BUILDERS: dict[bytes, Callable[[list[Any]], Any]] = {
-    b"l": list, b"t": tuple, b"e": set, b"z": frozenset, b"k": deque,
-    b"r": lambda parts: range(*parts), b"q": lambda parts: Fraction(*parts),
+    b"l": list,
+    b"t": tuple,
+    b"e": set,
+    b"z": frozenset,
+    b"k": deque,
+    b"r": lambda parts: range(*parts),
+    b"q": lambda parts: Fraction(*parts),
     b"d": lambda parts: dict(zip(parts[::2], parts[1::2], strict=True)),
-}  # fmt: skip
+}
 
 
 def decode(data: bytes, resolve: Resolve) -> Any:
