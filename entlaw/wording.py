@@ -32,7 +32,6 @@ KEYWORDS = {
         "scale",
         "step-key",
         "entropy-key",
-        "performance-key",
         "like",
         "margin",
         "replicates",

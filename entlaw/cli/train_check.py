@@ -201,7 +201,7 @@ def _print(
 
     line(
         f"{name or 'the default run'}: the recipe is valid"
-        + (f", {len(findings)} remarks" if findings else "")
+        + (f", {len(findings)} remark{'s' * (len(findings) > 1)}" if findings else "")
     )
     print_findings(findings)
     line("\nsettings that are not the defaults")

@@ -13,7 +13,7 @@ from entlaw.runs.run import Run
 
 LAW_VERDICTS: dict[LawVerdict, str] = {
     "ok": "no problems found",
-    "caution": "read with care",
+    "caution": "see the warnings before quoting it",
     "passed": "the run is above this ceiling: do not quote it",
     "refused": "do not use",
 }

@@ -23,6 +23,7 @@ from entlaw.report.wandb_push import (
     DIGEST_KEY,
     FIGURES_KEY,
     JOB_TYPE,
+    SCHEMA,
     SUMMARY_KEYS,
     TABLE_COLUMNS,
     TABLE_KEY,
@@ -80,7 +81,7 @@ class Write:
         return replace(self, status=status, done=tuple(done), error=error)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same in schema ``entlaw.push/1``."""
+        """The same in schema ``entlaw.push/2``."""
         return {
             "what": self.what,
             "where": self.where,
@@ -248,7 +249,7 @@ def _log(client: Client, made: Analysis, folder: Path, done: list[str]) -> None:
             run.log(_logged(wandb, made, folder))
             done.append("table and figures")
             artifact = wandb.Artifact(
-                made.artifact, ARTIFACT_TYPE, metadata={"schema": "entlaw.fit/1", "runs": len(made.rows)}
+                made.artifact, ARTIFACT_TYPE, metadata={"schema": SCHEMA, "runs": len(made.rows)}
             )
             for name, data in made.files.items():
                 with artifact.new_file(name, mode="wb") as out:
