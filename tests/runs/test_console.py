@@ -502,7 +502,7 @@ def real_logs():
 @pytest.mark.parametrize("raw, csv", list(real_logs()))
 def test_rows_equal_the_independent_reading(raw, csv):
     (run,) = recognised(raw).read(raw, ReadOptions())
-    want = pd.read_csv(csv, float_precision="round_trip").set_index("step")
+    want = pd.read_csv(csv, dtype=str).map(float).set_index("step")  # exact in any version of pandas
     by_step = run.rows.groupby("step")
     got = (
         by_step.last() if "rasbt" in str(raw) else by_step.first()
