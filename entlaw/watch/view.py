@@ -264,7 +264,8 @@ def draw_table(runs: Sequence[Watched], width: int, *, braille: bool = True) -> 
         rows = [{key: _ascii(cell) for key, cell in row.items()} for row in rows]
     columns = ["run", "step", "R", "H", "law's ceiling", "forecast", "rule", "verdict"]
     wide = {c: max(len(c), *(len(row[c]) for row in rows)) for c in columns}
-    # A number is left out, never cut short.
+    # A number is left out, never cut short. Older versions of rich pad the last column too, by one.
+    width -= 1
     for dispensable in ("rule", "law's ceiling", "H", "R", "forecast", "step"):
         if sum(wide[c] + 2 for c in columns if c != "run") + _LEAST_NAME <= width:
             break
