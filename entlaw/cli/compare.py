@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -15,9 +14,6 @@ from entlaw.errors import UsageError
 if TYPE_CHECKING:
     from entlaw.law.compare import Comparison, Difference, Track
     from entlaw.law.examined import Examined
-
-_SEED_KEY = re.compile(r"(^|[._/])(seed|data_seed|random_seed)$", re.I)
-_SEED_NAME = re.compile(r"(?:seed|_s|-s|rl|run)[_-]?(\d+)$", re.I)
 
 
 def compare(
@@ -57,33 +53,21 @@ def tracks(examined: list[Examined], source: str, paired: bool) -> list[Track]:
     EntlawError
         The first run's error when none is usable.
     """
-    from entlaw.law.compare import Track
+    from entlaw.law.compare import track_of
 
     found = []
     for e in examined:
-        run, result, why = e.reading.run, e.result, "" if e.failure is None else e.failure.what
-        if run is None or result is None:
+        result, why = e.result, "" if e.failure is None else e.failure.what
+        if result is None:
             console(stderr=True).print(f"left out: {e.label}: {why}", style="dim")
             continue
         if result.law is None:
             console(stderr=True).print(f"no ceiling of {e.label}: {why} (--force)", style="dim")
-        seed = seed_of(run.config, e.reading.name) if paired else None
-        found.append(Track(result.points, seed, result.law))
+        found.append(track_of(result, paired=paired))
     if not found:
         error = next((e.error for e in examined if e.error is not None), None)
         raise error or UsageError("no run", where=source)
     return found
-
-
-def seed_of(config: Any, name: str) -> str | None:
-    """The seed that pairs a run: from its configuration where all seeds in it agree, else from the end of its name."""
-    seeds = {str(v) for k, v in config.items() if _SEED_KEY.search(k) and isinstance(v, (int, str))}
-    if "seed" in config:
-        return str(config["seed"])
-    if len(seeds) == 1:
-        return seeds.pop()
-    match = _SEED_NAME.search(name)
-    return match.group(1) if match else None
 
 
 def _as_dict(found: Comparison, sides: list[list[Track]], level: float) -> dict[str, Any]:
