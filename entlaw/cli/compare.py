@@ -111,5 +111,5 @@ def _row(d: Difference) -> list[str]:
         interval,
         f"{d.p_value:.3f}" if d.p_value == d.p_value else "-",
         d.verdict,
-        f"{d.n} {d.unit}",
+        f"{d.n} {d.unit.removesuffix('s') if d.n == 1 else d.unit}",
     ]
