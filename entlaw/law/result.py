@@ -518,9 +518,11 @@ class Result:
 
 
 def _as_number(name: str, value: Any) -> float | None:
-    """A number as it was given, or None; UsageError for anything else."""
-    if value is None or (isinstance(value, (int, float, np.number)) and not isinstance(value, bool)):
-        return value
+    """A number, or None; UsageError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        return float(value)
     raise UsageError(f"{name} must be a number, not {value!r}")
 
 
