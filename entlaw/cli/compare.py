@@ -14,6 +14,7 @@ from entlaw.errors import UsageError
 if TYPE_CHECKING:
     from entlaw.law.compare import Comparison, Difference, Track
     from entlaw.law.examined import Examined
+    from entlaw.law.result import Settings
 
 
 def compare(
@@ -41,7 +42,7 @@ def compare(
     if json:
         print_json(_as_dict(found, sides, how.level))
     else:
-        _show(found, sides, how.level)
+        _show(found, sides, settings)
     return 0
 
 
@@ -84,20 +85,23 @@ def _as_dict(found: Comparison, sides: list[list[Track]], level: float) -> dict[
     }
 
 
-def _show(found: Comparison, sides: list[list[Track]], level: float) -> None:
+def _show(found: Comparison, sides: list[list[Track]], settings: Settings) -> None:
     from rich.table import Table
+
+    from entlaw.law.summary import describe_window
 
     out = console()
     for label, side in zip("AB", sides, strict=True):
         names = ", ".join(t.name for t in side[:4]) + (f" and {len(side) - 4} more" if len(side) > 4 else "")
         out.print(f"{label}: {names}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ("", "A", "B", "B - A", f"{level:.0%} interval", "p", "B is", "counted")
+    columns = ("", "A", "B", "B - A", f"{settings.level:.0%} interval", "p", "B is", "counted")
     for column in columns:
         table.add_column(column, justify="left" if column in ("", "B is", "counted") else "right")
     for d in found.differences:
         table.add_row(*_row(d))
     out.print(table)
+    out.print(f"ceiling, at equal entropy: the law from {describe_window(settings.law_until)}", style="dim")
     print_findings(found.findings)
 
 

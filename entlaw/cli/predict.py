@@ -178,8 +178,8 @@ def _show(e: Examined, implied: bool) -> None:
     if r.settings.model == "law":
         show_result(e.label, r, answer, rows, r.findings, describe_force(r))
     else:
-        refused = r.forecast.outlook.refused and r.points.n >= 2 and not r.settings.force
-        force = "--force predicts all the same" if refused else ""
+        seen = r.forecast.outlook
+        force = "--force predicts all the same" if seen.points.n >= 2 and not seen.can_answer else ""
         show_result(e.label, r, answer, rows, r.forecast.findings, force)
 
 

@@ -16,6 +16,7 @@ from entlaw.errors import DataError, UsageError
 if TYPE_CHECKING:
     from entlaw.law.examined import Examined
     from entlaw.law.meta import Equality
+    from entlaw.law.result import Settings
     from entlaw.law.sizes import SizedFit, SizeForecast, Sizes
 
 
@@ -63,7 +64,7 @@ def sizes(
     if json:
         print_json(_as_dict(found, forecasts, used, left, how.level, agreement))
     else:
-        _show(found, forecasts, left, how.level, agreement)
+        _show(found, forecasts, left, settings, agreement)
     return 0
 
 
@@ -174,12 +175,14 @@ def _show(
     found: Sizes,
     forecasts: list[SizeForecast],
     left: dict[str, str],
-    level: float,
+    settings: Settings,
     agreement: Equality | None,
 ) -> None:
     from rich.table import Table
 
-    out = console()
+    from entlaw.law.summary import describe_window
+
+    out, level = console(), settings.level
     a = found.lines["a"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("parameters", "runs", *found.lines):
@@ -194,6 +197,7 @@ def _show(
     table.add_row("per unit of ln N", "", *slopes, style="bold")
     table.add_row("between sizes, sd", "", *(f"{line.fit.tau2**0.5:.3f}" for line in found.lines.values()))
     out.print(table)
+    out.print(f"laws from {describe_window(settings.law_until)}", style="dim")
     if agreement is not None:
         out.print(f"  {_agreement(agreement)}")
     for e in found.left_out:

@@ -86,7 +86,11 @@ def count(e: Evidence) -> Iterator[Finding]:
     n = len(e.seen.step)
     where = "" if e.until_step is None else f" up to step {e.until_step:g}"
     if n < FEWEST_POINTS:
-        longer = "fit a longer window (--until-step, --all)" if e.later.n else "wait for more"
+        longer = (
+            "fit a longer window (--until-step, --all)"
+            if e.later.n
+            else "wait for more or look from a later step"
+        )
         more = f"; the run has {n + e.later.n} in all" if e.later.n else ""
         yield Finding(
             "too-few-evaluations",

@@ -14,7 +14,7 @@ from entlaw.runs.run import Run
 
 LAW_VERDICTS: dict[LawVerdict, str] = {
     "ok": "no problems found",
-    "caution": "read with care",
+    "caution": "read the warnings first",
     "passed": "the run is above this ceiling: do not quote it",
     "refused": "do not use",
 }
