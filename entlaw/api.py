@@ -16,7 +16,7 @@ from entlaw import given
 from entlaw.errors import DataError, UsageError
 from entlaw.given import Options, Place, ReadKeywords, python_words
 from entlaw.limits import PAPER_WINDOW, UNSET, Unset
-from entlaw.wording import in_python
+from entlaw.wording import describe_suffix, in_python
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,6 +248,12 @@ def forecast(
             raise UsageError("give a step or an entropy, not both")
         asked = step if entropy is None else entropy
         wanted = () if asked is None else given.numbers(asked)
+        if asked is not None and not wanted:
+            raise UsageError(
+                "the list of steps or entropies is empty", hint="give one value or more, or leave it out"
+            )
+        if entropy is None and any(t < 0 for t in wanted):
+            raise UsageError(f"{min(wanted):g} is no step of a run", hint="e.g. step=500")
         settings, selection = given.settings_of(dict(options))
         where = {"steps": wanted} if entropy is None else {"entropies": wanted}
         settings = replace(settings, model=model, **where)  # type: ignore[arg-type]
@@ -605,7 +611,7 @@ def report(
     with python_words():
         if path.suffix.lower() not in (".html", ".htm", ".pdf", ".md", ".tex", ".csv"):
             raise UsageError(
-                f"cannot write a report to {path.suffix or 'a file without suffix'!r}",
+                f"cannot write a report to {describe_suffix(path)}",
                 where=str(path),
                 hint="use .html, .pdf, .md, .tex or .csv",
             )
@@ -628,7 +634,8 @@ def report(
         try:
             write_whole(path, data)
         except OSError as error:
-            raise UsageError(f"cannot write: {error.strerror}", where=str(path)) from error
+            hint = "give a file in a folder that exists and can be written to"
+            raise UsageError(f"cannot write: {error.strerror}", where=str(path), hint=hint) from error
     return path
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass, replace
+from pathlib import PurePath
 from typing import TypeVar
 
 from entlaw.errors import EntlawError, FitRefused
@@ -83,6 +84,11 @@ def reword(text: str) -> str:
     for phrase, better in _PHRASES:
         text = text.replace(phrase, better)
     return _COMMAND.sub(_reword, text)
+
+
+def describe_suffix(path: PurePath) -> str:
+    """How a file's name ends, for an error about it."""
+    return repr(path.suffix) if path.suffix else "a file without suffix"
 
 
 def shorten(text: str, most: int = 40) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -15,9 +14,7 @@ from entlaw.errors import UsageError
 if TYPE_CHECKING:
     from entlaw.law.compare import Comparison, Difference, Track
     from entlaw.law.examined import Examined
-
-_SEED_KEY = re.compile(r"(^|[._/])(seed|data_seed|random_seed)$", re.I)
-_SEED_NAME = re.compile(r"(?:seed|_s|-s|rl|run)[_-]?(\d+)$", re.I)
+    from entlaw.law.result import Settings
 
 
 def compare(
@@ -45,7 +42,7 @@ def compare(
     if json:
         print_json(_as_dict(found, sides, how.level))
     else:
-        _show(found, sides, how.level)
+        _show(found, sides, settings)
     return 0
 
 
@@ -57,33 +54,21 @@ def tracks(examined: list[Examined], source: str, paired: bool) -> list[Track]:
     EntlawError
         The first run's error when none is usable.
     """
-    from entlaw.law.compare import Track
+    from entlaw.law.compare import track_of
 
     found = []
     for e in examined:
-        run, result, why = e.reading.run, e.result, "" if e.failure is None else e.failure.what
-        if run is None or result is None:
+        result, why = e.result, "" if e.failure is None else e.failure.what
+        if result is None:
             console(stderr=True).print(f"left out: {e.label}: {why}", style="dim")
             continue
         if result.law is None:
             console(stderr=True).print(f"no ceiling of {e.label}: {why} (--force)", style="dim")
-        seed = seed_of(run.config, e.reading.name) if paired else None
-        found.append(Track(result.points, seed, result.law))
+        found.append(track_of(result, paired=paired))
     if not found:
         error = next((e.error for e in examined if e.error is not None), None)
         raise error or UsageError("no run", where=source)
     return found
-
-
-def seed_of(config: Any, name: str) -> str | None:
-    """The seed that pairs a run: from its configuration where all seeds in it agree, else from the end of its name."""
-    seeds = {str(v) for k, v in config.items() if _SEED_KEY.search(k) and isinstance(v, (int, str))}
-    if "seed" in config:
-        return str(config["seed"])
-    if len(seeds) == 1:
-        return seeds.pop()
-    match = _SEED_NAME.search(name)
-    return match.group(1) if match else None
 
 
 def _as_dict(found: Comparison, sides: list[list[Track]], level: float) -> dict[str, Any]:
@@ -100,20 +85,23 @@ def _as_dict(found: Comparison, sides: list[list[Track]], level: float) -> dict[
     }
 
 
-def _show(found: Comparison, sides: list[list[Track]], level: float) -> None:
+def _show(found: Comparison, sides: list[list[Track]], settings: Settings) -> None:
     from rich.table import Table
+
+    from entlaw.law.summary import describe_window
 
     out = console()
     for label, side in zip("AB", sides, strict=True):
         names = ", ".join(t.name for t in side[:4]) + (f" and {len(side) - 4} more" if len(side) > 4 else "")
         out.print(f"{label}: {names}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ("", "A", "B", "B - A", f"{level:.0%} interval", "p", "B is", "counted")
+    columns = ("", "A", "B", "B - A", f"{settings.level:.0%} interval", "p", "B is", "counted")
     for column in columns:
         table.add_column(column, justify="left" if column in ("", "B is", "counted") else "right")
     for d in found.differences:
         table.add_row(*_row(d))
     out.print(table)
+    out.print(f"ceiling, at equal entropy: the law from {describe_window(settings.law_until)}", style="dim")
     print_findings(found.findings)
 
 
@@ -127,5 +115,5 @@ def _row(d: Difference) -> list[str]:
         interval,
         f"{d.p_value:.3f}" if d.p_value == d.p_value else "-",
         d.verdict,
-        f"{d.n} {d.unit}",
+        f"{d.n} {d.unit.removesuffix('s') if d.n == 1 else d.unit}",
     ]

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from entlaw.cli.options import FitFlags, JsonFlag, PlotFlag, ReadFlags, Sources, TotalSteps, output_option
-from entlaw.cli.output import console, dump_json, print_json, track, write_bytes, write_text
+from entlaw.cli.output import check_folder, console, dump_json, print_json, track, write_bytes, write_text
 from entlaw.errors import UsageError
+from entlaw.wording import describe_suffix
 
 if TYPE_CHECKING:
     from entlaw.law.examined import Examined
@@ -143,13 +144,13 @@ def check_targets(plot: Path | None, output: Path | None, suffixes: tuple[str, .
     """
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise UsageError(
-            f"cannot plot to {plot.suffix or 'a file without suffix'!r}",
+            f"cannot plot to {describe_suffix(plot)}",
             where=str(plot),
             hint=f"use one of {', '.join(PLOT_SUFFIXES)}",
         )
     if output is not None and suffixes and output.suffix.lower() not in suffixes:
         raise UsageError(
-            f"cannot write a result to {output.suffix or 'a file without suffix'!r}",
+            f"cannot write a result to {describe_suffix(output)}",
             where=str(output),
             hint=f"-o takes a file that ends with {' or '.join(suffixes)}",
         )
@@ -160,10 +161,8 @@ def check_targets(plot: Path | None, output: Path | None, suffixes: tuple[str, .
             hint="--plot writes its numbers as .csv beside the figure; name another file with -o",
         )
     for path in (plot, output):
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(
-                "the folder does not exist", where=str(path.parent), hint=f"mkdir -p {path.parent}"
-            )
+        if path is not None:
+            check_folder(path.parent)
 
 
 def write_plots(examined: Sequence[Examined], plot: Path) -> list[Path]:

@@ -37,13 +37,19 @@ def show_one(e: Examined) -> None:
     else:
         from entlaw.law.summary import headline, list_findings, list_rows
 
-        show_result(e.label, e.result, headline(e.result), list_rows(e.result), list_findings(e.result))
+        r = e.result
+        show_result(e.label, r, headline(r), list_rows(r), list_findings(r), describe_force(r))
 
 
 def show_result(
-    label: str, result: Result, answer: str, rows: Sequence[tuple[str, str]], findings: Sequence[Finding]
+    label: str,
+    result: Result,
+    answer: str,
+    rows: Sequence[tuple[str, str]],
+    findings: Sequence[Finding],
+    force: str = "",
 ) -> None:
-    """A result's answer, rows with labels in bold, findings."""
+    """A result's answer, rows with labels in bold, findings, and what --force would do."""
     from rich.text import Text
 
     out = console()
@@ -52,8 +58,14 @@ def show_result(
         style = COLOURS[result.verdict] if name == "verdict" else ""
         out.print(Text.assemble((f"  {name:<10}", "bold"), (text, style)))
     print_findings(findings)
-    if result.refusal is not None and result.refusal.fit is not None:
-        out.print(Text.assemble(("  next      ", "bold"), "--force shows the law all the same"))
+    if force:
+        out.print(Text.assemble(("  next      ", "bold"), force))
+
+
+def describe_force(result: Result) -> str:
+    """What --force would show of a refused law; empty where there is nothing."""
+    shown = result.refusal is not None and result.refusal.fit is not None
+    return "--force shows the law all the same" if shown else ""
 
 
 def _show_unreadable(e: Examined) -> None:

@@ -85,6 +85,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         ) from error
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UsageError where no file can be put into a folder, because there is none."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("this is a file, not a folder", where=str(folder), hint="name another folder")
+    if not folder.is_dir():
+        raise UsageError("the folder does not exist", where=str(folder), hint=f"mkdir -p {folder}")
+
+
 def show_error(error: EntlawError, as_json: bool = False) -> None:
     """What, where, why and what to do, on stderr (and as JSON on stdout when that was asked for)."""
     if as_json:

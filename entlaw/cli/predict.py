@@ -158,8 +158,8 @@ def _show_library(learned: Sequence[Calibration | None]) -> None:
 
 def _show(e: Examined, implied: bool) -> None:
     """The numbers that were asked for, each with its model and window; the law where it is the model."""
-    from entlaw.cli.fit_view import show_one, show_result
-    from entlaw.law.summary import describe_forecast, list_rows
+    from entlaw.cli.fit_view import describe_force, show_one, show_result
+    from entlaw.law.summary import describe_forecast, describe_gain, list_rows
 
     r = e.result
     if r is None:
@@ -171,9 +171,16 @@ def _show(e: Examined, implied: bool) -> None:
     rows = [("", text) for text in others]
     if implied:
         rows.append(("model", "the law alone, as --method paper implies"))
+    if not (r.settings.steps or r.settings.entropies) and r.forecast.gain is not None:
+        rows.insert(0, ("gain", f"{describe_gain(r.forecast)}."))
     wanted = ("read", "law", "verdict") if r.settings.model == "law" else ("read", "verdict")
     rows += [row for row in list_rows(r) if row[0] in wanted] + _note(r)
-    show_result(e.label, r, answer, rows, r.findings if r.settings.model == "law" else r.forecast.findings)
+    if r.settings.model == "law":
+        show_result(e.label, r, answer, rows, r.findings, describe_force(r))
+    else:
+        seen = r.forecast.outlook
+        force = "--force predicts all the same" if seen.points.n >= 2 and not seen.can_answer else ""
+        show_result(e.label, r, answer, rows, r.forecast.findings, force)
 
 
 def describe_failure(error: Any) -> str:

@@ -15,8 +15,9 @@ from cyclopts import Parameter
 
 from entlaw.cli.fit import examine_sources, exit_code
 from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags, Sources, TotalSteps, output_option
-from entlaw.cli.output import console, dump_json, print_json, track, write_bytes
+from entlaw.cli.output import check_folder, console, dump_json, print_json, track, write_bytes
 from entlaw.errors import DataError, UsageError
+from entlaw.wording import describe_suffix
 
 if TYPE_CHECKING:
     from entlaw.law.examined import Examined
@@ -116,16 +117,13 @@ def _check(targets: Sequence[Path]) -> None:
             raise UsageError("this is a folder", where=str(path), hint=f"e.g. -o {path / 'report.html'}")
         if path.suffix.lower() not in _SUFFIXES:
             raise UsageError(
-                f"cannot write a report to {path.suffix or 'a file without suffix'!r}",
+                f"cannot write a report to {describe_suffix(path)}",
                 where=str(path),
                 hint=f"use one of {', '.join(_SUFFIXES)}",
             )
         if path in targets[:i]:
             raise UsageError("-o names the same file twice", where=str(path), hint="name each file once")
-        if not path.parent.is_dir():
-            raise UsageError(
-                "the folder does not exist", where=str(path.parent), hint=f"mkdir -p {path.parent}"
-            )
+        check_folder(path.parent)
 
 
 def _date(given: str | None) -> str | None:

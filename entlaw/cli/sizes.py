@@ -16,6 +16,7 @@ from entlaw.errors import DataError, UsageError
 if TYPE_CHECKING:
     from entlaw.law.examined import Examined
     from entlaw.law.meta import Equality
+    from entlaw.law.result import Settings
     from entlaw.law.sizes import SizedFit, SizeForecast, Sizes
 
 
@@ -42,7 +43,7 @@ def sizes(
 
     The size is the unit: runs of one size are averaged first. Refused fits are left out unless --force.
     """
-    from entlaw.law.sizes import fit_sizes, forecast_size
+    from entlaw.law.sizes import fit_sizes, forecast_size, sized_fits
 
     settings = how.settings(entropies=entropy)
     check_targets(plot, None)
@@ -63,38 +64,8 @@ def sizes(
     if json:
         print_json(_as_dict(found, forecasts, used, left, how.level, agreement))
     else:
-        _show(found, forecasts, left, how.level, agreement)
+        _show(found, forecasts, left, settings, agreement)
     return 0
-
-
-def sized_fits(
-    examined: list[Examined], told: list[tuple[str, float]]
-) -> tuple[list[SizedFit], dict[str, str]]:
-    """The usable fits with their sizes; and why each other run is left out, by name."""
-    import fnmatch
-
-    import numpy as np
-
-    from entlaw.law.sizes import SizedFit
-    from entlaw.runs.model_size import model_size
-
-    used: list[SizedFit] = []
-    left: dict[str, str] = {}
-    for e in examined:
-        name, run, law = e.label, e.reading.run, e.result.law if e.result is not None else None
-        if law is None or run is None:
-            left[name] = e.failure.what if e.failure is not None else "no fit"
-            continue
-        given = [n for pattern, n in told if fnmatch.fnmatch(name, pattern)]
-        known = model_size(run.config, name) if not given else None
-        parameters = given[-1] if given else known[0] if known else None
-        if parameters is None:
-            left[name] = f"its log does not tell the model's size (--size '{name}=7B')"
-        elif not np.isfinite(law.covariance).all():
-            left[name] = "two points: a line without an error"
-        else:
-            used.append(SizedFit(name, parameters, law.a, law.b, law.covariance))
-    return used, left
 
 
 def algorithms_agree(examined: list[Examined], used: list[SizedFit]) -> Equality | None:
@@ -145,13 +116,13 @@ def _size_of(text: str, option: str) -> float:
     return found
 
 
-def _parse_sizes(given: tuple[str, ...]) -> list[tuple[str, float]]:
-    told = []
+def _parse_sizes(given: tuple[str, ...]) -> dict[str, float]:
+    told = {}
     for text in given:
         pattern, equals, value = text.rpartition("=")
         if not equals or not pattern:
             raise UsageError(f"--size {text} is not PATTERN=SIZE", hint="e.g. --size '*-7b-*=7B'")
-        told.append((pattern, _size_of(value, "--size")))
+        told[pattern] = _size_of(value, "--size")
     return told
 
 
@@ -204,12 +175,14 @@ def _show(
     found: Sizes,
     forecasts: list[SizeForecast],
     left: dict[str, str],
-    level: float,
+    settings: Settings,
     agreement: Equality | None,
 ) -> None:
     from rich.table import Table
 
-    out = console()
+    from entlaw.law.summary import describe_window
+
+    out, level = console(), settings.level
     a = found.lines["a"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("parameters", "runs", *found.lines):
@@ -224,6 +197,7 @@ def _show(
     table.add_row("per unit of ln N", "", *slopes, style="bold")
     table.add_row("between sizes, sd", "", *(f"{line.fit.tau2**0.5:.3f}" for line in found.lines.values()))
     out.print(table)
+    out.print(f"laws from {describe_window(settings.law_until)}", style="dim")
     if agreement is not None:
         out.print(f"  {_agreement(agreement)}")
     for e in found.left_out:

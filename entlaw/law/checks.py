@@ -86,13 +86,18 @@ def count(e: Evidence) -> Iterator[Finding]:
     n = len(e.seen.step)
     where = "" if e.until_step is None else f" up to step {e.until_step:g}"
     if n < FEWEST_POINTS:
+        longer = (
+            "fit a longer window (--until-step, --all)"
+            if e.later.n
+            else "wait for more or look from a later step"
+        )
         more = f"; the run has {n + e.later.n} in all" if e.later.n else ""
         yield Finding(
             "too-few-evaluations",
             "error",
             f"{n} evaluation{'' if n == 1 else 's'}{where}{more}",
             f"with fewer than {FEWEST_POINTS} points a line always fits, and no interval can be trusted",
-            "fit a longer window (--until-step, --all), evaluate more often, or use the training score (--on train)",
+            f"{longer}, evaluate more often, or use the training score (--on train)",
             float(n),
         )
     elif n < FEW_POINTS:
@@ -166,10 +171,11 @@ def slope(e: Evidence) -> Iterator[Finding]:
         return
     i = fit.posterior.slope_interval(fit.ceiling_interval.level)
     if not i.lo > 0:
+        where = f"[{i.lo:.3g}, {i.hi:.3g}]" if np.isfinite(i.width) else "without bounds"
         yield Finding(
             "slope-uncertain",
             "warning",
-            f"a = {fit.a:.3g}, {i.level:.0%} interval [{i.lo:.3g}, {i.hi:.3g}] holds 0",
+            f"a = {fit.a:.3g}, {i.level:.0%} interval {where} holds 0",
             "these points do not show that R follows H at all",
             "fit a longer window or evaluate on more problems",
             i.lo,
@@ -269,10 +275,11 @@ def ceiling(e: Evidence) -> Iterator[Finding]:
         )
     if bounded and not i.width <= WIDE:
         severe = not i.width <= USELESS
+        width = f"{i.width:.2g} wide" if np.isfinite(i.width) else "unbounded"
         yield Finding(
             "ceiling-not-identified",
             "error" if severe else "warning",
-            f"the {i.level:.0%} interval of the ceiling is {i.width:.2g} wide",
+            f"the {i.level:.0%} interval of the ceiling is {width}",
             "that is " + ("as wide as all possible scores" if severe else "half of all possible scores"),
             "fit a longer window, evaluate on more problems, or give --problems and --samples",
             i.width,

@@ -252,7 +252,7 @@ def _check_fittable(h: np.ndarray, r: np.ndarray) -> None:
             f"{len(h)} usable points in the fit window",
             float(len(h)),
             "a line needs at least two, and an honest interval four",
-            "fit a longer window (--until-step, --all)",
+            "wait for more, or fit a longer window (--until-step, --all)",
         )
     x = np.exp(h)
     if np.ptp(x) <= 1e-13 * x.max():

@@ -38,7 +38,8 @@ LawVerdict = Literal["refused", "passed", "caution", "ok"]
 ForecastVerdict = Literal["refused", "uncertain", "plateau", "improving"]
 State = Literal["running", "finished"]
 
-# A point of accuracy: less is lost in the noise of most tests.
+# A point of accuracy: less is lost in the noise of most tests. Of rewards, which have any unit, this share of the range
+# seen so far.
 MEANINGFUL_GAIN = 0.01
 # Odds of four to one either way before a word is said; between them it is uncertain.
 LIKELY = 0.8
@@ -95,6 +96,8 @@ class Settings:
 
     def check(self) -> None:
         """Raise UsageError for settings that make no sense, whatever the run."""
+        _as_number("level", self.level)
+        _as_number("until_step", self.law_until)
         check_fit_options(self.method, self.level, self.law_until)
         if self.model not in get_args(ForecastModel):
             raise UsageError(f"no model {self.model!r}", hint="use 'growth' or 'law'")
@@ -103,7 +106,7 @@ class Settings:
                 "samples without problems", hint="give problems, the number of test problems, too"
             )
         for name in ("problems", "samples", "total_steps", "width"):
-            value = getattr(self, name)
+            value = _as_number(name, getattr(self, name))
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise UsageError(f"{name} must be positive, not {value:g}")
 
@@ -121,6 +124,8 @@ class GainAhead:
     if_continued : bool
         Whether the run is over, so that the gain is what training on would bring.
     gain : Gain
+    least : float
+        The gain that counts, in units of performance: a point of a share, a hundredth of the range of rewards so far.
     """
 
     from_step: float
@@ -128,10 +133,16 @@ class GainAhead:
     until: Literal["planned-end", "last-score", "as-long-again"]
     if_continued: bool
     gain: Gain
+    least: float = MEANINGFUL_GAIN
 
-    def probability_above(self, amount: float = MEANINGFUL_GAIN) -> float:
-        """P(gain > amount), amount in units of performance."""
-        return self.gain.above(amount)
+    def probability_above(self, amount: float | None = None) -> float:
+        """P(gain > amount), amount in units of performance; by default of the gain that counts."""
+        return self.gain.above(self.least if amount is None else amount)
+
+    @property
+    def amount(self) -> str:
+        """The gain that counts, in words."""
+        return f"{100 * self.least:g} point" if self.gain.shares else f"{self.least:.2g}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -140,7 +151,7 @@ class GainAhead:
             "to_step": self.to_step,
             "until": self.until,
             "if_continued": self.if_continued,
-            "above": MEANINGFUL_GAIN,
+            "above": self.least,
             "probability": self.probability_above(),
         }
 
@@ -346,7 +357,8 @@ class Result:
         if seen.can_answer:
             to, until = self._horizon(seen.points)
             continued = self.state == "finished" and until != "last-score"
-            gain = GainAhead(float(seen.points.step[-1]), to, until, continued, seen.gain(to))
+            least = MEANINGFUL_GAIN * (1.0 if seen.points.shares else float(np.ptp(seen.points.score)))
+            gain = GainAhead(float(seen.points.step[-1]), to, until, continued, seen.gain(to), least)
             ceiling = seen.ceiling(s.level)
         asked: list[dict[str, float]] = [{"entropy": h} for h in s.entropies] + [{"step": t} for t in s.steps]
         if not asked and seen.points.n:
@@ -505,6 +517,15 @@ class Result:
         return self.planned is None or reached + 1.0 < self.planned
 
 
+def _as_number(name: str, value: Any) -> float | None:
+    """A number, or None; UsageError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        return float(value)
+    raise UsageError(f"{name} must be a number, not {value!r}")
+
+
 def _judge(seen: Outlook, gain: GainAhead | None) -> tuple[ForecastVerdict, str]:
     """The verdict on the future, and its reason."""
     n = seen.points.n
@@ -514,9 +535,9 @@ def _judge(seen: Outlook, gain: GainAhead | None) -> tuple[ForecastVerdict, str]
     if worst is not None:
         return "refused", worst.what
     if n < FEW_POINTS or gain is None:
-        return "uncertain", f"{n} of the {FEW_POINTS} points that a forecast wants"
+        return "uncertain", f"{n} point{'' if n == 1 else 's'} so far, and a forecast wants {FEW_POINTS}"
     p = gain.probability_above()
-    why = f"P(gain > {100 * MEANINGFUL_GAIN:g} point) = {p:.2f} by step {gain.to_step:g}"
+    why = f"P(gain > {gain.amount}) = {p:.2f} by step {gain.to_step:g}"
     return "improving" if p >= LIKELY else "plateau" if p <= 1.0 - LIKELY else "uncertain", why
 
 

@@ -7,13 +7,14 @@ import math
 from entlaw.errors import EntlawError
 from entlaw.findings import Finding
 from entlaw.law.forecast import INNER, Forecast
-from entlaw.law.result import MEANINGFUL_GAIN, Ahead, ForecastVerdict, LawVerdict, Result
+from entlaw.law.result import Ahead, ForecastVerdict, LawVerdict, Result
 from entlaw.law.shapes import Fit, Interval
+from entlaw.limits import FEW_POINTS
 from entlaw.runs.run import Run
 
 LAW_VERDICTS: dict[LawVerdict, str] = {
     "ok": "no problems found",
-    "caution": "see the warnings before quoting it",
+    "caution": "read the warnings first",
     "passed": "the run is above this ceiling: do not quote it",
     "refused": "do not use",
 }
@@ -64,10 +65,13 @@ def describe_gain(ahead: Ahead) -> str:
     gain = ahead.gain
     if gain is None or ahead.verdict == "refused":
         return ahead.why
-    points = f"{100 * MEANINGFUL_GAIN:g} point"
     end = f"step {gain.to_step:g} ({_ENDS[gain.until]})"
     lead = f"If training continued to {end}" if gain.if_continued else f"By {end}"
-    return f"{lead}, the chance of gaining more than {points} is {gain.probability_above():.0%}"
+    text = f"{lead}, the chance of gaining more than {gain.amount} is {gain.probability_above():.0%}"
+    if any(one.model != "growth" for one in ahead.at):
+        text += " (model growth)"
+    # Too few points for a verdict, whatever the chance.
+    return text if ahead.outlook.points.n >= FEW_POINTS else f"{text}: {ahead.why}"
 
 
 def describe_forecast(forecast: Forecast) -> str:
@@ -180,7 +184,8 @@ def list_rows(result: Result) -> list[tuple[str, str]]:
         c = ahead.ceiling.interval
         there = f"{format_number(ahead.ceiling.median)}, {c.level:.0%} {format_interval(c)}"
         rows.append(("", f"at zero entropy: {there} ({describe_basis(ahead.ceiling)})"))
-    rows.append(("verdict", f"law {result.verdict}; forecast {ahead.verdict}; run {result.state}"))
+    model = "" if result.settings.model == "growth" else " (by growth)"
+    rows.append(("verdict", f"law {result.verdict}; forecast {ahead.verdict}{model}; run {result.state}"))
     return rows
 
 

@@ -21,7 +21,7 @@ from entlaw.law.summary import describe_window, headline, list_rows
 VERDICTS: tuple[RowVerdict, ...] = ("ok", "caution", "passed", "refused", "unreadable")
 _COUNTED: dict[ForecastVerdict, str] = {
     "improving": f"likely to gain more than {100 * MEANINGFUL_GAIN:g} point",
-    "plateau": "flat",
+    "plateau": "unlikely to",
     "uncertain": "uncertain",
     "refused": "refused",
 }

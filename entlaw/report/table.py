@@ -52,7 +52,12 @@ COLUMNS: tuple[tuple[str, str, str, int], ...] = (
     ("Interval", "of the ceiling; the square is the last score", "", 0),
     ("Last R", "the last measured score", "last_score", 3),
     ("Forecast", "of the score at the step below it, from all steps seen (model growth)", "forecast", 3),
-    ("P(gain)", f"chance of gaining more than {_POINTS} by the step of the forecast", "p_gain", 2),
+    (
+        "P(gain)",
+        f"chance of gaining more than {_POINTS} (of rewards, 1 % of their range) by the step of the forecast",
+        "p_gain",
+        2,
+    ),
     ("H", "entropy at the last point, nats per token", "last_entropy", 3),
     ("n", "fitted points", "n_fitted", 0),
     ("a", "slope", "a", 3),

@@ -213,7 +213,7 @@ def performance_scale(values: np.ndarray, is_accuracy: bool) -> tuple[float, lis
                 "not-a-score",
                 "warning",
                 f"performance runs from {v.min():.4g} to {v.max():.4g}, so it is not a score in [0, 1]",
-                "a, b and the ceiling are then in the unit of that reward, and bounds cannot be checked",
+                "the numbers a, b and the ceiling are then in the unit of that reward, and bounds cannot be checked",
                 "use an accuracy if the log has one (--on KEY); if it is a percentage, say --scale 0.01",
                 float(v.max()),
             )

@@ -318,7 +318,8 @@ def _ceiling(report: WatchReport) -> str:
     law, verdict = report.result.law, report.result.verdict
     if law is None:
         return verdict
-    return f"{format_number(law.ceiling)} {format_interval(law.ceiling_interval)} {verdict}"
+    interval = f"{law.ceiling_interval.level:.0%} {format_interval(law.ceiling_interval)}"
+    return f"{format_number(law.ceiling)}, {interval} {verdict}"
 
 
 def _forecast(report: WatchReport) -> str:
@@ -327,7 +328,8 @@ def _forecast(report: WatchReport) -> str:
     if not ahead:
         return ""
     one = ahead[0]
-    return f"{format_number(one.median)} {format_interval(one.interval)} at step {one.step:g}"
+    interval = f"{one.level:.0%} {format_interval(one.interval)}"
+    return f"{format_number(one.median)}, {interval} at step {one.step:g}"
 
 
 def format_line(report: WatchReport) -> str:

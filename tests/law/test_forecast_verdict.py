@@ -13,7 +13,7 @@ from entlaw.limits import FEW_POINTS
 
 def judged(p, *findings, n=FEW_POINTS):
     """The verdict at a chance of gaining more than a point; None where that is not known."""
-    gain = None if p is None else SimpleNamespace(to_step=80.0, probability_above=lambda: p)
+    gain = None if p is None else SimpleNamespace(to_step=80.0, amount="1 point", probability_above=lambda: p)
     return _judge(SimpleNamespace(points=SimpleNamespace(n=n), findings=findings), gain)
 
 
@@ -42,5 +42,5 @@ def test_too_few_points_leave_it_open():
     assert judged(0.99, n=FEW_POINTS - 1)[0] == "uncertain"
     assert judged(None, error("too-few-evaluations"), n=2) == (
         "uncertain",
-        "2 of the 8 points that a forecast wants",
+        "2 points so far, and a forecast wants 8",
     )

@@ -181,7 +181,9 @@ def test_the_forecasts_verdict_is_the_chance_of_a_gain():
     assert rising.forecast.verdict == "refused" and not rising.forecast.answered
     assert rising.forecast.why in {f.what for f in rising.forecast.findings}
     few = examine(Points.from_arrays(t[:5], h[:5], r[:5]))
-    assert few.forecast.verdict == "uncertain" and "5 of the 8 points" in few.forecast.why
+    assert (
+        few.forecast.verdict == "uncertain" and "5 points so far, and a forecast wants 8" in few.forecast.why
+    )
 
 
 # State and horizon --------------------------------------------------------------------------------
