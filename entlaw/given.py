@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from entlaw.law.examined import Examined
-    from entlaw.law.result import Result, Settings
+    from entlaw.law.result import Result
+    from entlaw.law.settings import Settings
     from entlaw.law.shapes import Method
     from entlaw.points import Points
     from entlaw.runs.prepare import Selection
@@ -44,7 +45,7 @@ class ReadKeywords(TypedDict, total=False):
 
 
 class FitOptions(TypedDict, total=False):
-    """How a law is fitted: fields of :class:`entlaw.law.result.Settings` as keywords."""
+    """How a law is fitted: fields of :class:`entlaw.law.settings.Settings` as keywords."""
 
     until_step: float | Unset | None
     method: Method
@@ -81,7 +82,7 @@ def settings_of(
     options: dict[str, Any], selection: Selection | None = None
 ) -> tuple[Settings, Selection | None]:
     """Keywords shared out; the selection is None where nothing was said of reading."""
-    from entlaw.law.result import Settings
+    from entlaw.law.settings import Settings
 
     mine = FitOptions.__annotations__
     _check_names(options, {**mine, **ReadKeywords.__annotations__})

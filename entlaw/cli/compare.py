@@ -14,7 +14,7 @@ from entlaw.errors import UsageError
 if TYPE_CHECKING:
     from entlaw.law.compare import Comparison, Difference, Track
     from entlaw.law.examined import Examined
-    from entlaw.law.result import Settings
+    from entlaw.law.settings import Settings
 
 
 def compare(

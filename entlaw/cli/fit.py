@@ -14,7 +14,7 @@ from entlaw.wording import describe_suffix
 
 if TYPE_CHECKING:
     from entlaw.law.examined import Examined
-    from entlaw.law.result import Settings
+    from entlaw.law.settings import Settings
     from entlaw.runs.reader import Reading
 
 PLOT_SUFFIXES = (".pdf", ".svg", ".png")

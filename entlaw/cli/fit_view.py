@@ -84,7 +84,7 @@ def _show_unreadable(e: Examined) -> None:
 def _show_table(examined: Sequence[Examined]) -> None:
     from rich.table import Table
 
-    from entlaw.law.result import Settings
+    from entlaw.law.settings import Settings
     from entlaw.law.summary import describe_window
 
     settings = next((e.result.settings for e in examined if e.result is not None), Settings())

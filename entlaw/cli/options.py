@@ -17,7 +17,7 @@ from entlaw.limits import PAPER_WINDOW, UNSET, check_level
 
 if TYPE_CHECKING:
     from entlaw.law.forecast import ForecastModel
-    from entlaw.law.result import Settings
+    from entlaw.law.settings import Settings
     from entlaw.runs.prepare import Selection
     from entlaw.runs.wandb.listing import Query
 
@@ -211,7 +211,7 @@ class FitFlags:
         UsageError
             Values that make no sense.
         """
-        from entlaw.law.result import Settings
+        from entlaw.law.settings import Settings
 
         self._check()
         check_steps("--step", steps)

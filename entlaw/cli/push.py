@@ -15,7 +15,7 @@ from entlaw.errors import EntlawError, MissingSeries, UsageError
 
 if TYPE_CHECKING:
     from entlaw.law.examined import Examined
-    from entlaw.law.result import Settings
+    from entlaw.law.settings import Settings
     from entlaw.report.wandb_push import Analysis, Pushed
     from entlaw.report.wandb_write import Write
     from entlaw.runs.wandb.client import Client

@@ -21,7 +21,7 @@ from entlaw.wording import describe_suffix
 
 if TYPE_CHECKING:
     from entlaw.law.examined import Examined
-    from entlaw.law.result import Settings
+    from entlaw.law.settings import Settings
     from entlaw.report.html_page import About, Origin
 
 _SUFFIXES = (".html", ".htm", ".pdf", ".md", ".tex", ".csv", ".json")

@@ -16,7 +16,7 @@ from entlaw.errors import DataError, UsageError
 if TYPE_CHECKING:
     from entlaw.law.examined import Examined
     from entlaw.law.meta import Equality
-    from entlaw.law.result import Settings
+    from entlaw.law.settings import Settings
     from entlaw.law.sizes import SizedFit, SizeForecast, Sizes
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from entlaw.errors import EntlawError
 from entlaw.findings import Finding, worst_first
-from entlaw.law.result import LawVerdict, Result, Settings, examine
+from entlaw.law.result import LawVerdict, Result, examine
+from entlaw.law.settings import Settings
 from entlaw.runs.reader import Reading
 
 RowVerdict = LawVerdict | Literal["unreadable"]

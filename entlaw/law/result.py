@@ -12,18 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from entlaw.errors import DataError, EntlawError, FitRefused, UsageError
 from entlaw.findings import Finding, has_error, worst_first
-from entlaw.law.fit import check_fit_options, fit_law
-from entlaw.law.forecast import Forecast, ForecastModel, Outlook, law_forecast
-from entlaw.law.growth import Gain
-from entlaw.law.shapes import Fit, HeldOut, Interval, Method, hold_out, plain_data
-from entlaw.limits import FEW_POINTS, PAPER_WINDOW, UNSET, Unset, check_level
+from entlaw.law.ahead import MEANINGFUL_GAIN, Ahead, GainAhead, judge
+from entlaw.law.fit import fit_law
+from entlaw.law.forecast import Forecast, Outlook, law_forecast
+from entlaw.law.settings import Settings
+from entlaw.law.shapes import Fit, HeldOut, Interval, hold_out, plain_data
+from entlaw.limits import check_level
 from entlaw.points import Points, answers_behind
 from entlaw.runs.ending import OVER, planned_steps, reported_status
 from entlaw.runs.run import Run
@@ -34,203 +35,7 @@ if TYPE_CHECKING:
 
 # Whether the law's ceiling may be quoted, worst first.
 LawVerdict = Literal["refused", "passed", "caution", "ok"]
-# What the forecast says of the run's future.
-ForecastVerdict = Literal["refused", "uncertain", "plateau", "improving"]
 State = Literal["running", "finished"]
-
-# A point of accuracy: less is lost in the noise of most tests. Of rewards, which have any unit, this share of the range
-# seen so far.
-MEANINGFUL_GAIN = 0.01
-# Odds of four to one either way before a word is said; between them it is uncertain.
-LIKELY = 0.8
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is asked of a run, and how.
-
-    Attributes
-    ----------
-    until_step : float, None or UNSET
-        Look at steps up to this one only, in the law and in the forecast; None at all. Not given, the law has the
-        steps up to 36 and the forecast has all.
-    method : {"careful", "paper"}
-        How the law is fitted.
-    level : float
-        Nominal coverage of the intervals.
-    problems, samples : float or None
-        Size of the test and answers per problem: the noise of a score is then binomial. By default as the log tells.
-    force : bool
-        Show a law and a forecast that the findings refuse.
-    total_steps : float or None
-        Where the run will end; by default as its configuration tells.
-    steps, entropies : tuple of float
-        What to predict; by default the score at the planned end, or after as long a time again.
-    model : {"growth", "law"}
-        Which model predicts it.
-    width : float
-        By which intervals of the forecast are stretched (:mod:`entlaw.law.library`).
-    """
-
-    until_step: float | Unset | None = UNSET
-    method: Method = "careful"
-    level: float = 0.95
-    problems: float | None = None
-    samples: float | None = None
-    force: bool = False
-    total_steps: float | None = None
-    steps: tuple[float, ...] = ()
-    entropies: tuple[float, ...] = ()
-    model: ForecastModel = "growth"
-    width: float = 1.0
-
-    @property
-    def law_until(self) -> float | None:
-        """End of the law's window; None for all points."""
-        return PAPER_WINDOW if isinstance(self.until_step, Unset) else self.until_step
-
-    @property
-    def forecast_until(self) -> float | None:
-        """End of the forecast's window; None for all that was logged."""
-        return None if isinstance(self.until_step, Unset) else self.until_step
-
-    def check(self) -> None:
-        """Raise UsageError for settings that make no sense, whatever the run."""
-        _as_number("level", self.level)
-        _as_number("until_step", self.law_until)
-        check_fit_options(self.method, self.level, self.law_until)
-        if self.model not in get_args(ForecastModel):
-            raise UsageError(f"no model {self.model!r}", hint="use 'growth' or 'law'")
-        if self.samples is not None and self.problems is None:
-            raise UsageError(
-                "samples without problems", hint="give problems, the number of test problems, too"
-            )
-        for name in ("problems", "samples", "total_steps", "width"):
-            value = _as_number(name, getattr(self, name))
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise UsageError(f"{name} must be positive, not {value:g}")
-
-
-@dataclass(frozen=True, eq=False)
-class GainAhead:
-    """What the level behind the scores will gain from the last point seen.
-
-    Attributes
-    ----------
-    from_step, to_step : float
-    until : {"planned-end", "last-score", "as-long-again"}
-        What ``to_step`` is: the planned end; the last score of a finished run that is looked at from an earlier step;
-        or as long a time again as was seen, where nothing else is known or left.
-    if_continued : bool
-        Whether the run is over, so that the gain is what training on would bring.
-    gain : Gain
-    least : float
-        The gain that counts, in units of performance: a point of a share, a hundredth of the range of rewards so far.
-    """
-
-    from_step: float
-    to_step: float
-    until: Literal["planned-end", "last-score", "as-long-again"]
-    if_continued: bool
-    gain: Gain
-    least: float = MEANINGFUL_GAIN
-
-    def probability_above(self, amount: float | None = None) -> float:
-        """P(gain > amount), amount in units of performance; by default of the gain that counts."""
-        return self.gain.above(self.least if amount is None else amount)
-
-    @property
-    def amount(self) -> str:
-        """The gain that counts, in words."""
-        return f"{100 * self.least:g} point" if self.gain.shares else f"{self.least:.2g}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {
-            "from_step": self.from_step,
-            "to_step": self.to_step,
-            "until": self.until,
-            "if_continued": self.if_continued,
-            "above": self.least,
-            "probability": self.probability_above(),
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Ahead:
-    """What is predicted of a run.
-
-    Attributes
-    ----------
-    verdict : {"refused", "uncertain", "plateau", "improving"}
-        Of the chance that the level behind the scores gains more than a point: improving from 0.8 on, plateau up to
-        0.2, else uncertain; refused where the run so far says nothing about its future.
-    why : str
-        The reason in one sentence.
-    outlook : Outlook
-    at : tuple of Forecast
-        At the steps and entropies asked for.
-    failures : tuple of EntlawError
-        Why some of them have no answer.
-    ceiling : Forecast or None
-        The level when the entropy is spent, with growth.
-    gain : GainAhead or None
-    """
-
-    verdict: ForecastVerdict
-    why: str
-    outlook: Outlook
-    at: tuple[Forecast, ...] = ()
-    failures: tuple[EntlawError, ...] = ()
-    ceiling: Forecast | None = None
-    gain: GainAhead | None = None
-
-    def __repr__(self) -> str:
-        return f"<Ahead: {self.verdict}, {shorten(self.why, 60)}, {len(self.at)} forecasts>"
-
-    @property
-    def answered(self) -> bool:
-        """Whether anything is predicted."""
-        return bool(self.at) or self.gain is not None
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Of the run so far and of each number, worst first."""
-        return worst_first([*self.outlook.findings, *(f for one in self.at for f in one.findings)])
-
-    def probability_above(self, quantity: Literal["gain", "final", "ceiling"], value: float) -> float | None:
-        """P(quantity > value); None where it is not known.
-
-        Parameters
-        ----------
-        quantity : {"gain", "final", "ceiling"}
-            ``final`` is the score at the planned end.
-        value : float
-            Fraction.
-        """
-        if quantity == "gain":
-            return None if self.gain is None else self.gain.probability_above(value)
-        if quantity == "ceiling":
-            return None if self.ceiling is None else self.ceiling.probability_above(value)
-        if self.gain is None or self.gain.until != "planned-end":
-            return None
-        return 1.0 - float(self.outlook.at_step(self.gain.to_step).cdf(value))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        seen = self.outlook.points
-        return {
-            "verdict": self.verdict,
-            "why": self.why,
-            "until_step": self.outlook.until_step,
-            "from_step": float(seen.step[-1]) if seen.n else None,
-            "n": seen.n,
-            "at": [one.to_dict() for one in self.at],
-            "failures": [error.as_dict() for error in self.failures],
-            "ceiling": None if self.ceiling is None else self.ceiling.to_dict(),
-            "gain": None if self.gain is None else self.gain.to_dict(),
-            "findings": [f.as_dict() for f in self.findings],
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,7 +178,7 @@ class Result:
                     made.append(seen.forecast(level=s.level, **one))
             except (UsageError, DataError, FitRefused) as error:
                 failures.append(self._in_words(error))
-        verdict, why = _judge(seen, gain)
+        verdict, why = judge(seen, gain)
         return Ahead(verdict, why, seen, tuple(made), tuple(failures), ceiling, gain)
 
     def at_level(self, level: float) -> Result:
@@ -515,30 +320,6 @@ class Result:
         series = (points.step, points.entropy_step, points.log_step)
         reached = max((float(x.max()) for x in series if x.size), default=0.0)
         return self.planned is None or reached + 1.0 < self.planned
-
-
-def _as_number(name: str, value: Any) -> float | None:
-    """A number, or None; UsageError for anything else."""
-    if value is None:
-        return None
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-        return float(value)
-    raise UsageError(f"{name} must be a number, not {value!r}")
-
-
-def _judge(seen: Outlook, gain: GainAhead | None) -> tuple[ForecastVerdict, str]:
-    """The verdict on the future, and its reason."""
-    n = seen.points.n
-    worst = next(
-        (f for f in seen.findings if f.severity == "error" and f.code != "too-few-evaluations"), None
-    )
-    if worst is not None:
-        return "refused", worst.what
-    if n < FEW_POINTS or gain is None:
-        return "uncertain", f"{n} point{'' if n == 1 else 's'} so far, and a forecast wants {FEW_POINTS}"
-    p = gain.probability_above()
-    why = f"P(gain > {gain.amount}) = {p:.2f} by step {gain.to_step:g}"
-    return "improving" if p >= LIKELY else "plateau" if p <= 1.0 - LIKELY else "uncertain", why
 
 
 def examine(

@@ -6,8 +6,9 @@ import math
 
 from entlaw.errors import EntlawError
 from entlaw.findings import Finding
+from entlaw.law.ahead import Ahead, ForecastVerdict
 from entlaw.law.forecast import INNER, Forecast
-from entlaw.law.result import Ahead, ForecastVerdict, LawVerdict, Result
+from entlaw.law.result import LawVerdict, Result
 from entlaw.law.shapes import Fit, Interval
 from entlaw.limits import FEW_POINTS
 from entlaw.runs.run import Run

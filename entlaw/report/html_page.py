@@ -15,7 +15,7 @@ from typing import Any
 
 from entlaw.findings import Finding
 from entlaw.law.examined import Examined
-from entlaw.law.result import Settings
+from entlaw.law.settings import Settings
 from entlaw.law.summary import describe_pairing, list_findings
 from entlaw.report.html_plot import SYMBOLS, Shown, law_plot, steps_plot, thin
 from entlaw.report.html_words import describe_all, describe_row, methods, name, resource, sentence, text

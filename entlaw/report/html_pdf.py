@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from entlaw.law.examined import Examined
-from entlaw.law.result import Result, Settings
+from entlaw.law.result import Result
+from entlaw.law.settings import Settings
 from entlaw.law.summary import list_findings
 from entlaw.report import style, table
 from entlaw.report.html_page import About, TrackFunction, untracked

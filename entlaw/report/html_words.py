@@ -13,8 +13,10 @@ from html import escape, unescape
 from importlib import resources
 from string import Template
 
+from entlaw.law.ahead import LIKELY, MEANINGFUL_GAIN, ForecastVerdict
 from entlaw.law.examined import Examined, RowVerdict
-from entlaw.law.result import LIKELY, MEANINGFUL_GAIN, ForecastVerdict, Result, Settings
+from entlaw.law.result import Result
+from entlaw.law.settings import Settings
 from entlaw.law.shapes import LATE
 from entlaw.law.summary import describe_window, headline, list_rows
 

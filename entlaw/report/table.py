@@ -11,8 +11,8 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from entlaw.law.ahead import MEANINGFUL_GAIN
 from entlaw.law.examined import Examined, RowVerdict
-from entlaw.law.result import MEANINGFUL_GAIN
 from entlaw.law.summary import LAW_VERDICTS, describe_window, format_interval, format_number
 from entlaw.report.html_plot import mini
 from entlaw.report.html_words import VERDICTS, clean, name, text

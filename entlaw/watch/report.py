@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+from entlaw.law.ahead import ForecastVerdict
 from entlaw.law.forecast import Forecast
-from entlaw.law.result import ForecastVerdict, Result
+from entlaw.law.result import Result
 from entlaw.law.shapes import Interval
 
 # As metrics are numbers, the forecast's verdict is logged as one.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from entlaw.law.result import ForecastVerdict
+from entlaw.law.ahead import ForecastVerdict
 from entlaw.law.summary import (
     describe_ceiling,
     describe_forecast,

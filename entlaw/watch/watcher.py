@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from entlaw.errors import DataError, UsageError
-from entlaw.law.result import ForecastVerdict, Result, Settings, examine
+from entlaw.law.ahead import ForecastVerdict
+from entlaw.law.result import Result, examine
+from entlaw.law.settings import Settings
 from entlaw.limits import FEW_POINTS, UNSET, Unset, check_level
 from entlaw.points import Points, common_start
 from entlaw.runs.ending import OVER, reported_status, without_status

@@ -13,7 +13,8 @@ import entlaw
 from entlaw.cli.__main__ import main
 from entlaw.cli.options import FitFlags
 from entlaw.law.forecast import Outlook
-from entlaw.law.result import Settings, examine
+from entlaw.law.result import examine
+from entlaw.law.settings import Settings
 from tests.conftest import REPO, SHARED, law_records, needs_shared, write_jsonl
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from entlaw.law.examined import examine_reading, examine_readings, label_runs
-from entlaw.law.result import Settings, examine
+from entlaw.law.result import examine
+from entlaw.law.settings import Settings
 from entlaw.runs.reader import scan
 
 from ..conftest import law_records, write_jsonl

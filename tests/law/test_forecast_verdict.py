@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entlaw.findings import Finding
-from entlaw.law.result import LIKELY, _judge
+from entlaw.law.ahead import LIKELY, judge
 from entlaw.limits import FEW_POINTS
 
 
 def judged(p, *findings, n=FEW_POINTS):
     """The verdict at a chance of gaining more than a point; None where that is not known."""
     gain = None if p is None else SimpleNamespace(to_step=80.0, amount="1 point", probability_above=lambda: p)
-    return _judge(SimpleNamespace(points=SimpleNamespace(n=n), findings=findings), gain)
+    return judge(SimpleNamespace(points=SimpleNamespace(n=n), findings=findings), gain)
 
 
 def error(code, severity="error"):

@@ -10,7 +10,8 @@ from entlaw.errors import FitRefused, UsageError
 from entlaw.findings import has_error
 from entlaw.law.fit import fit_points
 from entlaw.law.growth import gain_until
-from entlaw.law.result import Settings, examine
+from entlaw.law.result import examine
+from entlaw.law.settings import Settings
 from entlaw.law.shapes import hold_out
 from entlaw.limits import UNSET
 from entlaw.points import Points

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from entlaw.law.examined import Examined, examine_readings
-from entlaw.law.result import Settings
+from entlaw.law.settings import Settings
 from entlaw.report.html_page import About, Origin, page
 from entlaw.runs.reader import Reading, scan
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from entlaw.law.examined import examine_reading, examine_readings, label_runs
 from entlaw.law.forecast import Outlook
-from entlaw.law.result import Settings
+from entlaw.law.settings import Settings
 from entlaw.law.summary import format_number
 from entlaw.report.html_page import page
 from entlaw.report.html_plot import Axis, thin, thin_line

@@ -17,7 +17,8 @@ import pytest
 from entlaw.cli.app import run
 from entlaw.cli.output import dump_json
 from entlaw.law.examined import examine_readings
-from entlaw.law.result import Settings, examine
+from entlaw.law.result import examine
+from entlaw.law.settings import Settings
 from entlaw.law.summary import headline, list_rows
 from entlaw.report import table
 from entlaw.report.html_pdf import pdf_report

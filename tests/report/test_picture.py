@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from entlaw.errors import DataError
-from entlaw.law.result import Settings, examine
+from entlaw.law.result import examine
+from entlaw.law.settings import Settings
 from entlaw.points import Points
 from entlaw.report.picture import entropy_used, fitted_points, law_panel, steps_panels
 from entlaw.report.plots import draw_all, draw_result, result_figure

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from entlaw.cli.output import plain
-from entlaw.law.result import Settings, examine
+from entlaw.law.result import examine
+from entlaw.law.settings import Settings
 from entlaw.report.wandb_push import (
     SUMMARY_KEYS,
     TABLE_COLUMNS,

@@ -10,7 +10,8 @@ import pytest
 import entlaw
 from entlaw.cli.__main__ import main
 from entlaw.cli.output import plain
-from entlaw.law.result import Settings, examine
+from entlaw.law.result import examine
+from entlaw.law.settings import Settings
 from entlaw.runs.ending import reported_status, without_status
 from entlaw.watch.course import Watched, course
 from entlaw.watch.follow import Follower

@@ -12,7 +12,8 @@ import pytest
 import entlaw
 from entlaw.cli.output import plain
 from entlaw.errors import UsageError
-from entlaw.law.result import Settings, examine
+from entlaw.law.result import examine
+from entlaw.law.settings import Settings
 from entlaw.runs.ending import without_status
 from entlaw.runs.prepare import to_run
 from entlaw.runs.run import Provenance, RawRun
