@@ -129,6 +129,7 @@ class TestCluster:
         assert seen[0] == 0 and seen[-1] == 13 and not (folder / ".ray").exists()
         print(json.dumps({"killed at": killed[0][0]}), file=sys.stderr)
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
     def test_an_error_of_the_training_itself_is_told_at_once(self, tmp_path):
         broken = replace(RECIPE, policy=replace(RECIPE.policy, path=str(tmp_path / "no-model")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from entlaw.errors import EntlawError
@@ -83,9 +84,9 @@ class Ahead:
         At the steps and entropies asked for.
     failures : tuple of EntlawError
         Why some of them have no answer.
-    ceiling : Forecast or None
-        The level when the entropy is spent, with growth.
     gain : GainAhead or None
+    level : float
+        Of the interval of :attr:`ceiling`.
     """
 
     verdict: ForecastVerdict
@@ -93,11 +94,16 @@ class Ahead:
     outlook: Outlook
     at: tuple[Forecast, ...] = ()
     failures: tuple[EntlawError, ...] = ()
-    ceiling: Forecast | None = None
     gain: GainAhead | None = None
+    level: float = 0.95
 
     def __repr__(self) -> str:
         return f"<Ahead: {self.verdict}, {shorten(self.why, 60)}, {len(self.at)} forecasts>"
+
+    @cached_property
+    def ceiling(self) -> Forecast | None:
+        """The level when the entropy is spent, with growth; found when asked for, as it takes the longest."""
+        return self.outlook.ceiling(self.level) if self.outlook.can_answer else None
 
     @property
     def answered(self) -> bool:

@@ -158,13 +158,12 @@ class Result:
     def forecast(self) -> Ahead:
         """What is predicted of the run, from all that was logged unless ``until_step`` was given."""
         s, seen = self.settings, self._outlook(self.settings.forecast_until)
-        gain = ceiling = None
+        gain = None
         if seen.can_answer:
             to, until = self._horizon(seen.points)
             continued = self.state == "finished" and until != "last-score"
             least = MEANINGFUL_GAIN * (1.0 if seen.points.shares else float(np.ptp(seen.points.score)))
             gain = GainAhead(float(seen.points.step[-1]), to, until, continued, seen.gain(to), least)
-            ceiling = seen.ceiling(s.level)
         asked: list[dict[str, float]] = [{"entropy": h} for h in s.entropies] + [{"step": t} for t in s.steps]
         if not asked and seen.points.n:
             asked = [{"step": self._horizon(seen.points)[0]}]
@@ -179,7 +178,7 @@ class Result:
             except (UsageError, DataError, FitRefused) as error:
                 failures.append(self._in_words(error))
         verdict, why = judge(seen, gain)
-        return Ahead(verdict, why, seen, tuple(made), tuple(failures), ceiling, gain)
+        return Ahead(verdict, why, seen, tuple(made), tuple(failures), gain, s.level)
 
     def at_level(self, level: float) -> Result:
         """The same with intervals at another level; the law is not fitted anew."""

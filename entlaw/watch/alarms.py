@@ -52,14 +52,9 @@ def find_alarms(
     exploded = next((f for f in (*ahead.findings, *result.findings) if f.code == "entropy-exploded"), None)
     if exploded is not None:
         found.append(Alert("entropy-exploding", step, exploded.what, exploded.why))
-    ceiling = ahead.ceiling
-    if (
-        target is not None
-        and ceiling is not None
-        and result.points.n >= FEW_POINTS
-        and ahead.verdict != "refused"
-        and ceiling.interval.hi < target
-    ):
+    judged = target is not None and result.points.n >= FEW_POINTS and ahead.verdict != "refused"
+    ceiling = ahead.ceiling if judged else None
+    if target is not None and ceiling is not None and ceiling.interval.hi < target:
         interval = f"{format_interval(ceiling.interval)} ({ceiling.interval.level:.0%})"
         found.append(
             Alert(

@@ -94,7 +94,7 @@ WRITERS = {
 @pytest.fixture(params=WRITERS)
 def written(request):
     """A log's name and its bytes."""
-    return request.param, WRITERS[request.param](law_records(n=61, noise=0.004))
+    return request.param, WRITERS[request.param](law_records(n=31, noise=0.004))
 
 
 def without_cuts(report):
@@ -109,12 +109,12 @@ def at_once(name):
     """The last report on a whole log of this name, made once."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
-        path.write_bytes(WRITERS[name](law_records(n=61, noise=0.004)))
+        path.write_bytes(WRITERS[name](law_records(n=31, noise=0.004)))
         return reports(course(Follower([str(path)]), make, once=True))[-1]
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_log_written_in_any_pieces_ends_in_the_same_reports(tmp_path, written, data):
     name, content = written
     cuts = data.draw(st.lists(st.integers(1, len(content) - 1), max_size=6, unique=True))
