@@ -93,7 +93,7 @@ def _kind_of(key: str, selection: Selection) -> str:
     if key == selection.on:
         return "score"
     name = canonical(key)
-    if "entropy" in name:
+    if "entropy" in name or any(rule.pattern.fullmatch(name) for rule in ENTROPY_RULES):
         return "entropy"
     if any(
         rule.pattern.fullmatch(name) and not (rule.by_name_only and NOT_SCORE.search(name))
