@@ -135,7 +135,7 @@ def one_run(given: Any, selection: Selection | None = None) -> Run | Points:
     if selection is not None:
         kind = type(given).__name__
         hint = "give on, entropy_key and the like to read(...)"
-        raise UsageError(f"how to read cannot be told of a {kind}", why="it is read already", hint=hint)
+        raise UsageError(f"options of reading do not apply to a {kind}", why="it is read already", hint=hint)
     if isinstance(given, Run):
         return given
     if isinstance(given, tuple) and len(given) == 3:

@@ -369,7 +369,7 @@ def _findings(lines: dict[str, SizeLine], left_out: list[LeftOut], k: int) -> tu
                     "bent-over-sizes",
                     "warning",
                     f"{name} is not a straight line in ln N (p = {p:.3g})",
-                    "a forecast for another size goes astray where a line bends",
+                    "a forecast for another size is wrong where a line bends",
                     "forecast near the trained sizes",
                     p,
                 )
