@@ -42,6 +42,20 @@ needs_shared = pytest.mark.skipif(
     reason="the public logs of ../shared/data/runs are not here (they may not be redistributed)",
 )
 
+# Files whose tests start processes and wait for them, some for a minute.
+WAITING = {"test_ray_train", "test_distributed", "test_trl_ranks", "test_watching", "test_kill", "test_push_cli"}
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist there is no such hook
+def pytest_xdist_auto_num_workers(config):
+    """One worker more than cores: a third of the tests wait for other processes, servers and disks."""
+    return min((os.cpu_count() or 1) + 1, 8)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the tests that wait longest, so that none of them is left alone at the end."""
+    items.sort(key=lambda item: item.path.stem not in WAITING)
+
 
 def interruptible():
     """``preexec_fn`` of a process that is to be interrupted: a test run in the background ignores SIGINT, and so would
