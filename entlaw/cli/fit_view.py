@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from entlaw.cli.output import console, print_findings
+from entlaw.runs.ending import OVER, reported_status
 
 if TYPE_CHECKING:
     from entlaw.findings import Finding
@@ -89,6 +91,7 @@ def _show_table(examined: Sequence[Examined]) -> None:
 
     settings = next((e.result.settings for e in examined if e.result is not None), Settings())
     level = settings.level
+    examined = sorted(examined, key=lambda e: e.result is None)  # of a project's 200 runs the usable ones first
     rows = [_row(e) for e in examined]
     out = console()
     columns = _columns_that_fit(rows, out.width)
@@ -109,6 +112,8 @@ def _show_table(examined: Sequence[Examined]) -> None:
     if "forecast" in columns:
         windows += f"; forecast: model {settings.model}, {describe_window(settings.forecast_until)}"
     out.print(windows, style="dim")
+    if counts := _count_unreadable(examined):
+        out.print(counts, markup=False)
     if "law" not in columns:  # a number without its verdict looks surer than it is
         for verdict in ("caution", "passed", "refused", "unreadable"):
             which = [e.label for e in examined if e.verdict == verdict]
@@ -118,6 +123,16 @@ def _show_table(examined: Sequence[Examined]) -> None:
     if left_out:
         text = f"left out for want of width: {', '.join(left_out)} (wider terminal, or --json)"
         console(stderr=True).print(text, style="dim")
+
+
+def _count_unreadable(examined: Sequence[Examined]) -> str:
+    """How many runs cannot be read and why, the commonest reason first; empty for fewer than two."""
+    reasons = Counter(e.error.what for e in examined if e.result is None and e.error is not None)
+    if reasons.total() < 2:
+        return ""
+    shown = "; ".join(f"{n} {what}" for what, n in reasons.most_common(5))
+    rest = f"; {len(reasons) - 5} other reasons" if len(reasons) > 5 else ""
+    return f"{reasons.total()} of {len(examined)} runs cannot be read: {shown}{rest}"
 
 
 def _columns_that_fit(rows: list[dict[str, str]], width: int) -> list[str]:
@@ -138,17 +153,26 @@ def _columns_that_fit(rows: list[dict[str, str]], width: int) -> list[str]:
     return columns
 
 
+def _describe_state(e: Examined) -> str:
+    """The result's state; of a run that ended before its time the word of the source, such as ``crashed``."""
+    raw = e.reading.raw
+    status = reported_status(raw) if raw is not None else ""
+    if e.result is None:
+        return status or "-"
+    return status if e.result.state == "finished" and status in OVER else e.result.state
+
+
 def _row(e: Examined) -> dict[str, str]:
     """The cells of one run, by column."""
     from entlaw.law.summary import format_interval, format_number
 
-    codes = [f.code for f in e.findings if f.severity != "info"]
     r = e.result
+    codes = [f.code for f in e.findings if f.severity != "info"] if r is not None else []
     law, held, last = (None, None, None) if r is None else (r.law, r.held_out, r.last)
     first = None if r is None else next(iter(r.forecast.at), None)
     return {
         "run": e.label,
-        "state": r.state if r else "-",
+        "state": _describe_state(e),
         "last": format_number(last[1]) if last else "-",
         "ceiling": format_number(law.ceiling) if law else "-",
         "interval": format_interval(law.ceiling_interval) if law else "-",
