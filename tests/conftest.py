@@ -43,7 +43,7 @@ needs_shared = pytest.mark.skipif(
 )
 
 # Files whose tests start processes and wait for them, some for a minute.
-WAITING = {"test_ray_train", "test_distributed", "test_trl_ranks", "test_watching", "test_kill", "test_push_cli"}
+WAITING = {"test_distributed", "test_trl_ranks", "test_watching", "test_kill", "test_push_cli"}
 
 
 @pytest.hookimpl(optionalhook=True)  # without xdist there is no such hook

@@ -87,6 +87,7 @@ class TestCluster:
         with pytest.raises(UsageError, match="2 CPUs for 3 workers"):
             ray_train.launch(RECIPE, tmp_path / "run", workers=3)
 
+    @pytest.mark.slow  # a minute of starting processes; test_distributed.py trains on two ranks in the default run
     @pytest.mark.filterwarnings("ignore")
     def test_two_workers_train_what_one_process_trains(self, tmp_path):
         recipe, folder, seen = replace(RECIPE, run=replace(RECIPE.run, steps=2)), tmp_path / "ray", []
