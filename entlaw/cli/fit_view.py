@@ -91,7 +91,9 @@ def _show_table(examined: Sequence[Examined]) -> None:
 
     settings = next((e.result.settings for e in examined if e.result is not None), Settings())
     level = settings.level
-    examined = sorted(examined, key=lambda e: e.result is None)  # of a project's 200 runs the usable ones first
+    examined = sorted(
+        examined, key=lambda e: e.result is None
+    )  # of a project's 200 runs the usable ones first
     rows = [_row(e) for e in examined]
     out = console()
     columns = _columns_that_fit(rows, out.width)
