@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,8 @@ from entlaw.errors import DataError
 
 # Some network and FUSE file systems cannot flush a folder, or anything; that must not stop a run.
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+# What stands there is a window on a process or a device, even where it looks like a file (/dev/stdout > file).
+_OF_THE_SYSTEM = {Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")}
 _AT_ONCE = 8  # threads, which only wait for the disk
 
 
@@ -64,16 +68,32 @@ def flush_all(paths: Sequence[Path]) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file atomically: after a kill it holds the old bytes or the new ones.
+    """Replace a file's content atomically: after a kill it holds the old bytes or the new ones.
+
+    A link stays and the file behind it is replaced; a file keeps its mode. What is no file (a device, a pipe) is
+    written to, never replaced.
 
     Raises
     ------
     OSError
         What was there before is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        before = os.stat(path)
+    except FileNotFoundError:
+        before = None
+    if (before is not None and not stat.S_ISREG(before.st_mode)) or path.parent in _OF_THE_SYSTEM:
+        with open(
+            path, "ab"
+        ) as out:  # nothing that a shell has put into /dev/stdout's file before is cut off
+            out.write(data)
+        return
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex[:8]}")
     try:
         with open(temporary, "wb") as out:
+            if before is not None:
+                os.chmod(temporary, stat.S_IMODE(before.st_mode))
             out.write(data)
             out.flush()
             flush(out.fileno())
@@ -81,7 +101,8 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    flush_path(path.parent)
+    with contextlib.suppress(PermissionError):  # a folder may be written to and not listed
+        flush_path(path.parent)
 
 
 def megabytes(n: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from entlaw.cli.options import JsonFlag, meaning, output_option
-from entlaw.cli.output import console, print_findings, print_json
+from entlaw.cli.output import console, print_findings, print_json, write_text
 from entlaw.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def verl(
     prepared = prepare.prepare(settings, folder)
     print_findings(prepared.findings, verbose=False, stderr=True)
     err.print(f"{prepared.rows[0]} training problems, {prepared.rows[1]} for validation", soft_wrap=True)
-    (folder / "recipe.toml").write_text(recipes.to_toml(settings), "utf-8")
-    (folder / "command.sh").write_text(shell(arguments, plan.environment) + "\n", "utf-8")
+    write_text(folder / "recipe.toml", recipes.to_toml(settings))
+    write_text(folder / "command.sh", shell(arguments, plan.environment) + "\n")
     err.print(shell(arguments, plan.environment), soft_wrap=True)
     code = launch(arguments, plan.environment, folder)
     if json:

@@ -9,19 +9,34 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from entlaw.errors import UsageError
+from entlaw.errors import DataError, UsageError
+from entlaw.files import write_whole
 from entlaw.findings import Finding
 from entlaw.lock import hold
 from entlaw.train import checkpoint
 from entlaw.train import recipe as recipes
 from entlaw.train.schema import Recipe
 
+RECIPE = "recipe.toml"
 _ELSEWHERE = "choose another folder with -o"
 
 
 def prepare(recipe: Recipe, folder: Path, resume: bool, on_finding: Callable[[Finding], None]) -> Path | None:
-    """Check the folder against what is wanted; returns the checkpoint to go on from."""
-    kept = folder / "recipe.toml"
+    """Check the folder against what is wanted.
+
+    Returns
+    -------
+    Path or None
+        The checkpoint to go on from; None at a start.
+
+    Raises
+    ------
+    UsageError
+        The folder holds a run already, or none; the recipe is not that of the run.
+    DataError
+        There is something to lose, and no checkpoint that can be used.
+    """
+    kept = folder / RECIPE
     if not resume:
         if has_records(folder):
             raise UsageError(
@@ -31,27 +46,55 @@ def prepare(recipe: Recipe, folder: Path, resume: bool, on_finding: Callable[[Fi
             )
         if kept.exists():  # an earlier start failed before its first record, with a recipe of its own
             shutil.rmtree(folder / "base", ignore_errors=True)
-        kept.write_text(recipes.to_toml(recipe))
+        write_whole(kept, recipes.to_toml(recipe).encode())
         return None
     if not kept.exists():
         raise UsageError(
             "there is no run to continue", where=str(folder), hint="give the folder that holds recipe.toml"
         )
-    frozen = [d for d in recipes.diff(recipes.load(kept), recipe) if d[0] not in recipes.MAY_CHANGE]
+    _refuse_changes(
+        recipes.load(kept), recipe, folder, "resume without these changes, or start a new run with -o"
+    )
+    checkpoint.clean(folder)
+    newest = checkpoint.latest(folder)
+    if newest.path is None:
+        _refuse_restart(folder, newest.skipped)
+    else:
+        for finding in newest.skipped:
+            on_finding(finding)
+        saved = newest.path / RECIPE
+        if saved.exists():  # checkpoints of earlier versions have none
+            hint = f"put the run's own recipe back: cp {saved} {kept}"
+            _refuse_changes(recipes.load(saved), recipe, folder, hint)
+    write_whole(kept, recipes.to_toml(recipe).encode())
+    return newest.path
+
+
+def _refuse_changes(old: Recipe, new: Recipe, folder: Path, hint: str) -> None:
+    """Refuse a recipe that differs from the run's in what must stay."""
+    frozen = [d for d in recipes.diff(old, new) if d[0] not in recipes.MAY_CHANGE]
     if frozen:
-        listed = "; ".join(f"{key}: was {old!r}, is {new!r}" for key, old, new in frozen)
+        listed = "; ".join(f"{key}: was {before!r}, is {after!r}" for key, before, after in frozen)
         raise UsageError(
             f"the recipe has changed: {listed}",
             where=str(folder),
             why="a run with two recipes is neither",
-            hint="resume without these changes, or start a new run with -o",
+            hint=hint,
         )
-    kept.write_text(recipes.to_toml(recipe))
-    checkpoint.clean(folder)
-    newest = checkpoint.latest(folder)
-    for finding in newest.skipped:
-        on_finding(finding)
-    return newest.path
+
+
+def _refuse_restart(folder: Path, damaged: tuple[Finding, ...]) -> None:
+    """Refuse to begin again at step 0 where that would replace the records of a run that was under way."""
+    records = folder / "metrics.jsonl"
+    if not damaged and (not records.exists() or records.read_bytes().count(b"\n") <= 1):
+        return  # killed before its first checkpoint: at most the validation of step 0 is done again
+    raise DataError(
+        "no checkpoint of this run can be used, and its records would be replaced",
+        where=str(folder),
+        why="; ".join(finding.what for finding in damaged) or "there is none",
+        hint=f"bring a checkpoint back from a copy; or start again from step 0 in another folder: "
+        f"entlaw train {folder / RECIPE} -o ANOTHER",
+    )
 
 
 def has_records(folder: Path) -> bool:

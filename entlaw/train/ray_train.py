@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entlaw.errors import EntlawError, MissingExtra, UsageError
+from entlaw.files import write_whole
 from entlaw.train import recipe as recipes
 from entlaw.train.failure import RankLost, TrainingFailed, describe, revived
 from entlaw.train.folder import has_records
@@ -203,7 +204,7 @@ def _work(config: dict[str, Any]) -> None:
     gc.collect()  # Ray Train takes the process group down next: what holds on to it must be gone before
     if first:
         told.parent.mkdir(parents=True, exist_ok=True)
-        told.write_text(json.dumps(result))
+        write_whole(told, json.dumps(result).encode())
 
 
 def _outcome(told: dict[str, Any], folder: Path) -> TrainingOutcome:

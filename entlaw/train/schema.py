@@ -621,8 +621,8 @@ class Checkpoint:
         verl="trainer.save_freq",
     )
     keep: int = setting(
-        1,
-        "How many checkpoints to keep, the newest ones.",
+        2,
+        "How many checkpoints to keep, the newest ones; with one, a damaged file ends the run.",
         range="[1, inf)",
         verl="trainer.max_actor_ckpt_to_keep",
     )

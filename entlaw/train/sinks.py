@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from entlaw.errors import MissingExtra
+from entlaw.files import write_whole
 from entlaw.train.record import line
 from entlaw.train.run_info import shareable
 
@@ -196,7 +197,7 @@ class WandbSink:
         if kept.is_file() and (text := kept.read_text().strip()):
             return text
         made = uuid.uuid4().hex[:12]
-        kept.write_text(made + "\n")
+        write_whole(kept, f"{made}\n".encode())
         return made
 
     def _give_up(self, why: object) -> None:

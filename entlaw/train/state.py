@@ -22,6 +22,7 @@ from entlaw.train import checkpoint
 from entlaw.train.distributed_model import like, save_policy
 from entlaw.train.loop import Trainer
 from entlaw.train.policy import load, quiet, save
+from entlaw.train.recipe import to_toml
 from entlaw.train.schema import Policy
 
 SHARDS = "shards"
@@ -58,6 +59,7 @@ def _counted(trainer: Trainer, extra: dict[str, Any]) -> dict[str, Any]:
 def save_trainer(trainer: Trainer, extra: dict[str, Any], folder: Path) -> None:
     """Write a trainer of one rank into a folder that exists."""
     save(trainer.policy, folder / "policy")
+    _save_recipe(trainer, folder)
     state = {
         "optimizers": {name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
         "critic": None if trainer.critic is None else trainer.critic.state_dict(),
@@ -65,6 +67,11 @@ def save_trainer(trainer: Trainer, extra: dict[str, Any], folder: Path) -> None:
         **_counted(trainer, extra),
     }
     torch.save(state, folder / "state.pt")
+
+
+def _save_recipe(trainer: Trainer, folder: Path) -> None:
+    """The recipe beside the state: on resuming it is compared with the run folder's, which people edit."""
+    (folder / "recipe.toml").write_text(to_toml(trainer.recipe), "utf-8")
 
 
 def load_trainer(trainer: Trainer, folder: Path, settings: Policy) -> dict[str, Any]:
@@ -142,6 +149,7 @@ def _write(trainer: Trainer, state: dict[str, Any], into: Path) -> None:
                 for name, optimizer in trainer.optimizers.items()
             }
             torch.save({**state, "groups": groups}, into / "state.pt")
+            _save_recipe(trainer, into)
 
 
 def _load_shards(trainer: Trainer, folder: Path, groups: dict[str, Any]) -> None:

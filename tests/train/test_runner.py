@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import pytest
 import torch
 
 import entlaw
-from entlaw.errors import CheckpointError, UsageError
+from entlaw.errors import CheckpointError, DataError, UsageError
 from entlaw.tasks.arithmetic import Arithmetic
 from entlaw.train import checkpoint, runner
+from entlaw.train import recipe as recipes
 from entlaw.train.failure import TrainingFailed
 from entlaw.train.schema import (
     Algorithm,
@@ -188,6 +190,57 @@ def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):
 def test_resuming_nothing_is_said(tmp_path):
     with pytest.raises(UsageError, match="no run to continue"):
         runner.train(SMALL, tmp_path / "a", resume=True)
+
+
+def test_a_recipe_cut_short_is_not_resumed_with_default_settings(tmp_path):
+    folder = tmp_path / "a"
+    recipe = replace(SMALL, rollout=replace(SMALL.rollout, temperature=0.9))
+    runner.train(recipe, folder)
+    kept = folder / "recipe.toml"
+    whole, before = kept.read_text(), (folder / "metrics.jsonl").read_bytes()
+    kept.write_text(whole[: whole.index("[rollout]")])
+    with pytest.raises(UsageError, match=r"rollout\.temperature: was 0\.9, is 1\.0") as error:
+        runner.train(recipes.load(kept), folder, resume=True)
+    saved = next(path for path in folder.glob("checkpoint-*/recipe.toml"))
+    assert (
+        str(saved.parent.parent) in str(error.value.hint)
+        and (folder / "metrics.jsonl").read_bytes() == before
+    )
+    kept.write_text(saved.read_text())  # as the hint says
+    assert runner.train(recipes.load(kept), folder, resume=True).status == "finished"
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_damaged_checkpoints_never_start_the_run_again_over_its_records(tmp_path):
+    folder = tmp_path / "a"
+    runner.train(SMALL, folder)
+    before = (folder / "metrics.jsonl").read_bytes()
+    _, newest = sorted(folder.glob("checkpoint-*"))  # two are kept
+    _flip(newest / "state.pt")
+    found = []
+    assert runner.train(SMALL, folder, resume=True, on_finding=found.append).status == "finished"
+    assert "checkpoint-damaged" in {f.code for f in found}
+    assert (folder / "metrics.jsonl").read_bytes().splitlines()[0] == before.splitlines()[0]
+    before = (folder / "metrics.jsonl").read_bytes()
+    for path in folder.glob("checkpoint-*"):
+        _flip(path / "state.pt")
+    with pytest.raises(DataError, match="no checkpoint of this run can be used") as error:
+        runner.train(SMALL, folder, resume=True)
+    assert error.value.exit_code == 3 and "state.pt was changed" in error.value.why
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    with pytest.raises(DataError, match="its records would be replaced"):
+        runner.train(SMALL, folder, resume=True)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    (folder / "metrics.jsonl").write_bytes(
+        before.splitlines(keepends=True)[0]
+    )  # killed before its first checkpoint
+    assert runner.train(SMALL, folder, resume=True).status == "finished"
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path, monkeypatch):
