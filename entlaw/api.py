@@ -625,12 +625,12 @@ def report(
 
             data = pdf_report(rows, about, settings)
         elif path.suffix.lower() == ".csv":
-            data = table.runs_csv(rows).encode()
+            data = table.runs_csv(rows).encode(errors="replace")
         elif path.suffix.lower() in (".md", ".tex"):
             make = table.latex if path.suffix.lower() == ".tex" else table.markdown
-            data = make(rows, settings.level, __version__).encode()
+            data = make(rows, settings.level, __version__).encode(errors="replace")
         else:
-            data = page(rows, about, settings).encode()
+            data = page(rows, about, settings).encode(errors="replace")
         try:
             write_whole(path, data)
         except OSError as error:

@@ -6,6 +6,7 @@ Findings and errors are written once, with the command line's spelling. :func:`i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import PurePath
 from typing import TypeVar
@@ -84,6 +85,34 @@ def reword(text: str) -> str:
     for phrase, better in _PHRASES:
         text = text.replace(phrase, better)
     return _COMMAND.sub(_reword, text)
+
+
+# Control characters (a terminal obeys them), signs that turn the direction of writing, and halves of characters.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """A text from outside without what a terminal would obey or no encoding can hold; lines and tabs stay.
+
+    Examples
+    --------
+    >>> printable("run\\x1b[2J") == "run\\ufffd[2J"
+    True
+    """
+    return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub("\ufffd", text)
+
+
+def printable_names(names: Iterable[object]) -> list[str]:
+    """Names as :func:`printable` gives them, those that would become equal told apart."""
+    out: dict[str, None] = {}
+    for name in map(str, names):
+        clean = printable(name)
+        while clean in out:
+            clean += "'"
+        out[clean] = None
+    return list(out)
 
 
 def describe_suffix(path: PurePath) -> str:

@@ -14,9 +14,10 @@ def main(argv: list[str] | None = None) -> int:
     int
         The exit code: 0 ok, 1 unexpected, 2 usage, 3 data missing or unreadable, 4 fit refused, 5 stop rule fired.
     """
-    from entlaw.cli.surroundings import prepare
+    from entlaw.cli.surroundings import prepare, write_any_text
     from entlaw.process import hush_deprecations
 
+    write_any_text()
     prepare()
     if argv is None:
         hush_deprecations()

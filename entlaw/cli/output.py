@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from entlaw.errors import EntlawError, UsageError
 from entlaw.files import write_whole
+from entlaw.wording import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.segment import Segment
 
     from entlaw.findings import Finding
 
@@ -24,8 +27,13 @@ _COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
 def console(stderr: bool = False) -> Console:
     """A console that is plain when not a terminal, and breaks no line there, so that pipes get whole ones."""
     from rich.console import Console
+    from rich.segment import Segment
 
     class Plain(Console):
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else printable(text), style, control)
+
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would exit 1; `entlaw ... | head` is no failure
 
@@ -50,18 +58,22 @@ def plain(value: Any) -> Any:
 
 
 def dump_json(data: Any) -> str:
-    """JSON text, stable and readable."""
-    return json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """JSON text, stable and readable; what a terminal would obey and halves of characters are escaped."""
+    text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return re.sub("[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def print_json(data: Any) -> None:
-    """Print JSON on stdout."""
-    sys.stdout.write(dump_json(data))
+    """Print JSON on stdout, with escapes where its encoding is not UTF-8."""
+    text = dump_json(data)
+    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        text = json.dumps(json.loads(text), indent=2) + "\n"
+    sys.stdout.write(text)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically: an interrupted or failed write leaves what was there before."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="replace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -99,15 +99,15 @@ def _render(suffix: str, rows: Sequence[Examined], about: About, settings: Setti
     if suffix in (".html", ".htm"):
         from entlaw.report.html_page import page
 
-        return page(rows, about, settings, track).encode()
+        return page(rows, about, settings, track).encode(errors="replace")
     from entlaw.report import table
 
     if suffix == ".json":
-        return dump_json(as_dict(rows, about)).encode()
+        return dump_json(as_dict(rows, about)).encode(errors="replace")
     if suffix == ".csv":
-        return table.runs_csv(rows).encode()
+        return table.runs_csv(rows).encode(errors="replace")
     make = table.latex if suffix == ".tex" else table.markdown
-    return make(rows, settings.level, about.version).encode()
+    return make(rows, settings.level, about.version).encode(errors="replace")
 
 
 def _check(targets: Sequence[Path]) -> None:

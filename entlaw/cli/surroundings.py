@@ -8,6 +8,13 @@ import sys
 from pathlib import Path
 
 
+def write_any_text() -> None:
+    """Let stdout and stderr write what their encoding lacks as another character, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def prepare() -> None:
     """Give libraries a temporary folder for what they cannot keep; nothing is changed where they can keep it.
 

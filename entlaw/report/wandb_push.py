@@ -260,12 +260,16 @@ def analysis(
     key = json.dumps([sorted(sources), settings, entity, project], sort_keys=True)
     version = versions.get("entlaw", "")
     document = {"schema": SCHEMA, "version": version, "runs": [_json(one.document) for one in runs]}
-    files = {"fit.json": (json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()}
+    files = {
+        "fit.json": (json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode(
+            errors="replace"
+        )
+    }
     figures: dict[str, bytes] = {}
     for one, stem in zip(runs, _stems(runs), strict=True):
         if one.result.law is None:
             continue
-        files[f"{stem}.csv"] = points_csv(one.result).encode()
+        files[f"{stem}.csv"] = points_csv(one.result).encode(errors="replace")
         for form in ("svg", "pdf"):
             files[f"{stem}.{form}"] = result_figure(one.result, form)
         figures[stem] = result_figure(one.result, "png")

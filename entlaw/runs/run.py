@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
-from entlaw.wording import shorten
+from entlaw.wording import printable, printable_names, shorten
 
 Align = Literal["next", "same"]
 PerformanceKind = Literal["validation", "training"]
@@ -93,6 +93,17 @@ class RawRun:
     config: Mapping[str, Any]
     provenance: Provenance
     findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Names come from other people's files; nothing after this has to fear a control character in them.
+        object.__setattr__(self, "name", printable(self.name))
+        names = printable_names(self.rows.columns)
+        if names != list(self.rows.columns):
+            object.__setattr__(self, "rows", self.rows.set_axis(names, axis=1))
+        config = {
+            printable(str(k)): printable(v) if isinstance(v, str) else v for k, v in self.config.items()
+        }
+        object.__setattr__(self, "config", config)
 
     def __repr__(self) -> str:
         size = f"{len(self.rows)} records, {self.rows.shape[1]} keys"

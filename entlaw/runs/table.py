@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from entlaw.wording import printable_names
+
 # Values as logs spell them: 0.5, np.float64(0.5), tensor(0.5, device='cuda:0'), array(0.5), Infinity.
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)"
 _WRAPPED = re.compile(
@@ -159,4 +161,6 @@ class RowBuilder:
                 data[key][where] = table[:, j]
         for key, (rows, values) in self._columns.items():
             data[key][np.frombuffer(rows, dtype=np.int64)] = np.frombuffer(values, dtype=np.float64)
-        return pd.DataFrame(data, index=pd.RangeIndex(self.n_rows))
+        # JSON may escape half a character, which no column name can be.
+        named = dict(zip(printable_names(data), data.values(), strict=True))
+        return pd.DataFrame(named, index=pd.RangeIndex(self.n_rows))

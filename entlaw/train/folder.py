@@ -18,6 +18,7 @@ from entlaw.train import recipe as recipes
 from entlaw.train.schema import Recipe
 
 RECIPE = "recipe.toml"
+SAVED_RECIPE = "run.toml"  # in a checkpoint; by recipe.toml a run's folder is known
 _ELSEWHERE = "choose another folder with -o"
 
 
@@ -62,7 +63,7 @@ def prepare(recipe: Recipe, folder: Path, resume: bool, on_finding: Callable[[Fi
     else:
         for finding in newest.skipped:
             on_finding(finding)
-        saved = newest.path / RECIPE
+        saved = newest.path / SAVED_RECIPE
         if saved.exists():  # checkpoints of earlier versions have none
             hint = f"put the run's own recipe back: cp {saved} {kept}"
             _refuse_changes(recipes.load(saved), recipe, folder, hint)

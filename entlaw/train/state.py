@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from entlaw.errors import UnreadableSource
 from entlaw.train import checkpoint
 from entlaw.train.distributed_model import like, save_policy
+from entlaw.train.folder import SAVED_RECIPE
 from entlaw.train.loop import Trainer
 from entlaw.train.policy import load, quiet, save
 from entlaw.train.recipe import to_toml
@@ -71,7 +72,7 @@ def save_trainer(trainer: Trainer, extra: dict[str, Any], folder: Path) -> None:
 
 def _save_recipe(trainer: Trainer, folder: Path) -> None:
     """The recipe beside the state: on resuming it is compared with the run folder's, which people edit."""
-    (folder / "recipe.toml").write_text(to_toml(trainer.recipe), "utf-8")
+    (folder / SAVED_RECIPE).write_text(to_toml(trainer.recipe), "utf-8")
 
 
 def load_trainer(trainer: Trainer, folder: Path, settings: Policy) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def test_a_recipe_cut_short_is_not_resumed_with_default_settings(tmp_path):
     kept.write_text(whole[: whole.index("[rollout]")])
     with pytest.raises(UsageError, match=r"rollout\.temperature: was 0\.9, is 1\.0") as error:
         runner.train(recipes.load(kept), folder, resume=True)
-    saved = next(path for path in folder.glob("checkpoint-*/recipe.toml"))
+    saved = next(path for path in folder.glob("checkpoint-*/run.toml"))
     assert (
         str(saved.parent.parent) in str(error.value.hint)
         and (folder / "metrics.jsonl").read_bytes() == before

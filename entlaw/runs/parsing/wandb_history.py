@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from entlaw.runs.keys import STEP_NAMES, canonical
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.table import flatten, parse_number
+from entlaw.wording import printable_names
 
 # HistoryItem fields.
 _KEY, _NESTED_KEY, _NONE, _BOOLEAN, _INTEGER, _NUMBER, _TEXT, _JSON, _VALUE_JSON = 1, 2, 3, 4, 5, 6, 7, 8, 16
@@ -79,7 +80,7 @@ class HistoryColumns:
         table = np.full((len(self._names), self.n_rows), np.nan)
         for row, column, value in self._parts:
             table[column, row] = value  # a key twice in one record: the last one counts
-        return pd.DataFrame(table.T, columns=list(self._names), index=pd.RangeIndex(self.n_rows))
+        return pd.DataFrame(table.T, columns=printable_names(self._names), index=pd.RangeIndex(self.n_rows))
 
     def _column(self, name: str) -> int:
         return self._names.setdefault(name, len(self._names))
