@@ -25,7 +25,7 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _MONTH = re.compile(rf"(?<![a-z])({'|'.join(_MONTHS)})(?=[\d_-])")
 _ROTATED = re.compile(r"(?P<base>.+\.[a-z]+)[.-](?P<n>\d[\d_-]*)(\.(gz|bz2|xz|zst))?")
 _COUNTER = re.compile(
-    r"[-_. (#]*(?:resumed?|restart(?:ed)?|cont(?:inued?)?|part|retry|again|run|job|try|attempt|v|r)?[-_. (#]*\d+\)?"
+    r"(?:[-_. (#]+(?:resumed?|restart(?:ed)?|cont(?:inued?)?|part|retry|again|attempt))?[-_. (#]*\d+\)?"
 )
 _AGAIN = re.compile(r"[-_. ]+(?:resumed?|restart(?:ed)?|cont(?:inued?)?|retry|again)(?![a-z])")
 # Numbers that tell runs, writers or models apart.
@@ -70,7 +70,9 @@ class Chain:
         if rotated is None:
             return (*_numbers(text), 1.0 if _AGAIN.search(text) else 0.0)
         digits = re.sub(r"\D", "", rotated["n"])
-        age = _LONG_AGO - float(digits) if len(digits) >= 6 else float(digits)  # a date, or the older the higher
+        age = (
+            _LONG_AGO - float(digits) if len(digits) >= 6 else float(digits)
+        )  # a date, or the older the higher
         return (*_numbers(rotated["base"]), -age)
 
     def _text(self) -> str:
@@ -98,9 +100,9 @@ class _Open:
 
     def takes(self, trace: Trace, before: Trace) -> bool:
         """Whether a log goes on from here."""
-        least = max(self.first + (1 - _REPEATED) * (self.last - self.first), before.first)
-        enough = trace.first > self.first and trace.first >= least
-        return enough and trace.first <= self.last + 2 * self.every
+        least = self.first + (1 - _REPEATED) * (self.last - self.first)
+        later = trace.first > before.first or (trace.first == before.first and trace.last > self.last)
+        return trace.first > self.first and later and least <= trace.first <= self.last + 2 * self.every
 
 
 def chains(

@@ -1,9 +1,9 @@
 """Which of the logs that were read are one run, and one run made of them.
 
-A run leaves many traces: a W&B file and the console beside it, a state in every checkpoint, event files, copies. Logs
-are of one run when a logger's run id says so, when their values are equal (:mod:`.trace`), when they lie where only one
-run writes (:mod:`.places`), or when one continues the other (:mod:`.continuing`). The most exact of the complete ones is
-read; the others fill what it lacks; a finding names them.
+A run leaves many traces: a W&B file and the console beside it, a state in every checkpoint, event files, copies.
+Logs are of one run when a logger's run id says so, when their values are equal (:mod:`.trace`), when they lie where
+only one run writes (:mod:`.places`), or when one continues the other (:mod:`.continuing`). The most exact of the
+complete ones is read; the others fill what it lacks; a finding names them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from entlaw.errors import EntlawError
 from entlaw.findings import Finding
 from entlaw.runs.continuing import Chain, chains
 from entlaw.runs.fill import fill
+from entlaw.runs.likely import likely_pairs
 from entlaw.runs.places import Place, places_of
 from entlaw.runs.run import RawRun
-from entlaw.runs.trace import SINGLE, Trace, agreement, is_copy, is_same, is_single_of, likely_pairs, trace_of
+from entlaw.runs.trace import SINGLE, Trace, agreement, is_copy, is_same, is_single_of, trace_of
+
+
+_COMPLETE = 0.75  # a log with fewer of the steps completes another, and not the other way round
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +106,9 @@ def gather(
     }
     for i, broken in known.items():
         merged[i] = _with_findings(merged[i], [_unreadable(one) for one in broken])
-    return _continued(_by_id(merged), groups, step_key), {one.path for found in known.values() for one in found}
+    return _continued(_by_id(merged), groups, step_key), {
+        one.path for found in known.values() for one in found
+    }
 
 
 # Which ---------------------------------------------------------------------------------------------
@@ -111,7 +118,7 @@ def _by_value(groups: _Groups) -> None:
     """Equal values at equal steps. Longer logs come first, so that a beginning joins a run and not two runs it."""
     traces = groups.traces
     likely = likely_pairs(traces)
-    order = sorted(range(len(traces)), key=lambda i: (-traces[i].values.size, i))
+    order = sorted(range(len(traces)), key=lambda i: (-traces[i].table.size, i))
     placed: set[int] = set()
     for i in order:
         for j in likely[i]:
@@ -136,7 +143,7 @@ def _by_place(groups: _Groups) -> None:
         for place, home, is_main in places_of(part.path):
             homes.setdefault((place, home), []).append((not is_main, i))
     for (place, _), found in homes.items():
-        found.sort(key=lambda one: (one[0], -groups.traces[one[1]].values.size, one[1]))
+        found.sort(key=lambda one: (one[0], -groups.traces[one[1]].table.size, one[1]))
         if found[0][0]:  # no main log that the others could be of
             continue
         main = found[0][1]
@@ -205,19 +212,23 @@ def _merged(groups: _Groups, at: int, members: list[int], step_key: str | None) 
 def _best_first(groups: _Groups, members: list[int]) -> list[int]:
     """Complete before cut, exact before rounded, long before short, in the order given.
 
-    Single precision of what another log holds in decimals is a rounding of it, whatever its number of digits.
+    The log that reaches furthest is of the pass that led to the final policy; one that differs from it holds discarded
+    steps. Single precision of what another log holds in decimals is a rounding of it, whatever its number of digits.
     """
     traces = {i: groups.traces[i] for i in members}
-    longest = max(len(t.step) for t in traces.values())
+    furthest = max(
+        traces.values(), key=lambda t: (t.step[-1], len(t.step)) if len(t.step) else (-np.inf, 0.0)
+    )
     decimals = [t for t in traces.values() if 0 < t.digits < SINGLE]
 
     def key(i: int) -> tuple[float, ...]:
         t, part = traces[i], groups.parts[i]
+        cut = len(t.step) < _COMPLETE * len(furthest.step)
+        discarded = t is not furthest and not is_copy(t, furthest) and not agreement(t, furthest)[0].same
         shadow = t.digits == SINGLE and any(is_single_of(t, other) for other in decimals)
         printed = "console" in part.raw.provenance.format
         beside = not any(main for _, _, main in places_of(part.path))
-        worse = (2 * len(t.step) < longest, shadow, -t.digits, -t.values.size)
-        return *worse, printed, beside, len(part.path.parts), i
+        return cut or discarded, shadow, -t.digits, -t.table.size, printed, beside, len(part.path.parts), i
 
     return sorted(members, key=key)
 
@@ -294,9 +305,7 @@ def _continued(runs: dict[int, Part], groups: _Groups, step_key: str | None) -> 
     if len(runs) < 2:
         return runs
     at = list(runs)
-    traces = [
-        groups.traces[i] if runs[i] is groups.parts[i] else trace_of(runs[i].raw, step_key) for i in at
-    ]
+    traces = [groups.traces[i] if runs[i] is groups.parts[i] else trace_of(runs[i].raw, step_key) for i in at]
     out = dict(runs)
     found, hints = chains(
         [Chain(runs[i].path, runs[i].raw, trace) for i, trace in zip(at, traces, strict=True)],

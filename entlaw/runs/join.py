@@ -33,7 +33,9 @@ _ONE_AXIS = frozenset(
 )
 _COUNTS = re.compile(r"(^|_)(steps?|iter|iterations?|updates?|rounds?|rollouts?)(_|$)")
 _ROLLOUT = re.compile(r"(^|_)(grpo|ppo|rl|rollouts?|rounds?|global)(_|$)")
-_EVALUATION = re.compile(r"(^|[/_.\-\s])(evals?|evaluations?|val|valid|validations?|test)([/_.\-\s\d]|$)", re.I)
+_EVALUATION = re.compile(
+    r"(^|[/_.\-\s])(evals?|evaluations?|val|valid|validations?|test)([/_.\-\s\d]|$)", re.I
+)
 _EVALUATED = re.compile(r"(^|_)(evals?|evaluation|val|valid|validation|test)(_|$)")
 _FEW = 0.5  # of the training log's records
 
@@ -152,7 +154,8 @@ def _axis_class(key: str) -> str:
 
 
 def _axis_name(axes: Sequence[str]) -> str:
-    return "step" if _axis_class(axes[0]) == "step" else axes[0]
+    """The joined log's step, by a name that is known as one."""
+    return axes[0] if canonical(axes[0]) in STEP_NAMES and len(set(axes)) == 1 else "step"
 
 
 def _preference(name: str) -> tuple[bool, int, bool, str]:

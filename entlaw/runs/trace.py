@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -68,8 +67,8 @@ class Trace:
         Unique and increasing; 1..n without an axis.
     names : tuple of str
         Folded keys, the most telling first.
-    values : ndarray, shape (n, k)
-        Of a step logged twice the later value.
+    table : ndarray, shape (n, k)
+        Values; of a step logged twice the later value.
     digest : bytes or None
         Equal for logs that are equal in every number; None for logs of fewer than two records.
     """
@@ -77,7 +76,7 @@ class Trace:
     axis: str | None
     step: np.ndarray
     names: tuple[str, ...]
-    values: np.ndarray
+    table: np.ndarray
     digest: bytes | None
 
     @cached_property
@@ -88,7 +87,7 @@ class Trace:
     @cached_property
     def error(self) -> np.ndarray:
         """Half a unit of the last printed digit of each value, shape (n, k)."""
-        return np.stack([_half_unit(v) for v in self.values.T], axis=1) if self.names else self.values
+        return np.stack([_half_unit(v) for v in self.table.T], axis=1) if self.names else self.table
 
     @property
     def first(self) -> float:
@@ -105,14 +104,14 @@ class Trace:
         """Digits as printed, the median over keys; 7 for single precision, 17 in full."""
         if not self.names:
             return 0.0
-        found = [_significant(v) for v in self.values.T]
+        found = [_significant(v) for v in self.table.T]
         level = float(np.median(found))
         return SINGLE if level > _DIGITS and self.is_single else level
 
     @cached_property
     def is_single(self) -> bool:
         """Whether all values are of single precision."""
-        return bool(np.array_equal(self.values, self.values.astype(np.float32), equal_nan=True))
+        return bool(np.array_equal(self.table, self.table.astype(np.float32), equal_nan=True))
 
 
 def trace_of(raw: RawRun, step_key: str | None = None) -> Trace:
@@ -153,7 +152,7 @@ def _digest(rows: pd.DataFrame) -> bytes | None:
     if len(rows) < 2:
         return None
     content = hashlib.blake2b("\n".join(str(c) for c in rows.columns).encode(), digest_size=16)
-    content.update(np.ascontiguousarray(rows.to_numpy(float)))
+    content.update(rows.to_numpy(float).tobytes())
     return content.digest()
 
 
@@ -225,7 +224,13 @@ def agree_by_step(a: Trace, b: Trace) -> Agreement:
         if name in b.column:
             i, j = a.column[name], b.column[name]
             pairs.append(
-                (a.values[at_a, i], a.error[at_a, i], b.values[at_b, j], b.error[at_b, j], np.arange(len(at_a)))
+                (
+                    a.table[at_a, i],
+                    a.error[at_a, i],
+                    b.table[at_b, j],
+                    b.error[at_b, j],
+                    np.arange(len(at_a)),
+                )
             )
     shorter = max(min(len(a.step), len(b.step)), 1)
     return replace(_agreement(pairs, len(at_a)), overlap=len(at_a) / shorter)
@@ -236,7 +241,7 @@ def agree_by_order(a: Trace, b: Trace) -> Agreement:
     pairs, longest = [], 0
     for name in a.names:
         if name in b.column:
-            x, y = a.values[:, a.column[name]], b.values[:, b.column[name]]
+            x, y = a.table[:, a.column[name]], b.table[:, b.column[name]]
             i, j = np.flatnonzero(~np.isnan(x)), np.flatnonzero(~np.isnan(y))
             n = min(len(i), len(j))
             longest = max(longest, n)
@@ -245,7 +250,7 @@ def agree_by_order(a: Trace, b: Trace) -> Agreement:
     return _agreement(pairs, longest)
 
 
-def _agreement(pairs: list[tuple[np.ndarray, ...]], length: int) -> Agreement:
+def _agreement(pairs: Sequence[tuple[np.ndarray, ...]], length: int) -> Agreement:
     cells = equal = early = early_equal = 0
     digits = 0.0
     for x, e, y, f, place in pairs:
@@ -304,73 +309,8 @@ def is_single_of(single: Trace, other: Trace) -> bool:
     cells = equal = 0
     for name in single.names:
         if name in other.column:
-            x, y = single.values[at_a, single.column[name]], other.values[at_b, other.column[name]]
+            x, y = single.table[at_a, single.column[name]], other.table[at_b, other.column[name]]
             both = np.isfinite(x) & np.isfinite(y)
             cells += int(both.sum())
             equal += int((x[both] == y[both].astype(np.float32)).sum())
     return cells > 0 and equal >= AGREE * cells
-
-
-# Which traces to compare --------------------------------------------------------------------------
-
-_MOST_CODES = 4_000_000
-_NEIGHBOURS = 3
-_MOST_TRIED = 4
-
-
-def likely_pairs(traces: Sequence[Trace]) -> list[list[int]]:
-    """For each trace the others that share values with it, the likeliest first.
-
-    A value of a key at a step is a code; traces with a code in common are neighbours in the sorted codes. Few
-    neighbours of each code count, so that the cost is linear in the number of traces.
-    """
-    n = len(traces)
-    votes: dict[tuple[int, int], float] = {}
-    total = sum(t.values.size for t in traces)
-    keep = 1 + total // _MOST_CODES
-    for by_order in (False, True):
-        if by_order and len({t.axis for t in traces}) == 1 and traces[0].axis is not None:
-            continue
-        for digits, weight in ((6, 100.0), (3, 1.0)):
-            coded = [_codes(t, digits, by_order, keep) for t in traces]
-            codes = np.concatenate([c for c in coded if len(c)] or [np.zeros(0, dtype=np.uint64)])
-            runs = np.repeat(np.arange(n), [len(c) for c in coded])
-            order = np.lexsort((runs, codes))
-            codes, runs = codes[order], runs[order]
-            for off in range(1, _NEIGHBOURS + 1):
-                hit = (codes[off:] == codes[:-off]) & (runs[off:] != runs[:-off])
-                pairs, counts = np.unique(runs[:-off][hit] * n + runs[off:][hit], return_counts=True)
-                for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
-                    at = (pair // n, pair % n)
-                    votes[at] = votes.get(at, 0.0) + weight * count
-    likely: list[list[tuple[float, int]]] = [[] for _ in traces]
-    for (i, j), score in votes.items():
-        likely[i].append((-score, j))
-        likely[j].append((-score, i))
-    by_digest: dict[bytes, int] = {}
-    for i, trace in enumerate(traces):
-        if trace.digest is not None and (twin := by_digest.setdefault(trace.digest, i)) != i:
-            likely[i].append((-np.inf, twin))
-            likely[twin].append((-np.inf, i))
-    return [[j for _, j in sorted(found)[:_MOST_TRIED]] for found in likely]
-
-
-def _codes(trace: Trace, digits: int, by_order: bool, keep: int) -> np.ndarray:
-    """A number for each value of a key at a step (or at its turn): equal values have equal numbers."""
-    if not trace.names or (trace.axis is None and not by_order):
-        return np.zeros(0, dtype=np.uint64)
-    out = []
-    for i, name in enumerate(trace.names):
-        v = trace.values[:, i]
-        at = np.flatnonzero(np.isfinite(v) & (v != 0))
-        place = np.arange(len(at), dtype=np.uint64) if by_order else trace.step[at].view(np.uint64)
-        mixed = place * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(zlib.crc32(name.encode()))
-        mixed ^= mixed >> np.uint64(29)
-        if keep > 1:
-            chosen = mixed % np.uint64(keep) == 0
-            at, mixed = at[chosen], mixed[chosen]
-        size = np.floor(np.log10(np.abs(v[at])))
-        mantissa = np.round(v[at] * 10.0 ** (digits - 1 - size)).astype(np.int64).view(np.uint64)
-        code = mixed * np.uint64(0xBF58476D1CE4E5B9) ^ (mantissa * np.uint64(0x94D049BB133111EB))
-        out.append(code)
-    return np.concatenate(out)
