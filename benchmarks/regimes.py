@@ -9,8 +9,8 @@ Wilson 95 % intervals.
 "Clear" leaves out the runs whose label somebody else could have set otherwise.
 
 The runs of ../shared/data/library are labelled by a rule, :func:`label_by_rule`: the same definitions, on medians of
-sixteen stretches, with an estimate of the noise of its own. It was written before the code was measured on them, and was not
-changed afterwards.
+sixteen stretches, with an estimate of the noise of its own. It was written before the code was measured on them, and
+was not changed afterwards.
 
 Run: python benchmarks/regimes.py [--write docs/regimes.md] [--json FILE]
 """

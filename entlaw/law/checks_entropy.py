@@ -177,8 +177,10 @@ def unit(e: Evidence) -> Iterator[Finding]:
     h = h if len(h) else e.whole.log_entropy
     if not len(h):
         return
-    meaning = e.run.entropy if e.run is not None else None
-    if meaning is not None and (meaning.unit == "nats/sequence" or meaning.averaging == "sequence-sum"):
+    run = e.run
+    meanings = [] if run is None else [m for m in (run.entropy, run.entropy_log) if m is not None]
+    meaning = next((m for m in meanings if m.unit == "nats/sequence" or m.averaging == "sequence-sum"), None)
+    if meaning is not None:
         yield Finding(
             "entropy-not-per-token",
             "error",

@@ -227,7 +227,7 @@ def _member(facts: RunFacts, run: Run) -> Member:
 def _meaning(run: Run) -> tuple[str, ...]:
     """What coefficients are comparable within."""
     e = run.entropy
-    return (e.estimator, e.unit, e.averaging, run.performance_kind)
+    return (e.estimator, e.unit, e.averaging, e.of, run.performance_kind)
 
 
 def _order(m: Member) -> tuple[object, ...]:

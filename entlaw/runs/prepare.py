@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
 
 from entlaw.errors import MissingSeries, UsageError
 from entlaw.findings import Finding, worst_first
-from entlaw.runs.align import pair
+from entlaw.runs.align import default_align, pair
 from entlaw.runs.assemble import Assembled, assemble
-from entlaw.runs.choose import choose_entropy, choose_score, suggest_keys
+from entlaw.runs.choose import ChosenScore, choose_entropy, choose_score, entropy_meaning, suggest_keys
+from entlaw.runs.evaluated import entropy_of_scores, level_findings, pair_choices
 from entlaw.runs.keys import canonical
-from entlaw.runs.run import Align, Choice, RawRun, Run
+from entlaw.runs.run import Align, Choice, EntropyMeaning, RawRun, Run
 
 if TYPE_CHECKING:
     from entlaw.runs.wandb.listing import Query
@@ -37,8 +38,9 @@ class Selection:
     ----------
     on : str or None
         ``val``, ``train``, a key or a glob of keys; None leaves the choice to the rules.
-    align : {"next", "same"} or None
-        None: ``next`` for validations, ``same`` for training scores.
+    align : {"next", "same", "previous"} or None
+        None decides by where score and entropy were measured (:mod:`entlaw.runs.align`). Where it is given, it is about
+        the run's entropy log: the entropy that evaluations measured is then not taken.
     scale : float or None
         Factor from the logged score to a fraction; None decides from the numbers.
     step_key, entropy_key : str or None
@@ -80,12 +82,19 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
             f"{meaning.key!r} cannot be the entropy and the performance at once",
             hint="name two different keys with --entropy-key and --on",
         )
-    if selection.align is not None and selection.align not in ("next", "same"):
-        raise UsageError(f"unknown alignment {selection.align!r}", hint="use next or same")
-    align: Align = selection.align or ("next" if score.kind == "validation" else "same")
-    before = pretraining_step(assembled, meaning.key, score.keys) if align == "next" else None
+    if selection.align is not None and selection.align not in get_args(Align):
+        raise UsageError(f"unknown alignment {selection.align!r}", hint="use next, same or previous")
+    log: EntropyMeaning | None = None
+    if (found := _evaluations_entropy(raw, selection, metrics, score, meaning, entropy_choice)) is not None:
+        log, (meaning, *entropy_choices) = meaning, found
+    else:
+        entropy_choices = [entropy_choice]
+    align: Align = selection.align or default_align(score.kind, meaning)
+    before = _before_training(assembled, align, meaning.key, score.keys)
     points, more = pair(metrics[meaning.key], score.series, align, before)
     findings += more
+    if log is not None:
+        findings += level_findings(points, meaning, log, metrics)
     if selection.scale is None:
         scale, more = performance_scale(score.series.to_numpy(float), score.is_accuracy)
         findings += more
@@ -116,15 +125,47 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         provenance=raw.provenance,
         choices=(
             *assembled.choices,
-            entropy_choice,
+            *entropy_choices,
             score_choice,
-            _align_choice(selection, score.kind, align, before),
+            _align_choice(selection, score.kind, align, meaning, before),
             *size,
         ),
         findings=worst_first([*raw.findings, *assembled.findings, *findings]),
         problems=problems,
         samples=samples,
+        entropy_log=log,
     )
+
+
+def _evaluations_entropy(
+    raw: RawRun,
+    selection: Selection,
+    metrics: pd.DataFrame,
+    score: ChosenScore,
+    log: EntropyMeaning,
+    log_choice: Choice,
+) -> tuple[EntropyMeaning, Choice, Choice] | None:
+    """The entropy that the evaluations behind the scores measured, and both choices; None where they did not."""
+    if selection.entropy_key is not None or selection.align is not None or score.kind != "validation":
+        return None
+    found = entropy_of_scores(metrics, score.series, score.keys)
+    if found is None or found[0] == log.key:
+        return None
+    key, rule, others = found
+    why = "by its name" if rule.by_name_only else f"as {rule.framework} spells it"
+    why = f"measured by the evaluations whose scores are used, {why}"
+    return entropy_meaning(key, rule, raw.config), *pair_choices(key, why, others, log_choice)
+
+
+def _before_training(
+    assembled: Assembled, align: Align, entropy_key: str, score_keys: Sequence[str]
+) -> float | None:
+    """Step of the evaluation that was made before any training, where the alignment has to know it."""
+    if align == "next":
+        return pretraining_step(assembled, entropy_key, score_keys)
+    if align == "previous":
+        return pretraining_step(assembled, score_keys[0], (entropy_key,))
+    return None
 
 
 def _check(raw: RawRun, selection: Selection) -> None:
@@ -162,29 +203,39 @@ def _size_choice(problems: int, samples: int | None) -> Choice:
     )
 
 
-def pretraining_step(assembled: Assembled, entropy_key: str, score_keys: Sequence[str]) -> float | None:
-    """Step of a validation that was logged before the first entropy: it is of the untrained policy."""
+def pretraining_step(assembled: Assembled, batch_key: str, keys: Sequence[str]) -> float | None:
+    """Step of an evaluation that was logged before the first number of a batch: it is of the untrained policy."""
     order = assembled.first_row
-    entropy_rows = order[entropy_key].to_numpy()
-    entropy_rows = entropy_rows[entropy_rows >= 0]
-    keys = [k for k in score_keys if k in order.columns]
-    if not keys or len(entropy_rows) == 0:
+    keys = [k for k in keys if k in order.columns]
+    if not keys or batch_key not in order.columns:
+        return None
+    batch_rows = order[batch_key].to_numpy()
+    batch_rows = batch_rows[batch_rows >= 0]
+    if len(batch_rows) == 0:
         return None
     rows = order[keys].to_numpy()
     rows = np.where(rows >= 0, rows, np.iinfo(np.int64).max).min(axis=1)
     first = int(np.argmin(rows))
-    return float(order.index[first]) if rows[first] < entropy_rows.min() else None
+    return float(order.index[first]) if rows[first] < batch_rows.min() else None
 
 
-def _align_choice(selection: Selection, kind: str, align: str, before: float | None) -> Choice:
-    why = f"as told by --align {align}" if selection.align else f"default for a {kind} score"
-    if align == "next":
-        why += ": a score at step t is of the policy after update t, so it pairs with the next entropy"
-        if before is not None:
-            why += f"; the one at step {before:g} was made before training and pairs with the first"
-    else:
-        why += ": both are of the same rollout"
-    return Choice("alignment", align, why, ("same" if align == "next" else "next",))
+_ALIGN_REASONS: dict[Align, str] = {
+    "next": "a score at step t is of the policy after update t, so it pairs with the next entropy",
+    "same": "both are of the same rollout",
+    "previous": "the entropy at step t is of the policy after update t, so it pairs with the next score",
+}
+
+
+def _align_choice(
+    selection: Selection, kind: str, align: Align, entropy: EntropyMeaning, before: float | None
+) -> Choice:
+    measured = " and an entropy that evaluations measure" if entropy.of == "evaluation" else ""
+    why = f"as told by --align {align}" if selection.align else f"default for a {kind} score{measured}"
+    same = align == "same" and bool(measured)
+    why += f": {'both are of the same evaluation' if same else _ALIGN_REASONS[align]}"
+    if before is not None:
+        why += f"; the one at step {before:g} was made before training and pairs with the first"
+    return Choice("alignment", align, why, tuple(a for a in get_args(Align) if a != align))
 
 
 def performance_scale(values: np.ndarray, is_accuracy: bool) -> tuple[float, list[Finding]]:
