@@ -230,7 +230,7 @@ SCORE_RULES: tuple[ScoreRule, ...] = (
 )
 
 NOT_SCORE = re.compile(
-    r"(^|_)(timing|time|runtime|seconds|loss|kl|length|len|lengths|step|steps|lr|std|min|max|tokens|epoch|"
+    r"(^|_)(timing|time|runtime|seconds|loss|entropy|kl|length|len|lengths|step|steps|lr|std|min|max|tokens|epoch|"
     r"per_second|samples_per_second|clip|clipped|ratio|num|count|memory|gb|problems|samples)(_|$)"
 )
 
