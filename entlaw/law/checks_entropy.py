@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from entlaw.findings import Finding
+from entlaw.law.levels import at_ends, start_level
 from entlaw.law.shapes import MOST_ENTROPY, Fit
 from entlaw.law.smooth import block_means
 from entlaw.points import Points
@@ -128,16 +129,6 @@ class Evidence:
         return trend_of(self.seen.log_entropy)
 
 
-def _at_ends(n: int) -> int:
-    """How many values show a level: an eighth of a series; more than 5 at its ends would miss a steep start."""
-    return int(np.clip(n // 8, 1, 5))
-
-
-def start_level(values: np.ndarray) -> float:
-    """Level at which a series starts: the median of its first values, 5 at most."""
-    return float(np.median(values[: _at_ends(len(values))]))
-
-
 def _noise(values: np.ndarray) -> float:
     """Standard deviation of one value: second differences cancel a trend; 1.4826 and 6 make their median one."""
     return 1.4826 * float(np.median(np.abs(np.diff(values, 2)))) / np.sqrt(6.0)
@@ -150,7 +141,7 @@ def trend_of(values: np.ndarray) -> Trend | None:
     m = len(values)
     if m < 3:
         return None
-    ends = _at_ends(m)
+    ends = at_ends(m)
     width = max(ends, m // 12)
     windows = np.lib.stride_tricks.sliding_window_view(values, width)
     # The mean is what the policy's entropy is; a tenth is cut off either side, where single batches go astray.

@@ -25,10 +25,10 @@ from entlaw.law.checks_entropy import (
     SPENT,
     TURNED_UP_WARNING,
     Evidence,
-    start_level,
     trend,
 )
 from entlaw.law.interventions import interventions as from_config
+from entlaw.law.levels import EARLY, end_level, falls_below, lowest, running_level, start_level
 from entlaw.law.shapes import Interval
 from entlaw.limits import FEWEST_POINTS
 from entlaw.points import Points
@@ -50,10 +50,6 @@ _BY_CODE: tuple[tuple[str, Regime], ...] = (
 _NOW = 0.5
 # Less than this share of itself is no fall worth the name, where the log cannot tell it from none.
 SMALL_FALL = 0.1
-# A level is the median of this share of the log, as in the trend's own levels.
-_LEVEL_SHARE = 12
-# A format is learned in a few steps, however long the run: levels of this many values, as where a run starts.
-_EARLY = 5
 # Of the score's whole gain, at least this share must come before the entropy falls: less is wander.
 FORMAT_SHARE = 0.2
 # A format score below this had something to learn, and one that gained this much has learned.
@@ -218,7 +214,7 @@ def _now(whole: Regime, points: Points) -> Regime:
     if whole == "exploded":
         return whole
     # The end too: what was spent and comes back is not spent.
-    if max(_end_level(h), float(_level(h)[-1])) < SPENT * start_level(h):
+    if max(end_level(h), float(running_level(h)[-1])) < SPENT * start_level(h):
         return "collapsed"
     if whole == "rising" or whole == "turned-up":
         return whole
@@ -242,59 +238,22 @@ def _stands(points: Points, start: int) -> bool:
     return False
 
 
-def _half_width(n: int, most: int | None = None) -> int:
-    """Values on either side that make a level."""
-    return max(1, min(n // _LEVEL_SHARE, most or n) // 2)
-
-
-def _level(values: np.ndarray, most: int | None = None) -> np.ndarray:
-    """Running median of at most ``most`` values, shape as given, windows cut off at the ends."""
-    half = _half_width(len(values), most)
-    padded = np.pad(values, half, constant_values=np.nan)
-    return np.asarray(np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1))
-
-
-def _end_level(values: np.ndarray) -> float:
-    return float(np.median(values[-max(3, len(values) // 4) :]))
-
-
 def _since(entropy: Regime, whole: Regime, points: Points) -> float | None:
     if entropy == "unknown":
         return None
     step, h = points.log_step, points.log_entropy
     if entropy == "collapsed":
-        at = _falls_below(h, SPENT * start_level(h))
+        at = falls_below(h, SPENT * start_level(h))
     elif entropy == "exploded":
-        rise = h[: int(np.argmax(_level(h))) + 1]
-        at = _falls_below(-rise, -(start_level(h) + np.log(EXPLODED_CHOICES)))
+        rise = h[: int(np.argmax(running_level(h))) + 1]
+        at = falls_below(-rise, -(start_level(h) + np.log(EXPLODED_CHOICES)))
     elif entropy in ("rising", "turned-up"):
-        at = _lowest(h)
+        at = lowest(h)
     elif entropy == "falling":
-        at = _lowest(-h)
+        at = lowest(-h)
     else:
         at = _stands_from(points) if whole == "falling" else 0
     return float(step[min(at, len(step) - 1)])
-
-
-def _falls_below(h: np.ndarray, threshold: float) -> int:
-    """Index from which a series is below a threshold to its end.
-
-    Of all places, that with the fewest values on the wrong side: no smoothing moves it, however long the log.
-    """
-    below = h < threshold
-    wrong = np.concatenate([[0], np.cumsum(below)]) + np.concatenate([np.cumsum(~below[::-1])[::-1], [0]])
-    return int(np.argmin(wrong))
-
-
-def _lowest(h: np.ndarray) -> int:
-    """Index of the lowest level: of wide stretches first, then of narrower ones around it."""
-    half = _half_width(len(h))
-    at = int(np.argmin(_level(h)))
-    while half > _EARLY // 2:
-        start, half = max(0, at - half), max(half // 4, _EARLY // 2)
-        near = _level(h, 2 * half)[start : 2 * at - start + 1]
-        at = start + int(np.argmin(near))
-    return at
 
 
 def _stands_from(points: Points) -> int:
@@ -305,7 +264,7 @@ def _stands_from(points: Points) -> int:
     if standing is None:
         return int(n * _NOW)
     falls, stands = int(starts[max(standing - 1, 0)]), int(starts[standing])
-    while stands - falls > _EARLY:
+    while stands - falls > EARLY:
         middle = (falls + stands) // 2
         falls, stands = (falls, middle) if _stands(points, middle) else (middle, stands)
     return stands
@@ -316,7 +275,7 @@ def _inferred_format(whole: Regime, points: Points) -> FormatPhase | None:
     if whole in ("unknown", "collapsed", "flat", "rising") or points.n < FEWEST_POINTS:
         return None
     step, h, r = points.log_step, points.log_entropy, points.score
-    begin, level = start_level(h), _level(h, _EARLY)
+    begin, level = start_level(h), running_level(h, EARLY)
     fallen = np.flatnonzero(level < begin - TURNED_UP_WARNING * (begin - float(level.min())))
     if not fallen.size:
         return None
@@ -328,7 +287,7 @@ def _inferred_format(whole: Regime, points: Points) -> FormatPhase | None:
         return None
     gain = float(r[before[-1]] - r[0])
     noise = 1.4826 * float(np.median(np.abs(np.diff(r, 2)))) / np.sqrt(6.0)
-    lasting = float(np.max(_level(r))) - float(r[0])
+    lasting = float(np.max(running_level(r))) - float(r[0])
     if gain < SIGNIFICANT * np.sqrt(2.0) * noise or gain <= 0 or gain < FORMAT_SHARE * lasting:
         return None
     return FormatPhase(float(points.step[0]), end, gain, False)
@@ -342,7 +301,7 @@ def _measured_format(run: Run) -> FormatPhase | None:
         series = run.metrics[key].dropna()
         if len(series) < FEWEST_POINTS:
             continue
-        level = _level(series.to_numpy(float))
+        level = running_level(series.to_numpy(float))
         first, high = float(series.iloc[: max(2, len(level) // 50)].mean()), float(level.max())
         if first > _FORMAT_KNOWN * high or high - first < _FORMAT_GAIN:
             continue
@@ -356,7 +315,7 @@ def _held(entropy: Regime, whole: Regime, points: Points) -> list[Finding]:
     if entropy != "flat" or whole != "falling":
         return []
     h = points.log_entropy
-    start, end = start_level(h), _end_level(h)
+    start, end = start_level(h), end_level(h)
     if end < HELD_SHARE * start:
         return []
     return [

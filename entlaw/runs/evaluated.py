@@ -9,6 +9,7 @@ stays the run's entropy log, because it is there at every step.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -112,6 +113,28 @@ def entropy_of_scores(
         return None
     best, *others = sorted(fit, key=lambda f: f[:3])
     return best[2], best[3], tuple(f[2] for f in others)
+
+
+def as_logged(meaning: EntropyMeaning, metrics: pd.DataFrame, scores: pd.Series) -> EntropyMeaning:
+    """An entropy that does not say where it was measured, by when it is logged.
+
+    Where it is there only with validation scores, and other numbers are logged between them, the validation measured
+    it.
+
+    Parameters
+    ----------
+    meaning : EntropyMeaning
+    metrics : pandas.DataFrame
+        One row a step.
+    scores : pandas.Series
+        Validation scores, NaN where there is none.
+    """
+    logged = metrics[meaning.key].notna()
+    alone = bool((logged & scores.isna()).any()) or not logged.any()
+    if meaning.of != "unknown" or alone or len(metrics) < 2 * int(logged.sum()):
+        return meaning
+    note = "logged only with the validations, so that they measured it"
+    return replace(meaning, of="evaluation", note="; ".join(filter(None, (meaning.note, note))))
 
 
 def level_findings(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
@@ -11,12 +10,11 @@ import pandas as pd
 
 from entlaw.errors import MissingSeries, UsageError
 from entlaw.findings import Finding, worst_first
-from entlaw.runs.align import default_align, pair
-from entlaw.runs.assemble import Assembled, assemble
-from entlaw.runs.choose import ChosenScore, choose_entropy, choose_score, entropy_meaning, suggest_keys
-from entlaw.runs.evaluated import entropy_of_scores, level_findings, pair_choices
+from entlaw.runs.assemble import assemble
+from entlaw.runs.choose import choose_entropy, choose_score, suggest_keys
 from entlaw.runs.keys import canonical
-from entlaw.runs.run import Align, Choice, EntropyMeaning, RawRun, Run
+from entlaw.runs.pairing import pair_up
+from entlaw.runs.run import Align, Choice, RawRun, Run
 
 if TYPE_CHECKING:
     from entlaw.runs.wandb.listing import Query
@@ -84,30 +82,21 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         )
     if selection.align is not None and selection.align not in get_args(Align):
         raise UsageError(f"unknown alignment {selection.align!r}", hint="use next, same or previous")
-    log: EntropyMeaning | None = None
-    if (found := _evaluations_entropy(raw, selection, metrics, score, meaning, entropy_choice)) is not None:
-        log, (meaning, *entropy_choices) = meaning, found
-    else:
-        entropy_choices = [entropy_choice]
-    align: Align = selection.align or default_align(score.kind, meaning)
-    before = _before_training(assembled, align, meaning.key, score.keys)
-    points, more = pair(metrics[meaning.key], score.series, align, before)
-    findings += more
-    if log is not None:
-        findings += level_findings(points, meaning, log, metrics)
+    own = selection.entropy_key is None and selection.align is None
+    paired = pair_up(assembled, raw.config, score, meaning, entropy_choice, align=selection.align, own=own)
+    findings += paired.findings
     if selection.scale is None:
         scale, more = performance_scale(score.series.to_numpy(float), score.is_accuracy)
         findings += more
     else:
         scale = selection.scale
-    points = points.assign(performance=points["performance"] * scale)
-    infinite = int(np.isinf(metrics[meaning.key]).sum() + np.isinf(score.series).sum())
+    points = paired.points.assign(performance=paired.points["performance"] * scale)
+    infinite = int(np.isinf(metrics[paired.entropy.key]).sum() + np.isinf(score.series).sum())
     if infinite:
         points = points[np.isfinite(points).all(axis=1)].reset_index(drop=True)
         findings.append(Finding("infinite-values", "warning", f"{infinite} infinite values were left out"))
-    framework = str(
-        raw.config.get("framework", framework)
-    )  # what the run says of itself beats its keys' spelling
+    # What the run says of itself beats its keys' spelling.
+    framework = str(raw.config.get("framework", framework))
     if raw.provenance.framework in ("unknown", "") and framework != "unknown":
         raw = replace(raw, provenance=replace(raw.provenance, framework=framework))
     problems, samples = _test_size(metrics) if score.kind == "validation" else (None, None)
@@ -116,56 +105,25 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         name=raw.name,
         metrics=metrics.assign(**{score.key: score.series}),
         points=points,
-        entropy=meaning,
+        entropy=paired.entropy,
         performance_key=score.key,
         performance_kind=score.kind,
         performance_scale=scale,
-        align=align,
+        align=paired.align,
         config=raw.config,
         provenance=raw.provenance,
         choices=(
             *assembled.choices,
-            *entropy_choices,
+            *paired.choices[:-1],
             score_choice,
-            _align_choice(selection, score.kind, align, meaning, before),
+            paired.choices[-1],
             *size,
         ),
         findings=worst_first([*raw.findings, *assembled.findings, *findings]),
         problems=problems,
         samples=samples,
-        entropy_log=log,
+        entropy_log=paired.log,
     )
-
-
-def _evaluations_entropy(
-    raw: RawRun,
-    selection: Selection,
-    metrics: pd.DataFrame,
-    score: ChosenScore,
-    log: EntropyMeaning,
-    log_choice: Choice,
-) -> tuple[EntropyMeaning, Choice, Choice] | None:
-    """The entropy that the evaluations behind the scores measured, and both choices; None where they did not."""
-    if selection.entropy_key is not None or selection.align is not None or score.kind != "validation":
-        return None
-    found = entropy_of_scores(metrics, score.series, score.keys)
-    if found is None or found[0] == log.key:
-        return None
-    key, rule, others = found
-    why = "by its name" if rule.by_name_only else f"as {rule.framework} spells it"
-    why = f"measured by the evaluations whose scores are used, {why}"
-    return entropy_meaning(key, rule, raw.config), *pair_choices(key, why, others, log_choice)
-
-
-def _before_training(
-    assembled: Assembled, align: Align, entropy_key: str, score_keys: Sequence[str]
-) -> float | None:
-    """Step of the evaluation that was made before any training, where the alignment has to know it."""
-    if align == "next":
-        return pretraining_step(assembled, entropy_key, score_keys)
-    if align == "previous":
-        return pretraining_step(assembled, score_keys[0], (entropy_key,))
-    return None
 
 
 def _check(raw: RawRun, selection: Selection) -> None:
@@ -201,41 +159,6 @@ def _size_choice(problems: int, samples: int | None) -> Choice:
     return Choice(
         "test size", f"{problems} problems x {samples or 1} samples", "as logged: binomial noise is known"
     )
-
-
-def pretraining_step(assembled: Assembled, batch_key: str, keys: Sequence[str]) -> float | None:
-    """Step of an evaluation that was logged before the first number of a batch: it is of the untrained policy."""
-    order = assembled.first_row
-    keys = [k for k in keys if k in order.columns]
-    if not keys or batch_key not in order.columns:
-        return None
-    batch_rows = order[batch_key].to_numpy()
-    batch_rows = batch_rows[batch_rows >= 0]
-    if len(batch_rows) == 0:
-        return None
-    rows = order[keys].to_numpy()
-    rows = np.where(rows >= 0, rows, np.iinfo(np.int64).max).min(axis=1)
-    first = int(np.argmin(rows))
-    return float(order.index[first]) if rows[first] < batch_rows.min() else None
-
-
-_ALIGN_REASONS: dict[Align, str] = {
-    "next": "a score at step t is of the policy after update t, so it pairs with the next entropy",
-    "same": "both are of the same rollout",
-    "previous": "the entropy at step t is of the policy after update t, so it pairs with the next score",
-}
-
-
-def _align_choice(
-    selection: Selection, kind: str, align: Align, entropy: EntropyMeaning, before: float | None
-) -> Choice:
-    measured = " and an entropy that evaluations measure" if entropy.of == "evaluation" else ""
-    why = f"as told by --align {align}" if selection.align else f"default for a {kind} score{measured}"
-    same = align == "same" and bool(measured)
-    why += f": {'both are of the same evaluation' if same else _ALIGN_REASONS[align]}"
-    if before is not None:
-        why += f"; the one at step {before:g} was made before training and pairs with the first"
-    return Choice("alignment", align, why, tuple(a for a in get_args(Align) if a != align))
 
 
 def performance_scale(values: np.ndarray, is_accuracy: bool) -> tuple[float, list[Finding]]:

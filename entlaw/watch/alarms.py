@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from entlaw.law.checks_entropy import SPENT, start_level
+from entlaw.law.checks_entropy import SPENT
+from entlaw.law.levels import start_level
 from entlaw.law.result import Result
 from entlaw.law.summary import format_interval, format_number
 from entlaw.limits import FEW_POINTS

@@ -163,7 +163,8 @@ def test_the_user_decides():
 
 def test_where_the_entropy_was_measured_decides_in_the_configuration_too():
     told = rows(entropy="probe/entropy", batch="actor/entropy")
-    assert run_of(told, entropy_key="probe/entropy").align == "next"
+    batch = {"entropy_meaning.key": "probe/entropy", "entropy_meaning.of": "batch"}
+    assert run_of(told, entropy_key="probe/entropy", config=batch).align == "next"
     meaning = {"entropy_meaning.key": "probe/entropy", "entropy_meaning.of": "evaluation"}
     assert run_of(told, entropy_key="probe/entropy", config=meaning).align == "same"
     after = {"entropy_meaning.key": "probe/entropy", "entropy_meaning.when": "after-update"}
@@ -203,6 +204,21 @@ def test_rows_in_any_order_of_logging_pair_alike(every, at_zero, spelling, rando
     one, two = run_of(told, on="val"), run_of(by_step, on="val")
     assert one.entropy == two.entropy and one.align == two.align == "same"
     pd.testing.assert_frame_equal(one.points, two.points)
+
+
+@pytest.mark.parametrize("every", [4, 10])
+def test_an_unknown_entropy_that_is_logged_only_with_validations_was_measured_by_them(every):
+    told = rows(entropy="policy_entropy", batch="lr", every=every)
+    run = run_of(told, on="val")
+    assert (run.entropy.key, run.entropy.of, run.align) == ("policy_entropy", "evaluation", "same")
+    assert "only with the validations" in run.entropy.note
+    assert np.allclose(run.points["performance"], B - A * np.exp(run.points["entropy"]), atol=1e-12)
+    # Where nothing is logged in between, or the entropy is logged without a score too, nothing says so.
+    assert run_of([r for r in told if "policy_entropy" in r], on="val").align == "next"
+    lone = [{"step": 3, "policy_entropy": 0.9}]
+    assert run_of(sorted([*told, *lone], key=lambda r: r["step"]), on="val").align == "next"
+    # A trainer whose entropy is known to be the batch's logs it when it likes.
+    assert run_of(rows(entropy="actor/entropy", batch="lr", every=every), on="val").align == "next"
 
 
 # --- what both series are for ---
