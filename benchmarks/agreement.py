@@ -48,7 +48,7 @@ def differences(run: Run, csv: Path) -> dict[str, tuple[int, int, float, list[fl
     """Per column: values in the csv, values in ours, largest difference, steps where one has it and the other not."""
     table = pd.read_csv(csv).set_index("step")
     ours = {
-        "entropy": run.metrics[run.entropy.key],
+        "entropy": run.metrics[(run.entropy_log or run.entropy).key],
         "performance": run.metrics[run.performance_key] * run.performance_scale,
     }
     found = {}
@@ -105,7 +105,7 @@ def main() -> int:
             except EntlawError as error:
                 print(f"{path.name:<58} {error.what}")
                 continue
-            points = Points.from_frame(run.points, log=run.entropy_series())
+            points = Points.of(run)
             paper = fit_points(points, method="paper", until_step=36.0)
             careful = fit_points(points, method="careful", until_step=36.0)
             later = hold_out(paper, points)

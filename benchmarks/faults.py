@@ -213,7 +213,7 @@ def outcome(path: Path, want: Run) -> str:
         runs = entlaw.read(path)
         for run in runs:
             if len(run.points) > 2:
-                fit_points(Points.from_frame(run.points, log=run.entropy_series()), method="careful")
+                fit_points(Points.of(run), method="careful")
     except EntlawError:
         return "error"
     except Exception as error:

@@ -1,4 +1,4 @@
-"""How often are the verdicts about a run's entropy right? Precision and recall on runs labelled by hand.
+"""How often are the verdicts about a run's entropy right? Precision and recall on labelled runs.
 
 Labels, with a reason each, are in benchmarks/regime_labels.toml and were made before the code. They include the
 runs whose logs may not be redistributed (../shared/data/runs), where those are there. Three rules (a collapse
@@ -7,6 +7,10 @@ when its fall is also small) were mended after a look at the errors, and the int
 added, so these figures flatter them. The runs made for the paper's figures were labelled later. Rates have
 Wilson 95 % intervals.
 "Clear" leaves out the runs whose label somebody else could have set otherwise.
+
+The runs of ../shared/data/library are labelled by a rule, :func:`label_by_rule`: the same definitions, on medians of
+sixteen stretches, with an estimate of the noise of its own. It was written before the code was measured on them, and
+was not changed afterwards.
 
 Run: python benchmarks/regimes.py [--write docs/regimes.md] [--json FILE]
 """
@@ -25,7 +29,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import numpy as np
+
 import entlaw
+from entlaw.errors import EntlawError
 from entlaw.law.interventions import interventions
 from entlaw.law.regimes import REGIMES, Regimes, regimes, wilson
 from entlaw.points import Points
@@ -33,6 +40,7 @@ from entlaw.points import Points
 REPO = Path(__file__).resolve().parents[1]
 LABELS = REPO / "benchmarks" / "regime_labels.toml"
 SHARED = REPO.parent / "shared" / "data" / "runs"
+LIBRARY = REPO.parent / "shared" / "data" / "library"
 KINDS = (
     "entropy-bonus",
     "kl-penalty",
@@ -44,15 +52,31 @@ KINDS = (
 
 
 INTRO = """Written by `python benchmarks/regimes.py --write docs/regimes.md`. The entropy's regime by the end of the
-log, the format phase and interventions, as `entlaw.law.regimes` gives them, against labels made by eye
-before the code ([benchmarks/regime_labels.toml](../benchmarks/regime_labels.toml), which also defines the
-regimes), by somebody who knew the thresholds of `checks_entropy`; the limit of 0.1 for "collapsed" is the
-same in both. Most runs fall, and many of them are of one family, so the intervals of the rarer verdicts are
-wide. Three rules (a collapse must last to the end of the log; a format phase ends where the entropy last
-stands at its start; a run stands still only when its fall is also small) were mended after a look at the
-errors, and the intervention "high-entropy-tokens" was added: the figures of "flat", "collapsed",
-"turned-up", "format phase" and "high-entropy-tokens" flatter them. The 18 runs made for the paper's figures
-were labelled later, by the same definitions and with the verdicts in view."""
+log, the format phase and interventions, as `entlaw.law.regimes` gives them, against labels.
+
+All levels are relative to the run's own start, the median of the first five logged values, because models
+start anywhere from 0.03 nats (trained on instructions) to 3:
+
+- falling: still going down in the second half, and not collapsed
+- flat: no direction in the second half (a noise's width or 5 % of change do not count)
+- collapsed: the last quarter is below an eighth of the start
+- turned-up: fell, then came back by a good part, or to a multiple of its low, but not above its start
+- rising: above its start at the end
+- exploded: after the lowest level, exp(H), the choices per token, is at 1.5 times those of the start or more
+
+Two sets of runs are labelled. The first was labelled by eye before the code, by somebody who knew the
+thresholds of `checks_entropy` ([benchmarks/regime_labels.toml](../benchmarks/regime_labels.toml)). Most of
+its runs fall, and many of them are of one family, so the intervals of the rarer verdicts are wide. Three
+rules (a collapse must last to the end of the log; a format phase ends where the entropy last stands at its
+start; a run stands still only when its fall is also small) were mended after a look at the errors, and the
+intervention "high-entropy-tokens" was added: the figures of "flat", "collapsed", "turned-up", "format phase"
+and "high-entropy-tokens" flatter them. The 18 runs made for the paper's figures were labelled later, by the
+same definitions and with the verdicts in view. When the definitions became relative to the start, the labels
+that this changes were set again.
+
+The second, runs of others that no rule was made on, is labelled by a rule in the benchmark: the definitions
+above on medians of sixteen stretches, with their own estimate of the noise. It shows where two readings of one
+definition agree, on logs of other trainers; it is no judgement by eye."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,56 @@ def judge(wanted: Iterable[str] | None = None) -> list[Judged]:
         config = entlaw.read(SHARED / label["config"])[0].config if "config" in label else run.config
         codes = tuple(sorted({f.code for f in interventions(config)}))
         found.append(Judged(name, label, regimes(run), codes))
+    return found
+
+
+# Stretches of a log whose medians the rule looks at, and the fewest values of one.
+_STRETCHES, _LEAST_VALUES = 16, 3
+
+
+def label_by_rule(h: np.ndarray) -> str:
+    """Label an entropy log by the definitions of the page, from medians of stretches.
+
+    Parameters
+    ----------
+    h : ndarray, shape (m,)
+        Logged entropies in order of steps, nats/token.
+    """
+    parts = np.array_split(h, max(4, min(_STRETCHES, len(h) // _LEAST_VALUES)))
+    level = np.array([np.median(part) for part in parts])
+    start, low = float(np.median(h[:5])), float(level.min())
+    # Of a median of n values, from the differences of neighbours, which a trend hardly changes; two of these make sure.
+    sd = 1.4826 * float(np.median(np.abs(np.diff(h)))) / np.sqrt(2.0)
+    error = 2.0 * 1.2533 * sd * np.sqrt(1.0 / len(parts[0]) + 1.0 / min(5, len(h)))
+    quarter, half = level[-max(1, len(level) // 4) :], level[len(level) // 2 :]
+    change = max(error, 0.05 * start)
+    after = float(level[int(np.argmin(level)) :].max())
+    if after >= start + np.log(1.5) and after - start > error:
+        return "exploded"
+    if quarter.max() < start / 8:
+        return "collapsed"
+    if float(np.median(quarter)) > start + change:
+        return "rising"
+    drop, back = max(start, float(level.max())) - low, after - low
+    if drop > change and back > change and (back > 0.2 * drop or (back > start / 8 and after > 3 * low)):
+        return "turned-up"
+    middle, end = half[: len(half) // 2], half[len(half) // 2 :]
+    fall = float(np.median(middle) - np.median(end))
+    return "falling" if fall > max(0.05 * float(np.median(middle)), error / 2) else "flat"
+
+
+def judge_library() -> list[Judged]:
+    """Every run of the library that can be read, labelled by the rule."""
+    found = []
+    for path in sorted(LIBRARY.glob("*/*.csv")):
+        try:
+            run = entlaw.read(path)[0]
+        except EntlawError:
+            continue
+        h = run.entropy_series()[1]
+        name = path.relative_to(LIBRARY.parent).as_posix()
+        label = {"entropy": label_by_rule(h), "reason": "by the rule", "format": "unknown"}
+        found.append(Judged(name, label, regimes(run), ()))
     return found
 
 
@@ -203,8 +277,29 @@ def wrong(judged: list[Judged]) -> list[str]:
     return lines
 
 
+def library_page(judged: list[Judged]) -> str:
+    """Tables of the runs that are labelled by the rule."""
+    head = "| verdict | precision | recall |\n|---|---|---|"
+    agree = sum(j.said.entropy == j.label["entropy"] for j in judged)
+    differ = [
+        f"- `{j.name}`: {j.said.entropy} since {j.said.since:g}, label {j.label['entropy']}"
+        for j in judged
+        if j.said.entropy != j.label["entropy"] and j.said.since is not None
+    ]
+    return "\n\n".join(
+        [
+            "## Runs of others, labelled by the rule",
+            f"{len(judged)} runs; verdict and label agree on {share(agree, len(judged))}.",
+            "\n".join([head, *(s.row() for s in entropy_scores(judged))]),
+            confusion(judged),
+            "Where verdict and label differ:",
+            "\n".join(differ) or "nowhere",
+        ]
+    )
+
+
 def page(judged: list[Judged]) -> str:
-    """All tables as Markdown."""
+    """All tables of the runs that are labelled by eye, as Markdown."""
     clear = [j for j in judged if not j.label.get("ambiguous")]
     timed = [j for j in judged if "since" in j.label and j.said.entropy == j.label["entropy"]]
     inside = sum(j.label["since"][0] <= (j.said.since or 0.0) <= j.label["since"][1] for j in timed)
@@ -249,7 +344,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     judged = judge()
-    text = page(judged)
+    text = f"## Runs labelled by eye\n\n{page(judged)}\n\n{library_page(judge_library())}"
     print(text)
     if args.write:
         args.write.write_text(

@@ -38,6 +38,9 @@ class Points:
         Step whose entropy each point holds.
     log_step, log_entropy : ndarray, shape (m,)
         Every logged entropy, not only those paired with a score.
+    apart : bool
+        Whether the entropies of the points are another series than the log: measured by the evaluations themselves, and
+        perhaps at another level.
     answers : float or None
         Independent answers behind one score (problems x samples), where known: its noise is then binomial.
     name, source : str
@@ -53,6 +56,7 @@ class Points:
     answers: float | None = None
     name: str = ""
     source: str = ""
+    apart: bool = False
 
     @classmethod
     def from_arrays(
@@ -66,6 +70,7 @@ class Points:
         answers: float | None = None,
         name: str = "",
         source: str = "",
+        apart: bool = False,
     ) -> Points:
         """Points from arrays in any order; what is not finite is left out.
 
@@ -78,6 +83,8 @@ class Points:
             The whole entropy log; by default the points' own entropies.
         answers : float, optional
         name, source : str
+        apart : bool
+            Whether the log is of another series than the points' entropies.
 
         Returns
         -------
@@ -97,7 +104,7 @@ class Points:
         lt, lh = (s, h) if log is None else (np.asarray(c, dtype=float) for c in log)
         good = np.isfinite(lt) & np.isfinite(lh)
         by = np.flatnonzero(good)[np.argsort(lt[good], kind="stable")]
-        return cls(t, h, r, s, lt[by], lh[by], answers, name, source)
+        return cls(t, h, r, s, lt[by], lh[by], answers, name, source, apart)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, **more: Any) -> Points:
@@ -107,7 +114,7 @@ class Points:
         ----------
         frame : pandas.DataFrame
         **more
-            ``log``, ``answers``, ``name``, ``source`` as in :meth:`from_arrays`.
+            ``log``, ``answers``, ``name``, ``source``, ``apart`` as in :meth:`from_arrays`.
 
         Raises
         ------
@@ -127,7 +134,12 @@ class Points:
         """All points of a run as read, with its entropy log and, where the log tells it, the size of its test."""
         answers = None if run.problems is None else answers_behind(run.problems, run.samples)
         return cls.from_frame(
-            run.points, log=run.entropy_series(), answers=answers, name=run.name, source=source
+            run.points,
+            log=run.entropy_series(),
+            answers=answers,
+            name=run.name,
+            source=source,
+            apart=run.entropy_log is not None,
         )
 
     @classmethod
@@ -161,6 +173,11 @@ class Points:
     def n(self) -> int:
         """Number of points."""
         return len(self.step)
+
+    @property
+    def own_log(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and entropies of the series of the points' entropies: the log, or themselves where that is apart."""
+        return (self.entropy_step, self.entropy) if self.apart else (self.log_step, self.log_entropy)
 
     @property
     def shares(self) -> bool:
@@ -214,6 +231,7 @@ class Points:
             self.answers,
             self.name,
             self.source,
+            self.apart,
         )
 
 

@@ -72,8 +72,10 @@ def report(reading: Reading) -> dict[str, Any]:
     told |= {
         "choices": [c.__dict__ for c in run.choices],
         "entropy": run.entropy.__dict__,
+        "entropy_log": None if run.entropy_log is None else run.entropy_log.__dict__,
         "steps": {"first": run.metrics.index.min(), "last": run.metrics.index.max(), "n": len(run.metrics)},
         "entropy_logged": {
+            "key": (run.entropy_log or run.entropy).key,
             "n": len(entropy),
             "first": entropy[0],
             "last": entropy[-1],
@@ -107,11 +109,13 @@ def _regime(run: Run) -> dict[str, Any]:
     from entlaw.law.regimes import MEASURED, regimes
 
     found = regimes(run)
+    key = None if run.entropy_log is None else run.entropy_log.key
     right, said, true = MEASURED.get(found.entropy, (0, 0, 0))
     phase = asdict(found.format) if found.format is not None else None
     held = next((f.what for f in found.interventions if f.code == "entropy-held"), None)
     return {
         "entropy": found.entropy,
+        "key": key,
         "since": found.since,
         "right": right,
         "said": said,
@@ -129,7 +133,8 @@ def _describe_regime(regime: dict[str, Any]) -> list[str]:
         if said
         else ""
     )
-    lines = [f"entropy {regime['entropy']}{since}{record}"]
+    key = f" ({regime['key']})" if regime["key"] is not None else ""
+    lines = [f"entropy{key} {regime['entropy']}{since}{record}"]
     if (phase := regime["format_phase"]) is not None:
         how = (
             "as its format score tells"
@@ -171,16 +176,18 @@ def _show(reading: Reading, told: dict[str, Any], keys: bool) -> None:
             line(choice["what"], f"{choice['chosen']}  <- {choice['why']}{others}")
         line("steps", f"{told['steps']['first']:g} to {told['steps']['last']:g}, {told['steps']['n']} logged")
         gaps = f", {h['gaps']} gaps" if h["gaps"] else ""
+        log = f"{h['key']}: " if told["entropy_log"] is not None else ""
         line(
             "H",
-            f"{h['first']:.4g} -> {h['last']:.4g} (min {h['min']:.4g}, max {h['max']:.4g}), "
+            f"{log}{h['first']:.4g} -> {h['last']:.4g} (min {h['min']:.4g}, max {h['max']:.4g}), "
             f"{h['n']} values, every {h['every']:g} steps{gaps}",
         )
         note = f"; {e['note']}" if e["note"] else ""
         line(
             "H is",
-            f"{e['estimator']}, {e['unit']}, {e['averaging']}, temperature {e['temperature']}, "
-            f"{e['when']}{note}",
+            (f"{e['key']}: " if log else "")
+            + f"{e['estimator']}, {e['unit']}, {e['averaging']}, temperature {e['temperature']}, "
+            f"{e['when']}, of the {e['of']}{note}".replace(", of the unknown", ""),
         )
         if r["n"]:
             line(

@@ -26,8 +26,9 @@ MOST_STEPS = 1e9
 
 # One word, one meaning. An option of one command alone is described where it is defined.
 MEANINGS = {
-    "align": "Which entropy a score is paired with: the next one logged (validations), or that of the same step "
-    "(training).",
+    "align": "Which logged entropy a score is paired with: the next one (default of validations), that of the same "
+    "step (training scores), or the previous one. Without it, a validation takes the entropy that it measured itself, "
+    "where that is logged.",
     "all": "Fit the law to all steps.",
     "check": "Only check; write nothing, start nothing.",
     "data-dir": "Folder of data sets; the hub without.",
@@ -135,7 +136,9 @@ class ReadFlags(QueryFlags):
     """How the log is read."""
 
     on: Annotated[str | None, Parameter(group=READING, help=meaning("on"))] = None
-    align: Annotated[Literal["next", "same"] | None, Parameter(group=READING, help=meaning("align"))] = None
+    align: Annotated[
+        Literal["next", "same", "previous"] | None, Parameter(group=READING, help=meaning("align"))
+    ] = None
     scale: Annotated[float | None, Parameter(group=READING, help=meaning("scale"))] = None
     entropy_key: Annotated[str | None, Parameter(group=READING, help=meaning("entropy-key"))] = None
     step_key: Annotated[str | None, Parameter(group=READING, help=meaning("step-key"))] = None

@@ -1,6 +1,7 @@
 """What the checks look at, and the checks of the regressor: is this an entropy, does it fall, and far enough?
 
-Thresholds are set from what the quantity can be and from what the law needs, not from a collection of runs.
+Thresholds are set from what the quantity can be and from what the law needs, not from a collection of runs. What a run
+does is judged by its own start, because models start anywhere from 0.03 nats (trained on instructions) to 3.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from entlaw.findings import Finding
+from entlaw.law.levels import at_ends, start_level
 from entlaw.law.shapes import MOST_ENTROPY, Fit
 from entlaw.law.smooth import block_means
 from entlaw.points import Points
@@ -29,15 +31,21 @@ SIGNIFICANT = 3.0
 LEAST_CHANGE = 0.05
 # Of what fell, this share came back: the path is walked twice, and R need not have gone back with it.
 TURNED_UP_WARNING, TURNED_UP_ERROR = 0.2, 0.5
-# From near zero a small share of the fall can be another policy: three times its low, and a tenth of a nat.
-TURNED_UP_RATIO, TURNED_UP_NATS = 3.0, 0.1
-# "Exploded": beyond its own start by a half, and by more than a tenth of a nat.
-EXPLODED_RATIO, EXPLODED_NATS = 1.5, 0.1
+# From near zero a small share of the fall can be another policy: three times its low, and more than what counts as
+# spent.
+TURNED_UP_RATIO = 3.0
+# "Exploded": so many times the choices per token, exp(H), that there were at the start.
+EXPLODED_CHOICES = 1.5
+# "Collapsed", the entropy is spent: below this share of the start. exp(H) is convex, so that of exp(H) - 1, which is
+# what the law lets a run spend, an even smaller share is left. From 0.8 nats, a usual start, this is 0.1.
+SPENT = 1 / 8
+# A run that comes back to its start has fallen in between where less than this share of the start was left.
+FELL_TO = 0.5
 # Distance from the lowest x = exp(H) to x = 1 in units of the range covered. At 1 the ceiling is as far away as all
 # that was seen (the interval is about 2.5 times the line's); at 4 it is a guess.
 REACH_WARNING, REACH_ERROR = 1.0, 4.0
-# Below this the entropy is spent: exp(H) - 1 < 0.1, so nothing that is left to spend can move R much.
-COLLAPSED = 0.1
+# A continued log that begins below this shows next to nothing of the law, whatever came before: exp(H) - 1 < 0.1.
+_LITTLE_TO_SEE = 0.1
 # A log that begins more than this many logging intervals after step 0 is a continuation.
 LATE_START_INTERVALS = 3.0
 # How many of the first entropies say where a continued log begins.
@@ -55,7 +63,8 @@ class Trend:
     Attributes
     ----------
     start, end : float
-        Level of the first and of the last values.
+        Level of the first and of the last values. The start is that of single steps, however long the log: a run can
+        spend its entropy in the first twenty of a thousand.
     low : float
         Lowest level.
     high_after : float
@@ -65,7 +74,8 @@ class Trend:
     first : float
         Mean of the first two values: a steep start is over before a level can show it.
     error : float
-        Standard error of one level; 0 with fewer than 6 values, whose wiggles may be the curve itself.
+        Standard error of the start and of the end (root mean square of both); 0 with fewer than 6 values, whose wiggles
+        may be the curve itself.
     n : int
         Number of values.
     """
@@ -119,14 +129,19 @@ class Evidence:
         return trend_of(self.seen.log_entropy)
 
 
+def _noise(values: np.ndarray) -> float:
+    """Standard deviation of one value: second differences cancel a trend; 1.4826 and 6 make their median one."""
+    return 1.4826 * float(np.median(np.abs(np.diff(values, 2)))) / np.sqrt(6.0)
+
+
 def trend_of(values: np.ndarray) -> Trend | None:
     """Levels of a series (see :class:`Trend`); None with fewer than 3 values."""
+    single = values
     values = block_means(_MOST, values)[1][0]
     m = len(values)
     if m < 3:
         return None
-    # An eighth of the series shows a level; more than 5 values at the ends would miss a steep start.
-    ends = int(np.clip(m // 8, 1, 5))
+    ends = at_ends(m)
     width = max(ends, m // 12)
     windows = np.lib.stride_tricks.sliding_window_view(values, width)
     # The mean is what the policy's entropy is; a tenth is cut off either side, where single batches go astray.
@@ -134,17 +149,15 @@ def trend_of(values: np.ndarray) -> Trend | None:
     level = np.sort(windows, axis=1)[:, cut : width - cut].mean(axis=1)
     lowest = int(np.argmin(level))
     end = float(np.median(values[-ends:]))
-    # Second differences cancel a trend; 1.4826 and 6 make their median a standard deviation of one value.
-    wiggle = np.abs(np.diff(values, 2))
-    noise = 1.4826 * float(np.median(wiggle)) / np.sqrt(6.0)
+    noise = np.hypot(_noise(single), _noise(values)) / np.sqrt(2.0)
     return Trend(
-        start=float(np.median(values[:ends])),
+        start=start_level(single),
         end=end,
         low=float(level[lowest]),
         high_after=max(float(level[lowest:].max()), end),
         high=float(level.max()),
-        first=float(values[:2].mean()),
-        error=1.2533 * noise / np.sqrt(ends) if m >= 6 else 0.0,
+        first=float(single[:2].mean()),
+        error=1.2533 * float(noise) / np.sqrt(ends) if m >= 6 else 0.0,
         n=m,
     )
 
@@ -155,8 +168,10 @@ def unit(e: Evidence) -> Iterator[Finding]:
     h = h if len(h) else e.whole.log_entropy
     if not len(h):
         return
-    meaning = e.run.entropy if e.run is not None else None
-    if meaning is not None and (meaning.unit == "nats/sequence" or meaning.averaging == "sequence-sum"):
+    run = e.run
+    meanings = [] if run is None else [m for m in (run.entropy, run.entropy_log) if m is not None]
+    meaning = next((m for m in meanings if m.unit == "nats/sequence" or m.averaging == "sequence-sum"), None)
+    if meaning is not None:
         yield Finding(
             "entropy-not-per-token",
             "error",
@@ -223,11 +238,8 @@ def trend(e: Evidence) -> Iterator[Finding]:
         )
         return
     clear = SIGNIFICANT * np.sqrt(2.0) * t.error  # of a difference of two levels
-    fall = t.start - t.end
-    if (
-        t.high_after > max(EXPLODED_RATIO * t.start, t.start + EXPLODED_NATS)
-        and t.high_after - t.start > clear
-    ):
+    fall, least = t.start - t.end, max(clear, LEAST_CHANGE * size)
+    if t.high_after - t.start > max(clear, np.log(EXPLODED_CHOICES)):
         yield Finding(
             "entropy-exploded",
             "error",
@@ -236,7 +248,7 @@ def trend(e: Evidence) -> Iterator[Finding]:
             "fit only the part before the rise (--until-step), and look at the responses after it",
             t.high_after,
         )
-    elif fall < -max(clear, LEAST_CHANGE * size):
+    elif fall < -least:
         yield Finding(
             "entropy-rising",
             "error",
@@ -245,38 +257,43 @@ def trend(e: Evidence) -> Iterator[Finding]:
             "look for an entropy bonus, clip-higher or a KL term; or fit a window in which it falls",
             -fall,
         )
-    elif fall < max(clear, LEAST_CHANGE * size):
+    elif fall < least and not t.start - t.low > max(clear, FELL_TO * size):
         yield Finding(
             "entropy-not-falling",
             "error",
-            f"entropy fell by {fall:.3g} from {t.start:.3g}, not more than its noise ({clear:.2g}) or "
-            f"{LEAST_CHANGE:.0%} of itself",
+            f"entropy {'rose' if fall < 0 else 'fell'} by {abs(fall):.3g} from {t.start:.3g}, not more than its noise "
+            f"({clear:.2g}) or {LEAST_CHANGE:.0%} of itself",
             "a slope fitted on noise in H says nothing about the ceiling",
             "fit a longer window (--until-step, --all), or accept that this run does not spend entropy",
             fall,
         )
     else:
-        drop, back = max(t.high, t.first) - t.low, t.high_after - t.low
-        anew = back > TURNED_UP_NATS and t.high_after > TURNED_UP_RATIO * t.low
-        if back > max(clear, LEAST_CHANGE * size) and (anew or back > TURNED_UP_WARNING * drop):
-            yield Finding(
-                "entropy-turned-up",
-                "error" if anew or back > TURNED_UP_ERROR * drop else "warning",
-                f"entropy fell to {t.low:.3g} and came back to {t.high_after:.3g}, {back / drop:.0%} of the fall",
-                "the law is a one-way exchange: on the way back R does not return along the same curve",
-                "fit the falling part only (--until-step)",
-                back / drop,
-            )
-        begin = max(t.start, t.first)
-        if t.high - begin > max(clear, TURNED_UP_WARNING * drop) and t.high > t.high_after:
-            yield Finding(
-                "entropy-rose-first",
-                "warning",
-                f"entropy rose from {begin:.3g} to {t.high:.3g} before it fell",
-                "early on a policy often learns the answer format, which moves R for another reason than the law's",
-                "compare with a fit that starts after the peak",
-                t.high - begin,
-            )
+        yield from _turns(t, clear, least)
+
+
+def _turns(t: Trend, clear: float, least: float) -> Iterator[Finding]:
+    """Of a run that fell: did it come back, or rise first?"""
+    drop, back = max(t.high, t.first) - t.low, t.high_after - t.low
+    anew = back > SPENT * t.start and t.high_after > TURNED_UP_RATIO * t.low
+    if back > least and (anew or back > TURNED_UP_WARNING * drop):
+        yield Finding(
+            "entropy-turned-up",
+            "error" if anew or back > TURNED_UP_ERROR * drop else "warning",
+            f"entropy fell to {t.low:.3g} and came back to {t.high_after:.3g}, {back / drop:.0%} of the fall",
+            "the law is a one-way exchange: on the way back R does not return along the same curve",
+            "fit the falling part only (--until-step)",
+            back / drop,
+        )
+    begin = max(t.start, t.first)
+    if t.high - begin > max(clear, TURNED_UP_WARNING * drop) and t.high > t.high_after:
+        yield Finding(
+            "entropy-rose-first",
+            "warning",
+            f"entropy rose from {begin:.3g} to {t.high:.3g} before it fell",
+            "early on a policy often learns the answer format, which moves R for another reason than the law's",
+            "compare with a fit that starts after the peak",
+            t.high - begin,
+        )
 
 
 def reach(e: Evidence) -> Iterator[Finding]:
@@ -308,21 +325,16 @@ def resumed(e: Evidence) -> Iterator[Finding]:
     if step[0] <= max(1.0, LATE_START_INTERVALS * every):
         return
     level = float(np.median(h[:_FIRST]))
-    if level < COLLAPSED:
-        yield Finding(
-            "resumed-after-collapse",
-            "error",
-            f"the log starts at step {step[0]:g} with entropy {level:.3g} already spent",
-            "what the run gained while its entropy fell is not in this log, so the slope cannot be seen",
-            "add the log of the first part of the run",
-            level,
-        )
-    else:
-        yield Finding(
-            "starts-late",
-            "warning",
-            f"the log starts at step {step[0]:g}, with entropy {level:.3g}",
-            "a continued run: the steep early part, which fixes the slope, is missing",
-            "add the log of the first part of the run, or set --until-step with this in mind",
-            float(step[0]),
-        )
+    low = level < _LITTLE_TO_SEE
+    yield Finding(
+        "starts-late",
+        "error" if low else "warning",
+        f"the log starts at step {step[0]:g}, with entropy {level:.3g}",
+        "a continued run: what it gained while its entropy fell is not in this log, and so little is left to fall that "
+        "the slope cannot be seen"
+        if low
+        else "a continued run: the steep early part, which fixes the slope, is missing",
+        "add the log of the first part of the run"
+        + ("" if low else ", or set --until-step with this in mind"),
+        level if low else float(step[0]),
+    )

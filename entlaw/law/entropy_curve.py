@@ -27,9 +27,11 @@ _NODES = (np.arange(9) + 0.5) / 9
 def entropy_at(points: Points, step: float) -> Predictive:
     """Distribution of the entropy at a step, from the entropy log, between 0 and :data:`MAX_ENTROPY` nats/token.
 
-    A log too short for a curve stays where it is.
+    A log too short for a curve stays where it is. Where the points' entropies are another series than the log, that
+    series is predicted, because the law is in terms of it.
     """
-    t, h = points.log_step, np.minimum(points.log_entropy, MAX_ENTROPY)
+    t, h = points.own_log
+    h = np.minimum(h, MAX_ENTROPY)
     if len(t) < FEWEST_POINTS or np.ptp(t) == 0:
         last = float(h[-1]) if len(h) else float(points.entropy[-1])
         return Predictive(np.ones(1), np.array([last]), np.zeros(1))

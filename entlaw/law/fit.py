@@ -175,8 +175,9 @@ def fit_law(
 def _smoothed(seen: Points) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """The entropy that a careful fit uses, a factor of its error's covariance, and what is worth telling of it."""
     h = seen.entropy
-    step, at = np.unique(seen.log_step, return_inverse=True)
-    value = np.bincount(at, weights=seen.log_entropy) / np.bincount(at) if len(step) else seen.log_entropy
+    log_step, log_entropy = seen.own_log
+    step, at = np.unique(log_step, return_inverse=True)
+    value = np.bincount(at, weights=log_entropy) / np.bincount(at) if len(step) else log_entropy
     smoothed = smooth_entropy(step, value, seen.entropy_step, h)
     impossible = max(float(h.max()), float(value.max(initial=0.0))) > _NO_TOKEN_ENTROPY
     # Of an entropy that was smoothed to a constant nothing would be left to fit on.

@@ -396,9 +396,10 @@ def law_forecast(
     else:
         if not np.isfinite(step):
             raise UsageError("the step must be a finite number")
-        if len(points.log_step) < FEWEST_POINTS or np.ptp(points.log_step) == 0:
+        log_step, _ = points.own_log
+        if len(log_step) < FEWEST_POINTS or np.ptp(log_step) == 0:
             raise DataError(
-                f"{len(points.log_step)} logged entropies in the fit window: too few to forecast H(t)",
+                f"{len(log_step)} logged entropies in the fit window: too few to forecast H(t)",
                 where=points.name or None,
                 why=f"the entropy's own curve needs at least {FEWEST_POINTS} values",
                 hint="forecast at a given entropy instead, or fit a longer window",

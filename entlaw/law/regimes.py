@@ -2,9 +2,9 @@
 
 The verdict stands on the checks that also refuse fits (:mod:`entlaw.law.checks_entropy`), read by :func:`regime_of`.
 Two things are added. A run can have fallen and now stand still: the same check is asked about the second half alone.
-And a run can have spent its entropy: it is then below ``COLLAPSED`` throughout its last quarter. :func:`has_fallen`
-asks for the course from start to end. How often the verdicts are right on real runs is measured by
-``benchmarks/regimes.py``.
+And a run can have spent its entropy: throughout its last quarter it is then below the share ``SPENT`` of its own start.
+:func:`has_fallen` asks for the course from start to end. How often the verdicts are right on real runs is measured by
+``benchmarks/regimes.py``, which says how the labels are defined.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 from entlaw.findings import Finding
 from entlaw.law.checks import entropy_findings
 from entlaw.law.checks_entropy import (
-    COLLAPSED,
-    EXPLODED_NATS,
-    EXPLODED_RATIO,
+    EXPLODED_CHOICES,
     SIGNIFICANT,
+    SPENT,
     TURNED_UP_WARNING,
     Evidence,
     trend,
 )
 from entlaw.law.interventions import interventions as from_config
+from entlaw.law.levels import EARLY, end_level, falls_below, lowest, running_level, start_level
 from entlaw.law.shapes import Interval
 from entlaw.limits import FEWEST_POINTS
 from entlaw.points import Points
@@ -40,7 +40,6 @@ REGIMES: tuple[Regime, ...] = get_args(Regime)
 # In order: the first of these codes among the findings says what the entropy does from its start to its end.
 _BY_CODE: tuple[tuple[str, Regime], ...] = (
     ("entropy-exploded", "exploded"),
-    ("resumed-after-collapse", "collapsed"),
     ("entropy-rising", "rising"),
     ("entropy-not-falling", "flat"),
     ("entropy-constant", "flat"),
@@ -51,10 +50,6 @@ _BY_CODE: tuple[tuple[str, Regime], ...] = (
 _NOW = 0.5
 # Less than this share of itself is no fall worth the name, where the log cannot tell it from none.
 SMALL_FALL = 0.1
-# A level is the median of this share of the log, as in the trend's own levels.
-_LEVEL_SHARE = 12
-# A format is learned in a few steps, however long the run: levels of this many values, as where a run starts.
-_EARLY = 5
 # Of the score's whole gain, at least this share must come before the entropy falls: less is wander.
 FORMAT_SHARE = 0.2
 # A format score below this had something to learn, and one that gained this much has learned.
@@ -66,17 +61,17 @@ _FORMAT_KEY = re.compile(r"(^|[/_.])format([/_.]|$)")
 HELD_SHARE = 0.5
 
 
-# Counts (right, said, true) of each verdict on the labelled runs, by benchmarks/regimes.py: precision is right / said,
+# Counts (right, said, true) of each verdict on all labelled runs, by benchmarks/regimes.py: precision is right / said,
 # recall right / true. The rules for the format phase, for when a run stands still and for the end of a collapse were
-# mended on these same runs, so a new run may fare worse; counts below ten say little at all.
+# mended on the runs labelled by eye, so a new run may fare worse; counts below ten say little at all.
 MEASURED: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
-        "falling": (60, 64, 61),
-        "flat": (7, 8, 11),
-        "collapsed": (14, 14, 15),
-        "turned-up": (3, 4, 3),
-        "rising": (0, 1, 1),
-        "exploded": (5, 6, 6),
+        "falling": (73, 78, 78),
+        "flat": (17, 32, 24),
+        "collapsed": (18, 19, 18),
+        "turned-up": (28, 30, 41),
+        "rising": (6, 8, 6),
+        "exploded": (12, 12, 12),
         "format phase": (5, 5, 5),
         "entropy held (curve)": (4, 5, 5),
     }
@@ -219,7 +214,7 @@ def _now(whole: Regime, points: Points) -> Regime:
     if whole == "exploded":
         return whole
     # The end too: what was spent and comes back is not spent.
-    if max(_end_level(h), float(_level(h)[-1])) < COLLAPSED:
+    if max(end_level(h), float(running_level(h)[-1])) < SPENT * start_level(h):
         return "collapsed"
     if whole == "rising" or whole == "turned-up":
         return whole
@@ -233,7 +228,7 @@ def _stands(points: Points, start: int) -> bool:
     rest = points.log_alone(start)
     if len(rest.log_step) < FEWEST_POINTS:
         return False
-    level = _start_level(rest.log_entropy)
+    level = start_level(rest.log_entropy)
     for f in trend(Evidence(rest)):
         if f.code in ("entropy-constant", "entropy-rising", "entropy-exploded"):
             return True
@@ -243,44 +238,36 @@ def _stands(points: Points, start: int) -> bool:
     return False
 
 
-def _level(values: np.ndarray, most: int | None = None) -> np.ndarray:
-    """Running median of at most ``most`` values, shape as given, windows cut off at the ends."""
-    half = max(1, min(len(values) // _LEVEL_SHARE, most or len(values)) // 2)
-    padded = np.pad(values, half, constant_values=np.nan)
-    return np.asarray(np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1))
-
-
-def _start_level(values: np.ndarray) -> float:
-    return float(np.median(values[: int(np.clip(len(values) // 8, 1, 5))]))
-
-
-def _end_level(values: np.ndarray) -> float:
-    return float(np.median(values[-max(3, len(values) // 4) :]))
-
-
 def _since(entropy: Regime, whole: Regime, points: Points) -> float | None:
     if entropy == "unknown":
         return None
     step, h = points.log_step, points.log_entropy
-    level = _level(h)
     if entropy == "collapsed":
-        above = np.flatnonzero(level >= COLLAPSED)
-        return float(step[min(above[-1] + 1, len(step) - 1)] if above.size else step[0])
-    if entropy == "exploded":
-        start = _start_level(h)
-        low = np.flatnonzero(
-            level[: int(np.argmax(level)) + 1] <= max(EXPLODED_RATIO * start, start + EXPLODED_NATS)
-        )
-        return float(step[low[-1]] if low.size else step[0])
-    if entropy in ("rising", "turned-up"):
-        return float(step[int(np.argmin(level))])
-    if entropy == "flat" and whole == "falling":
-        starts = (np.arange(0.0, _NOW, 1 / 16) * len(h)).astype(int)
-        standing = [s for s in starts if _stands(points, int(s))]
-        return float(step[standing[0] if standing else int(len(h) * _NOW)])
-    if entropy == "falling":
-        return float(step[int(np.argmax(level))])
-    return float(step[0])
+        at = falls_below(h, SPENT * start_level(h))
+    elif entropy == "exploded":
+        rise = h[: int(np.argmax(running_level(h))) + 1]
+        at = falls_below(-rise, -(start_level(h) + np.log(EXPLODED_CHOICES)))
+    elif entropy in ("rising", "turned-up"):
+        at = lowest(h)
+    elif entropy == "falling":
+        at = lowest(-h)
+    else:
+        at = _stands_from(points) if whole == "falling" else 0
+    return float(step[min(at, len(step) - 1)])
+
+
+def _stands_from(points: Points) -> int:
+    """Index from which a log that fell stands, in the first half of it."""
+    n = len(points.log_entropy)
+    starts = (np.arange(0.0, _NOW, 1 / 16) * n).astype(int)
+    standing = next((i for i, s in enumerate(starts) if _stands(points, int(s))), None)
+    if standing is None:
+        return int(n * _NOW)
+    falls, stands = int(starts[max(standing - 1, 0)]), int(starts[standing])
+    while stands - falls > EARLY:
+        middle = (falls + stands) // 2
+        falls, stands = (falls, middle) if _stands(points, middle) else (middle, stands)
+    return stands
 
 
 def _inferred_format(whole: Regime, points: Points) -> FormatPhase | None:
@@ -288,7 +275,7 @@ def _inferred_format(whole: Regime, points: Points) -> FormatPhase | None:
     if whole in ("unknown", "collapsed", "flat", "rising") or points.n < FEWEST_POINTS:
         return None
     step, h, r = points.log_step, points.log_entropy, points.score
-    begin, level = _start_level(h), _level(h, _EARLY)
+    begin, level = start_level(h), running_level(h, EARLY)
     fallen = np.flatnonzero(level < begin - TURNED_UP_WARNING * (begin - float(level.min())))
     if not fallen.size:
         return None
@@ -300,7 +287,7 @@ def _inferred_format(whole: Regime, points: Points) -> FormatPhase | None:
         return None
     gain = float(r[before[-1]] - r[0])
     noise = 1.4826 * float(np.median(np.abs(np.diff(r, 2)))) / np.sqrt(6.0)
-    lasting = float(np.max(_level(r))) - float(r[0])
+    lasting = float(np.max(running_level(r))) - float(r[0])
     if gain < SIGNIFICANT * np.sqrt(2.0) * noise or gain <= 0 or gain < FORMAT_SHARE * lasting:
         return None
     return FormatPhase(float(points.step[0]), end, gain, False)
@@ -314,7 +301,7 @@ def _measured_format(run: Run) -> FormatPhase | None:
         series = run.metrics[key].dropna()
         if len(series) < FEWEST_POINTS:
             continue
-        level = _level(series.to_numpy(float))
+        level = running_level(series.to_numpy(float))
         first, high = float(series.iloc[: max(2, len(level) // 50)].mean()), float(level.max())
         if first > _FORMAT_KNOWN * high or high - first < _FORMAT_GAIN:
             continue
@@ -328,7 +315,7 @@ def _held(entropy: Regime, whole: Regime, points: Points) -> list[Finding]:
     if entropy != "flat" or whole != "falling":
         return []
     h = points.log_entropy
-    start, end = _start_level(h), _end_level(h)
+    start, end = start_level(h), end_level(h)
     if end < HELD_SHARE * start:
         return []
     return [

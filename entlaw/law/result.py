@@ -195,6 +195,7 @@ class Result:
                 "format": run.provenance.format,
                 "framework": run.provenance.framework,
                 "entropy": asdict(run.entropy),
+                "entropy_log": None if run.entropy_log is None else asdict(run.entropy_log),
                 "performance_key": run.performance_key,
                 "performance_kind": run.performance_kind,
                 "performance_scale": run.performance_scale,

@@ -53,7 +53,17 @@ def format_law(fit: Fit) -> str:
 
 def describe_pairing(run: Run) -> str:
     """Which entropy belongs to a score."""
-    return f"paired with the {'same' if run.align == 'same' else 'next'} step's entropy"
+    if run.align == "previous":
+        return "paired with the entropy before it"
+    if run.align == "same" and run.entropy.of == "evaluation" and run.performance_kind == "validation":
+        return "paired with the same evaluation's entropy"
+    return f"paired with the {run.align} step's entropy"
+
+
+def describe_entropy(run: Run) -> str:
+    """Key of the scores' entropy, and that of the entropy log where it is another."""
+    log = "" if run.entropy_log is None else f" (log: {run.entropy_log.key})"
+    return f"{run.entropy.key}{log}"
 
 
 def describe_window(until_step: float | None) -> str:
@@ -149,7 +159,7 @@ def list_rows(result: Result) -> list[tuple[str, str]]:
         rows.append(
             (
                 "read",
-                f"{run.provenance.format} ({run.provenance.framework}); entropy {run.entropy.key}; "
+                f"{run.provenance.format} ({run.provenance.framework}); entropy {describe_entropy(run)}; "
                 f"score {run.performance_key} ({run.performance_kind}), {describe_pairing(run)}",
             )
         )

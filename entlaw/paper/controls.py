@@ -332,7 +332,7 @@ def _arms(members: Sequence[Trial], label: Callable[[RunFacts], str]) -> list[Ar
 
 
 def _trial(facts: RunFacts, run: Run) -> Trial | None:
-    entropy = _logged(run, run.entropy.key)
+    entropy = _logged(run, (run.entropy_log or run.entropy).key)
     points = run.points[["step", "performance"]].dropna().sort_values("step", kind="stable")
     points = points.drop_duplicates("step", keep="last")
     accuracy = LoggedSeries(points["step"].to_numpy(float), points["performance"].to_numpy(float))

@@ -85,7 +85,13 @@ class Cast:
         """What a caption must say of these runs: whose they are, and what was left out."""
         unknown = sum(not m.facts.method for m in self.members)
         blind = f"{unknown} logs do not show whether anything acts on the entropy."
-        said = [small_models(m.facts for m in self.members), blind if unknown else "", self.note]
+        keys = {m.run.entropy.key for m in self.members if m.run.entropy_log is not None}
+        own = (
+            f"The entropy of a score is that of its own evaluation ({', '.join(sorted(keys))})."
+            if keys
+            else ""
+        )
+        said = [own, small_models(m.facts for m in self.members), blind if unknown else "", self.note]
         return " ".join(part for part in said if part)
 
     def by(self, key: Callable[[Member], object]) -> dict[object, list[Member]]:
@@ -227,7 +233,7 @@ def _member(facts: RunFacts, run: Run) -> Member:
 def _meaning(run: Run) -> tuple[str, ...]:
     """What coefficients are comparable within."""
     e = run.entropy
-    return (e.estimator, e.unit, e.averaging, run.performance_kind)
+    return (e.estimator, e.unit, e.averaging, e.of, run.performance_kind)
 
 
 def _order(m: Member) -> tuple[object, ...]:

@@ -148,6 +148,7 @@ def _curvature(member: Member) -> float:
         entropy_step=member.entropy_step,
         log=run.entropy_series(),
         answers=answers,
+        apart=run.entropy_log is not None,
     )
     try:
         fit = fit_points(points, until_step=None)

@@ -240,6 +240,7 @@ def _read(e: Examined) -> str:
             "Entropy",
             f"{m.key}: {m.estimator}, {m.unit}, {m.averaging}, temperature {m.temperature}, {m.when}",
         ),
+        *(() if run.entropy_log is None else (("Entropy log", run.entropy_log.key),)),
         ("Score", f"{run.performance_key} ({run.performance_kind}){scale}; {describe_pairing(run)}"),
         *((c.what, f"{c.chosen}, because {c.why}") for c in run.choices),
     ]

@@ -106,7 +106,7 @@ def law_panel(result: Result, grid: int = 200) -> Panel:
         marks.append(_interval("ceiling", 0.0, fit.ceiling, c.lo, c.hi, told))
     limits = window(r, seen[np.isfinite(seen)])
     kind = "" if result.run is None else f"{result.run.performance_kind} "
-    x_label, y_label = "policy entropy H (nats per token)", f"{kind}score R"
+    x_label, y_label = f"policy entropy H (nats per token{_own_key(result, ', ')})", f"{kind}score R"
     return Panel(tuple(marks), (top * 1.04, -0.03 * top), limits, x_label, y_label)
 
 
@@ -125,12 +125,16 @@ def steps_panels(result: Result) -> tuple[Panel, Panel]:
     times = np.concatenate([t, log_t, [one.step for one in ahead]])
     reach = (min(float(times.min()), 0.0), float(times.max()))
     scores, entropies = _dots(result, t, r), _dots(result, t, h)
-    curves = [Mark("entropy", log_t, log_h)] if len(log_t) else []
+    log = result.run.entropy_log if result.run is not None else None
+    curves = (
+        [Mark("entropy", log_t, log_h, label="" if log is None else f"H: {log.key}")] if len(log_t) else []
+    )
     rules = []
     if fit is not None:
         with np.errstate(over="ignore"):
             scores = [Mark("implied", t, fit.value_at(h)), *scores]
-        curves.append(Mark("smoothed", fit.points.step, fit.points.entropy))
+        own = _own_key(result, "H: ")
+        curves.append(Mark("smoothed", fit.points.step, fit.points.entropy, label=own))
         if fit.until_step is not None:
             rules = [Mark("window", np.array([fit.until_step]), np.zeros(1))]
     if result.early is not None:
@@ -149,6 +153,12 @@ def steps_panels(result: Result) -> tuple[Panel, Panel]:
     lo, hi = min(0.0, float(values.min())), float(values.max())
     floor = (lo, hi + 0.06 * ((hi - lo) or 1.0))
     return score, Panel((*curves, *entropies, *rules), reach, floor, "training step", "H")
+
+
+def _own_key(result: Result, lead: str) -> str:
+    """Key of the scores' entropy, where the log is another series."""
+    run = result.run
+    return "" if run is None or run.entropy_log is None else f"{lead}{run.entropy.key}"
 
 
 def window(observed: np.ndarray, seen: np.ndarray) -> tuple[float, float]:

@@ -114,7 +114,7 @@ def draw_all(figure: FigureBase, result: Result) -> None:
     # The key stands apart: any corner of the plot may hold points.
     axes["key"].axis("off")
     named: dict[str, Any] = {}
-    for ax in (axes["law"], axes["R"]):
+    for ax in (axes["law"], axes["R"], axes["H"]):
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
     axes["key"].legend(named.values(), named, loc="center", ncols=2, **_KEY)

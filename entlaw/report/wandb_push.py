@@ -138,6 +138,7 @@ def values(one: Pushed, version: str) -> dict[str, Any]:
         "forecast_verdict": ahead.verdict,
         "performance_key": None if r.run is None else r.run.performance_key,
         "entropy_key": None if r.run is None else r.run.entropy.key,
+        "entropy_log_key": None if r.run is None else (r.run.entropy_log or r.run.entropy).key,
         "findings": ", ".join(dict.fromkeys(f.code for f in r.findings)) or None,
         "version": version,
     }

@@ -11,6 +11,7 @@ import pandas as pd
 
 from entlaw.errors import MissingSeries, nearest
 from entlaw.findings import Finding
+from entlaw.runs.evaluated import evaluation_candidates, is_of_evaluation
 from entlaw.runs.keys import (
     ACCURACY_NAME,
     CORRECT_TERM,
@@ -58,8 +59,12 @@ def entropy_candidates(metrics: pd.DataFrame) -> list[tuple[str, EntropyRule]]:
         for column, name in zip(metrics.columns, names, strict=True):
             if rule.pattern.fullmatch(name) and not (rule.by_name_only and NOT_ENTROPY.search(name)):
                 found.append((rank, str(column), rule))
+    # An evaluation's entropy is the run's only where there is no other.
+    evaluated = evaluation_candidates(metrics)
+    found.sort(key=lambda f: f[0])
+    batch = [f[1:] for f in found if not is_of_evaluation(f[1])]
     seen: dict[str, EntropyRule] = {}
-    for _, column, rule in sorted(found, key=lambda f: f[0]):
+    for column, rule in [*batch, *evaluated, *(f[1:] for f in found)]:
         if metrics[column].notna().any():
             seen.setdefault(column, rule)
     return list(seen.items())
@@ -109,7 +114,7 @@ def choose_entropy(
         )
     why = "only its name suggests it" if rule.by_name_only else f"as {rule.framework} spells it"
     others = tuple(c for c, _ in candidates[1:])
-    meaning = _refine(EntropyMeaning(key, **rule.meaning), config)
+    meaning = entropy_meaning(key, rule, config)
     if (
         canonical(key) == "actor_entropy_loss"
         and str(config.get("actor_rollout_ref.actor.use_dynamic_bsz")) == "True"
@@ -140,10 +145,9 @@ def _named_entropy(
     if not metrics[wanted].notna().any():
         raise _empty(wanted, "--entropy-key")
     rule = next((r for c, r in candidates if c == wanted), None)
-    known = dict(rule.meaning) if rule else {}
     framework = rule.framework if rule else "unknown"
     return (
-        _refine(EntropyMeaning(wanted, **known), config),
+        entropy_meaning(wanted, rule, config),
         framework,
         Choice("entropy", wanted, "as told by --entropy-key", tuple(c for c, _ in candidates if c != wanted)),
         [],
@@ -158,11 +162,21 @@ def _empty(key: str, option: str) -> MissingSeries:
     )
 
 
+def entropy_meaning(key: str, rule: EntropyRule | None, config: Mapping[str, Any]) -> EntropyMeaning:
+    """What is known of an entropy: by its spelling, by where its name says that it was measured, and by the config."""
+    known: dict[str, Any] = {}
+    if is_of_evaluation(key):
+        known = {"of": "evaluation", "when": "after-update"}
+    elif rule is not None and not rule.by_name_only:
+        known = {"of": "batch"}
+    return _refine(EntropyMeaning(key, **{**known, **(rule.meaning if rule else {})}), config)
+
+
 def _refine(meaning: EntropyMeaning, config: Mapping[str, Any]) -> EntropyMeaning:
     """Let what the log's own config says override what the registry assumes."""
     told = {
         name: config[f"entropy_meaning.{name}"]
-        for name in ("estimator", "unit", "averaging", "temperature", "when", "note")
+        for name in ("estimator", "unit", "averaging", "temperature", "when", "of", "note")
         if f"entropy_meaning.{name}" in config
         and config.get("entropy_meaning.key", meaning.key) == meaning.key
     }

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
 
 from entlaw.errors import MissingSeries, UsageError
 from entlaw.findings import Finding, worst_first
-from entlaw.runs.align import pair
-from entlaw.runs.assemble import Assembled, assemble
+from entlaw.runs.assemble import assemble
 from entlaw.runs.choose import choose_entropy, choose_score, suggest_keys
 from entlaw.runs.keys import canonical
+from entlaw.runs.pairing import pair_up
 from entlaw.runs.run import Align, Choice, RawRun, Run
 
 if TYPE_CHECKING:
@@ -37,8 +36,9 @@ class Selection:
     ----------
     on : str or None
         ``val``, ``train``, a key or a glob of keys; None leaves the choice to the rules.
-    align : {"next", "same"} or None
-        None: ``next`` for validations, ``same`` for training scores.
+    align : {"next", "same", "previous"} or None
+        None decides by where score and entropy were measured (:mod:`entlaw.runs.align`). Where it is given, it is about
+        the run's entropy log: the entropy that evaluations measured is then not taken.
     scale : float or None
         Factor from the logged score to a fraction; None decides from the numbers.
     step_key, entropy_key : str or None
@@ -80,25 +80,23 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
             f"{meaning.key!r} cannot be the entropy and the performance at once",
             hint="name two different keys with --entropy-key and --on",
         )
-    if selection.align is not None and selection.align not in ("next", "same"):
-        raise UsageError(f"unknown alignment {selection.align!r}", hint="use next or same")
-    align: Align = selection.align or ("next" if score.kind == "validation" else "same")
-    before = pretraining_step(assembled, meaning.key, score.keys) if align == "next" else None
-    points, more = pair(metrics[meaning.key], score.series, align, before)
-    findings += more
+    if selection.align is not None and selection.align not in get_args(Align):
+        raise UsageError(f"unknown alignment {selection.align!r}", hint="use next, same or previous")
+    own = selection.entropy_key is None and selection.align is None
+    paired = pair_up(assembled, raw.config, score, meaning, entropy_choice, align=selection.align, own=own)
+    findings += paired.findings
     if selection.scale is None:
         scale, more = performance_scale(score.series.to_numpy(float), score.is_accuracy)
         findings += more
     else:
         scale = selection.scale
-    points = points.assign(performance=points["performance"] * scale)
-    infinite = int(np.isinf(metrics[meaning.key]).sum() + np.isinf(score.series).sum())
+    points = paired.points.assign(performance=paired.points["performance"] * scale)
+    infinite = int(np.isinf(metrics[paired.entropy.key]).sum() + np.isinf(score.series).sum())
     if infinite:
         points = points[np.isfinite(points).all(axis=1)].reset_index(drop=True)
         findings.append(Finding("infinite-values", "warning", f"{infinite} infinite values were left out"))
-    framework = str(
-        raw.config.get("framework", framework)
-    )  # what the run says of itself beats its keys' spelling
+    # What the run says of itself beats its keys' spelling.
+    framework = str(raw.config.get("framework", framework))
     if raw.provenance.framework in ("unknown", "") and framework != "unknown":
         raw = replace(raw, provenance=replace(raw.provenance, framework=framework))
     problems, samples = _test_size(metrics) if score.kind == "validation" else (None, None)
@@ -107,23 +105,24 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         name=raw.name,
         metrics=metrics.assign(**{score.key: score.series}),
         points=points,
-        entropy=meaning,
+        entropy=paired.entropy,
         performance_key=score.key,
         performance_kind=score.kind,
         performance_scale=scale,
-        align=align,
+        align=paired.align,
         config=raw.config,
         provenance=raw.provenance,
         choices=(
             *assembled.choices,
-            entropy_choice,
+            *paired.choices[:-1],
             score_choice,
-            _align_choice(selection, score.kind, align, before),
+            paired.choices[-1],
             *size,
         ),
         findings=worst_first([*raw.findings, *assembled.findings, *findings]),
         problems=problems,
         samples=samples,
+        entropy_log=paired.log,
     )
 
 
@@ -160,31 +159,6 @@ def _size_choice(problems: int, samples: int | None) -> Choice:
     return Choice(
         "test size", f"{problems} problems x {samples or 1} samples", "as logged: binomial noise is known"
     )
-
-
-def pretraining_step(assembled: Assembled, entropy_key: str, score_keys: Sequence[str]) -> float | None:
-    """Step of a validation that was logged before the first entropy: it is of the untrained policy."""
-    order = assembled.first_row
-    entropy_rows = order[entropy_key].to_numpy()
-    entropy_rows = entropy_rows[entropy_rows >= 0]
-    keys = [k for k in score_keys if k in order.columns]
-    if not keys or len(entropy_rows) == 0:
-        return None
-    rows = order[keys].to_numpy()
-    rows = np.where(rows >= 0, rows, np.iinfo(np.int64).max).min(axis=1)
-    first = int(np.argmin(rows))
-    return float(order.index[first]) if rows[first] < entropy_rows.min() else None
-
-
-def _align_choice(selection: Selection, kind: str, align: str, before: float | None) -> Choice:
-    why = f"as told by --align {align}" if selection.align else f"default for a {kind} score"
-    if align == "next":
-        why += ": a score at step t is of the policy after update t, so it pairs with the next entropy"
-        if before is not None:
-            why += f"; the one at step {before:g} was made before training and pairs with the first"
-    else:
-        why += ": both are of the same rollout"
-    return Choice("alignment", align, why, ("same" if align == "next" else "next",))
 
 
 def performance_scale(values: np.ndarray, is_accuracy: bool) -> tuple[float, list[Finding]]:

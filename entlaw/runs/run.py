@@ -13,7 +13,7 @@ import pandas as pd
 from entlaw.findings import Finding
 from entlaw.wording import printable, printable_names, shorten
 
-Align = Literal["next", "same"]
+Align = Literal["next", "same", "previous"]
 PerformanceKind = Literal["validation", "training"]
 
 
@@ -35,6 +35,9 @@ class EntropyMeaning:
         The softmax temperature at which it was computed.
     when : {"before-update", "during-update", "after-update", "unknown"}
         Relative to the optimiser step whose number it carries.
+    of : {"batch", "evaluation", "unknown"}
+        Where it was measured: on the training batch, or by an evaluation on its own responses. These are two series:
+        other problems, and another level where the evaluation samples in another way.
     note : str
         What else a careful reader should know.
     """
@@ -45,6 +48,7 @@ class EntropyMeaning:
     averaging: Literal["token-mean", "response-mean-of-token-means", "sequence-sum", "unknown"] = "unknown"
     temperature: Literal["1", "rollout", "unknown"] = "unknown"
     when: Literal["before-update", "during-update", "after-update", "unknown"] = "unknown"
+    of: Literal["batch", "evaluation", "unknown"] = "unknown"
     note: str = ""
 
 
@@ -133,14 +137,18 @@ class Run:
         Columns ``step``, ``entropy`` (nats/token), ``performance`` (fraction in [0, 1] where it is a score),
         ``entropy_step`` (the step whose entropy was paired): the pairs the law sees, after alignment.
     entropy : EntropyMeaning
+        Of the entropies in ``points``.
     performance_key : str
     performance_kind : {"validation", "training"}
     performance_scale : float
         What the logged score was multiplied by to give ``points.performance`` (0.01 for percent).
-    align : {"next", "same"}
+    align : {"next", "same", "previous"}
     problems, samples : int or None
         Validation problems behind each score, and samples per problem, where the log tells: they make the binomial
         noise known.
+    entropy_log : EntropyMeaning or None
+        Of every logged entropy, where that is another series than the one in ``points``: the scores then have the
+        entropy that their evaluations measured, and the log is of the training batches.
     config : mapping
     provenance : Provenance
     choices : tuple of Choice
@@ -161,6 +169,7 @@ class Run:
     findings: tuple[Finding, ...] = ()
     problems: int | None = None
     samples: int | None = None
+    entropy_log: EntropyMeaning | None = None
 
     def __repr__(self) -> str:
         keys = f"entropy {shorten(self.entropy.key, 24)}, score {shorten(self.performance_key, 24)}"
@@ -171,6 +180,7 @@ class Run:
             ("read from", f"{self.provenance.path} ({self.provenance.format}, {self.provenance.framework})"),
             ("points", self._size()),
             ("entropy", f"{self.entropy.key} ({self.entropy.unit})"),
+            *(() if self.entropy_log is None else (("entropy log", self.entropy_log.key),)),
             ("score", f"{self.performance_key} ({self.performance_kind})"),
             *((f.severity, f"{f.code}: {f.what}") for f in self.findings),
         ]
@@ -182,12 +192,12 @@ class Run:
         return f"{len(step)} points" + (f", steps {step.min():g} to {step.max():g}" if len(step) else "")
 
     def entropy_series(self) -> tuple[np.ndarray, np.ndarray]:
-        """Every logged entropy, not only those paired with a score.
+        """Every logged entropy, not only those paired with a score: of ``entropy_log`` where there is one.
 
         Returns
         -------
         step, entropy : ndarray, shape (m,)
             Steps in increasing order and entropy in nats/token; rows without entropy left out.
         """
-        series = self.metrics[self.entropy.key].dropna()
+        series = self.metrics[(self.entropy_log or self.entropy).key].dropna()
         return series.index.to_numpy(dtype=float), series.to_numpy(dtype=float)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from entlaw.law.checks_entropy import SPENT
+from entlaw.law.levels import start_level
 from entlaw.law.result import Result
 from entlaw.law.summary import format_interval, format_number
 from entlaw.limits import FEW_POINTS
 from entlaw.watch.report import Alert, Stop
 
-# exp(H) - 1 is then below 0.05: nothing that is left to spend can move R much, and groups of samples are all alike.
-COLLAPSED = 0.05
 # Reports without it after which an alarm is over: of an entropy near the edge it would be told again and again.
 QUIET = 5
 
@@ -37,15 +37,18 @@ def find_alarms(
     tuple of Alert
     """
     found = []
-    entropy, ahead = result.points.entropy, result.forecast
-    if len(entropy) >= 3:
-        recent = float(np.median(entropy[-3:]))  # one value gone astray is no collapse
-        if recent < COLLAPSED:
+    points, ahead = result.points, result.forecast
+    if points.n >= 3 and len(points.log_entropy):
+        start = start_level(points.log_entropy)
+        # Since the last but two points, and three values at least: one gone astray is no collapse.
+        lately = max(3, int((points.log_step >= points.step[-3]).sum()))
+        recent = float(np.median(points.log_entropy[-lately:]))
+        if recent < SPENT * start:
             found.append(
                 Alert(
                     "entropy-collapsed",
                     step,
-                    f"entropy is {recent:.3f} nats per token",
+                    f"entropy is {recent:.3f} nats per token, {recent / start:.0%} of its start",
                     "the policy hardly explores any more: what it has not found by now it will not find",
                 )
             )

@@ -143,7 +143,12 @@ def _numbers(watched: Watched, report: WatchReport) -> list[Text]:
 
     result = report.result
     points, law, ahead = result.points, result.law, result.forecast
-    lines = [line("now", f"H {points.entropy[-1]:.3f}   R {points.score[-1]:.3f}   ({points.n} points)")]
+    key = (
+        f" ({result.run.entropy.key})"
+        if result.run is not None and result.run.entropy_log is not None
+        else ""
+    )
+    lines = [line("now", f"H {points.entropy[-1]:.3f}{key}   R {points.score[-1]:.3f}   ({points.n} points)")]
     if law is not None:
         window = describe_window(law.until_step)
         lines.append(line("law", f"{format_law(law)}   R² {format_number(law.r_squared, 2)}   {window}"))

@@ -9,7 +9,7 @@ import pytest
 from entlaw.api import fit
 from entlaw.errors import FitRefused
 from entlaw.findings import Finding, has_error
-from entlaw.law.checks import diagnose
+from entlaw.law.checks import diagnose, entropy_findings
 from entlaw.law.checks_entropy import trend_of
 from entlaw.law.fit import fit_points
 from entlaw.points import Points
@@ -125,16 +125,26 @@ def test_a_meaning_that_says_sequence_sum_refuses_whatever_the_size():
     assert findings(as_run(t, h, law(h), meaning=meaning))["entropy-not-per-token"] == "error"
 
 
-def test_a_resumed_run_whose_entropy_is_gone():
+@pytest.mark.parametrize(
+    ("change", "said"), [(0.0256, "rose by 0.0256 from 0.9"), (-0.0256, "fell by 0.0256 from 0.9")]
+)
+def test_an_entropy_that_hardly_moves_is_said_to_have_gone_the_way_it_went(change, said):
+    t = np.arange(41.0)
+    points = Points.from_arrays(t, 0.9 + change * (t > 20), np.linspace(0.2, 0.4, 41))
+    (found,) = [f for f in entropy_findings(points) if f.code == "entropy-not-falling"]
+    assert said in found.what and "-" not in found.what
+
+
+def test_a_resumed_run_with_hardly_any_entropy_is_refused():
     t = np.arange(101.0, 300.0)
     rng = np.random.default_rng(0)
     h = 0.03 + 0.003 * rng.standard_normal(len(t))
     run = as_run(t[::10], h[::10], 0.89 + 0.01 * rng.standard_normal(20), log=(t, h))
     for window in (36.0, None, 250.0):
-        assert findings(run, until_step=window)["resumed-after-collapse"] == "error"
+        assert findings(run, until_step=window)["starts-late"] == "error"
     with pytest.raises(FitRefused) as refused:
         fit(run)
-    assert refused.value.findings[0].code == "resumed-after-collapse" and refused.value.fit is None
+    assert refused.value.findings[0].code == "starts-late" and refused.value.fit is None
 
 
 def test_a_resumed_run_with_entropy_left_is_a_warning():
@@ -322,8 +332,8 @@ def test_trend_levels_are_robust_to_a_single_glitch():
 @pytest.mark.parametrize(
     "name, window, codes",
     [
-        ("bihan_verl_ppo/run.csv", 36.0, {"resumed-after-collapse", "too-few-evaluations"}),
-        ("bihan_verl_ppo/run.csv", None, {"resumed-after-collapse"}),
+        ("bihan_verl_ppo/run.csv", 36.0, {"starts-late", "too-few-evaluations"}),
+        ("bihan_verl_ppo/run.csv", None, {"starts-late"}),
         ("rasbt_ch07/run_1.csv", None, {"entropy-exploded"}),
         ("rasbt_ch07/run_2.csv", None, {"entropy-turned-up"}),
         ("rasbt_ch07/run_3.csv", None, {"entropy-exploded"}),

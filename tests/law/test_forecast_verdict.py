@@ -29,9 +29,7 @@ def test_the_odds_decide(p):
     assert f"{p:.2f} by step 80" in why
 
 
-@pytest.mark.parametrize(
-    "code", ["entropy-rising", "entropy-exploded", "mixed-units", "resumed-after-collapse"]
-)
+@pytest.mark.parametrize("code", ["entropy-rising", "entropy-exploded", "mixed-units", "starts-late"])
 def test_an_error_refuses_whatever_the_odds_and_a_warning_does_not(code):
     assert judged(0.99, error("too-few-evaluations"), error(code)) == ("refused", f"it is {code}")
     assert judged(None, error(code), n=2) == ("refused", f"it is {code}")

@@ -99,8 +99,17 @@ def collapsing(entropy):
 def test_collapse_is_the_median_of_three():
     assert collapsing([0.5, 0.4, 0.01]) == []
     assert collapsing([0.5, 0.04, 0.01]) == ["entropy-collapsed"]
-    assert collapsing([0.01, 0.4, 0.01]) == ["entropy-collapsed"]
+    assert collapsing([0.5, 0.01, 0.4, 0.01]) == ["entropy-collapsed"]
     assert collapsing([0.01, 0.01]) == []
+
+
+@pytest.mark.parametrize("start", [0.03, 0.08, 0.5, 1.2, 2.5])
+def test_a_collapse_is_relative_to_the_start_of_the_run(start):
+    """A model trained on instructions starts at 0.03 to 0.1 nats, and is not collapsed for that."""
+    fall = np.linspace(1.0, 0.14, 30)
+    assert collapsing(start * fall) == []
+    assert collapsing(start * np.concatenate([fall, [0.11, 0.11]])) == ["entropy-collapsed"]
+    assert collapsing(np.full(30, start)) == []
 
 
 def test_a_collapse_is_seen_where_the_law_no_longer_looks():
