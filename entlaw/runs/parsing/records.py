@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.bounds import check_runs
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.table import RowBuilder, flatten, parse_number
 
@@ -19,7 +19,6 @@ NUMBERED_RUN_FIELDS = (
     "run",
 )  # a number tells runs apart here; an `experiment` number may be anything
 METRIC_FIELDS = ("metric", "name", "key", "tag", "metric_name", "variable")
-MOST_RUNS = 5000
 
 _WRAPPERS = ("data", "metrics", "scalars", "values", "log", "logs")
 _TYPE_FIELDS = ("type", "_type", "event", "kind", "record_type", "split", "phase", "mode")
@@ -125,13 +124,8 @@ class RecordSink:
         run = self._runs.get(self._current)
         if run is None:
             run = self._runs[self._current] = _OneRun()
-            if len(self._runs) > MOST_RUNS:
-                raise UnreadableSource(
-                    f"more than {MOST_RUNS} run names in one file",
-                    where=str(self._path),
-                    why="the field that names the run differs from row to row",
-                    hint="rename or remove the column that holds it",
-                )
+            hint = "rename or remove the field that differs from row to row"
+            check_runs(len(self._runs), "names of runs", hint, self._path)
         return run
 
     def _type_of(self, record: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.bounds import DOCUMENT_OF_PACKED, FREE_DOCUMENT, MOST_DOCUMENT, Inflated, skip_hole
 from entlaw.runs.parsing.gzipped import MAGIC, Extent, Gunzip, copy_beside, inflated_start
 from entlaw.runs.source import HEAD_BYTES, Head
 from entlaw.runs.table import flatten
@@ -87,8 +88,9 @@ class LineBlocks:
 
     notes: ReadNotes
     separators: bytes = b"\n\r"
-    carry: bytes = b""
     skipping: bool = field(default=False, init=False)
+    _carry: list[bytes] = field(default_factory=list, init=False)  # of a line that came in many pieces
+    _carried: int = field(default=0, init=False)
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return the whole lines that are complete now (possibly none)."""
@@ -99,17 +101,21 @@ class LineBlocks:
             first = min(p for p in (data.find(bytes([s])) for s in self.separators) if p >= 0) + 1
             data, cut, self.skipping = data[first:], cut - first, False
         if cut == 0:
-            self.carry += data
-            if len(self.carry) > LONGEST_LINE:
-                self.carry, self.skipping = b"", True
+            self._carry.append(data)
+            self._carried += len(data)
+            if self._carried > LONGEST_LINE:
+                self.rest()
+                self.skipping = True
                 self.notes.long_lines += 1
             return b""
-        whole, self.carry = self.carry + data[:cut], data[cut:]
+        whole = self.rest() + data[:cut]
+        self._carry, self._carried = [data[cut:]], len(data) - cut
         return whole
 
     def rest(self) -> bytes:
         """The unfinished last line."""
-        last, self.carry = self.carry, b""
+        last = b"".join(self._carry)
+        self._carry, self._carried = [], 0
         return last
 
 
@@ -131,7 +137,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         magic = handle.read(2)
         handle.seek(0)
         if magic == MAGIC:
-            yield cast(BinaryIO, Gunzip(handle))
+            yield cast(BinaryIO, Inflated(Gunzip(handle), path.stat().st_size, path))
         else:
             yield handle
 
@@ -150,7 +156,11 @@ def chunks(handle: BinaryIO, notes: ReadNotes, size: int = BLOCK_BYTES) -> Itera
         if not data:
             return
         notes.bytes_read += len(data)
-        yield data.replace(b"\0", b"")  # holes of a crashed disk write, and UTF-16 from a Windows shell
+        data = data.replace(b"\0", b"")  # holes of a crashed disk write, and UTF-16 from a Windows shell
+        if data:
+            yield data
+        else:
+            skip_hole(handle)
 
 
 def lines(path: Path, notes: ReadNotes) -> Iterator[tuple[bytes, bool]]:
@@ -167,17 +177,18 @@ def lines(path: Path, notes: ReadNotes) -> Iterator[tuple[bytes, bool]]:
         yield last, False
 
 
-def read_all(path: Path, limit: int, notes: ReadNotes) -> bytes:
+def read_all(path: Path, notes: ReadNotes) -> bytes:
     """The whole of a file that is one document.
 
     Raises
     ------
     UnreadableSource
-        Larger than `limit` bytes, or damaged.
+        Too large to be held as a whole.
     """
     notes.beside = copy_beside(path)
     parts, total = [], 0
     with opened(path) as handle:
+        limit = min(MOST_DOCUMENT, max(FREE_DOCUMENT, DOCUMENT_OF_PACKED * path.stat().st_size))
         for data in chunks(handle, notes):
             parts.append(data)
             total += len(data)

@@ -17,7 +17,6 @@ from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.sources import jsonl
 from entlaw.runs.table import flatten
 
-_LARGEST = 1 << 30
 _HISTORIES = ("log_history", "history", "metrics", "logs", "records", "rows", "data", "steps")
 _LIST_OF_RECORDS = re.compile(rb'\[\s*\{\s*(?:"|\})')
 _OBJECT = re.compile(rb'\{\s*(?:"|\})')
@@ -57,7 +56,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         Not JSON, or no records in it.
     """
     notes = ReadNotes()
-    text = read_all(path, _LARGEST, notes).decode("utf-8-sig", errors="replace")
+    text = read_all(path, notes).decode("utf-8-sig", errors="replace")
     try:
         value = json.loads(text)
     except RecursionError as error:
