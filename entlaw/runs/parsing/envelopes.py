@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from entlaw.runs.keys import canonical
+from entlaw.runs.parsing.records import METRIC_NAME
 from entlaw.runs.table import flatten, parse_number
 
 # Fields that hold the text, the surest first (canonical form).
@@ -44,9 +45,6 @@ _TIMES = (
     "eventtime",
     "receivetimestamp",
     "realtime_timestamp",
-)
-_METRIC = re.compile(
-    r"(^|_)(entropy|rewards?|loss|acc|accuracy|scores?|kl|grad_norm|lr|learning_rate|performance)(_|$)"
 )
 # Numbers that say something about the entry and nothing about the training.
 _FACTS = re.compile(
@@ -87,7 +85,7 @@ def is_metrics(record: Mapping[str, Any]) -> bool:
     """Whether an object logs numbers of the training itself, so that its text is a remark beside them."""
     numbers = [canonical(str(k)) for k, v in flatten(record) if not isinstance(v, str) and _is_number(v)]
     own = [key for key in numbers if not _FACTS.search(key)]
-    return len(own) > 1 or any(_METRIC.search(key) for key in own)
+    return len(own) > 1 or any(METRIC_NAME.search(key) for key in own)
 
 
 def _is_number(value: Any) -> bool:
