@@ -212,8 +212,8 @@ def _start(head: Head) -> tuple[bytes, Extent]:
     return head.start, "whole" if head.size <= len(head.start) else "more"
 
 
-def head_lines(head: Head, most: int = 30) -> list[str]:
-    """The first whole lines that are not blank (a line cut by the end of the head is left out)."""
+def head_lines(head: Head, most: int | None = 30) -> list[str]:
+    """The first whole lines that are not blank, ``None`` for all (one cut by the end of the head is left out)."""
     text = head_bytes(head).decode("utf-8", errors="replace")
     found = text.split("\n")
     if not head_is_whole(head) and len(found) > 1:

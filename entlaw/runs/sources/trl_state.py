@@ -15,7 +15,7 @@ from entlaw.runs.parsing.records import RecordSink
 from entlaw.runs.parsing.text import ReadNotes, head_bytes, head_lines, no_records, read_all, run_name
 from entlaw.runs.run import RawRun
 from entlaw.runs.source import Head, ReadOptions, Source, unread
-from entlaw.runs.table import flatten
+from entlaw.runs.table import count_numbers, flatten
 
 _LARGEST = 1 << 30
 _BLANK = b" \t\r\n\x1e"  # a JSON text sequence has the last one in front of each value
@@ -23,12 +23,11 @@ _LIST_OF_RECORDS = re.compile(rb'\[\s*\{\s*(?:"|\})')
 _OBJECT = re.compile(rb'\{\s*(?:"|\})')
 
 
-def sniff(head: Head) -> bool:
-    """A JSON list of objects, or one JSON object over the whole file; not one object a line."""
+def sniff(head: Head) -> bool | int:
+    """Numbers in the head of one JSON document, or of several one after another; not one object a line."""
     start = head_bytes(head).lstrip(_BLANK)
-    if _LIST_OF_RECORDS.match(start):
-        return True
-    if not _OBJECT.match(start):
+    is_list = _LIST_OF_RECORDS.match(start) is not None
+    if not is_list and not _OBJECT.match(start):
         return False
     text = start.decode("utf-8", errors="replace")
     try:
@@ -36,17 +35,29 @@ def sniff(head: Head) -> bool:
     except (ValueError, RecursionError):
         # Longer than the head, or damaged: an indented document opens on its first line and does not close there.
         first = text.split("\n", 1)[0].rstrip()
-        return (
-            '"log_history"' in text
-            or first[-1:] in "{[,"
-            or (first == text.rstrip() and _opens_section(first))
-        )
+        opens = first[-1:] in "{[," or (first == text.rstrip() and _opens_section(first))
+        return _count(whole_part(text)) if is_list or opens or '"log_history"' in text else False
     rest = text[end:].lstrip()
-    if not rest:
-        return bool(histories(value))
-    # Objects written one after another over many lines, or all on one line.
-    spans = "\n" in text[:end].strip() or "\n" not in text[end : len(text) - len(rest)]
-    return spans and 2 * sum(map(_is_object, head_lines(head))) < len(head_lines(head)) + 1
+    if rest:
+        # Objects written one after another over many lines, or all on one line.
+        spans = "\n" in text[:end].strip() or "\n" not in text[end : len(text) - len(rest)]
+        seen = head_lines(head)
+        if not spans or 2 * sum(map(_is_object, seen)) > len(seen):
+            return False
+        return _count(_in_a_row(values_in(text)[0]))
+    return _count(value) if histories(value) else False
+
+
+def _count(value: Any) -> int:
+    found = histories(value).values()
+    return sum(
+        count_numbers(record) for records in found for record in records if isinstance(record, Mapping)
+    )
+
+
+def _in_a_row(values: list[Any]) -> list[Any]:
+    """Values written one after another as one list."""
+    return [v for value in values for v in (value if isinstance(value, list) else [value])]
 
 
 def _is_object(line: str) -> bool:
@@ -99,7 +110,7 @@ def _parsed(path: Path, text: str) -> tuple[Any, list[Finding]]:
         found = unread(
             "records-unread", bad, "places are not JSON and were left out", "the file is cut or damaged"
         )
-        return [v for value in values for v in (value if isinstance(value, list) else [value])], found
+        return _in_a_row(values), found
     if not value:
         raise UnreadableSource(
             "not valid JSON", where=str(path), why=problem, hint="the file is cut or damaged: copy it again"
