@@ -15,9 +15,9 @@ from entlaw.runs import plugins
 from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.files import expand, named_as_log, on_server
 from entlaw.runs.prepare import Selection, to_run
+from entlaw.runs.recognition import recognise
 from entlaw.runs.run import Provenance, RawRun, Run
 from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
-from entlaw.runs.sources import plug_ins, sources
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,10 @@ def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]: 
             hint="wait for the trainer's first line, or point at another file",
         )
     head = Head(path, start, size)
-    troubles = list(plug_ins().troubles)
-    for source in sources():
-        mine = plugins.sniff(source, head) if source.plugin else source.sniff(head)
-        if isinstance(mine, Finding):
-            troubles.append(mine)
-        elif mine:
-            runs = plugins.read(source, path, options) if source.plugin else source.read(path, options)
-            return [
-                replace(raw, name=raw.name or path.stem, findings=(*raw.findings, *troubles)) for raw in runs
-            ]
+    source, troubles = recognise(head)
+    if source is not None:
+        runs = plugins.read(source, path, options) if source.plugin else source.read(path, options)
+        return [replace(raw, name=raw.name or path.stem, findings=(*raw.findings, *troubles)) for raw in runs]
     raise UnreadableSource(
         "not recognised as a run log",
         where=str(path),

@@ -89,7 +89,10 @@ class Source:
         50 to 90 structured files, 100 any text with metric lines in it. A format that one of these would take
         for its own needs a lower number than that one.
     sniff : callable
-        ``sniff(head)``: whether the file is of this format, judged from its :class:`Head`.
+        ``sniff(head)``: whether the file is of this format, judged from its :class:`Head`. True settles it, unless
+        a source asked before reads numbers from the head. A format of text that others may resemble returns how many
+        numbers it reads from the head (0: perhaps, but none there). A source of higher order wins with more than
+        twice as many.
     read : callable
         ``read(path, options)``: all runs of a file, as a list of :class:`~entlaw.runs.run.RawRun`. Raises
         :class:`~entlaw.errors.UnreadableSource`; never anything else for bad content.
@@ -106,7 +109,7 @@ class Source:
 
     name: str
     order: int
-    sniff: Callable[[Head], bool]
+    sniff: Callable[[Head], bool | int]
     read: Callable[[Path, ReadOptions], list[RawRun]]
     reference: str
     files: str = ""

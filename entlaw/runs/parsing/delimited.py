@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from entlaw.runs.table import parse_number
 
 DELIMITERS = ",\t;|"
+_BAR = re.compile(r"\d%\|.*\|\s*\d+/\d+")  # a progress bar has cells of its own
 _MOST_JOINED = 1000  # lines that one quoted cell may span
 _MOST_JOINED_CHARS = 1 << 20
 _LOOK_AT = 12
@@ -62,7 +63,7 @@ def recognise(lines: Sequence[str]) -> Dialect | None:
     if len(lines) < 2 or len(lines[0]) > 1 << 20 or lines[0].lstrip()[:1] in ("{", "["):
         return None
     for delimiter in DELIMITERS:
-        if delimiter in lines[0]:
+        if delimiter in lines[0] and not _BAR.search(lines[0]):
             names = split_cells(lines[0], delimiter)
             if (
                 names is not None

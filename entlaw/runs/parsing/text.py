@@ -228,8 +228,8 @@ def head_is_damaged(head: Head) -> bool:
     return head.extent == "damaged"
 
 
-def head_lines(head: Head, most: int = 30) -> list[str]:
-    """The first whole lines that are not blank (a line cut by the end of the head is left out)."""
+def head_lines(head: Head, most: int | None = 30) -> list[str]:
+    """The first whole lines that are not blank, ``None`` for all (one cut by the end of the head is left out)."""
     found = head.text.replace("\r", "\n").split("\n")
     if not head_is_whole(head) and len(found) > 1:
         found.pop()

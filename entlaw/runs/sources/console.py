@@ -35,8 +35,11 @@ from entlaw.runs.source import Head, ReadOptions, Source, cut_line
 _BLANKED = b"\r          "  # tqdm clears its bar with blanks before a record is printed
 
 
-def sniff(head: Head) -> bool:
-    """Any text is taken, and damaged gzip, so that reading says what is wrong with it; binary files are not."""
+def sniff(head: Head) -> bool | int:
+    """Numbers in the metric lines of the head.
+
+    Any text is taken, and damaged gzip, so that reading says what is wrong with it; binary files are not.
+    """
     if head_is_damaged(head):
         return True
     sample = head_bytes(head)
@@ -44,7 +47,11 @@ def sniff(head: Head) -> bool:
     if not sample or (no_zeros and head.unpacked.count(b"\0") > 0.3 * len(head.unpacked)):
         return False
     control = len(sample) - len(sample.translate(None, bytes(set(range(32)) - {7, 8, 9, 10, 12, 13, 27})))
-    return control <= 0.05 * len(sample)
+    if control > 0.05 * len(sample):
+        return False
+    parser = ConsoleParser(ReadOptions())
+    parser.feed(sample[: sample.rfind(b"\n") + 1] or sample)
+    return parser.n_values
 
 
 def read(path: Path, options: ReadOptions) -> list[RawRun]:
@@ -80,6 +87,11 @@ class ConsoleParser:
     def n_records(self) -> int:
         """Records of any kind so far."""
         return sum(kind.rows.n_rows for kind in self._kinds)
+
+    @property
+    def n_values(self) -> int:
+        """Numbers of any kind so far."""
+        return max(kind.n_values for kind in self._kinds)
 
     def feed(self, block: bytes, closed: bool = True) -> None:
         """Take whole lines (``closed=False``: one line that was cut off)."""

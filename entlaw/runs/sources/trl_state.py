@@ -15,20 +15,21 @@ from entlaw.runs.parsing.text import ReadNotes, head_bytes, no_records, read_all
 from entlaw.runs.run import RawRun
 from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.sources import jsonl
-from entlaw.runs.table import flatten
+from entlaw.runs.table import count_numbers, flatten
 
 _LARGEST = 1 << 30
 _HISTORIES = ("log_history", "history", "metrics", "logs", "records", "rows", "data", "steps")
 _LIST_OF_RECORDS = re.compile(rb'\[\s*\{\s*(?:"|\})')
 _OBJECT = re.compile(rb'\{\s*(?:"|\})')
+_SOME_HISTORY = re.compile(r'":\s*\[(?=\s*\{\s*")')
+_HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 
 
-def sniff(head: Head) -> bool:
-    """A JSON list of objects, or one JSON object over the whole file; not one object a line."""
+def sniff(head: Head) -> bool | int:
+    """Numbers in the head of one JSON document: a list of objects, or an object that is not one of many lines."""
     start = head_bytes(head).lstrip()
-    if _LIST_OF_RECORDS.match(start):
-        return True
-    if not _OBJECT.match(start):
+    is_list = _LIST_OF_RECORDS.match(start) is not None
+    if not is_list and not _OBJECT.match(start):
         return False
     text = start.decode("utf-8", errors="replace")
     try:
@@ -36,12 +37,17 @@ def sniff(head: Head) -> bool:
     except (ValueError, RecursionError):
         # Longer than the head, or damaged: an indented document opens on its first line and does not close there.
         first = text.split("\n", 1)[0].rstrip()
-        return (
-            '"log_history"' in text
-            or first[-1:] in "{[,"
-            or (first == text.rstrip() and _opens_section(first))
-        )
-    return not text[end:].strip() and bool(_histories(value))
+        opens = first[-1:] in "{[," or (first == text.rstrip() and _opens_section(first))
+        return _count(_whole_records(text)) if is_list or opens or '"log_history"' in text else False
+    if text[end:].strip():
+        return False
+    return (
+        _count([r for records in _histories(value).values() for r in records]) if _histories(value) else False
+    )
+
+
+def _count(records: list[Any]) -> int:
+    return sum(count_numbers(record) for record in records if isinstance(record, Mapping))
 
 
 def _opens_section(line: str) -> bool:
@@ -162,10 +168,11 @@ def _columns(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(kept, row, strict=True)) for row in zip(*kept.values(), strict=True)]
 
 
-def _salvaged(path: Path, text: str, problem: str, notes: ReadNotes) -> list[RawRun]:
-    """The records before the damage, when the document is cut or broken."""
-    opening = re.search(r'"log_history"\s*:\s*\[', text)
-    position = opening.end() if opening else (text.index("[") + 1 if text.lstrip().startswith("[") else -1)
+def _whole_records(text: str) -> list[Any]:
+    """The records of a document that is cut or broken, up to there."""
+    is_list = text.lstrip().startswith("[")
+    opening = _HISTORY.search(text) or (None if is_list else _SOME_HISTORY.search(text))
+    position = opening.end() if opening else (text.index("[") + 1 if is_list else -1)
     records: list[Any] = []
     decoder = json.JSONDecoder()
     while position >= 0:
@@ -176,7 +183,14 @@ def _salvaged(path: Path, text: str, problem: str, notes: ReadNotes) -> list[Raw
         except (ValueError, RecursionError):
             break
         records.append(record)
-    runs = _runs(path, "", records, {"log_history": []} if opening else None, notes) if records else []
+    return records
+
+
+def _salvaged(path: Path, text: str, problem: str, notes: ReadNotes) -> list[RawRun]:
+    """The records before the damage, when the document is cut or broken."""
+    records = _whole_records(text)
+    state = {"log_history": []} if _HISTORY.search(text) else None
+    runs = _runs(path, "", records, state, notes) if records else []
     if not runs:
         raise UnreadableSource(
             "not valid JSON", where=str(path), why=problem, hint="the file is cut or damaged: copy it again"
