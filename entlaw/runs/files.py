@@ -39,7 +39,6 @@ _NOT_LOGS = {
     ".gguf",
     ".npy",
     ".npz",
-    ".zip",
     ".whl",
     ".lock",
 }
