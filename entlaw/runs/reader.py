@@ -14,6 +14,7 @@ from entlaw.findings import Finding
 from entlaw.runs import plugins
 from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.files import expand, named_as_log, on_server
+from entlaw.runs.incoming import received
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.recognition import recognise
 from entlaw.runs.run import Provenance, RawRun, Run
@@ -96,7 +97,9 @@ def scan(
     listed = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     for one in listed:
         try:
-            yield from _scan_one(one, selection, options)
+            with received(one) as incoming:
+                for found in _scan_one(incoming.source, selection, options):
+                    yield incoming.of(found)
         except DataError as error:
             if len(listed) == 1:
                 raise

@@ -79,7 +79,8 @@ def _is_header(names: list[str]) -> bool:
     return (
         len(filled) >= 2
         and len(filled) >= len(names) - 1  # a table written with its index has one name less
-        and all(len(name) <= 300 and parse_number(name) is None for name in filled)
+        and all(len(name) <= 300 and any(map(str.isalpha, name)) for name in filled)
+        and all(parse_number(name) is None for name in filled)
     )
 
 

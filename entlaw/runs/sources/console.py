@@ -16,7 +16,8 @@ from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.lines import Lines, kinds
 from entlaw.runs.parsing.config_dump import PREAMBLE_BYTES, config_from_preamble
-from entlaw.runs.parsing.gzipped import copy_beside
+from entlaw.runs.parsing.copies import copy_beside
+from entlaw.runs.parsing.decoding import encoding_of
 from entlaw.runs.parsing.physical import MOST_LINES, ContainerLines, Unwrapped, plain
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import (
@@ -42,12 +43,10 @@ def sniff(head: Head) -> bool | int:
     """
     if head_is_damaged(head):
         return True
-    start = head.start if head.start.startswith(b"\xff\xfe") else head_bytes(head)
-    if not start:
+    sample = head_bytes(head)
+    no_zeros = encoding_of(head.unpacked).name == "utf-8"
+    if not sample or (no_zeros and head.unpacked.count(b"\0") > 0.3 * len(head.unpacked)):
         return False
-    if head.start.count(b"\0") > 0.3 * len(head.start) and not head.start.startswith(b"\xff\xfe"):
-        return False
-    sample = start.replace(b"\0", b"")
     control = len(sample) - len(sample.translate(None, bytes(set(range(32)) - {7, 8, 9, 10, 12, 13, 27})))
     if control > 0.05 * len(sample):
         return False
