@@ -30,7 +30,6 @@ _TEXTS = (
     "logmessage",
     "text",
     "body",
-    "content",
     "event",
 )
 # Objects around the entry: Elasticsearch, Splunk, Google Cloud, loguru, Datadog, Loki in a browser.

@@ -42,7 +42,7 @@ def sniff(head: Head) -> bool | int:
         # Objects written one after another over many lines, or all on one line.
         spans = "\n" in text[:end].strip() or "\n" not in text[end : len(text) - len(rest)]
         seen = head_lines(head)
-        if not spans or 2 * sum(map(_is_object, seen)) > len(seen):
+        if not (spans or is_list) or 2 * sum(map(_is_object, seen)) > len(seen):
             return False
         return _count(_in_a_row(values_in(text)[0]))
     return _count(value) if histories(value) else False

@@ -30,10 +30,12 @@ from entlaw.runs.parsing.envelopes import (
     text_lines,
 )
 from entlaw.runs.parsing.text import (
+    LineBlocks,
     ReadNotes,
+    chunks,
     head_bytes,
-    head_lines,
-    lines,
+    head_is_whole,
+    opened,
     read_all,
     run_name,
 )
@@ -87,15 +89,24 @@ def _recognise(head: Head) -> _Form | None:
         if b'"cells"' in start and b'"nbformat' in start + b'"nbformat':
             return None
         return _json_lines(head) or _document(head)
-    seen = head_lines(head, _LOOK_AT)
+    seen = _head_lines(head)
     found = [entry for entry in map(cri_entry, seen) if entry is not None]
     if found and 2 * len(found) >= len(seen):
         return _Form("Kubernetes (CRI)", _by_line(cri_entry))
     return _table(seen)
 
 
+def _head_lines(head: Head) -> list[str]:
+    """Whole lines of the head; a carriage return is part of an entry's text."""
+    text = head_bytes(head).decode("utf-8", errors="replace")
+    found = text.split("\n")
+    if not head_is_whole(head) and len(found) > 1:
+        found.pop()
+    return [line for line in found if line.strip()][:_LOOK_AT]
+
+
 def _json_lines(head: Head) -> _Form | None:
-    seen = head_lines(head, _LOOK_AT)
+    seen = _head_lines(head)
     records = [record for line in seen if isinstance(record := _parse(line), dict)]
     if not records or 2 * len(records) < len(seen) or (len(seen) < 2 and not _is_entry_alone(records[0])):
         return None
@@ -125,9 +136,12 @@ def _all_texts(records: Iterable[Any]) -> list[Entry] | None:
 def _document(head: Head) -> _Form | None:
     text = head_bytes(head).decode("utf-8", errors="replace").lstrip()
     form = _Form("a JSON export of a log service", _of_document)
-    value = _parse(text)
-    if value is not None:
-        found = entries_in(value)
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        found = [] if text[end:].strip() else entries_in(value)
         return form if found and not any(entry.is_record for entry in found) else None
     if _LOKI.search(text):
         return form
@@ -180,13 +194,22 @@ def _parse(text: str) -> Any:
         return None
 
 
+def _lines(path: Path, notes: ReadNotes) -> Iterator[tuple[str, bool]]:
+    """Lines that end in a newline, and whether each does."""
+    blocks = LineBlocks(notes, b"\n")
+    with opened(path) as handle:
+        for data in chunks(handle, notes):
+            for line in blocks.feed(data).split(b"\n"):
+                yield line.decode("utf-8", errors="replace"), True
+    yield blocks.rest().decode("utf-8", errors="replace"), False
+
+
 def _by_line(entry: Callable[[str], Entry | None]) -> Callable[[Path, _Tally], Iterator[Entry]]:
     def entries(path: Path, tally: _Tally) -> Iterator[Entry]:
-        for line, closed in lines(path, tally.notes):
-            text = line.decode("utf-8", errors="replace").rstrip("\r").lstrip("\ufeff")
-            if not text.strip():
+        for line, closed in _lines(path, tally.notes):
+            if not line.strip():
                 continue
-            found = entry(text)
+            found = entry(line.rstrip("\r").lstrip("\ufeff"))
             if found is not None:
                 yield found
             elif closed:
@@ -217,7 +240,7 @@ def _whole_objects(text: str) -> Iterator[Any]:
 
 
 def _of_table(path: Path, tally: _Tally) -> Iterator[Entry]:
-    rows = csv.reader(line.decode("utf-8", errors="replace") + "\n" for line, _ in lines(path, tally.notes))
+    rows = csv.reader(line + "\n" for line, _ in _lines(path, tally.notes))
     try:
         names = [name.lstrip("\ufeff") for name in next(rows)]
         for row in rows:
