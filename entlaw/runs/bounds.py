@@ -130,16 +130,31 @@ class Inflated:
         return data
 
 
-def skip_hole(handle: BinaryIO) -> None:
-    """Move a file that stands in a hole to the data behind it: a hole of terabytes takes no disk and no time."""
-    seek_data = getattr(os, "SEEK_DATA", None)
-    if seek_data is None or not hasattr(handle, "fileno"):
-        return
-    try:
-        here = handle.tell()
-        handle.seek(os.lseek(handle.fileno(), here, seek_data))
-    except OSError:  # no data until the end, or a stream that cannot seek
-        try:
-            handle.seek(0, os.SEEK_END)
-        except OSError:
+class WithoutHoles:
+    """A file read from data to data: a hole of terabytes takes no disk, and no time to pass over.
+
+    Parameters
+    ----------
+    handle : binary file
+        Also one that cannot seek, which has no holes.
+    """
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, none at the end; of a hole, its beginning."""
+        data = self._handle.read(size)
+        if data and data.count(0) == len(data):
+            self._skip()
+        return data
+
+    def _skip(self) -> None:
+        seek_data = getattr(os, "SEEK_DATA", None)
+        if seek_data is None or not self._handle.seekable():
             return
+        here = self._handle.tell()
+        try:
+            self._handle.seek(os.lseek(self._handle.fileno(), here, seek_data))
+        except OSError:  # no data until the end
+            self._handle.seek(0, os.SEEK_END)

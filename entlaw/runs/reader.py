@@ -15,10 +15,11 @@ from entlaw.runs import plugins, sparse
 from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.bounds import check_runs, too_large
 from entlaw.runs.files import expand, named_as_log, on_server
+from entlaw.runs.incoming import received
 from entlaw.runs.prepare import Selection, to_run
+from entlaw.runs.recognition import recognise
 from entlaw.runs.run import Provenance, RawRun, Run
 from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions, Source
-from entlaw.runs.sources import plug_ins, sources
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,16 @@ def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]: 
             hint="wait for the trainer's first line, or point at another file",
         )
     head = Head(path, start, size)
-    troubles = list(plug_ins().troubles)
-    for source in sources():
-        mine = plugins.sniff(source, head) if source.plugin else source.sniff(head)
-        if isinstance(mine, Finding):
-            troubles.append(mine)
-        elif mine:
-            return [
-                replace(
-                    raw,
-                    name=raw.name or path.stem,
-                    findings=(*raw.findings, *sparse.left_out(raw.rows), *troubles),
-                )
-                for raw in _read_by(source, path, options)
-            ]
+    source, troubles = recognise(head)
+    if source is not None:
+        return [
+            replace(
+                raw,
+                name=raw.name or path.stem,
+                findings=(*raw.findings, *sparse.left_out(raw.rows), *troubles),
+            )
+            for raw in _read_by(source, path, options)
+        ]
     raise UnreadableSource(
         "not recognised as a run log",
         where=str(path),
@@ -123,7 +120,9 @@ def scan(
     listed = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     for one in listed:
         try:
-            yield from _scan_one(one, selection, options)
+            with received(one) as incoming:
+                for found in _scan_one(incoming.source, selection, options):
+                    yield incoming.of(found)
         except DataError as error:
             if len(listed) == 1:
                 raise

@@ -69,6 +69,11 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield name, value
 
 
+def count_numbers(record: Mapping[str, Any]) -> int:
+    """How many numbers a record holds, at any depth."""
+    return sum(parse_number(value) is not None for _, value in flatten(record))
+
+
 # How logs spell that there is no value.
 _MISSING = frozenset({"", "-", "none", "null", "n/a", "na"})
 _MOST_SHAPES = 256  # records of one run have few key sequences; beyond that, each key is kept apart

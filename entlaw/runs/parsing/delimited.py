@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from entlaw.runs.table import parse_number
 
 DELIMITERS = ",\t;|"
+_BAR = re.compile(r"\d%\|.*\|\s*\d+/\d+")  # a progress bar has cells of its own
 _MOST_JOINED = 1000  # lines that one quoted cell may span
 _MOST_JOINED_CHARS = 1 << 20
 # Characters that may be looked at to close open quotes, for each character of the table: each is read again once
@@ -66,7 +67,7 @@ def recognise(lines: Sequence[str]) -> Dialect | None:
     if len(lines) < 2 or len(lines[0]) > 1 << 20 or lines[0].lstrip()[:1] in ("{", "["):
         return None
     for delimiter in DELIMITERS:
-        if delimiter in lines[0]:
+        if delimiter in lines[0] and not _BAR.search(lines[0]):
             names = split_cells(lines[0], delimiter)
             if (
                 names is not None
@@ -82,7 +83,8 @@ def _is_header(names: list[str]) -> bool:
     return (
         len(filled) >= 2
         and len(filled) >= len(names) - 1  # a table written with its index has one name less
-        and all(len(name) <= 300 and parse_number(name) is None for name in filled)
+        and all(len(name) <= 300 and any(map(str.isalpha, name)) for name in filled)
+        and all(parse_number(name) is None for name in filled)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,25 @@ NUMBERED_RUN_FIELDS = (
     "run_id",
     "run",
 )  # a number tells runs apart here; an `experiment` number may be anything
-METRIC_FIELDS = ("metric", "name", "key", "tag", "metric_name", "variable")
+# Fields of one number a row, in lower case: its metric's name, what the name goes on with, the number.
+METRIC_FIELDS = (
+    "metric",
+    "name",
+    "key",
+    "tag",
+    "metric_name",
+    "metricname",
+    "variable",
+    "title",
+    "attribute_path",
+)
+VARIANT_FIELDS = ("variant", "series")
+CONTEXT_FIELDS = ("context", "runcontext", "metric.context")
+VALUE_FIELDS = ("value", "y", "values", "data", "metricvalue", "metric_value", "float_value", "val")
+# What a training's numbers are called; other objects have numbers too.
+METRIC_NAME = re.compile(
+    r"(^|[^a-z])(entropy|rewards?|loss|acc|accuracy|scores?|kl|grad_?norm|lr|learning_rate|performance)([^a-z]|$)"
+)
 
 _WRAPPERS = ("data", "metrics", "scalars", "values", "log", "logs")
 _TYPE_FIELDS = ("type", "_type", "event", "kind", "record_type", "split", "phase", "mode")
@@ -37,7 +56,7 @@ _CONFIG_TYPES = {
     "init",
     "setup",
 }
-_EVAL_TYPES = {"eval", "evaluation", "val", "valid", "validation", "test"}
+EVAL_TYPES = {"eval", "evaluation", "val", "valid", "validation", "test"}
 # One row a sample, not a step: its "reward" is of one answer and must not stand for the batch.
 _SAMPLE_TYPES = {
     "sample",
@@ -50,7 +69,18 @@ _SAMPLE_TYPES = {
     "episode_sample",
 }
 _EVAL_PREFIX = ("eval", "val", "valid", "validation", "test")
-_AXIS = {"step", "global_step", "_step", "epoch", "iteration", "_timestamp", "_runtime", "time", "timestamp"}
+_AXIS = {
+    "step",
+    "global_step",
+    "_step",
+    "epoch",
+    "iteration",
+    "iter",
+    "_timestamp",
+    "_runtime",
+    "time",
+    "timestamp",
+}
 
 
 @dataclass
@@ -96,8 +126,8 @@ class RecordSink:
         named = _named_metric(record)
         if named is not None:
             record = named
-        if kind in _EVAL_TYPES:
-            record = _prefixed(record, kind)
+        if kind in EVAL_TYPES:
+            record = prefixed(record, kind)
         row = run.rows.n_rows
         run.rows.add(record)
         if run.rows.n_rows == row and not run.config and len(record) > 1:
@@ -134,7 +164,7 @@ class RecordSink:
             if isinstance(kind, str):
                 kind = kind.strip().lower()
                 self._types[kind] += 1
-                if kind in _CONFIG_TYPES | _EVAL_TYPES | _SAMPLE_TYPES:
+                if kind in _CONFIG_TYPES | EVAL_TYPES | _SAMPLE_TYPES:
                     return kind
         return ""
 
@@ -189,7 +219,7 @@ class RecordSink:
                     float(sum(unread.values())),
                 )
             )
-        evals = {k: n for k, n in self._types.items() if k in _EVAL_TYPES}
+        evals = {k: n for k, n in self._types.items() if k in EVAL_TYPES}
         if evals:
             seen = ", ".join(f"{n} of type {k!r}" for k, n in sorted(evals.items()))
             findings.append(
@@ -208,17 +238,26 @@ def _spread(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _named_metric(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """``{"name": "entropy", "value": 0.4, "step": 3}`` as ``{"entropy": 0.4, "step": 3}``."""
-    if "value" not in record or parse_number(record["value"]) is None:
+    lower = {str(k).lower(): v for k, v in record.items()}
+    value = next((lower[f] for f in VALUE_FIELDS if f in lower), None)
+    metric = next((lower[f] for f in METRIC_FIELDS if isinstance(lower.get(f), str) and lower[f]), None)
+    if metric is None or value is None or parse_number(value) is None:
         return None
-    for field_name in METRIC_FIELDS:
-        metric = record.get(field_name)
-        if isinstance(metric, str) and metric:
-            rest = {k: v for k, v in record.items() if k in _AXIS or k.endswith("step")}
-            return {**rest, metric: record["value"]}
-    return None
+    rest = {k: v for k, v in record.items() if k in _AXIS or k.endswith("step")}
+    return {**rest, variant_of(lower, metric): value}
 
 
-def _prefixed(record: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+def variant_of(fields: Mapping[str, Any], metric: str) -> str:
+    """The full name of a metric: ClearML's variant behind it, the context that Comet and Aim keep beside in front."""
+    variant = next((fields[f] for f in VARIANT_FIELDS if isinstance(fields.get(f), str) and fields[f]), "")
+    context = next((fields[f] for f in CONTEXT_FIELDS if fields.get(f)), "")
+    if isinstance(context, Mapping):
+        context = "/".join(str(v) for v in context.values() if isinstance(v, str))
+    parts = [str(context), metric, variant if variant != metric else ""]
+    return "/".join(part for part in parts if part)
+
+
+def prefixed(record: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """Keys of an evaluation row as ``eval/key``: training rows use the same names for other numbers."""
     return {
         k if k in _AXIS or k.lower().startswith(_EVAL_PREFIX) else f"{kind}/{k}": v

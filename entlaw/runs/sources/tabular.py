@@ -17,9 +17,15 @@ from entlaw.runs.source import Head, ReadOptions, Source, cut_line, unread
 _LOOK_AT = 30
 
 
-def sniff(head: Head) -> bool:
-    """A header of names over rows of numbers."""
-    return recognise(head_lines(head, _LOOK_AT)) is not None
+def sniff(head: Head) -> bool | int:
+    """Numbers in the rows of the head below a header of names."""
+    seen = head_lines(head, None)
+    dialect = recognise(seen[:_LOOK_AT])
+    if dialect is None:
+        return False
+    found = rows(((line, True) for line in seen[dialect.skip + 1 :]), dialect)
+    cells = (cell for row, _ in found if row is not None for cell in row if not is_empty(cell))
+    return sum(to_number(cell, dialect) is not None for cell in cells)
 
 
 def read(path: Path, options: ReadOptions) -> list[RawRun]:

@@ -116,7 +116,7 @@ def _unreadable(error: Exception, path: Path) -> UnreadableSource:
         return too_large(
             "the SQLite file takes too long to read",
             "its size does not explain the work that a plain reading of its tables takes",
-            "save its tables anew: sqlite3 {} .dump | sqlite3 copied.db".format(path.name),
+            f"save its tables anew: sqlite3 {path.name} .dump | sqlite3 copied.db",
             path,
         )
     if "locked" in text or "busy" in text:
