@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
-from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.axes import is_axis
 from entlaw.runs.passes import Segment, count_clashes, is_clock, other_runs, segments, stitch
+from entlaw.runs.renamed import join_renamed
 from entlaw.runs.run import Choice
+from entlaw.runs.steps import Steps, entropy_columns, resolve_step
 
 
 @dataclass(frozen=True)
@@ -34,45 +36,6 @@ class Assembled:
     findings: tuple[Finding, ...]
 
 
-def resolve_step(rows: pd.DataFrame, step_key: str | None = None) -> tuple[np.ndarray, str | None, Choice]:
-    """The training step of each row.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        Rows in logged order.
-    step_key : str, optional
-        The user's choice.
-
-    Returns
-    -------
-    step : ndarray, shape (n,)
-    key : str or None
-        The column used, None when rows were numbered.
-    choice : Choice
-    """
-    by_name: dict[str, str] = {}
-    for column in rows.columns:
-        name = "_step" if column == "_step" else canonical(str(column))
-        by_name.setdefault(name, str(column))
-    if step_key is not None:
-        return (
-            rows[step_key].to_numpy(float),
-            step_key,
-            Choice("step axis", step_key, "as told by --step-key"),
-        )
-    known = [by_name[name] for name in STEP_NAMES if name in by_name and rows[by_name[name]].notna().any()]
-    if known:
-        best = known[0]
-        return (
-            rows[best].to_numpy(float),
-            best,
-            Choice("step axis", best, "known name of a step", tuple(known[1:])),
-        )
-    number = np.arange(1.0, len(rows) + 1)
-    return number, None, Choice("step axis", "row number", "no column names a step")
-
-
 def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
     """Merge rows of one step, put late rows in their place, stitch resumed segments, drop an aborted run.
 
@@ -92,8 +55,8 @@ def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
     Assembled
     """
     found = _passes(rows, step_key)
-    findings: list[Finding] = []
-    if found.key is None and len(rows):
+    findings = list(found.steps.findings)
+    if found.steps.key is None and len(rows):
         findings.append(
             Finding(
                 "no-step",
@@ -120,17 +83,17 @@ def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
                 "check that the file holds one run",
             )
         )
-    kept, stitched = stitch(found.step, found.data, found.clock, found.segments)
+    kept, stitched = stitch(found.step, found.data, found.aside, found.segments)
     return _collect(kept, found, (*findings, *stitched))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Passes:
     """Rows by step, one segment for each time that a run goes over its steps.
 
     Attributes
     ----------
-    key, choice
+    steps
         As :func:`resolve_step` gives them.
     order : ndarray of int, shape (n,)
         Rows that have a step, in logged order.
@@ -138,35 +101,35 @@ class _Passes:
     data : ndarray, shape (n, k)
     columns : pandas.Index, length k
         All but the step.
-    clock : ndarray of bool, shape (k,)
-        Columns that time the run.
+    aside : ndarray of bool, shape (k,)
+        Columns that time the run or count its steps.
     segments : list of (int, int)
     carried, clashes : int
         Rows that took their step from the row before; values logged twice at one step that differ.
     """
 
-    key: str | None
-    choice: Choice
+    steps: Steps
     order: np.ndarray
     step: np.ndarray
     data: np.ndarray
     columns: pd.Index
-    clock: np.ndarray
+    aside: np.ndarray
     segments: list[Segment]
     carried: int
     clashes: int
 
 
 def _passes(rows: pd.DataFrame, step_key: str | None) -> _Passes:
-    step, key, choice = resolve_step(rows, step_key)
-    values = rows.drop(columns=[key] if key else [])
-    step, carried = _carry_step(step)
+    steps = resolve_step(rows, step_key)
+    values = rows.drop(columns=[steps.key] if steps.key else [])
+    step, carried = _carry_step(steps.step)
     order = np.flatnonzero(np.isfinite(step))
     data, step = values.to_numpy(float)[order], step[order]
-    clock = np.array([is_clock(str(c)) for c in values.columns], dtype=bool)
-    cuts = segments(step, data, clock)
-    clashes = count_clashes(step, data, clock, cuts)
-    return _Passes(key, choice, order, step, data, values.columns, clock, cuts, carried, clashes)
+    aside = np.array([is_clock(str(c)) or is_axis(str(c)) for c in values.columns], dtype=bool)
+    cuts = segments(step, data, aside)
+    inner = None if steps.inner is None else steps.inner[order]
+    clashes = count_clashes(step, data, aside, cuts, inner)
+    return _Passes(steps, order, step, data, values.columns, aside, cuts, carried, clashes)
 
 
 def split_runs(rows: pd.DataFrame, step_key: str | None = None) -> list[pd.DataFrame]:
@@ -189,9 +152,9 @@ def split_runs(rows: pd.DataFrame, step_key: str | None = None) -> list[pd.DataF
     if step_key is not None and step_key not in rows.columns:
         return [rows]
     found = _passes(rows, step_key)
-    if found.key is None or len(found.order) == 0:
+    if found.steps.key is None or len(found.order) == 0:
         return [rows]
-    cuts = [int(found.order[row]) for row in other_runs(found.step, found.segments)]
+    cuts = [int(found.order[row]) for row in other_runs(found.step, found.data, found.aside, found.segments)]
     edges = [0, *cuts, len(rows)]
     return [rows.iloc[a:b].reset_index(drop=True) for a, b in pairwise(edges)]
 
@@ -214,11 +177,14 @@ def _collect(kept: list[int], found: _Passes, findings: tuple[Finding, ...]) -> 
     out = np.full((len(steps), data.shape[1]), np.nan)
     out[at[where], column] = data[where, column]
     first = np.full(out.shape, -1, dtype=np.int64)
-    first[at[where[::-1]], column[::-1]] = found.order[rows[where[::-1]]]
+    back, turned = where[::-1], column[::-1]
+    first[at[back], turned] = found.order[rows[back]]
+    if found.steps.inner is not None:  # of the entropies the first stays: the policy that made the rollout
+        mine = entropy_columns(found.columns)[turned]
+        out[at[back[mine]], turned[mine]] = data[back[mine], turned[mine]]
     index = pd.Index(steps, name="step", dtype=float)
-    return Assembled(
+    metrics, first_row, renamed = join_renamed(
         pd.DataFrame(out, index=index, columns=found.columns),
         pd.DataFrame(first, index=index, columns=found.columns),
-        (found.choice,),
-        findings,
     )
+    return Assembled(metrics, first_row, (found.steps.choice,), (*findings, *renamed))

@@ -58,8 +58,18 @@ def segments(step: np.ndarray, data: np.ndarray, aside: np.ndarray) -> list[Segm
     return [*found, (start, len(step))] if len(step) else []
 
 
-def count_clashes(step: np.ndarray, data: np.ndarray, aside: np.ndarray, cuts: Iterable[Segment]) -> int:
-    """Values that were logged again at a step of one segment, and differ."""
+def count_clashes(
+    step: np.ndarray,
+    data: np.ndarray,
+    aside: np.ndarray,
+    cuts: Iterable[Segment],
+    inner: np.ndarray | None = None,
+) -> int:
+    """Values that were logged again at a step of one segment, and differ.
+
+    Where several optimiser steps share a step, `inner` (shape (n,)) counts them: they may differ.
+    """
+    within = np.zeros(len(step)) if inner is None else np.nan_to_num(inner, nan=-1.0)
     segment = np.zeros(len(step), dtype=np.int64)
     for number, (a, b) in enumerate(cuts):
         segment[a:b] = number
@@ -68,6 +78,7 @@ def count_clashes(step: np.ndarray, data: np.ndarray, aside: np.ndarray, cuts: I
         at = np.flatnonzero(~np.isnan(column))
         before, after = at[:-1], at[1:]
         same = (segment[before] == segment[after]) & (step[before] == step[after])
+        same &= within[before] == within[after]
         clashes += int((same & (column[before] != column[after])).sum())
     return clashes
 
@@ -96,36 +107,101 @@ class Fold:
         return bool(len(mine) >= 2 and (mine == other.first[both]).all() and len(np.unique(mine)) >= 2)
 
 
-def fold(step: np.ndarray, data: np.ndarray, segment: Segment) -> dict[float, Fold]:
-    """Each step of a segment, in increasing order."""
-    a, b = segment
-    order = a + np.argsort(step[a:b], kind="stable")
-    cuts = np.flatnonzero(np.diff(step[order])) + 1
-    folds = {}
-    for rows in np.split(order, cuts):
-        values = data[rows]
+def _changing(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Columns that change within a pass; the others, such as a planned number of steps, are no trace of the policy."""
+    return low < high
+
+
+class Pass:
+    """What counts of the passes so far: each step in increasing order, with the bounds of each key."""
+
+    def __init__(self, step: np.ndarray, data: np.ndarray, segment: Segment) -> None:
+        a, b = segment
+        order = a + np.argsort(step[a:b], kind="stable")
+        begins = np.flatnonzero(np.diff(step[order], prepend=np.nan))
+        values = data[order]
         gone = np.isnan(values)
-        where = (~gone).argmax(axis=0)
-        folds[float(step[rows[0]])] = Fold(
-            np.where(gone, np.inf, values).min(axis=0),
-            np.where(gone, -np.inf, values).max(axis=0),
-            values[where, np.arange(values.shape[1])],
-            rows.tolist(),
+        low = np.minimum.reduceat(np.where(gone, np.inf, values), begins, axis=0)
+        high = np.maximum.reduceat(np.where(gone, -np.inf, values), begins, axis=0)
+        number = np.where(gone, len(order), np.arange(len(order))[:, None])
+        where = np.minimum.reduceat(number, begins, axis=0)
+        padded = np.vstack([values, np.full(values.shape[1], np.nan)])
+        first = padded[where, np.arange(values.shape[1])]
+        rows = [part.tolist() for part in np.split(order, begins[1:])]
+        parts = zip(low, high, first, rows, strict=True)
+        self.folds = {s: Fold(*part) for s, part in zip(step[order[begins]].tolist(), parts, strict=True)}
+        self.low, self.high = low.min(axis=0), high.max(axis=0)
+
+    @property
+    def start(self) -> float:
+        """Its first step."""
+        return next(iter(self.folds))
+
+    def resume(self, new: Pass) -> int:
+        """Go on with another pass; the number of steps that it replaced."""
+        replaced = 0
+        while next(reversed(self.folds)) >= new.start:
+            self.folds.popitem()
+            replaced += 1
+        self.folds.update(new.folds)
+        self._widen(new)
+        return replaced
+
+    def repeats(self, new: Pass, aside: np.ndarray) -> int:
+        """How many steps another pass logged again, if every number of these is the same; else 0."""
+        common = (
+            self.folds.keys() & new.folds.keys() if len(self.folds) < len(new.folds) else new.folds.keys()
         )
-    return folds
+        steps = [s for s in common if s in self.folds]
+        if len(steps) < 2:
+            return 0
+        # Two settings may differ; whether a number is one is decided by both passes.
+        aside = aside | ~(_changing(self.low, self.high) | _changing(new.low, new.high))
+        mine = np.array([self.folds[s].first for s in steps])[:, ~aside]
+        theirs = np.array([new.folds[s].first for s in steps])[:, ~aside]
+        both = ~np.isnan(mine) & ~np.isnan(theirs)
+        enough = both.sum() >= 2 and len(np.unique(mine[both])) >= 2
+        return len(steps) if enough and (mine[both] == theirs[both]).all() else 0
+
+    def repeat(self, new: Pass) -> None:
+        """Take the values of a pass that repeats this one."""
+        again = {s: self.folds[s].merge(f) for s, f in new.folds.items() if s in self.folds}
+        fresh = {s: f for s, f in new.folds.items() if s not in again}
+        inside = bool(fresh) and next(iter(fresh)) < next(reversed(self.folds))
+        self.folds |= again | fresh
+        if inside:
+            self.folds = dict(sorted(self.folds.items()))
+        self._widen(new)
+
+    def start_over(self, new: Pass, aside: np.ndarray) -> int:
+        """Replace this by another pass; the number of steps that are of one policy and whose values were kept."""
+        low, high = _bounds(self.folds.values())
+        aside = aside | ~_changing(low, high) & ~_changing(new.low, new.high)
+        same = {s for s, old in self.folds.items() if s in new.folds and old.equals(new.folds[s], aside)}
+        kept = {s: self.folds[s].merge(f) if s in same else f for s, f in new.folds.items()}
+        self.folds, (self.low, self.high) = kept, _bounds(kept.values())
+        return len(same)
+
+    def _widen(self, new: Pass) -> None:
+        self.low, self.high = np.minimum(self.low, new.low), np.maximum(self.high, new.high)
 
 
-def _settings(folds: Iterable[Fold]) -> np.ndarray:
-    """Columns that never change within a pass, such as a planned number of steps: no trace of the policy."""
+def _bounds(folds: Iterable[Fold]) -> tuple[np.ndarray, np.ndarray]:
     parts = list(folds)
-    low = np.array([f.low for f in parts]).min(axis=0)
-    return low >= np.array([f.high for f in parts]).max(axis=0)
+    return np.array([f.low for f in parts]).min(axis=0), np.array([f.high for f in parts]).max(axis=0)
 
 
 def stitch(
-    step: np.ndarray, data: np.ndarray, clock: np.ndarray, cuts: Sequence[Segment]
+    step: np.ndarray, data: np.ndarray, aside: np.ndarray, cuts: Sequence[Segment]
 ) -> tuple[list[int], list[Finding]]:
     """Join segments: a later one replaces what it repeats.
+
+    Parameters
+    ----------
+    step : ndarray, shape (n,)
+    data : ndarray, shape (n, k)
+    aside : ndarray of bool, shape (k,)
+    cuts : sequence of (int, int)
 
     Returns
     -------
@@ -135,45 +211,46 @@ def stitch(
     """
     if len(cuts) <= 1:
         return list(range(len(step))), []
+    kept = Pass(step, data, cuts[0])
     findings: list[Finding] = []
-    kept: dict[float, Fold] = {}  # steps in increasing order: each segment drops those from its start on
-    for segment in cuts:
-        new = fold(step, data, segment)
-        start = next(iter(new))
-        if kept and start <= next(iter(kept)):
-            same, told = _started_over(kept, new, clock)
-            findings.append(told)
-            kept, new = {}, {s: same[s].merge(more) if s in same else more for s, more in new.items()}
-        elif kept:
-            dropped = 0
-            while next(reversed(kept)) >= start:
-                kept.popitem()
-                dropped += 1
-            findings.append(
-                Finding(
-                    "resumed",
-                    "info",
-                    f"resumed at step {start:g}; {dropped} steps of the earlier segment were replaced",
-                    "steps after the last checkpoint were trained twice; only the later pass led to the final policy",
-                )
-            )
-        kept.update(new)
-    return [row for one in kept.values() for row in one.rows], findings
+    for segment in cuts[1:]:
+        new = Pass(step, data, segment)
+        if new.start > kept.start:
+            findings.append(_resumed(new.start, kept.resume(new)))
+        elif same := kept.repeats(new, aside):
+            kept.repeat(new)
+            findings.append(_repeated(same))
+        else:
+            first, last, count = kept.start, next(reversed(kept.folds)), len(kept.folds)
+            same = kept.start_over(new, aside)
+            findings.append(_aborted(first, last, count, new.start, same))
+    return [row for one in kept.folds.values() for row in one.rows], findings
 
 
-def _started_over(
-    kept: dict[float, Fold], new: dict[float, Fold], clock: np.ndarray
-) -> tuple[dict[float, Fold], Finding]:
-    """What is left of a run that starts over: the steps at which both passes are the same policy."""
-    aside = clock | _settings(kept.values()) & _settings(new.values())
-    same = {s: old for s, old in kept.items() if s in new and old.equals(new[s], aside)}
-    first, last = next(iter(kept)), next(reversed(kept))
-    return same, Finding(
+def _resumed(start: float, replaced: int) -> Finding:
+    return Finding(
+        "resumed",
+        "info",
+        f"resumed at step {start:g}; {replaced} steps of the earlier segment were replaced",
+        "steps after the last checkpoint were trained twice; only the later pass led to the final policy",
+    )
+
+
+def _repeated(steps: int) -> Finding:
+    return Finding(
+        "repeated-pass",
+        "info",
+        f"{steps} steps are logged again with the same numbers; both passes were read as one run",
+        "the same run twice is no second run",
+    )
+
+
+def _aborted(first: float, last: float, count: int, start: float, same: int) -> Finding:
+    return Finding(
         "aborted-run-dropped",
         "warning",
-        f"{len(kept)} steps ({first:g}-{last:g}) precede a run that starts over at step "
-        f"{next(iter(new)):g}; they were dropped as an aborted run"
-        + (f" (values of {len(same)} identical steps kept)" if same else ""),
+        f"{count} steps ({first:g}-{last:g}) precede a run that starts over at step {start:g}; they were dropped "
+        "as an aborted run" + (f" (values of {same} identical steps kept)" if same else ""),
         "two runs in one file must not be glued together",
         "split the file if the first part is the run you mean",
     )
@@ -183,27 +260,36 @@ def _started_over(
 _OWN_RUN = 0.5
 
 
-def other_runs(step: np.ndarray, cuts: Sequence[Segment]) -> list[int]:
-    """Rows at which another run begins.
+def other_runs(step: np.ndarray, data: np.ndarray, aside: np.ndarray, cuts: Sequence[Segment]) -> list[int]:
+    """Rows at which another run begins: a long pass that starts over with other numbers.
 
     Parameters
     ----------
     step : ndarray, shape (n,)
+    data : ndarray, shape (n, k)
+    aside : ndarray of bool, shape (k,)
     cuts : sequence of (int, int)
 
     Returns
     -------
     list of int
     """
-    starts: list[int] = []  # of each pass that does not go on from an earlier one
-    lengths: list[int] = []
-    seen: set[float] = set()
-    lowest = np.inf
-    for a, b in cuts:
-        if not starts or step[a:b].min() <= lowest:
-            starts.append(a)
-            lengths.append(0)
-            seen, lowest = set(), step[a:b].min()
-        seen.update(step[a:b].tolist())
-        lengths[-1] = len(seen)
+    if len(cuts) <= 1:
+        return []
+    starts: list[int] = []  # of each run, and the steps that it logged
+    seen: list[set[float]] = []
+    run: Pass | None = None
+    for segment in cuts:
+        new = Pass(step, data, segment)
+        steps = set(new.folds)
+        if run is not None and new.start > run.start:
+            run.resume(new)
+        elif run is not None and run.repeats(new, aside):
+            run.repeat(new)
+        else:
+            run = new
+            starts.append(segment[0])
+            seen.append(set())
+        seen[-1] |= steps
+    lengths = [len(steps) for steps in seen]
     return [starts[i + 1] for i in range(len(starts) - 1) if lengths[i] >= _OWN_RUN * lengths[i + 1]]
