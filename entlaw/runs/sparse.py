@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
+from entlaw.runs.axes import epoch_column, is_axis
 from entlaw.runs.bounds import FEWEST_VALUES, MOST_KEYS, may_be_dense, too_large
-from entlaw.runs.keys import STEP_NAMES, canonical
 
 _LEFT_OUT = "keys_left_out"
-_AXES = {*STEP_NAMES, "epoch"}
 
 
 def table(
@@ -85,7 +84,7 @@ def _often(names: Sequence[str], column: np.ndarray) -> np.ndarray:
     """Columns with enough values for a law; names of a step always."""
     keep = np.bincount(column, minlength=len(names)) >= FEWEST_VALUES
     for i in np.flatnonzero(~keep)[:MOST_KEYS].tolist():
-        keep[i] = canonical(names[i]) in _AXES
+        keep[i] = is_axis(names[i])
     return np.flatnonzero(keep)
 
 
@@ -96,7 +95,8 @@ def _by_step(
 
     Rows of the first step stay apart: a validation in front of the first entropy was made before any training.
     """
-    axes = [i for i, name in enumerate(names) if canonical(name) in _AXES]
+    epoch = epoch_column(names)
+    axes = [i for i, name in enumerate(names) if is_axis(name) or name == epoch]
     if not axes or n_rows < 2:
         return n_rows, row, column, value
     steps = np.full((len(axes), n_rows), np.nan)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from entlaw.runs.axes import count_of_total
 from entlaw.runs.bounds import may_be_dense
 
 # Values as logs spell them: 0.5, np.float64(0.5), tensor(0.5, device='cuda:0'), array(0.5), Infinity.
@@ -57,6 +58,12 @@ def parse_number(value: Any) -> float | None:
         except (TypeError, ValueError):
             return None
     return None
+
+
+def parse_under(key: str, value: Any) -> float | None:
+    """As :func:`parse_number`; under a key that counts steps, ``5/200`` is 5."""
+    number = parse_number(value)
+    return count_of_total(key, value) if number is None and isinstance(value, str) else number
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -110,12 +117,12 @@ class RowBuilder:
                 values.append(value)
             elif kind is not str and isinstance(value, Mapping):
                 for inner, deep in flatten(value, str(key)):
-                    number = parse_number(deep)
+                    number = parse_under(inner, deep)
                     if number is not None:
                         keys.append(inner)
                         values.append(number)
             else:
-                number = parse_number(value)
+                number = parse_under(str(key), value)
                 if number is not None:
                     keys.append(str(key))
                     values.append(number)

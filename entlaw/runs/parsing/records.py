@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from entlaw.findings import Finding
+from entlaw.runs.axes import is_axis
 from entlaw.runs.bounds import check_runs
+from entlaw.runs.parsing.samples import is_sample, without_samples
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.table import RowBuilder, flatten, parse_number
 
@@ -57,7 +61,7 @@ _CONFIG_TYPES = {
     "setup",
 }
 EVAL_TYPES = {"eval", "evaluation", "val", "valid", "validation", "test"}
-# One row a sample, not a step: its "reward" is of one answer and must not stand for the batch.
+# Often one row a sample, not a step: its "reward" is of one answer and must not stand for the batch.
 _SAMPLE_TYPES = {
     "sample",
     "samples",
@@ -87,6 +91,11 @@ _AXIS = {
 class _OneRun:
     rows: RowBuilder = field(default_factory=RowBuilder)
     config: dict[str, Any] = field(default_factory=dict)
+    doubtful: list[int] = field(default_factory=list)  # rows that may be of samples
+
+    def frame(self) -> pd.DataFrame:
+        """The rows without those of single samples."""
+        return without_samples(self.rows.frame(), self.doubtful)
 
 
 class RecordSink:
@@ -120,7 +129,7 @@ class RecordSink:
             inner = {k: v for k, v in record.items() if k not in _TYPE_FIELDS}
             run.config.update(flatten(_spread(inner)))
             return
-        if kind in _SAMPLE_TYPES:
+        if kind in _SAMPLE_TYPES and is_sample(record):
             self.skipped_samples += 1
             return
         named = _named_metric(record)
@@ -130,6 +139,8 @@ class RecordSink:
             record = prefixed(record, kind)
         row = run.rows.n_rows
         run.rows.add(record)
+        if kind in _SAMPLE_TYPES and run.rows.n_rows > row:
+            run.doubtful.append(row)
         if run.rows.n_rows == row and not run.config and len(record) > 1:
             run.config.update(flatten(record))  # words only: what the trainer says about itself
 
@@ -178,9 +189,11 @@ class RecordSink:
         details: Mapping[str, Any] | None = None,
     ) -> list[RawRun]:
         """The runs, in order of first appearance; those without a number are left out."""
+        frames = {key: one.frame() for key, one in self._runs.items() if one.rows.n_rows}
+        self.skipped_samples += sum(self._runs[key].rows.n_rows - len(rows) for key, rows in frames.items())
         told = (*findings, *self._findings())
         # Rows in front of the first named run (a header, say) are of no run of their own.
-        filled = [(k, one) for k, one in self._runs.items() if one.rows.n_rows]
+        filled = [(k, self._runs[k]) for k, rows in frames.items() if len(rows)]
         shared = {k: v for key, one in self._runs.items() if key == "" for k, v in one.config.items()}
         labels = Counter(self._names.get(key, "") for key, _ in filled)
         out = []
@@ -190,7 +203,7 @@ class RecordSink:
                 label = f"{label} ({key})"
             merged = {**(config or {}), **shared, **one.config}
             provenance = Provenance(str(self._path), form, framework, dict(details or {}))
-            out.append(RawRun(label, one.rows.frame(), merged, provenance, told))
+            out.append(RawRun(label, frames[key], merged, provenance, told))
         return out
 
     def _findings(self) -> list[Finding]:
@@ -243,7 +256,7 @@ def _named_metric(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     metric = next((lower[f] for f in METRIC_FIELDS if isinstance(lower.get(f), str) and lower[f]), None)
     if metric is None or value is None or parse_number(value) is None:
         return None
-    rest = {k: v for k, v in record.items() if k in _AXIS or k.endswith("step")}
+    rest = {k: v for k, v in record.items() if k in _AXIS or is_axis(k) or k.endswith("step")}
     return {**rest, variant_of(lower, metric): value}
 
 
@@ -260,6 +273,6 @@ def variant_of(fields: Mapping[str, Any], metric: str) -> str:
 def prefixed(record: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """Keys of an evaluation row as ``eval/key``: training rows use the same names for other numbers."""
     return {
-        k if k in _AXIS or k.lower().startswith(_EVAL_PREFIX) else f"{kind}/{k}": v
+        k if k in _AXIS or is_axis(k) or k.lower().startswith(_EVAL_PREFIX) else f"{kind}/{k}": v
         for k, v in flatten(record)
     }

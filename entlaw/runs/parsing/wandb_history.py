@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from entlaw.runs import sparse
-from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.axes import is_axis
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.table import flatten, parse_number
 
@@ -303,8 +303,7 @@ def with_step(rows: pd.DataFrame, step_metric: Mapping[str, str]) -> tuple[pd.Da
     axis = shared.pop() if len(shared) == 1 else None
     if axis is not None and axis in columns:
         return (rows if axis == "step" else rows.assign(step=rows[axis])), f"{axis} (define_metric)"
-    known = set(STEP_NAMES) - {"_step"}
-    named = next((c for c in columns if c != "_step" and canonical(c) in known), None)
+    named = next((c for c in columns if c != "_step" and is_axis(c)), None)
     if named is not None:
         return rows, f"{named} (its name)"
     if "_step" in columns:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.axes import count_of_total
 from entlaw.runs.parsing.columns import ColumnTable, repeated_names, wandb_columns
 from entlaw.runs.parsing.delimited import Dialect, is_empty, recognise, rows, to_number, unique_names
 from entlaw.runs.parsing.text import ReadNotes, head_lines, lines, no_records, run_name
@@ -109,6 +110,8 @@ class _RowReader:
         if is_empty(cell):
             return float("nan")
         number = to_number(cell, self._dialect)
+        if number is None:
+            number = count_of_total(self._table.names[column], cell)
         if number is None:
             self._words[column] += 1
             return float("nan")
