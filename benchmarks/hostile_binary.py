@@ -252,8 +252,11 @@ def many_columns_of_a_file(path: Path, n: int) -> None:
 @family("parquet", "log.parquet")
 def one_long_text_over_and_over(path: Path, n: int) -> None:
     """A text that a dictionary stores once."""
+    import pyarrow as pa
+
     rows = 20_000
-    parquet(path, {"step": np.arange(rows), "entropy": np.ones(rows), "run": ["x" * n] * rows})
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array(["x" * n]))
+    parquet(path, {"step": np.arange(rows), "entropy": np.ones(rows), "run": texts})
 
 
 @family("parquet", "log.parquet")

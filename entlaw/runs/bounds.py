@@ -29,7 +29,7 @@ MOST_RUNS = 1_000
 
 # Real logs shrink 4- to 16-fold, progress bars 12-fold; zlib can reach 1000, bzip2 and xz any number. So many bytes are
 # inflated from any file, and beyond them so many times its size; of their lines, as many as there may be rows.
-FREE_INFLATED, MOST_INFLATED = 16 << 20, 40
+FREE_INFLATED, MOST_INFLATED = 32 << 20, 40
 # A document is held as a whole, and Python's objects take some 20 bytes for a byte of brackets: of a compressed one so
 # many bytes are inflated, and beyond them so many times the file's size.
 FREE_DOCUMENT, DOCUMENT_OF_PACKED, MOST_DOCUMENT = 32 << 20, 32, 1 << 30

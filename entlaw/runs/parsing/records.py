@@ -166,7 +166,7 @@ class RecordSink:
         if run is None:
             run = self._runs[self._current] = _OneRun()
             hint = "rename or remove the field that differs from row to row"
-            check_runs(len(self._runs), "names of runs", hint, self._path)
+            check_runs(len(self._runs), "run names", hint, self._path)
         return run
 
     def _type_of(self, record: Mapping[str, Any]) -> str:
