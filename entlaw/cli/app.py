@@ -23,6 +23,8 @@ from entlaw.cli.verl import verl
 from entlaw.cli.watch import watch
 from entlaw.errors import EntlawError, UsageError
 
+_STANDARD_INPUT = "/dev/stdin"
+
 app = App(
     name="entlaw",
     version=__version__,
@@ -81,6 +83,8 @@ def run(tokens: list[str]) -> int:
         Exit code.
     """
     as_json = "--json" in tokens
+    # The parser takes `-` for an option that has lost its letter.
+    tokens = [_STANDARD_INPUT if token == "-" else token for token in tokens]
     try:
         result: Any = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

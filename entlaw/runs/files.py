@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entlaw.errors import SourceNotFound, nearest
+from entlaw.runs.parsing.copies import without_packed_copies
 from entlaw.runs.places import is_side_file, without_side_files
 from entlaw.runs.sources import sources
 
@@ -39,7 +40,6 @@ _NOT_LOGS = {
     ".gguf",
     ".npy",
     ".npz",
-    ".zip",
     ".whl",
     ".lock",
 }
@@ -128,22 +128,6 @@ def named_as_log(path: Path) -> bool:
 
 def _without_notes(files: Iterable[Path]) -> list[Path]:
     return [f for f in files if not f.name.endswith(_PULL_NOTE)]
-
-
-def without_packed_copies(files: Iterable[Path]) -> list[Path]:
-    """The files with one of each pair ``x`` and ``x.gz``, as one log must not count twice.
-
-    The plain one stays, being the one still written, unless it is empty and the packed one is not.
-    """
-    found = list(files)
-    there = set(found)
-    left_out = set()
-    for packed in found:
-        plain = packed.with_suffix("")
-        if packed.suffix == ".gz" and plain in there:
-            only_packed = plain.stat().st_size == 0 and packed.stat().st_size > 0
-            left_out.add(plain if only_packed else packed)
-    return [f for f in found if f not in left_out]
 
 
 def _is_own_run(info: Path) -> bool:

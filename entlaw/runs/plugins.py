@@ -88,10 +88,11 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:300] + where
 
 
-def sniff(source: Source, head: Head) -> bool | Finding:
-    """Whether a plug-in takes a file for its own, or a finding where it fails to say."""
+def sniff(source: Source, head: Head) -> bool | int | Finding:
+    """What a plug-in says of a file (:class:`~entlaw.runs.source.Source`), or a finding where it fails to say."""
     try:
-        return bool(source.sniff(head))
+        claim = source.sniff(head)
+        return claim if type(claim) is int else bool(claim)
     except (Exception, SystemExit) as error:
         return trouble(_named(source), "failed while it looked at the file", error)
 

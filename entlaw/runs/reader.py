@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from entlaw.errors import DataError, EntlawError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
-from entlaw.runs import plugins
+from entlaw.runs import plugins, sparse
 from entlaw.runs.assemble import split_runs
+from entlaw.runs.bounds import check_runs, too_large
 from entlaw.runs.charts import explain_single, with_tag
 from entlaw.runs.files import expand, named_as_log, on_server
 from entlaw.runs.gather import Failed, Part, gather
+from entlaw.runs.incoming import Incoming, received
 from entlaw.runs.join import hint_to_join, joined
 from entlaw.runs.prepare import Selection, to_run
+from entlaw.runs.recognition import recognise
 from entlaw.runs.run import RawRun, Run
-from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
-from entlaw.runs.sources import plug_ins, sources
+from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions, Source
 
 
 @dataclass(frozen=True)
@@ -71,22 +74,38 @@ def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]: 
             hint="wait for the trainer's first line, or point at another file",
         )
     head = Head(path, start, size)
-    troubles = list(plug_ins().troubles)
-    for source in sources():
-        mine = plugins.sniff(source, head) if source.plugin else source.sniff(head)
-        if isinstance(mine, Finding):
-            troubles.append(mine)
-        elif mine:
-            runs = plugins.read(source, path, options) if source.plugin else source.read(path, options)
-            return [
-                replace(raw, name=raw.name or path.stem, findings=(*raw.findings, *troubles)) for raw in runs
-            ]
+    source, troubles = recognise(head)
+    if source is not None:
+        return [
+            replace(
+                raw,
+                name=raw.name or path.stem,
+                findings=(*raw.findings, *sparse.left_out(raw.rows), *troubles),
+            )
+            for raw in _read_by(source, path, options)
+        ]
     raise UnreadableSource(
         "not recognised as a run log",
         where=str(path),
         why="; ".join(f"{told.what}: {told.why}" for told in troubles) or None,
         hint="see `entlaw doctor --help` for the formats that are read",
     )
+
+
+def _read_by(source: Source, path: Path, options: ReadOptions) -> list[RawRun]:
+    """The runs of a file by the source that takes it; an input past a bound is an error that names the file."""
+    try:
+        return plugins.read(source, path, options) if source.plugin else source.read(path, options)
+    except UnreadableSource as error:
+        error.where = error.where or str(path)
+        raise
+    except MemoryError as error:
+        raise too_large(
+            "the file needs more memory than there is",
+            f"it was read as {source.name}",
+            "read a part of it, or read it on a machine with more memory",
+            path,
+        ) from error
 
 
 def scan(
@@ -114,22 +133,26 @@ def scan(
     selection = selection or Selection()
     listed = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     local: list[Part | Failed | Reading] = []
-    for one in listed:
-        address = on_server(one)
-        try:
-            if address is None:
-                local += _parts_of(one, selection)
-                continue
-            from entlaw.runs.wandb.online import readings
+    copies: list[tuple[Incoming, str]] = []
+    with ExitStack() as held:  # copies of streams and archives stay until all are read
+        for one in listed:
+            address = on_server(one)
+            try:
+                if address is None:
+                    incoming = held.enter_context(received(one))
+                    copies += [(incoming, one)] if incoming.folder else []
+                    local += _parts_of(os.fspath(incoming.source), selection)
+                    continue
+                from entlaw.runs.wandb.online import readings
 
-            yield from _settled(local, selection)  # in the order given
-            local = []
-            yield from (replace(found, source=one) for found in readings(address, selection))
-        except DataError as error:
-            if len(listed) == 1:
-                raise
-            local.append(Reading(one, None, None, error, one))
-    yield from _settled(local, selection)
+                yield from _settled(local, selection, copies)  # in the order given
+                local = []
+                yield from (replace(found, source=one) for found in readings(address, selection))
+            except DataError as error:
+                if len(listed) == 1:
+                    raise
+                local.append(Reading(one, None, None, error, one))
+        yield from _settled(local, selection, copies)
 
 
 def _parts_of(one: str, selection: Selection) -> list[Part | Failed | Reading]:
@@ -163,8 +186,19 @@ def _parts_of(one: str, selection: Selection) -> list[Part | Failed | Reading]:
     return [*out, *(bad for bad in failed if several and named_as_log(bad.path))]
 
 
-def _settled(found: Sequence[Part | Failed | Reading], selection: Selection) -> Iterator[Reading]:
-    """Runs from the logs of all sources that are paths."""
+def _settled(
+    found: Sequence[Part | Failed | Reading], selection: Selection, copies: Sequence[tuple[Incoming, str]]
+) -> Iterator[Reading]:
+    """Runs from the logs of all sources that are paths; of a copy the name of what it is a copy of is told."""
+    for one in _readings(found, selection):
+        for incoming, source in copies:
+            if one.source == os.fspath(incoming.source):
+                one = replace(one, source=source)
+            one = incoming.of(one)
+        yield one
+
+
+def _readings(found: Sequence[Part | Failed | Reading], selection: Selection) -> Iterator[Reading]:
     places = [i for i, one in enumerate(found) if isinstance(one, Part)]
     parts = [one for one in found if isinstance(one, Part)]
     runs, known = gather(parts, [one for one in found if isinstance(one, Failed)], selection.step_key)
@@ -209,6 +243,12 @@ def _apart(raw: RawRun, selection: Selection) -> list[RawRun]:
     pieces = split_runs(raw.rows, selection.step_key)
     if len(pieces) == 1:
         return [raw]
+    check_runs(
+        len(pieces),
+        "times the steps start over",
+        "check that the column taken for the step counts steps (--step-key)",
+        raw.provenance.path,
+    )
     note = Finding(
         "several-runs",
         "warning",

@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing.decoding import decoded
+from entlaw.runs.parsing.packed import Extent, unpacked_start
 from entlaw.runs.run import RawRun
 
 _LAST_SECOND = 253402300800  # of the year 9999
@@ -24,7 +27,7 @@ class Head:
     ----------
     path : pathlib.Path
     start : bytes
-        The first ``HEAD_BYTES`` bytes.
+        The first ``HEAD_BYTES`` bytes, as they are on disk.
     size : int
         Size of the file in bytes.
     """
@@ -33,10 +36,29 @@ class Head:
     start: bytes
     size: int
 
+    @cached_property
+    def _unpacked(self) -> tuple[bytes, Extent]:
+        return unpacked_start(self.start, self.path, self.size, HEAD_BYTES)
+
+    @property
+    def unpacked(self) -> bytes:
+        """What the file begins with, decompressed if need be."""
+        return self._unpacked[0]
+
+    @property
+    def extent(self) -> Extent:
+        """Whether ``unpacked`` is all that the file holds, or its compression is damaged from there on."""
+        return self._unpacked[1]
+
+    @cached_property
+    def content(self) -> bytes:
+        """What a text file begins with, decompressed and in UTF-8, whatever its encoding."""
+        return decoded(self.unpacked)
+
     @property
     def text(self) -> str:
-        """The beginning as text; undecodable bytes become U+FFFD, a byte-order mark is dropped."""
-        return self.start.decode("utf-8", errors="replace").lstrip("\ufeff")
+        """The same as text; undecodable bytes become U+FFFD, a byte-order mark is dropped."""
+        return self.content.decode("utf-8", errors="replace")
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,10 @@ class Source:
         50 to 90 structured files, 100 any text with metric lines in it. A format that one of these would take
         for its own needs a lower number than that one.
     sniff : callable
-        ``sniff(head)``: whether the file is of this format, judged from its :class:`Head`.
+        ``sniff(head)``: whether the file is of this format, judged from its :class:`Head`. True settles it, unless
+        a source asked before reads numbers from the head. A format of text that others may resemble returns how many
+        numbers it reads from the head (0: perhaps, but none there). A source of higher order wins with more than
+        twice as many.
     read : callable
         ``read(path, options)``: all runs of a file, as a list of :class:`~entlaw.runs.run.RawRun`. Raises
         :class:`~entlaw.errors.UnreadableSource`; never anything else for bad content.
@@ -84,7 +109,7 @@ class Source:
 
     name: str
     order: int
-    sniff: Callable[[Head], bool]
+    sniff: Callable[[Head], bool | int]
     read: Callable[[Path, ReadOptions], list[RawRun]]
     reference: str
     files: str = ""

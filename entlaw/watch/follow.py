@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from entlaw.errors import DataError, SourceNotFound, UnreadableSource
+from entlaw.errors import DataError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.runs.ending import OVER, planned_steps, reported_status
 from entlaw.runs.files import expand
+from entlaw.runs.incoming import is_stream
 from entlaw.runs.prepare import Selection
 from entlaw.runs.reader import Reading, on_server, scan
 
@@ -77,6 +78,13 @@ class Follower:
 
     def __init__(self, sources: Sequence[str], selection: Selection | None = None) -> None:
         self._sources, self._selection = list(sources), selection or Selection()
+        for source in self._sources:
+            if is_stream(source):
+                raise UsageError(
+                    "a stream cannot be watched: it can be read only once",
+                    where=source,
+                    hint="write it to a file (... | tee run.log) and watch that, or fit it once",
+                )
         self._signature: dict[str, object] = {}
         self._found: set[str] = set()
         self._refusals: dict[str, int] = {}

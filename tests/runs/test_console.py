@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from entlaw.runs import lines
 from entlaw.runs.lines.verl import verl_records
 from entlaw.runs.parsing.config_dump import config_from_preamble
 from entlaw.runs.parsing.literal import LiteralError, UnfinishedLiteral, parse_literal
+from entlaw.runs.recognition import recognise
 from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
 from entlaw.runs.sources import console, jsonl, notebook, parquet, tabular, trl_state
 from tests.conftest import SHARED, needs_shared
@@ -28,8 +30,9 @@ def head_of(path):
 
 
 def recognised(path):
-    """The first text source that takes the file, in the order of the registry."""
-    return next(source for source in SOURCES if source.sniff(head_of(path)))
+    """The module of the source that takes the file."""
+    source, _ = recognise(head_of(path))
+    return sys.modules[source.read.__module__]
 
 
 def read_text(tmp_path, text, name="train.log"):
@@ -416,9 +419,9 @@ def test_every_kind_of_line_is_found_with_a_place_of_its_own():
 def test_binary_is_not_taken(tmp_path):
     path = tmp_path / "junk.bin"
     path.write_bytes(np.random.default_rng(0).bytes(100_000))
-    assert not any(source.sniff(head_of(path)) for source in SOURCES)
+    assert recognise(head_of(path))[0] is None
     path.write_bytes(b"\0" * 1000)
-    assert not any(source.sniff(head_of(path)) for source in SOURCES)
+    assert recognise(head_of(path))[0] is None
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.SOURCE.name)

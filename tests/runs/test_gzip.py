@@ -11,7 +11,7 @@ import pytest
 import entlaw
 from entlaw.cli.app import run as run_cli
 from entlaw.errors import DataError, FitRefused, UnreadableSource
-from entlaw.runs.parsing.gzipped import inflated_start
+from entlaw.runs.parsing.packed import unpacked_start
 from entlaw.runs.reader import read_raw, scan
 from entlaw.runs.source import ReadOptions
 from entlaw.runs.sources import jsonl
@@ -274,9 +274,9 @@ def test_nothing_inside(tmp_path, data):
         entlaw.read(tmp_path)
 
 
-def test_a_bomb_is_not_unpacked_to_be_recognised():
+def test_a_bomb_is_not_unpacked_to_be_recognised(tmp_path):
     packed = gzip.compress(bytes(1 << 26))
-    start, extent = inflated_start(packed[: 1 << 16], len(packed), 1 << 16)
+    start, extent = unpacked_start(packed[: 1 << 16], tmp_path / "bomb", len(packed), 1 << 16)
     assert len(start) == 1 << 16 and extent == "more"
 
 

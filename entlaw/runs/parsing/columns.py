@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.parsing.records import METRIC_FIELDS, MOST_RUNS, NUMBERED_RUN_FIELDS, RUN_FIELDS
+from entlaw.runs.bounds import check_runs
+from entlaw.runs.parsing.records import METRIC_FIELDS, NUMBERED_RUN_FIELDS, RUN_FIELDS
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.table import RowBuilder
 
@@ -107,16 +107,11 @@ class ColumnTable:
 
     def _id(self, run: str) -> int:
         number = self._run_ids.setdefault(run, len(self._run_ids))
-        if number >= MOST_RUNS:
-            raise UnreadableSource(
-                f"more than {MOST_RUNS} run names in one table",
-                where=str(self._path),
-                why=f"column {self.names[self.run_at or 0]!r} differs from row to row",
-                hint="rename or drop that column",
-            )
+        column = self.names[self.run_at or 0]
+        check_runs(number + 1, f"names in column {column!r}", "rename or drop that column", self._path)
         return number
 
-    def add(self, numbers: Sequence[float], words: Sequence[Any]) -> None:
+    def add(self, numbers: Sequence[float], words: Sequence[Any] | dict[int, Any]) -> None:
         """Append one row: NaN where a cell is not a number; `words` are the cells as they were."""
         run = self._id(str(words[self.run_at]).strip()) if self.run_at is not None else 0
         self.n_rows += 1
@@ -134,6 +129,20 @@ class ColumnTable:
         self._run_of.append(run)
         for column, x in zip(self._cells, numbers, strict=True):
             column.append(x)
+
+    def add_rows(self, numbers: Sequence[np.ndarray], words: dict[int, list[Any]]) -> None:
+        """Append many rows: columns of numbers, and the cells as they were of the columns that hold words."""
+        n = len(numbers[0]) if numbers else 0
+        if self.long is not None:
+            for i in range(n):
+                cells = {j: column[i] for j, column in words.items()}
+                self.add([float(column[i]) for column in numbers], cells)
+            return
+        runs = [self._id(str(w).strip()) for w in words[self.run_at]] if self.run_at is not None else [0] * n
+        self.n_rows += n
+        self._run_of.extend(runs)
+        for column, values in zip(self._cells, numbers, strict=True):
+            column.frombytes(np.ascontiguousarray(values, dtype=np.float64).tobytes())
 
     def runs(
         self, name: str, form: str, details: dict[str, Any], findings: tuple[Finding, ...]
@@ -154,6 +163,7 @@ class ColumnTable:
         data = [np.frombuffer(column, dtype=np.float64) for column in self._cells]
         exported = wandb_columns(self.names)
         if exported is not None:
+            check_runs(len(exported), "columns of runs", "export fewer runs of the chart", self._path)
             return [(run, self._exported(data, columns)) for run, columns in exported.items()]
         numeric = [i for i, c in enumerate(data) if i != self.run_at or not self._distinguishes_runs(i)]
         numeric = [i for i in numeric if not np.isnan(data[i]).all()]

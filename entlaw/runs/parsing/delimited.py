@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from entlaw.runs.table import parse_number
 
 DELIMITERS = ",\t;|"
+_BAR = re.compile(r"\d%\|.*\|\s*\d+/\d+")  # a progress bar has cells of its own
 _MOST_JOINED = 1000  # lines that one quoted cell may span
 _MOST_JOINED_CHARS = 1 << 20
+# Characters that may be looked at to close open quotes, for each character of the table: each is read again once
+# where a quoted cell spans lines, and a table of open quotes would be read again for every line.
+_JOINED_AGAIN = 16
 _LOOK_AT = 12
 EMPTY = {"", "-", "na", "n/a", "null", "none", "<na>", "#n/a"}
 
@@ -62,7 +67,7 @@ def recognise(lines: Sequence[str]) -> Dialect | None:
     if len(lines) < 2 or len(lines[0]) > 1 << 20 or lines[0].lstrip()[:1] in ("{", "["):
         return None
     for delimiter in DELIMITERS:
-        if delimiter in lines[0]:
+        if delimiter in lines[0] and not _BAR.search(lines[0]):
             names = split_cells(lines[0], delimiter)
             if (
                 names is not None
@@ -78,7 +83,8 @@ def _is_header(names: list[str]) -> bool:
     return (
         len(filled) >= 2
         and len(filled) >= len(names) - 1  # a table written with its index has one name less
-        and all(len(name) <= 300 and parse_number(name) is None for name in filled)
+        and all(len(name) <= 300 and any(map(str.isalpha, name)) for name in filled)
+        and all(parse_number(name) is None for name in filled)
     )
 
 
@@ -111,18 +117,21 @@ def rows(lines: Iterator[tuple[str, bool]], dialect: Dialect) -> Iterator[tuple[
     A quoted cell may span lines; one whose quote is never closed costs its own line and not the rest of the file.
     """
     width, delimiter = len(dialect.names), dialect.delimiter
-    waiting: list[tuple[str, bool]] = []
+    waiting: deque[tuple[str, bool]] = deque()
+    budget = 2 * _MOST_JOINED_CHARS
     while True:
         if waiting:
-            line, closed = waiting.pop(0)
+            line, closed = waiting.popleft()
         else:
             following = next(lines, None)
             if following is None:
                 return
             line, closed = following
         cells = split_cells(line, delimiter)
-        if cells is None:
-            cells, closed = _joined(line, closed, lines, waiting, dialect)
+        budget += _JOINED_AGAIN * len(line)
+        if cells is None and budget > 0:
+            cells, closed, looked_at = _joined(line, closed, lines, waiting, dialect)
+            budget -= looked_at
         if cells is None or len(cells) > width:
             # Trailing delimiters make empty cells beyond the header.
             extra = cells[width:] if cells else ["?"]
@@ -137,26 +146,33 @@ def _joined(
     line: str,
     closed: bool,
     lines: Iterator[tuple[str, bool]],
-    waiting: list[tuple[str, bool]],
+    waiting: deque[tuple[str, bool]],
     dialect: Dialect,
-) -> tuple[list[str] | None, bool]:
-    """Try to close an open quote with the lines that follow; they go back to `waiting` if that fails."""
+) -> tuple[list[str] | None, bool, int]:
+    """Try to close an open quote with the lines that follow; they go back to `waiting` if that fails.
+
+    The last value returned counts the characters looked at.
+    """
     used: list[tuple[str, bool]] = []
-    text = line
-    while len(used) < _MOST_JOINED and len(text) < _MOST_JOINED_CHARS:
-        following = waiting.pop(0) if waiting else next(lines, None)
+    parts, size, quotes, looked_at = [line], len(line), line.count('"'), 0
+    while len(used) < _MOST_JOINED and size < _MOST_JOINED_CHARS:
+        following = waiting.popleft() if waiting else next(lines, None)
         if following is None:
             break
         used.append(following)
-        text += "\n" + following[0]
-        if '"' in following[0]:
-            cells = split_cells(text, dialect.delimiter)
+        parts.append(following[0])
+        size += len(following[0]) + 1
+        more = following[0].count('"')
+        quotes += more
+        if more and quotes % 2 == 0:  # an odd number leaves one open
+            looked_at += size
+            cells = split_cells("\n".join(parts), dialect.delimiter)
             if cells is not None:
                 if len(cells) == len(dialect.names):
-                    return cells, following[1]
+                    return cells, following[1], looked_at + size
                 break
-    waiting[:0] = used
-    return None, closed
+    waiting.extendleft(reversed(used))
+    return None, closed, looked_at + size
 
 
 def is_empty(cell: str) -> bool:
@@ -174,16 +190,17 @@ def to_number(cell: str, dialect: Dialect) -> float | None:
 def unique_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Column names made unique (``loss``, ``loss.1``), and those that were not."""
     seen: dict[str, int] = {}
-    out, repeated = [], []
+    out: dict[str, None] = {}
+    repeated = []
     for position, name in enumerate(names):
         name = name or f"column_{position}"
         if name in seen:
             repeated.append(name)
         count = seen.get(name, 0)
-        seen[name] = count + 1
         fresh = f"{name}.{count}" if count else name
         while fresh in out:
             count += 1
             fresh = f"{name}.{count}"
-        out.append(fresh)
-    return out, repeated
+        out[fresh] = None
+        seen[name] = count + 1
+    return list(out), repeated

@@ -1,20 +1,22 @@
-"""Opening logs: gzip, blocks of whole lines in bounded memory, names and configurations from the folder."""
+"""Opening logs: blocks of whole lines in bounded memory, names and configurations from the folder."""
 
 from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.parsing.gzipped import MAGIC, Extent, Gunzip, copy_beside, inflated_start
-from entlaw.runs.source import HEAD_BYTES, Head
+from entlaw.runs.bounds import DOCUMENT_OF_PACKED, FREE_DOCUMENT, MOST_DOCUMENT, Inflated, WithoutHoles
+from entlaw.runs.parsing.copies import copy_beside
+from entlaw.runs.parsing.decoding import Decoded, Encoding
+from entlaw.runs.parsing.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
+from entlaw.runs.source import Head
 from entlaw.runs.table import flatten
 
 BLOCK_BYTES = 1 << 20
@@ -28,6 +30,7 @@ _GENERIC = re.compile(
 )
 _GENERIC_FOLDER = re.compile(r"checkpoint-\d+|files|raw|logs?|outputs?|results?|runs?|", re.IGNORECASE)
 _MAX_CONFIG_BYTES = 4 << 20
+_MAGIC_BYTES = 16
 
 
 @dataclass
@@ -39,10 +42,19 @@ class ReadNotes:
     cut_gzip: bool = False
     damaged_gzip: bool = False
     beside: list[Finding] = field(default_factory=list)
+    encoding: Encoding = field(default_factory=Encoding)
 
     def findings(self) -> list[Finding]:
         """The notes that a user should see."""
         found = list(self.beside)
+        if self.encoding.guessed:
+            found.append(
+                Finding(
+                    "encoding-guessed",
+                    "info",
+                    f"read as {self.encoding.name.upper()}: every other byte is zero, and there is no byte-order mark",
+                )
+            )
         if self.damaged_gzip:
             found.append(
                 Finding(
@@ -87,8 +99,9 @@ class LineBlocks:
 
     notes: ReadNotes
     separators: bytes = b"\n\r"
-    carry: bytes = b""
     skipping: bool = field(default=False, init=False)
+    _carry: list[bytes] = field(default_factory=list, init=False)  # of a line that came in many pieces
+    _carried: int = field(default=0, init=False)
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return the whole lines that are complete now (possibly none)."""
@@ -99,27 +112,32 @@ class LineBlocks:
             first = min(p for p in (data.find(bytes([s])) for s in self.separators) if p >= 0) + 1
             data, cut, self.skipping = data[first:], cut - first, False
         if cut == 0:
-            self.carry += data
-            if len(self.carry) > LONGEST_LINE:
-                self.carry, self.skipping = b"", True
+            self._carry.append(data)
+            self._carried += len(data)
+            if self._carried > LONGEST_LINE:
+                self.rest()
+                self.skipping = True
                 self.notes.long_lines += 1
             return b""
-        whole, self.carry = self.carry + data[:cut], data[cut:]
+        whole = self.rest() + data[:cut]
+        self._carry, self._carried = [data[cut:]], len(data) - cut
         return whole
 
     def rest(self) -> bytes:
         """The unfinished last line."""
-        last, self.carry = self.carry, b""
+        last = b"".join(self._carry)
+        self._carry, self._carried = [], 0
         return last
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading bytes, decompressing gzip by its magic number.
+def opened(path: Path) -> Iterator[Decoded]:
+    """Open a text file for reading: decompressed as its magic number says, and as UTF-8.
 
     Raises
     ------
     UnreadableSource
+        The system does not give it, or nothing here decompresses it.
     """
     try:
         handle = path.open("rb")
@@ -128,38 +146,49 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             f"cannot open: {error.strerror}", where=str(path), hint="check the path and its permissions"
         ) from error
     with handle:
-        magic = handle.read(2)
+        packing = packing_of(handle.read(_MAGIC_BYTES))
         handle.seek(0)
-        if magic == MAGIC:
-            yield cast(BinaryIO, Gunzip(handle))
+        if packing is None:
+            yield Decoded(WithoutHoles(handle))
+        elif decompressor(packing) is not None:
+            yield Decoded(Inflated(Unpacked(handle, packing), path.stat().st_size, path))
         else:
-            yield handle
+            raise UnreadableSource(
+                f"the file is compressed with {packing.name}, which is not read here",
+                where=str(path),
+                hint=packing.hint,
+            )
 
 
-def chunks(handle: BinaryIO, notes: ReadNotes, size: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """Read a file in pieces without NUL bytes; a damaged gzip stream ends early and is noted."""
+def chunks(handle: Decoded, notes: ReadNotes, size: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Read a file in pieces of UTF-8; a damaged compressed stream ends early and is noted."""
     while True:
         try:
             data = handle.read(size)
-        except zlib.error:
+        except Damaged:
             notes.damaged_gzip = True
             return
-        except (EOFError, OSError):
+        except (CutShort, OSError):
             notes.cut_gzip = True
             return
+        finally:
+            notes.encoding = handle.encoding
         if not data:
             return
         notes.bytes_read += len(data)
-        yield data.replace(b"\0", b"")  # holes of a crashed disk write, and UTF-16 from a Windows shell
+        yield data
 
 
 def lines(path: Path, notes: ReadNotes) -> Iterator[tuple[bytes, bool]]:
-    """Yield the lines of a file and whether each is closed by a newline (only the last one may not be)."""
+    """Yield the lines of a file and whether each is closed by a newline (only the last one may not be).
+
+    Lines end as on any system: in a newline, a carriage return or both.
+    """
     notes.beside = copy_beside(path)
-    blocks = LineBlocks(notes, b"\n")
+    blocks = LineBlocks(notes)
     with opened(path) as handle:
         for data in chunks(handle, notes):
-            for line in blocks.feed(data).split(b"\n"):
+            for line in blocks.feed(data).replace(b"\r", b"\n").split(b"\n"):
                 if line:
                     yield line, True
     last = blocks.rest()
@@ -167,17 +196,18 @@ def lines(path: Path, notes: ReadNotes) -> Iterator[tuple[bytes, bool]]:
         yield last, False
 
 
-def read_all(path: Path, limit: int, notes: ReadNotes) -> bytes:
+def read_all(path: Path, notes: ReadNotes) -> bytes:
     """The whole of a file that is one document.
 
     Raises
     ------
     UnreadableSource
-        Larger than `limit` bytes, or damaged.
+        Too large to be held as a whole.
     """
     notes.beside = copy_beside(path)
     parts, total = [], 0
     with opened(path) as handle:
+        limit = min(MOST_DOCUMENT, max(FREE_DOCUMENT, DOCUMENT_OF_PACKED * path.stat().st_size))
         for data in chunks(handle, notes):
             parts.append(data)
             total += len(data)
@@ -191,34 +221,26 @@ def read_all(path: Path, limit: int, notes: ReadNotes) -> bytes:
 
 
 def head_bytes(head: Head) -> bytes:
-    """The first bytes of a file, decompressed if need be, without NUL bytes and byte-order mark."""
-    start, _ = _start(head)
-    return start.replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe")
+    """The first bytes of a text file, decompressed and in UTF-8."""
+    return head.content
 
 
 def head_is_whole(head: Head) -> bool:
     """Whether :func:`head_bytes` shows all that the file holds."""
-    return _start(head)[1] == "whole"
+    return head.extent == "whole"
 
 
 def head_is_damaged(head: Head) -> bool:
     """Whether the file is compressed and cannot be decompressed, from its first bytes on."""
-    return _start(head)[1] == "damaged"
+    return head.extent == "damaged"
 
 
-def _start(head: Head) -> tuple[bytes, Extent]:
-    if head.start.startswith(MAGIC):
-        return inflated_start(head.start, head.size, HEAD_BYTES)
-    return head.start, "whole" if head.size <= len(head.start) else "more"
-
-
-def head_lines(head: Head, most: int = 30) -> list[str]:
-    """The first whole lines that are not blank (a line cut by the end of the head is left out)."""
-    text = head_bytes(head).decode("utf-8", errors="replace")
-    found = text.split("\n")
+def head_lines(head: Head, most: int | None = 30) -> list[str]:
+    """The first whole lines that are not blank, ``None`` for all (one cut by the end of the head is left out)."""
+    found = head.text.replace("\r", "\n").split("\n")
     if not head_is_whole(head) and len(found) > 1:
         found.pop()
-    return [line.rstrip("\r") for line in found if line.strip()][:most]
+    return [line for line in found if line.strip()][:most]
 
 
 def strip_ansi(line: bytes) -> bytes:
@@ -230,7 +252,7 @@ def run_name(path: Path) -> str:
     """A name for the run in a file: the file's, or the folder's where the trainer names all files alike."""
     stem = path.name
     while Path(stem).suffix.lower() in {
-        ".gz",
+        *SUFFIXES,
         ".jsonl",
         ".json",
         ".log",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,23 @@ from entlaw.runs.parsing.text import (
 )
 from entlaw.runs.run import RawRun
 from entlaw.runs.source import Head, ReadOptions, Source, cut_line, unread
+from entlaw.runs.table import count_numbers
 
 _SIBLINGS = ("config.json", "run.json")
 
 
-def sniff(head: Head) -> bool:
-    """Most of the first lines are JSON objects, each whole in its line."""
+def sniff(head: Head) -> bool | int:
+    """Numbers in the head, most lines of which are JSON objects, each whole in its line."""
     if head_bytes(head).lstrip()[:1] != b"{":
         return False
-    seen = head_lines(head)
+    seen = head_lines(head, None)
     if len(seen) == 1 and not head_is_whole(head):
         return True  # one line longer than the head; a document over many lines was recognised before
-    whole = sum(_parse(line.encode()) is not None for line in seen)
+    records = [record for line in seen if (record := _parse(line.encode())) is not None]
     # A file whose last line is being written, or the first lines of which are damaged, is JSON lines still.
-    return whole >= 1 and 2 * whole >= len(seen)
+    if not records or 2 * len(records) < len(seen):
+        return False
+    return sum(map(count_numbers, records))
 
 
 def read(path: Path, options: ReadOptions) -> list[RawRun]:
@@ -99,10 +103,15 @@ def _owns_folder(path: Path) -> bool:
     """Whether a configuration beside the file is this run's: not when several logs share the folder."""
     if path.name.startswith("metrics."):
         return True
-    logs = {
-        p.name.removesuffix(".gz") for pattern in ("*.jsonl", "*.jsonl.gz") for p in path.parent.glob(pattern)
-    }
-    return len(logs) <= 1
+    logs: set[str] = set()
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            name = entry.name.removesuffix(".gz")
+            if name.endswith(".jsonl"):
+                logs.add(name)
+            if len(logs) > 1:  # which a folder of thousands of logs shows at once
+                return False
+    return True
 
 
 SOURCE = Source(

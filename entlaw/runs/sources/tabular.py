@@ -8,6 +8,7 @@ from pathlib import Path
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.axes import count_of_total
 from entlaw.runs.parsing.columns import ColumnTable, repeated_names, wandb_columns
 from entlaw.runs.parsing.delimited import Dialect, is_empty, recognise, rows, to_number, unique_names
 from entlaw.runs.parsing.text import ReadNotes, head_lines, lines, no_records, run_name
@@ -17,9 +18,15 @@ from entlaw.runs.source import Head, ReadOptions, Source, cut_line, unread
 _LOOK_AT = 30
 
 
-def sniff(head: Head) -> bool:
-    """A header of names over rows of numbers."""
-    return recognise(head_lines(head, _LOOK_AT)) is not None
+def sniff(head: Head) -> bool | int:
+    """Numbers in the rows of the head below a header of names."""
+    seen = head_lines(head, None)
+    dialect = recognise(seen[:_LOOK_AT])
+    if dialect is None:
+        return False
+    found = rows(((line, True) for line in seen[dialect.skip + 1 :]), dialect)
+    cells = (cell for row, _ in found if row is not None for cell in row if not is_empty(cell))
+    return sum(to_number(cell, dialect) is not None for cell in cells)
 
 
 def read(path: Path, options: ReadOptions) -> list[RawRun]:
@@ -103,6 +110,8 @@ class _RowReader:
         if is_empty(cell):
             return float("nan")
         number = to_number(cell, self._dialect)
+        if number is None:
+            number = count_of_total(self._table.names[column], cell)
         if number is None:
             self._words[column] += 1
             return float("nan")
