@@ -31,6 +31,7 @@ KEYWORDS = {
         "on",
         "align",
         "scale",
+        "score-range",
         "step-key",
         "entropy-key",
         "like",

@@ -69,6 +69,7 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 # How logs spell that there is no value.
 _MISSING = frozenset({"", "-", "none", "null", "n/a", "na"})
+_MOST_EXAMPLES, _EXAMPLE_LENGTH = 1000, 60
 _MOST_SHAPES = 256  # records of one run have few key sequences; beyond that, each key is kept apart
 
 
@@ -84,6 +85,7 @@ class RowBuilder:
         self._columns: dict[str, tuple[array[int], array[float]]] = {}
         self._order: dict[str, None] = {}
         self._words: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
         self.n_rows = 0
 
     def add(self, record: Mapping[str, Any]) -> bool:
@@ -114,7 +116,16 @@ class RowBuilder:
                     values.append(number)
                 elif kind is str and value.strip().lower() not in _MISSING:
                     self._words[str(key)] += 1
+                    self.note_unread(str(key), value)
+                elif kind is list or kind is tuple:
+                    self.note_unread(str(key), value)
         return self.add_numbers(tuple(keys), values)
+
+    def note_unread(self, key: str, value: Any) -> None:
+        """Remember one value that is no number, to show what is logged under a key that holds none."""
+        if key not in self._examples and len(self._examples) < _MOST_EXAMPLES:
+            shown = value[:_EXAMPLE_LENGTH] if isinstance(value, str) else list(value[:4])
+            self._examples[key] = repr(shown)[:_EXAMPLE_LENGTH]
 
     def add_numbers(self, keys: tuple[str, ...], values: Sequence[float]) -> bool:
         """Append one record of numbers; of a key that is there twice, the last one counts.
@@ -150,7 +161,10 @@ class RowBuilder:
         return {k: n for k, n in self._words.items() if k in self._order and n < int(numbers[k])}
 
     def frame(self) -> pd.DataFrame:
-        """The records as float64 columns in order of first appearance, index 0..n-1."""
+        """The records as float64 columns in order of first appearance, index 0..n-1.
+
+        ``attrs["unread"]`` holds a value of each key under which there was no number.
+        """
         data = {key: np.full(self.n_rows, np.nan) for key in self._order}
         for keys, (rows, values) in self._shapes.items():
             where = np.frombuffer(rows, dtype=np.int64)
@@ -159,4 +173,6 @@ class RowBuilder:
                 data[key][where] = table[:, j]
         for key, (rows, values) in self._columns.items():
             data[key][np.frombuffer(rows, dtype=np.int64)] = np.frombuffer(values, dtype=np.float64)
-        return pd.DataFrame(data, index=pd.RangeIndex(self.n_rows))
+        frame = pd.DataFrame(data, index=pd.RangeIndex(self.n_rows))
+        frame.attrs["unread"] = {k: v for k, v in self._examples.items() if k not in data}
+        return frame

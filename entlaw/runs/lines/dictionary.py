@@ -32,6 +32,8 @@ _MARKS = {
     "train_runtime",
     "eval_loss",
     "eval_runtime",
+    "objective/scores",
+    "objective/rlhf_reward",
 }
 
 
