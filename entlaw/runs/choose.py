@@ -142,7 +142,7 @@ def unit_findings(key: str, rule: EntropyRule | None) -> list[Finding]:
     return [
         Finding(
             "entropy-per-sequence" if of_sequence else "entropy-of-a-part",
-            "error" if of_sequence else "warning",
+            "warning",
             f"{key!r} is {rule.meaning['note']}",
             "the law is in exp(H) of the entropy per token; a sum over a response grows with its length"
             if of_sequence

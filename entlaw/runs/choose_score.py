@@ -288,6 +288,8 @@ def _trl_reward(metrics: pd.DataFrame, pool: list[Candidate]) -> tuple[str, str]
         return total, "TRL's training reward (one term)"
     right = [t for t in terms if not FORMAT_TERM.search(t[1])]
     named = [t for t in right if CORRECT_TERM.search(t[1])]
+    if len(named) == 1:
+        return named[0][0], f"the one reward term named as correctness; the total mixes {len(terms)} terms"
     for some, why in ((named, "named as correctness"), (right, "not a format term")):
         bounded = [t for t in some if metrics[t[0]].min() >= 0 and metrics[t[0]].max() <= 1]
         if len(bounded) == 1:

@@ -15,10 +15,9 @@ from entlaw.runs.keys import ENTROPY_RULES, STEP_NAMES, canonical
 _ALONG = 0.9
 # Beyond this many of its usual intervals a series has ended; fewer missing values may be chance.
 _INTERVALS = 2
-# Counters and settings are logged by evaluations too: they do not say that training goes on.
-_COUNTER = re.compile(
-    r"(.*_)?(step|epoch|iteration|episode|lr|learning_rate|coef|coeff|.*time.*|val_.*|eval_.*)"
-)
+_COUNTER = re.compile(r"(.*_)?(step|epoch|iteration|episode)")
+# Settings are logged by evaluations too: neither says that training goes on.
+_ASIDE = re.compile(r"(.*_)?(lr|learning_rate|coef|coeff|.*time.*)|(val|eval|test|validation)_.*")
 _HEALTH = re.compile(r"(.*_)?(grad_norm|loss)")
 
 
@@ -42,10 +41,11 @@ def lost_from(metrics: pd.DataFrame, key: str) -> tuple[float, int] | None:
     there = finite[key].to_numpy()
     if not there.any():
         return None
-    others = [c for c in finite.columns if c != key and not _is_counter(c)]
+    numbers = [c for c in finite.columns if not _is_counter(c)]
+    others = [c for c in numbers if c != key and not _ASIDE.fullmatch(canonical(c))]
     share = finite.loc[there, others].mean()
     along = list(share[share >= _ALONG].index)
-    empty = ~finite[[c for c in finite.columns if not _is_counter(c)]].any(axis=1).to_numpy()
+    empty = ~finite[numbers].any(axis=1).to_numpy()
     record = there | finite[along].any(axis=1).to_numpy() | empty
     places = np.flatnonzero(there[record])
     usual = int(np.median(np.diff(places))) if len(places) > 1 else 1

@@ -79,7 +79,7 @@ def other_learning(names: list[str]) -> MissingSeries | None:
         keys = [n for n in names if pattern.search(canonical(n))]
         if keys and not any(_spells_reward(n) for n in names if n not in keys):
             return MissingSeries(
-                f"this is a log of {learning}: {keys[0]!r} is {what}, and there is no reward",
+                f"this is a log of {learning}: it holds {what} ({keys[0]!r}) and no reward",
                 why="the law is about reinforcement learning (RL), where entropy is spent for reward; "
                 "it says nothing of other learning",
                 hint="give the log of the RL run; if this is one, name its score with --on KEY",

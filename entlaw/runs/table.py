@@ -109,23 +109,26 @@ class RowBuilder:
                     if number is not None:
                         keys.append(inner)
                         values.append(number)
+                    else:
+                        self.note_unread(inner, deep)
             else:
                 number = parse_number(value)
                 if number is not None:
                     keys.append(str(key))
                     values.append(number)
-                elif kind is str and value.strip().lower() not in _MISSING:
-                    self._words[str(key)] += 1
-                    self.note_unread(str(key), value)
-                elif kind is list or kind is tuple:
+                else:
+                    self._words[str(key)] += kind is str and value.strip().lower() not in _MISSING
                     self.note_unread(str(key), value)
         return self.add_numbers(tuple(keys), values)
 
     def note_unread(self, key: str, value: Any) -> None:
         """Remember one value that is no number, to show what is logged under a key that holds none."""
-        if key not in self._examples and len(self._examples) < _MOST_EXAMPLES:
-            shown = value[:_EXAMPLE_LENGTH] if isinstance(value, str) else list(value[:4])
-            self._examples[key] = repr(shown)[:_EXAMPLE_LENGTH]
+        if key in self._examples or len(self._examples) >= _MOST_EXAMPLES:
+            return
+        if isinstance(value, str) and value.strip().lower() not in _MISSING:
+            self._examples[key] = repr(value[:_EXAMPLE_LENGTH])
+        elif isinstance(value, list | tuple) and value:
+            self._examples[key] = repr(list(value[:4]))[:_EXAMPLE_LENGTH]
 
     def add_numbers(self, keys: tuple[str, ...], values: Sequence[float]) -> bool:
         """Append one record of numbers; of a key that is there twice, the last one counts.

@@ -178,6 +178,8 @@ def _count_fractions(v: np.ndarray) -> int:
     large = np.flatnonzero(v > 1)
     odd = 0
     for i in np.flatnonzero((v > 0) & (v <= 1)):
-        reference = float(np.median(v[large[np.argsort(np.abs(large - i))[:3]]]))
+        at = int(np.searchsorted(large, i))
+        around = large[max(at - 3, 0) : at + 3]
+        reference = float(np.median(v[around[np.argsort(np.abs(around - i), kind="stable")[:3]]]))
         odd += bool(v[i] * _JUMP < reference and abs(np.log(100 * v[i] / reference)) < np.log(3))
     return odd

@@ -116,6 +116,8 @@ class DictionaryLines(Lines):
                     self.cut = "the record it ends with is incomplete, and its unfinished pair was left out"
                 if len(pairs) < 2 or not self._is_record(record):
                     continue
+                for key in record.keys() - pairs.keys():
+                    self.rows.note_unread(key, record[key])
                 self.rows.add_numbers(tuple(pairs), list(pairs.values()))
                 self.n_values += len(pairs)
                 self._json_rows += is_json
