@@ -38,6 +38,7 @@ class ReadKeywords(TypedDict, total=False):
     on: str | None
     align: Align | None
     scale: float | None
+    score_range: tuple[float, float] | None
     step_key: str | None
     entropy_key: str | None
     join: bool

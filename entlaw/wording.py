@@ -32,6 +32,7 @@ KEYWORDS = {
         "on",
         "align",
         "scale",
+        "score-range",
         "step-key",
         "entropy-key",
         "like",

@@ -64,7 +64,7 @@ def report(reading: Reading) -> dict[str, Any]:
         return told | {"error": reading.error.as_dict(), "findings": [f.as_dict() for f in findings]}
     assert run is not None
     step, entropy = run.entropy_series()
-    scores = run.metrics[run.performance_key].dropna()
+    scores = run.score_series().dropna()
     import numpy as np
 
     gaps = np.diff(step)
@@ -88,10 +88,10 @@ def report(reading: Reading) -> dict[str, Any]:
             "key": run.performance_key,
             "kind": run.performance_kind,
             "n": len(scores),
-            "unit": "percent" if run.performance_scale == 0.01 else "as logged",
-            "first": float(scores.iloc[0] * run.performance_scale) if len(scores) else None,
-            "last": float(scores.iloc[-1] * run.performance_scale) if len(scores) else None,
-            "max": float(scores.max() * run.performance_scale) if len(scores) else None,
+            "unit": _unit(run),
+            "first": float(scores.iloc[0]) if len(scores) else None,
+            "last": float(scores.iloc[-1]) if len(scores) else None,
+            "max": float(scores.max()) if len(scores) else None,
         },
         "pairs": len(run.points),
         "pairs_by_step_36": int((run.points["step"] <= PAPER_WINDOW).sum()),
@@ -100,6 +100,13 @@ def report(reading: Reading) -> dict[str, Any]:
         "findings": [f.as_dict() for f in run.findings],
     }
     return told
+
+
+def _unit(run: Run) -> str:
+    if run.performance_offset:
+        low = run.performance_offset
+        return f"{low:g} to {low + 1 / run.performance_scale:g}, as told"
+    return "percent" if run.performance_scale == 0.01 else "as logged"
 
 
 def _regime(run: Run) -> dict[str, Any]:

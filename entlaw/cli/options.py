@@ -50,6 +50,7 @@ MEANINGS = {
     "ray": "Address of a Ray cluster.",
     "samples": "Answers per problem of the test.",
     "scale": "Factor from the logged score to a fraction, e.g. 0.01.",
+    "score-range": "Worst and best logged score, which become 0 and 1: --score-range=-1,1 for rewards of -1 and +1.",
     "seed": "Of the random numbers.",
     "set": "Override a setting, as table.key=value (repeat for more).",
     "step-key": "Key of the training step.",
@@ -130,6 +131,27 @@ class QueryFlags:
         return Query(filters, self.group, self.tag, self.sweep, self.limit, confirm=confirm)
 
 
+def parse_range(text: str | None) -> tuple[float, float] | None:
+    """``-1,1`` as two numbers.
+
+    Raises
+    ------
+    UsageError
+        Anything else.
+    """
+    from entlaw.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--score-range {text} is no range", hint="two numbers with a comma: --score-range=-1,1"
+        ) from None
+    return low, high
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ReadFlags(QueryFlags):
@@ -140,6 +162,9 @@ class ReadFlags(QueryFlags):
         Literal["next", "same", "previous"] | None, Parameter(group=READING, help=meaning("align"))
     ] = None
     scale: Annotated[float | None, Parameter(group=READING, help=meaning("scale"))] = None
+    score_range: Annotated[
+        str | None, Parameter(group=READING, allow_leading_hyphen=True, help=meaning("score-range"))
+    ] = None
     entropy_key: Annotated[str | None, Parameter(group=READING, help=meaning("entropy-key"))] = None
     step_key: Annotated[str | None, Parameter(group=READING, help=meaning("step-key"))] = None
     join: Annotated[bool, Parameter(group=READING, negative="", help=meaning("join"))] = False
@@ -158,6 +183,7 @@ class ReadFlags(QueryFlags):
             on=self.on,
             align=self.align,
             scale=self.scale,
+            score_range=parse_range(self.score_range),
             step_key=self.step_key,
             entropy_key=self.entropy_key,
             join=self.join,

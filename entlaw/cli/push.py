@@ -119,7 +119,7 @@ def _settings(read: ReadFlags, settings: Settings) -> dict[str, Any]:
     used = ("method", "level", "problems", "samples", "force")
     chosen: dict[str, Any] = {name: getattr(settings, name) for name in used}
     chosen |= {"law_until_step": settings.law_until, "forecast_until_step": settings.forecast_until}
-    for name in ("on", "align", "scale", "entropy_key", "step_key", "join"):
+    for name in ("on", "align", "scale", "score_range", "entropy_key", "step_key", "join"):
         if value := getattr(read, name):
             chosen[name] = value
     return chosen

@@ -199,6 +199,7 @@ class Result:
                 "performance_key": run.performance_key,
                 "performance_kind": run.performance_kind,
                 "performance_scale": run.performance_scale,
+                "performance_offset": run.performance_offset,
                 "align": run.align,
                 "choices": [asdict(c) for c in run.choices],
             }

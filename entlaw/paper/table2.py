@@ -171,7 +171,7 @@ def _ours(label: str, trials: Sequence[Trial], keys: Sequence[str], weights: np.
 
 def _end(t: Trial, key: str) -> float:
     values = t.run.metrics[key].dropna().to_numpy(float)[-LAST:]
-    return float(values.mean()) * _SCALE * t.run.performance_scale
+    return _SCALE * t.run.performance_scale * (float(values.mean()) - t.run.performance_offset)
 
 
 def _se(values: np.ndarray) -> Any:

@@ -233,7 +233,8 @@ def _read(e: Examined) -> str:
     if run is None:
         return ""
     m = run.entropy
-    scale = "" if run.performance_scale == 1 else f", times {run.performance_scale:g}"
+    scale = "" if run.performance_offset == 0 else f", less {run.performance_offset:g}"
+    scale += "" if run.performance_scale == 1 else f", times {run.performance_scale:g}"
     rows = [
         ("Source", f"{run.provenance.format}, {run.provenance.framework}"),
         (

@@ -16,11 +16,6 @@ from entlaw.runs.run import Choice
 from entlaw.runs.steps import Steps, entropy_columns, resolve_step
 
 
-def is_clock(key: str) -> bool:
-    """Whether a key times the run and says nothing of the policy."""
-    return _CLOCK.search(canonical(key)) is not None
-
-
 @dataclass(frozen=True)
 class Assembled:
     """One row a step.

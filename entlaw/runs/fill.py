@@ -10,7 +10,7 @@ import pandas as pd
 
 from entlaw.findings import Finding
 from entlaw.runs.assemble import Assembled, assemble, resolve_step
-from entlaw.runs.keys import STEP_NAMES
+from entlaw.runs.axes import is_axis
 from entlaw.runs.run import RawRun
 from entlaw.runs.trace import folded, tells
 
@@ -67,14 +67,14 @@ def fill(raw: RawRun, others: Sequence[RawRun], step_key: str | None = None) -> 
 def _axis(raw: RawRun, step_key: str | None) -> str | None:
     if len(raw.rows) == 0:
         return None
-    return resolve_step(raw.rows, step_key if step_key in raw.rows.columns else None)[1]
+    return resolve_step(raw.rows, step_key if step_key in raw.rows.columns else None).key
 
 
 def _renamed(metrics: pd.DataFrame, known: dict[str, str]) -> pd.DataFrame:
     """Another log's frame under the keys of this one; its steps and what would be there twice left out."""
     names: dict[str, str] = {}
     for column in metrics.columns:
-        if folded(str(column)) not in STEP_NAMES:
+        if not is_axis(str(column)):
             names.setdefault(known.get(folded(str(column)), str(column)), column)
     return metrics[list(names.values())].set_axis(list(names), axis=1)
 

@@ -16,12 +16,14 @@ import pandas as pd
 
 from entlaw.errors import DataError, EntlawError, MissingSeries, UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.assemble import Assembled, assemble, resolve_step
+from entlaw.runs.assemble import Assembled, assemble
+from entlaw.runs.axes import axis_rule, is_axis
 from entlaw.runs.fill import in_logged_order
 from entlaw.runs.gather import Part, list_names
-from entlaw.runs.keys import NOT_ENTROPY, STEP_NAMES, canonical
+from entlaw.runs.keys import NOT_ENTROPY, canonical
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.run import Provenance, RawRun
+from entlaw.runs.steps import resolve_step
 from entlaw.runs.trace import agree_by_step, tells, trace_of
 
 # Names of one axis: the optimiser step of a trainer.
@@ -128,7 +130,7 @@ def _axes(runs: Sequence[RawRun], where: str, step_key: str | None) -> list[str]
                 hint=_describe_counters(runs),
             )
         return [step_key] * len(runs)
-    found = [resolve_step(raw.rows)[1] for raw in runs]
+    found = [resolve_step(raw.rows).key for raw in runs]
     known = [key for key in found if key is not None]
     if len(known) == len(runs) and len({_axis_class(key) for key in known}) == 1:
         return known
@@ -155,11 +157,12 @@ def _axis_class(key: str) -> str:
 
 def _axis_name(axes: Sequence[str]) -> str:
     """The joined log's step, by a name that is known as one."""
-    return axes[0] if canonical(axes[0]) in STEP_NAMES and len(set(axes)) == 1 else "step"
+    return axes[0] if is_axis(axes[0]) and len(set(axes)) == 1 else "step"
 
 
 def _preference(name: str) -> tuple[bool, int, bool, str]:
-    place = STEP_NAMES.index(name) if name in STEP_NAMES else len(STEP_NAMES)
+    rule = axis_rule(name)
+    place = 1000 if rule is None else rule[0]
     return name == "_step", place, _ROLLOUT.search(name) is None, name
 
 
@@ -231,7 +234,7 @@ def _merge(pieces: Sequence[_Piece]) -> tuple[pd.DataFrame, list[Finding]]:
 
 def _evaluation_key(key: str, training: pd.DataFrame) -> str:
     name = canonical(key)
-    if _EVALUATED.search(name) or name in STEP_NAMES:
+    if _EVALUATED.search(name) or is_axis(key):
         return key
     is_entropy = "entropy" in name and not NOT_ENTROPY.search(name)
     return f"eval/{key}" if is_entropy or (key in training.columns and tells(key)) else key

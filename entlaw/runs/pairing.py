@@ -12,7 +12,8 @@ import pandas as pd
 from entlaw.findings import Finding
 from entlaw.runs.align import default_align, pair
 from entlaw.runs.assemble import Assembled
-from entlaw.runs.choose import ChosenScore, entropy_meaning
+from entlaw.runs.choose import entropy_meaning
+from entlaw.runs.choose_score import ChosenScore
 from entlaw.runs.evaluated import as_logged, entropy_of_scores, level_findings, pair_choices
 from entlaw.runs.run import Align, Choice, EntropyMeaning
 

@@ -11,21 +11,17 @@ import pandas as pd
 from entlaw.errors import MissingSeries, UsageError
 from entlaw.findings import Finding, worst_first
 from entlaw.runs.assemble import assemble
-from entlaw.runs.choose import choose_entropy, choose_score, suggest_keys
+from entlaw.runs.choose import choose_entropy
+from entlaw.runs.choose_score import ChosenScore, choose_score
+from entlaw.runs.diverged import find_divergence
 from entlaw.runs.keys import canonical
+from entlaw.runs.missing import suggest_keys
 from entlaw.runs.pairing import pair_up
 from entlaw.runs.run import Align, Choice, RawRun, Run
+from entlaw.runs.units import Unit, decide_unit, drop_placeholders, extremes
 
 if TYPE_CHECKING:
     from entlaw.runs.wandb.listing import Query
-
-
-# A mean of 0/1 scores may exceed 1 by rounding only.
-_TOLERANCE = 1e-6
-# One-per-cent scores exist ("0.8 %"), so values below 1 are suspicious only when their neighbours are this much larger.
-_JUMP = 20.0
-# A score that never exceeds this may be a small percentage or a reward of a few points: not decided silently.
-_SURE_PERCENT = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,8 @@ class Selection:
         the run's entropy log: the entropy that evaluations measured is then not taken.
     scale : float or None
         Factor from the logged score to a fraction; None decides from the numbers.
+    score_range : tuple of float or None
+        Worst and best score as logged, which become 0 and 1: ``(-1, 1)`` for rewards of -1 and +1.
     step_key, entropy_key : str or None
     join : bool
         Join all runs of the source into one by step (a trainer and an orchestrator that log apart); on a W&B
@@ -52,6 +50,7 @@ class Selection:
     on: str | None = None
     align: Align | None = None
     scale: float | None = None
+    score_range: tuple[float, float] | None = None
     step_key: str | None = None
     entropy_key: str | None = None
     join: bool = False
@@ -72,8 +71,11 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
     _check(raw, selection)
     assembled = assemble(raw.rows, selection.step_key)
     metrics = assembled.metrics
-    meaning, framework, entropy_choice, findings = choose_entropy(metrics, raw.config, selection.entropy_key)
-    score, score_choice, more = choose_score(metrics, meaning.key, selection.on)
+    unread = raw.rows.attrs.get("unread", {})
+    meaning, framework, entropy_choice, findings = choose_entropy(
+        metrics, raw.config, selection.entropy_key, unread
+    )
+    score, score_choice, more = choose_score(metrics, meaning.key, selection.on, assembled.first_row, unread)
     findings += more
     if meaning.key in score.keys:
         raise UsageError(
@@ -82,15 +84,12 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         )
     if selection.align is not None and selection.align not in get_args(Align):
         raise UsageError(f"unknown alignment {selection.align!r}", hint="use next, same or previous")
+    score, unit, more = _measure(metrics, meaning.key, score, selection)
+    findings += more
     own = selection.entropy_key is None and selection.align is None
     paired = pair_up(assembled, raw.config, score, meaning, entropy_choice, align=selection.align, own=own)
     findings += paired.findings
-    if selection.scale is None:
-        scale, more = performance_scale(score.series.to_numpy(float), score.is_accuracy)
-        findings += more
-    else:
-        scale = selection.scale
-    points = paired.points.assign(performance=paired.points["performance"] * scale)
+    points = paired.points.assign(performance=unit.scale * (paired.points["performance"] - unit.offset))
     infinite = int(np.isinf(metrics[paired.entropy.key]).sum() + np.isinf(score.series).sum())
     if infinite:
         points = points[np.isfinite(points).all(axis=1)].reset_index(drop=True)
@@ -108,7 +107,8 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         entropy=paired.entropy,
         performance_key=score.key,
         performance_kind=score.kind,
-        performance_scale=scale,
+        performance_scale=unit.scale,
+        performance_offset=unit.offset,
         align=paired.align,
         config=raw.config,
         provenance=raw.provenance,
@@ -124,6 +124,24 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         samples=samples,
         entropy_log=paired.log,
     )
+
+
+def _measure(
+    metrics: pd.DataFrame, entropy_key: str, score: ChosenScore, selection: Selection
+) -> tuple[ChosenScore, Unit, list[Finding]]:
+    """The scores that are scores, and their unit: what a broken run logged has no say in it."""
+    end = find_divergence(metrics, entropy_key, score.keys)
+    single = extremes(metrics, score.key)
+    series, findings = drop_placeholders(score.series, single)
+    findings += [] if end is None else [end]
+    score = replace(score, series=series)
+    if selection.score_range is not None:
+        return score, Unit.of_range(*selection.score_range), findings
+    if selection.scale is not None:
+        return score, Unit(selection.scale), findings
+    sound = series if end is None or end.value is None else series[series.index < end.value]
+    unit, more = decide_unit(sound.to_numpy(float), score.is_accuracy, score.key, single)
+    return score, unit, findings + more
 
 
 def _check(raw: RawRun, selection: Selection) -> None:
@@ -143,6 +161,17 @@ def _check(raw: RawRun, selection: Selection) -> None:
         raise UsageError(
             f"a scale of {selection.scale:g} is no factor", hint="0.01 turns percent into fractions"
         )
+    if selection.score_range is not None:
+        low, high = selection.score_range
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise UsageError(
+                f"a score range from {low:g} to {high:g} is none",
+                hint="the worst score first: --score-range=-1,1 for rewards of -1 and +1",
+            )
+        if selection.scale is not None:
+            raise UsageError(
+                "--scale and --score-range exclude each other", hint="give one of them: both set the unit"
+            )
 
 
 def _test_size(metrics: pd.DataFrame) -> tuple[int | None, int | None]:
@@ -159,63 +188,3 @@ def _size_choice(problems: int, samples: int | None) -> Choice:
     return Choice(
         "test size", f"{problems} problems x {samples or 1} samples", "as logged: binomial noise is known"
     )
-
-
-def performance_scale(values: np.ndarray, is_accuracy: bool) -> tuple[float, list[Finding]]:
-    """What to multiply a logged score by to get a fraction.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-        Scores as logged, in order of step; NaN ignored.
-    is_accuracy : bool
-        Whether the key names an accuracy-like score; a reward is never rescaled.
-
-    Returns
-    -------
-    scale : float
-        1.0 or 0.01.
-    findings : list of Finding
-        ``percent`` (info), ``mixed-units`` (error) or ``not-a-score`` (warning).
-    """
-    v = values[np.isfinite(values)]
-    if len(v) == 0 or (v.max() <= 1 + _TOLERANCE and v.min() >= -_TOLERANCE):
-        return 1.0, []
-    if not is_accuracy or v.min() < -_TOLERANCE or not _SURE_PERCENT < v.max() <= 100 + 1e-4:
-        return 1.0, [
-            Finding(
-                "not-a-score",
-                "warning",
-                f"performance runs from {v.min():.4g} to {v.max():.4g}, so it is not a score in [0, 1]",
-                "the numbers a, b and the ceiling are then in the unit of that reward, and bounds cannot be checked",
-                "use an accuracy if the log has one (--on KEY); if it is a percentage, say --scale 0.01",
-                float(v.max()),
-            )
-        ]
-    small = (v > 0) & (v <= 1)
-    large = v > 1
-    middle = float(np.median(v[large]))
-    if small.any():
-        # Read as percent, a small value must be near its neighbours; read as a fraction, 100 v would be.
-        idx = np.flatnonzero(large)
-        odd = 0
-        for i in np.flatnonzero(small):
-            at = int(np.searchsorted(idx, i))
-            around = idx[max(at - 3, 0) : at + 3]
-            near = v[around[np.argsort(np.abs(around - i), kind="stable")[:3]]]
-            reference = float(np.median(near))
-            odd += v[i] * _JUMP < reference and abs(np.log(100 * v[i] / reference)) < np.log(3)
-        if odd:
-            return 1.0, [
-                Finding(
-                    "mixed-units",
-                    "error",
-                    f"{odd} scores look like fractions among percentages (median of the others {middle:.4g})",
-                    "percent and fraction in one series make any fit meaningless",
-                    "convert the log to one unit",
-                    float(odd),
-                )
-            ]
-    return 0.01, [
-        Finding("percent", "info", f"scores run to {v.max():.4g}: read as percent and divided by 100")
-    ]

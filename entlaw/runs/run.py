@@ -142,6 +142,8 @@ class Run:
     performance_kind : {"validation", "training"}
     performance_scale : float
         What the logged score was multiplied by to give ``points.performance`` (0.01 for percent).
+    performance_offset : float
+        What was taken off the logged score before that (-1 for rewards of -1 and +1).
     align : {"next", "same", "previous"}
     problems, samples : int or None
         Validation problems behind each score, and samples per problem, where the log tells: they make the binomial
@@ -170,6 +172,7 @@ class Run:
     problems: int | None = None
     samples: int | None = None
     entropy_log: EntropyMeaning | None = None
+    performance_offset: float = 0.0
 
     def __repr__(self) -> str:
         keys = f"entropy {shorten(self.entropy.key, 24)}, score {shorten(self.performance_key, 24)}"
@@ -190,6 +193,10 @@ class Run:
     def _size(self) -> str:
         step = self.points["step"]
         return f"{len(step)} points" + (f", steps {step.min():g} to {step.max():g}" if len(step) else "")
+
+    def score_series(self) -> pd.Series:
+        """Every logged score in the unit of ``points.performance``, by step; NaN where none was logged."""
+        return self.performance_scale * (self.metrics[self.performance_key] - self.performance_offset)
 
     def entropy_series(self) -> tuple[np.ndarray, np.ndarray]:
         """Every logged entropy, not only those paired with a score: of ``entropy_log`` where there is one.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from entlaw.runs.keys import ENTROPY_RULES, NOT_ENTROPY, NOT_SCORE, SCORE_RULES, ScoreRule, canonical
+from entlaw.runs.keys import ENTROPY_RULES, NOT_ENTROPY, canonical
+from entlaw.runs.score_keys import NOT_SCORE, SCORE_RULES, ScoreRule
 
 
 @lru_cache(maxsize=65536)

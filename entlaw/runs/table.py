@@ -84,6 +84,7 @@ def count_numbers(record: Mapping[str, Any]) -> int:
 
 # How logs spell that there is no value.
 _MISSING = frozenset({"", "-", "none", "null", "n/a", "na"})
+_MOST_EXAMPLES, _EXAMPLE_LENGTH = 1000, 60
 _MOST_SHAPES = 256  # records of one run have few key sequences; beyond that, each key is kept apart
 
 
@@ -99,6 +100,7 @@ class RowBuilder:
         self._columns: dict[str, tuple[array[int], array[float]]] = {}
         self._order: dict[str, None] = {}
         self._words: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
         self.n_rows = self.n_values = 0
 
     def add(self, record: Mapping[str, Any]) -> bool:
@@ -122,14 +124,26 @@ class RowBuilder:
                     if number is not None:
                         keys.append(inner)
                         values.append(number)
+                    else:
+                        self.note_unread(inner, deep)
             else:
                 number = parse_under(str(key), value)
                 if number is not None:
                     keys.append(str(key))
                     values.append(number)
-                elif kind is str and value.strip().lower() not in _MISSING:
-                    self._words[str(key)] += 1
+                else:
+                    self._words[str(key)] += kind is str and value.strip().lower() not in _MISSING
+                    self.note_unread(str(key), value)
         return self.add_numbers(tuple(keys), values)
+
+    def note_unread(self, key: str, value: Any) -> None:
+        """Remember one value that is no number, to show what is logged under a key that holds none."""
+        if key in self._examples or len(self._examples) >= _MOST_EXAMPLES:
+            return
+        if isinstance(value, str) and value.strip().lower() not in _MISSING:
+            self._examples[key] = repr(value[:_EXAMPLE_LENGTH])
+        elif isinstance(value, list | tuple) and value:
+            self._examples[key] = repr(list(value[:4]))[:_EXAMPLE_LENGTH]
 
     def add_numbers(self, keys: tuple[str, ...], values: Sequence[float]) -> bool:
         """Append one record of numbers; of a key that is there twice, the last one counts.
@@ -175,6 +189,8 @@ class RowBuilder:
     def frame(self) -> pd.DataFrame:
         """The records as float64 columns in order of first appearance, index 0..n-1.
 
+        ``attrs["unread"]`` holds a value of each key under which there was no number.
+
         Raises
         ------
         UnreadableSource
@@ -194,7 +210,9 @@ class RowBuilder:
             data[key][np.frombuffer(rows, dtype=np.int64)] = np.frombuffer(values, dtype=np.float64)
         # JSON may escape half a character, which no column name can be.
         named = dict(zip(printable_names(data), data.values(), strict=True))
-        return pd.DataFrame(named, index=pd.RangeIndex(self.n_rows))
+        frame = pd.DataFrame(named, index=pd.RangeIndex(self.n_rows))
+        frame.attrs["unread"] = {k: v for k, v in self._examples.items() if k not in data}
+        return frame
 
     def _triples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Row, column and value of each number; of a key that is twice in a record, the last one comes last."""

@@ -16,9 +16,11 @@ from functools import cache, cached_property
 import numpy as np
 import pandas as pd
 
-from entlaw.runs.assemble import is_clock, resolve_step
-from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.axes import is_axis
+from entlaw.runs.keys import canonical
+from entlaw.runs.passes import is_clock
 from entlaw.runs.run import RawRun
+from entlaw.runs.steps import resolve_step
 
 # What two different runs may share step by step: plans, counters, the data's order, bounds of a 0/1 score.
 _SHARED_BY_SEEDS = re.compile(
@@ -40,14 +42,14 @@ _LEAST_DIGITS = 16.0  # decimal digits that agree, over all cells: chance gives 
 def folded(key: str) -> str:
     """One name for what a trainer's writers spell apart: ``train/reward`` on TensorBoard, ``reward`` in its state."""
     name = "_step" if key == "_step" else canonical(key)
-    return name.removeprefix("train_") if name not in STEP_NAMES else name
+    return name.removeprefix("train_") if not is_axis(key) else name
 
 
 @cache
 def tells(key: str) -> bool:
     """Whether a key's values tell one run from another."""
     name = folded(key)
-    return not (name in STEP_NAMES or name.startswith("_") or _SHARED_BY_SEEDS.search(name) or is_clock(key))
+    return not (is_axis(key) or name.startswith("_") or _SHARED_BY_SEEDS.search(name) or is_clock(key))
 
 
 def _rank(key: str) -> tuple[int, str]:
@@ -126,7 +128,7 @@ def trace_of(raw: RawRun, step_key: str | None = None) -> Trace:
     rows = raw.rows
     if len(rows) == 0 or rows.shape[1] == 0:
         return Trace(None, np.zeros(0), (), np.zeros((0, 0)), None)
-    step, key, _ = resolve_step(rows, step_key if step_key in rows.columns else None)
+    step, key, *_ = resolve_step(rows, step_key if step_key in rows.columns else None)
     chosen: dict[str, int] = {}
     for column in sorted((str(c) for c in rows.columns if c != key and tells(str(c))), key=_rank):
         if len(chosen) < _MOST_KEYS:

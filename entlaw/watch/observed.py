@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from entlaw.runs.axes import is_axis
-from entlaw.runs.keys import ENTROPY_RULES, NOT_SCORE, SCORE_RULES, canonical
+from entlaw.runs.keys import ENTROPY_RULES, canonical
 from entlaw.runs.prepare import Selection
+from entlaw.runs.score_keys import NOT_SCORE, SCORE_RULES
 
 _OWN = "entlaw/"
 # The log is read anew after so many records whatever they hold: the choice among several scores may have changed.

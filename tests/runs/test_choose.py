@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from entlaw.errors import MissingSeries
-from entlaw.runs.choose import choose_entropy, choose_score
+from entlaw.runs.choose import choose_entropy
+from entlaw.runs.choose_score import choose_score
 from entlaw.runs.keys import canonical
 from entlaw.runs.run import EntropyMeaning
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from entlaw.runs.prepare import performance_scale
+from entlaw.runs.units import decide_unit
 
 
 def decide(values, accuracy=True):
-    scale, findings = performance_scale(np.array(values, float), accuracy)
-    return scale, [f.code for f in findings]
+    unit, findings = decide_unit(np.array(values, float), accuracy)
+    return unit.scale, [f.code for f in findings]
 
 
 def test_fractions_stay():

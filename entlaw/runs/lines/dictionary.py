@@ -39,6 +39,8 @@ _MARKS = {
     "train_runtime",
     "eval_loss",
     "eval_runtime",
+    "objective/scores",
+    "objective/rlhf_reward",
 }
 
 
@@ -126,6 +128,8 @@ class DictionaryLines(Lines):
                     self.cut = "the record it ends with is incomplete, and its unfinished pair was left out"
                 if len(pairs) < 2 or not self._is_record(record):
                     continue
+                for key in record.keys() - pairs.keys():
+                    self.rows.note_unread(key, record[key])
                 named = _names_step(record)
                 if not named and (front := _STEP_IN_FRONT.search(text[: text.find("{")][-80:])):
                     pairs, named = {"step": float(front[1]), **pairs}, True

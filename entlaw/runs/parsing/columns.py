@@ -29,6 +29,7 @@ _WANDB_AXES = {
     "trainer/global_step",
     "training/global_step",
 }
+_LOOK_AT = 30  # rows in which cells that are no numbers are remembered
 _WANDB_BOUND = re.compile(r"__(MIN|MAX)$")
 
 
@@ -103,6 +104,7 @@ class ColumnTable:
         self._run_of: array[int] = array("q")
         self._run_ids: dict[str, int] = {}
         self._pivot: dict[int, RowBuilder] = {}
+        self._words: dict[int, str] = {}  # a cell of each column that is no number
         self.n_rows = 0
 
     def _id(self, run: str) -> int:
@@ -115,6 +117,10 @@ class ColumnTable:
         """Append one row: NaN where a cell is not a number; `words` are the cells as they were."""
         run = self._id(str(words[self.run_at]).strip()) if self.run_at is not None else 0
         self.n_rows += 1
+        if self.n_rows <= _LOOK_AT:
+            for i, x in enumerate(numbers):
+                if x != x and str(words[i]).strip():
+                    self._words.setdefault(i, str(words[i]).strip())
         if self.long is not None:
             metric, value = self.long
             record = {
@@ -181,7 +187,10 @@ class ColumnTable:
 
     def _frame(self, data: list[np.ndarray], columns: list[int], rows: Any) -> pd.DataFrame:
         frame = pd.DataFrame({self.names[i]: data[i][rows].copy() for i in columns})
-        return frame.dropna(how="all").reset_index(drop=True)
+        frame = frame.dropna(how="all").reset_index(drop=True)
+        unread = {self.names[i]: word for i, word in self._words.items() if i not in columns}
+        frame.attrs["unread"] = {key: repr(word[:60]) for key, word in unread.items()}
+        return frame
 
     def _exported(self, data: list[np.ndarray], columns: list[tuple[int, str]]) -> pd.DataFrame:
         axis = self.names[0].strip('"')
