@@ -285,8 +285,9 @@ def assumed_from(run: Run) -> Assumed:
     FitRefused
         Nothing can be fitted, entropy does not fall, or its scores are none.
     """
-    fitted = fit_law(Points.from_run(run), run=run, until_step=None, force=True)
-    step, entropy = run.entropy_series()
+    points = Points.from_run(run)
+    fitted = fit_law(points, run=run, until_step=None, force=True)
+    step, entropy = points.own_log
     first, floor, tau = exponential(step, entropy)
     post = fitted.posterior
     wander = float(np.sqrt(post.weight @ post.wander))
