@@ -53,4 +53,6 @@ def explain_single(raw: RawRun, error: EntlawError | None) -> None:
         telling = [str(c) for c in raw.rows.columns if tells(str(c))]
         if len(telling) == 1:
             error.why = f"this log holds one series, {telling[0]!r}, as one exported chart does"
-            error.hint = "export the other series' chart too and give both files with --join, or read the run itself"
+            error.hint = (
+                "export the other series' chart too and give both files with --join, or read the run itself"
+            )

@@ -24,7 +24,6 @@ from entlaw.runs.places import Place, places_of
 from entlaw.runs.run import RawRun
 from entlaw.runs.trace import SINGLE, Trace, agreement, is_copy, is_same, is_single_of, trace_of
 
-
 _COMPLETE = 0.75  # a log with fewer of the steps completes another, and not the other way round
 
 
