@@ -123,24 +123,27 @@ def chains(
     hints : dict
         Of a part that may continue another, but is not known to: a finding that says so.
     """
-    found = _by_value(parts, likely)
-    taken = {i for members in found for i in members}
+    following = _by_value(parts, likely)
+    found: list[list[int]] = []
     named: dict[Hashable, list[int]] = {}
     for i, part in enumerate(parts):
-        if part.telling and i not in taken:
+        if part.telling:
             named.setdefault((part.name, part.trace.axis), []).append(i)
     unsure: dict[int, int] = {}
     for members in named.values():
         if len(members) > 1:
-            chained, open_questions = _chained(parts, sorted(members, key=lambda i: parts[i].turn))
+            in_turn = sorted(members, key=lambda i: parts[i].turn)
+            chained, open_questions = _chained(parts, in_turn, following)
             found += chained
             unsure.update(open_questions)
+    taken = {i for members in found for i in members}
+    found += _linked({i: j for i, j in following.items() if i not in taken and j not in taken})
     taken = {i for members in found for i in members}
     return found, _hints(parts, taken, unsure)
 
 
-def _by_value(parts: Sequence[Chain], likely: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Logs that repeat another's last steps with equal values and go on, one after another."""
+def _by_value(parts: Sequence[Chain], likely: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Of each log the one that repeats its last steps with equal values and goes on, whatever its name."""
     following: dict[int, int] = {}
     preceded: set[int] = set()
     for i in sorted((i for i, part in enumerate(parts) if part.telling), key=lambda i: parts[i].trace.first):
@@ -150,8 +153,13 @@ def _by_value(parts: Sequence[Chain], likely: Sequence[Sequence[int]]) -> list[l
             if nearest not in preceded and len({parts[j].trace.first for j in after}) == len(after):
                 following[i] = nearest
                 preceded.add(nearest)
+    return following
+
+
+def _linked(following: dict[int, int]) -> list[list[int]]:
+    """Chains of links."""
     found = []
-    for i in following.keys() - preceded:
+    for i in following.keys() - set(following.values()):
         chain = [i]
         while chain[-1] in following:
             chain.append(following[chain[-1]])
@@ -159,15 +167,18 @@ def _by_value(parts: Sequence[Chain], likely: Sequence[Sequence[int]]) -> list[l
     return sorted(found)
 
 
-def _chained(parts: Sequence[Chain], members: list[int]) -> tuple[list[list[int]], dict[int, int]]:
+def _chained(
+    parts: Sequence[Chain], members: list[int], following: dict[int, int]
+) -> tuple[list[list[int]], dict[int, int]]:
     """Chains among files of one name in their order; those that two chains could go on with stay apart."""
     chains: list[_Open] = []
     unsure: dict[int, int] = {}
     for i in members:
         trace = parts[i].trace
-        fitting = [
+        tried = chains[-_MOST_TRIED:]
+        fitting = [c for c in tried if following.get(c.members[-1]) == i] or [
             c
-            for c in chains[-_MOST_TRIED:]
+            for c in tried
             if c.takes(trace, parts[c.members[-1]].trace) and _alike(parts[c.members[-1]], parts[i])
         ]
         if len(fitting) == 1:

@@ -246,7 +246,8 @@ def _later_or_beside(metrics: pd.DataFrame, piece: _Piece) -> tuple[pd.DataFrame
     added = trace_of(RawRun("", piece.metrics.reset_index(names="step"), {}, piece.raw.provenance))
     common = [name for name in added.names if name in so_far.column]
     found = agree_by_step(so_far, added)
-    if not common or found.same or found.cells == found.equal == 0:
+    alike = 2 * len(common) > min(len(added.names), len(so_far.names))
+    if not common or found.same or (found.cells == 0 and not alike):
         return metrics, []
     if piece.first > metrics.index[0] and piece.last >= metrics.index[-1]:
         dropped = int((metrics.index >= piece.first).sum())
@@ -258,6 +259,8 @@ def _later_or_beside(metrics: pd.DataFrame, piece: _Piece) -> tuple[pd.DataFrame
                 "steps after the last checkpoint were trained twice; only the later pass led to the final policy",
             )
         ]
+    if found.cells == found.equal:
+        return metrics, []
     return metrics, [
         Finding(
             "join-conflict",

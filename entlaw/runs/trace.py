@@ -140,14 +140,26 @@ def trace_of(raw: RawRun, step_key: str | None = None) -> Trace:
     if len(step) and not (np.diff(step) > 0).all():
         latest = pd.DataFrame(values).groupby(step).last()
         step, values = latest.index.to_numpy(float), latest.to_numpy(float)
-    if len(step):
-        finite = np.where(np.isfinite(values), values, np.nan)
-        varies = np.array([len(np.unique(v[~np.isnan(v)])) > 1 for v in finite.T], dtype=bool)
-    else:
-        varies = np.zeros(values.shape[1], dtype=bool)
-    names = tuple(name for name, yes in zip(chosen, varies, strict=True) if yes)
+    telling = np.array(
+        [_is_measured(step, v, _rank(name)[0]) for name, v in zip(chosen, values.T, strict=True)], dtype=bool
+    )
+    names = tuple(name for name, yes in zip(chosen, telling, strict=True) if yes)
     axis = None if key is None else folded(key)
-    return Trace(axis, step, names, values[:, varies], _digest(rows))
+    return Trace(axis, step, names, values[:, telling], _digest(rows))
+
+
+def _is_measured(step: np.ndarray, values: np.ndarray, rank: int) -> bool:
+    """Whether a key's values are no constant, no counter and no line: what a plan gives all runs alike."""
+    at = np.isfinite(values)
+    v, t = values[at], step[at]
+    if len(v) == 0 or np.ptp(v) == 0:
+        return False
+    if rank < 2 or len(v) < 3:  # an entropy or a score
+        return True
+    if (v == np.round(v)).all() and (np.diff(v) >= 0).all():
+        return False
+    slope = np.diff(v) / np.diff(t)
+    return bool(np.ptp(slope) > 1e-3 * np.abs(slope).max())
 
 
 def _digest(rows: pd.DataFrame) -> bytes | None:
