@@ -184,7 +184,7 @@ def _collect(kept: list[int], found: _Passes, findings: tuple[Finding, ...]) -> 
         out[at[back[mine]], turned[mine]] = data[back[mine], turned[mine]]
     index = pd.Index(steps, name="step", dtype=float)
     metrics, first_row, renamed = join_renamed(
-        pd.DataFrame(out, index=index, columns=found.columns),
-        pd.DataFrame(first, index=index, columns=found.columns),
+        pd.DataFrame(out, index=index, columns=found.columns, copy=False),
+        pd.DataFrame(first, index=index, columns=found.columns, copy=False),
     )
     return Assembled(metrics, first_row, (found.steps.choice,), (*findings, *renamed))
