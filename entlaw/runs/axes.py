@@ -67,9 +67,10 @@ _NOT_AXIS = re.compile(
     r"(^|_)(total|max|min|mean|avg|std|sum|median|per|time|timing|times|sec|seconds|ms|warmup|save|saving|log|logging|"
     r"accumulation|remaining|planned|budget|tokens?|samples?|size|lr|rate|ratio|frac|fraction|kl|entropy|reward|loss|"
     r"score|len|length|agent|env|episode|turn|tool|reasoning|thinking|think|inference|denoising|diffusion|last|best|"
-    r"norm|clip|skipped|failed|perf|memory|stale|staleness|off|since|every|until|to)(_|$)"
+    r"norm|clip|skipped|failed|perf|memory|stale|staleness|off|since|every|until|to)(_|$)|(^|_)(num|n)_[a-z]"
 )
 _EPOCH = re.compile(r"(.*_)?epochs?" + _NUMBER)
+_OUTER = re.compile(r"(.*_)?(epoch|episode|round|cycle|stage|phase)s?" + _NUMBER)
 
 
 @lru_cache(maxsize=4096)
@@ -94,6 +95,21 @@ def is_axis(key: str) -> bool:
     """Whether a key counts steps, by a spelling that is known."""
     found = axis_rule(key)
     return found is not None and not found[1].by_name_only
+
+
+def names_step(key: str) -> bool:
+    """Whether a key is known to count the steps of a run."""
+    found = axis_rule(key)
+    return found is not None and found[1].unit in EXPLICIT and not found[1].by_name_only
+
+
+def outer_columns(columns: Iterable[Any]) -> list[str]:
+    """The columns whose going up may start a step over, epochs first."""
+    names = [str(c) for c in columns]
+    known = [n for n in names if _OUTER.fullmatch(canonical(n)) and not n.lower().startswith("num")]
+    epoch = epoch_column(columns)
+    loops = [n for n in names if (told := axis_rule(n)) and told[1].unit in ("iteration", "rollout")]
+    return list(dict.fromkeys([*([epoch] if epoch else []), *known, *loops]))
 
 
 def epoch_column(columns: Iterable[Any]) -> str | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from entlaw.findings import Finding
 from entlaw.limits import PAPER_WINDOW
-from entlaw.runs.axes import EXPLICIT, Axis, Unit, epoch_column, find_axes
+from entlaw.runs.axes import EXPLICIT, Axis, Unit, epoch_column, find_axes, outer_columns
 from entlaw.runs.epochs import count_epochs, goes_back, number_by_epoch
 from entlaw.runs.run import Choice
 from entlaw.runs.spellings import is_entropy, score_rule
@@ -111,6 +111,9 @@ def _rollouts(rows: pd.DataFrame, best: Axis, axes: list[Axis], entropy: np.ndar
     """The rollouts, where the best axis counts optimiser steps and several share one."""
     if best.unit in ("rollout", "calls", "evaluation"):
         return best, "known name of a step"
+    if best.unit == "iteration" and not _one_score(rows, best.count):
+        within = (a for a in axes if a is not best and count_epochs(a.count, best.count) is not None)
+        return next(within, best), "known name of a step"
     for coarse in axes:
         if coarse.unit not in ("rollout", "iteration") or coarse is best or not coarse.moves:
             continue
@@ -171,12 +174,12 @@ def _calls(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]]:
 
 def _through_epochs(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]]:
     """Count on where the step starts over with each epoch; say where an epoch goes back and the step does not."""
-    column = epoch_column(rows.columns)
-    if column is None:
-        return main, []
-    epoch = rows[column].to_numpy(float)
-    through = count_epochs(main.count, epoch)
-    if through is not None:
+    for column in outer_columns(rows.columns):
+        if column == main.column:
+            continue
+        through = count_epochs(main.count, rows[column].to_numpy(float))
+        if through is None:
+            continue
         told = Finding(
             "step-within-epoch",
             "info",
@@ -185,6 +188,12 @@ def _through_epochs(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]
             "the same number in two epochs is not the same step",
         )
         return replace(main, count=through), [told]
+    epochs = epoch_column(rows.columns)
+    return main, _epoch_goes_back(main, epochs, rows[epochs].to_numpy(float)) if epochs else []
+
+
+def _epoch_goes_back(main: Axis, column: str, epoch: np.ndarray) -> list[Finding]:
+    """An epoch that goes back where the step does not: a resumed run whose steps were counted on."""
     there = np.isfinite(main.count)
     if (np.diff(main.count[there]) >= 0).all() and goes_back(epoch[there]):
         held = epoch[there][np.isfinite(epoch[there])]
@@ -196,8 +205,8 @@ def _through_epochs(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]
             "a run that was resumed from a checkpoint trained these steps twice, and both passes are counted",
             "look at what restarted there; split the file if these are two runs",
         )
-        return main, [told]
-    return main, []
+        return [told]
+    return []
 
 
 def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> np.ndarray:
