@@ -37,6 +37,7 @@ def _axis(pattern: str, unit: Unit, by_name_only: bool = False) -> AxisRule:
     return AxisRule(re.compile(pattern), unit, by_name_only)
 
 
+_ANY = "(.*_)?"  # any key may end so
 _LOOP = r"(step|iteration|iter)s?"
 _NUMBER = r"(_(num|number|idx|index|id|count|no))?"
 _EVALUATION = r"(eval|evaluation|val|valid|validation|test)"
@@ -48,18 +49,18 @@ AXIS_RULES: tuple[AxisRule, ...] = (
     _axis(r"current_steps?(_(max|total)_steps)?", "step"),
     _axis(r"progress_batch", "step"),
     _axis(r"(train|training|trainer)_steps?", "step"),
-    _axis(rf"(.*_)?(rollout|grpo|ppo|rloo|reinforce|sampling|generation)_({_LOOP}|id)", "rollout"),
+    _axis(rf"{_ANY}(rollout|grpo|ppo|rloo|reinforce|sampling|generation)_({_LOOP}|id)", "rollout"),
     _axis(rf"rollouts?{_NUMBER}", "rollout"),
     _axis(rf"((outer|rl|policy|train|training)_)?(iteration|iter)s?{_NUMBER}", "iteration"),
     _axis(r"outer_steps?", "iteration"),
-    _axis(r"(.*_)?(optimizer|optimiser|optim|opt|gradient|grad|learner)_(step|update)s?", "update"),
+    _axis(rf"{_ANY}(optimizer|optimiser|optim|opt|gradient|grad|learner)_(step|update)s?", "update"),
     _axis(rf"((num|n|policy|train|training|actor)_)?updates?(_step)?{_NUMBER}", "update"),
     _axis(r"step_?(num|number|idx|index|id|count|no)", "step"),
     _axis(rf"(mini_?|micro_?)?(batch|step){_NUMBER}", "batch"),
     _axis(r"(step|update|iter|iteration|batch)_(in|within|of)_(epoch|rollout|iteration)", "batch"),
     _axis(r"(epoch|inner|local)_(step|iter|iteration|batch|update)", "batch"),
     _axis(rf"{_EVALUATION}_(global_|train_|rollout_)?{_LOOP}", "evaluation"),
-    _axis(r"(.*_)?(step|iteration|iter|update)s?" + _NUMBER, "step", by_name_only=True),
+    _axis(rf"{_ANY}(step|iteration|iter|update)s?{_NUMBER}", "step", by_name_only=True),
 )
 _CALLS = _axis("_step", "calls")
 # A key that ends like a counter and is something else: a plan, a duration, a length, a statistic.
@@ -87,7 +88,8 @@ def axis_rule(key: str) -> tuple[int, AxisRule] | None:
     name = canonical(key)
     for rank, rule in enumerate(AXIS_RULES):
         if rule.pattern.fullmatch(name):
-            return None if rule.by_name_only and _NOT_AXIS.search(name) else (rank, rule)
+            may_be_else = rule.pattern.pattern.startswith(_ANY) and _NOT_AXIS.search(name)
+            return None if may_be_else else (rank, rule)
     return None
 
 

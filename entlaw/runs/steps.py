@@ -18,6 +18,10 @@ from entlaw.runs.spellings import is_entropy, score_rule
 _ENOUGH = 0.8  # of the rows that the best axis covers
 _FINER = 1.5  # updates a rollout, from which on a run is off-policy
 _MOST_FINER = 64  # more are no updates of one rollout
+_LAST_RESORTS: dict[Unit, str] = {
+    "calls": "W&B's count of log calls; no other column counts steps",
+    "evaluation": "counts evaluations; no other column counts steps",
+}
 
 
 class Steps(NamedTuple):
@@ -109,7 +113,9 @@ def _best(axes: list[Axis], entropy: np.ndarray) -> Axis | None:
 
 def _rollouts(rows: pd.DataFrame, best: Axis, axes: list[Axis], entropy: np.ndarray) -> tuple[Axis, str]:
     """The rollouts, where the best axis counts optimiser steps and several share one."""
-    if best.unit in ("rollout", "calls", "evaluation"):
+    if best.unit in _LAST_RESORTS:
+        return best, _LAST_RESORTS[best.unit]
+    if best.unit == "rollout":
         return best, "known name of a step"
     if best.unit == "iteration" and not _one_score(rows, best.count):
         within = (a for a in axes if a is not best and count_epochs(a.count, best.count) is not None)

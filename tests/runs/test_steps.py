@@ -88,7 +88,7 @@ def test_the_step_in_front_of_a_dictionary_is_its_step(tmp_path, front):
 
 
 @pytest.mark.parametrize(
-    "key", ["total_steps", "step_time", "eval/num_steps", "env/steps", "steps_per_second"]
+    "key", ["total_steps", "step_time", "eval/num_steps", "env/steps", "norm_over_optimizer_steps"]
 )
 def test_plans_and_lengths_are_no_axis(key):
     assert not is_axis(key) and axis_rule(key) is None
