@@ -145,6 +145,11 @@ class Axis:
         there = self.count[np.isfinite(self.count)]
         return len(there) < 2 or len(np.unique(there)) > 1
 
+    @property
+    def counts_up(self) -> bool:
+        """Whether it holds whole numbers that go up, but for a few restarts."""
+        return _counts_up(self.count[np.isfinite(self.count)])
+
 
 def find_axes(rows: pd.DataFrame) -> list[Axis]:
     """The columns that count, best name first; of two columns of one name the first counts."""
@@ -163,7 +168,6 @@ def find_axes(rows: pd.DataFrame) -> list[Axis]:
 
 
 def _counts_up(values: np.ndarray) -> bool:
-    """Whole numbers that go up, but for a few restarts."""
     moves = np.diff(values)
     ups, downs = int((moves > 0).sum()), int((moves < 0).sum())
-    return bool((values == np.round(values)).all() and ups >= 2 and downs <= 0.1 * ups)
+    return bool((values == np.round(values)).all() and ups >= 1 and downs <= 0.1 * ups)

@@ -85,11 +85,11 @@ def resolve_step(rows: pd.DataFrame, step_key: str | None = None) -> Steps:
         main, told = _calls(main, rows)
     else:
         main, told = _through_epochs(main, rows)
-    step = _place(main, others, rows)
+    step, shifted = _place(main, others, rows)
     inner, more = _inner(main, step, others, entropy)
     known = tuple(a.column for a in others)
     choice = Choice("step axis", main.column, "; ".join([why, *(f.what for f in told[:1])]), known)
-    return Steps(step, main.column, choice, inner, (*told, *more, *_samples(main, step, entropy)))
+    return Steps(step, main.column, choice, inner, (*told, *shifted, *more, *_samples(main, step, entropy)))
 
 
 def _best(axes: list[Axis], entropy: np.ndarray) -> Axis | None:
@@ -121,7 +121,7 @@ def _rollouts(rows: pd.DataFrame, best: Axis, axes: list[Axis], entropy: np.ndar
         within = (a for a in axes if a is not best and count_epochs(a.count, best.count) is not None)
         return next(within, best), "known name of a step"
     for coarse in axes:
-        if coarse.unit not in ("rollout", "iteration") or coarse is best or not coarse.moves:
+        if coarse.unit not in ("rollout", "iteration") or coarse is best or not coarse.counts_up:
             continue
         ratio = _inner_steps(coarse.count, best.count)
         if not _FINER <= ratio <= _MOST_FINER:
@@ -215,10 +215,12 @@ def _epoch_goes_back(main: Axis, column: str, epoch: np.ndarray) -> list[Finding
     return []
 
 
-def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> np.ndarray:
+def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> tuple[np.ndarray, list[Finding]]:
     """The step of rows that stand on another axis; NaN where nothing but the place in the log tells."""
     step = main.count.copy()
+    findings: list[Finding] = []
     before = pd.Series(main.count).ffill().to_numpy()
+    after = pd.Series(main.count).bfill().to_numpy()
     for axis in others:
         if axis.unit in ("calls", "batch"):
             continue
@@ -228,14 +230,35 @@ def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> np.ndarray:
         table = _table(main.count, axis.count)
         found = np.array([table.get(v, np.nan) for v in axis.count[open_].tolist()])
         if _alike(axis.count[open_], before[open_]):
-            found = np.where(np.isnan(found), axis.count[open_], found)
+            ahead = _ahead(main, axis, open_, before, after)
+            found = np.where(np.isnan(found), axis.count[open_] - ahead, found)
+            findings += [_counted_apart(main, axis, ahead)] if ahead else []
         step[open_] = found
     first = int(np.isfinite(step).argmax())
     early = [c for c in rows.columns if score_rule(str(c))]
     if first and early:  # an evaluation before the first step
         start = max(step[first] - 1, min(step[first], 0.0))
         step[:first] = np.where(rows[early].iloc[:first].notna().any(axis=1), start, np.nan)
-    return step
+    return step, findings
+
+
+def _ahead(main: Axis, other: Axis, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
+    """By how much one axis is ahead of the other where one counts from 0 and the other from 1; else 0."""
+    ahead = float(np.nanmin(other.count) - np.nanmin(main.count))
+    if abs(ahead) != 1 or other.unit == "evaluation":
+        return 0.0
+    near = (before, after)  # its own step was logged right before it, or comes right after it
+    return ahead if any(np.mean((other.count - at)[rows] == ahead) >= _ENOUGH for at in near) else 0.0
+
+
+def _counted_apart(main: Axis, other: Axis, ahead: float) -> Finding:
+    first = np.nanmin(main.count)
+    return Finding(
+        "axes-counted-apart",
+        "info",
+        f"{other.column} {first + ahead:g} is {main.column} {first:g}: one counts from 0, the other from 1",
+        "rows of the same rollout carry numbers that differ by one",
+    )
 
 
 def _table(main: np.ndarray, other: np.ndarray) -> dict[float, float]:

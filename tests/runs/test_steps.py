@@ -184,6 +184,23 @@ def test_several_axes_of_one_run_are_brought_to_one(tmp_path, k):
     assert not {"duplicate-step", "no-step"} & codes(train)
 
 
+@pytest.mark.parametrize(("rollouts", "updates"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("entropy_in_rollout", [True, False])
+def test_one_rollout_is_one_step_whatever_its_axes_count_from(
+    tmp_path, rollouts, updates, entropy_in_rollout
+):
+    calls = []
+    for g in range(30):
+        rollout = {"rollout/step": g + rollouts, "rollout/raw_reward": r(g)}
+        update = {"train/step": g + updates, "train/loss": 0.1}
+        (rollout if entropy_in_rollout else update)["train/entropy_loss"] = h(g)
+        calls += [rollout, update]
+    (run,) = read(write(tmp_path, calls))
+    assert run.points["entropy"].tolist() == [h(g) for g in range(30)]
+    assert run.points["performance"].tolist() == [r(g) for g in range(30)]
+    assert ("axes-counted-apart" in codes(run)) == (rollouts != updates)
+
+
 def test_evaluations_that_are_counted_stand_where_they_were_logged(tmp_path):
     rows = []
     for t in range(40):
