@@ -162,7 +162,8 @@ def find_axes(rows: pd.DataFrame) -> list[Axis]:
         rank, rule = told
         values = rows[column].to_numpy(float)
         there = values[np.isfinite(values)]
-        if len(there) and (not rule.by_name_only or _counts_up(there)):
+        whole = rank == 0 or bool((there == np.round(there)).all())
+        if len(there) and whole and (not rule.by_name_only or _counts_up(there)):
             found[name] = Axis(column, rank, rule.unit, values)
     return sorted(found.values(), key=lambda axis: axis.rank)
 

@@ -40,6 +40,8 @@ STEPS = {
     "ms-swift, blanks": lambda t: {"global_step/max_steps": f" {5 * t} / 200 "},
     "a plan beside": lambda t: {"max_steps": 200, "num_updates": 40, "optimizer_step": 5 * t},
     "a constant of the name": lambda t: {"step": 0, "learner/step": 5 * t},
+    "samples beside": lambda t: {"step": 512 * t, "update": 5 * t},
+    "a size of the name": lambda t: {"update": 0.01 * t, "iteration": 5 * t},
     "no known name": lambda t: {"my_run/update_count": 5 * t, "steps_per_second": 0.3},
     "W&B's counter beside": lambda t: {"_step": 3 * t + 1, "trainer_step": 5 * t},
 }
@@ -242,6 +244,12 @@ def test_a_step_that_starts_over_is_counted_through(tmp_path, outer, inner):
     (run,) = read(write(tmp_path, rows))
     assert run.points["step"].tolist() == list(range(40)) and "step-within-epoch" in codes(run)
     assert run.points["entropy"].tolist() == [h(t) for t in range(40)]
+
+
+def test_batches_that_start_over_with_nothing_are_no_step(tmp_path):
+    rows = [{"batch": t % 10, "entropy": h(t), "accuracy": r(t)} for t in range(40)]
+    (run,) = read(write(tmp_path, rows))
+    assert len(run.points) == 40 and "no-step" in codes(run)
 
 
 @settings(deadline=None, max_examples=60)
