@@ -17,12 +17,10 @@ import numpy as np
 
 from entlaw.findings import Finding
 
-# What stands at the beginning of the second half of a number.
-_GOES_ON = re.compile(r"\d|\.\d|[eE][-+]?\d|[-+]\d")
-_NUMBER = re.compile(r"[-+.\deE]+\s*")
+# The second half of a number, and what follows one.
+_HALF_A_NUMBER = re.compile(r"(?:\d|\.\d|[eE][-+]?\d|[-+]\d)[-+.\deE]*\s*(?:$| -)")
 # Pieces and separators, and nothing else: prose has blanks.
 _REST = re.compile(r" ?(?:- )?\S*(?: - \S*)* ?-? ?")
-_PAIRS = re.compile(r"\S* - [^\s:]+:\S")
 _FEWEST = 3
 _MOST_SHARE = 0.8
 _LEAST_LIMIT = 256
@@ -34,11 +32,26 @@ def is_rest(line: str | None) -> bool:
     return line is not None and _REST.fullmatch(line) is not None
 
 
+def unindented(line: str | None) -> str | None:
+    """A line without the indentation of a logger that puts what it breaks below the message."""
+    return line.lstrip() if line is not None and line.startswith("  ") else line
+
+
 def goes_on(line: str | None, broken: bool) -> bool:
     """Whether a line holds what was cut off the line above, which ends inside a pair (``broken``) or in a number."""
+    line = unindented(line)
     if not line or not is_rest(line):
         return False
-    return broken or (_GOES_ON.match(line) is not None and bool(_PAIRS.match(line) or _NUMBER.fullmatch(line)))
+    return broken or _HALF_A_NUMBER.match(line) is not None
+
+
+def keys_of_rest(line: str | None) -> list[str]:
+    """Keys of the pairs in a line that may be the rest of a record; of the first one perhaps the end only."""
+    line = unindented(line)
+    if not line or not is_rest(line):
+        return []
+    pieces = (piece.rpartition(":") for piece in line.split(" - "))
+    return [key for key, colon, value in pieces if colon and value[:1].isalnum() | (value[:1] in "-.+")]
 
 
 def _is_limit(n: int) -> bool:

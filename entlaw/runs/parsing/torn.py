@@ -7,6 +7,7 @@ most keys in common, in one order.
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable
 
 import numpy as np
@@ -16,7 +17,37 @@ from entlaw.findings import Finding
 
 _COMMON = 0.8
 _FEWEST = 6  # records that it takes to know what is common
+_MOST_SHAPES = 256  # a run has few
 _OVERLAP = 3  # letters that each part of a key made of two must have
+
+
+class Shapes:
+    """The keys of records in their order, and which records have which."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, ...], array[int]] = {}
+
+    def add(self, keys: tuple[str, ...], row: int) -> None:
+        """Take the keys of one record."""
+        found = self._rows.get(keys)
+        if found is None and len(self._rows) < _MOST_SHAPES:
+            found = self._rows[keys] = array("q")
+        if found is not None:
+            found.append(row)
+
+    def cut_short(self) -> list[tuple[int, str]]:
+        """Row and last key of the records that stop before others of their kind do.
+
+        Such a record was cut, by a crash say, and its last number may be half of one. It is one of few, whose keys
+        are the first ones of records that are many.
+        """
+        found = []
+        many = [k for k, rows in self._rows.items() if len(rows) >= _FEWEST]
+        for keys, rows in self._rows.items():
+            longer = (len(self._rows[k]) for k in many if len(k) > len(keys) and k[: len(keys)] == keys)
+            if len(rows) * _FEWEST <= max(longer, default=0):
+                found += [(row, keys[-1]) for row in rows]
+        return found
 
 
 def broken_records(n: int) -> Finding:
@@ -43,8 +74,8 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
     -------
     ndarray of bool, shape (n,)
         A record is not whole if it lacks a key that nearly all others have, and holds one that no other has and that
-        is the beginning of one key and the end of another; or if it lacks common keys between others that it has,
-        and the steps around it go back.
+        is the beginning of one key and the end of another, or the key it lacks with something in between; if it lacks common keys between others that it has, and
+        the steps around it go back; or if another record begins inside one of its keys.
     """
     whole = np.ones(len(rows), dtype=bool)
     if len(rows) < _FEWEST:
@@ -58,11 +89,15 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
     partial = has[:, common].any(axis=1) & ~has[:, common].all(axis=1)
     known = [c for c, n in zip(columns, counts, strict=True) if n > 1]
     step = rows["step"].to_numpy(float) if "step" in rows else np.zeros(len(rows))
-    for i in np.flatnonzero(partial):
-        alone = (columns[j] for j in np.flatnonzero(has[i] & (counts == 1)))
-        whole[i] = not _is_made_of_two(alone, known) and not (
-            _has_gap(has[i, common]) and _goes_back(step, int(i))
-        )
+    for j in np.flatnonzero((counts == 1) & [c.endswith("step") for c in columns]):
+        if any(other.startswith(columns[j].removesuffix("step")) for other in known):
+            whole[has[:, j]] = False
+    for i in np.flatnonzero(partial & whole):
+        alone = [columns[j] for j in np.flatnonzero(has[i] & (counts == 1))]
+        missing = [columns[j] for j in np.flatnonzero(~has[i] & common)]
+        written_over = (sum(_overlap(key, other)) >= len(other) for key in alone for other in missing)
+        gap = _has_gap(has[i, common]) and _goes_back(step, int(i))
+        whole[i] = not (gap or any(written_over) or _is_made_of_two(alone, known))
     return whole
 
 
@@ -70,12 +105,15 @@ def _is_made_of_two(keys: Iterable[str], known: list[str]) -> bool:
     for key in keys:
         if any(key.startswith(f"{other}:") for other in known):
             return True
-        before = max((len(os.path.commonprefix((key, other))) for other in known), default=0)
-        turned = key[::-1]
-        after = max((len(os.path.commonprefix((turned, other[::-1]))) for other in known), default=0)
+        before, after = np.array([_overlap(key, other) for other in known] or [(0, 0)]).max(axis=0)
         if min(before, after) >= _OVERLAP and before + after >= len(key):
             return True
     return False
+
+
+def _overlap(key: str, other: str) -> tuple[int, int]:
+    """How many letters two keys have in common at their beginning and at their end."""
+    return len(os.path.commonprefix((key, other))), len(os.path.commonprefix((key[::-1], other[::-1])))
 
 
 def _has_gap(has: np.ndarray) -> bool:
