@@ -12,7 +12,7 @@ import pandas as pd
 from entlaw.findings import Finding
 from entlaw.runs.lines import Lines
 from entlaw.runs.parsing.cuts import LineEnds, goes_on, is_rest, keys_of_rest
-from entlaw.runs.parsing.physical import displayed, plain, unlabelled, without_label
+from entlaw.runs.parsing.physical import displayed, ends_before_step, plain, unlabelled, without_label
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import strip_ansi
 from entlaw.runs.parsing.torn import Shapes, are_whole, broken_records
@@ -131,7 +131,7 @@ def _called(piece: str) -> tuple[str, float | None]:
 
 
 class _End(NamedTuple):
-    """How a record line ends: the key of the number that it ends with, whether inside a pair, where its last piece is."""
+    """How a line ends: with the number of a key, or inside a pair; and where its last piece begins."""
 
     key: str
     broken: bool
@@ -168,8 +168,8 @@ class VerlLines(Lines):
 
     def glue(self, line: bytes, following: bytes) -> bytes | None:
         """Pieces below a record line are its own where they begin with the separator, or where it ends with one."""
-        if line.endswith((b"_", b"/")) and following.startswith(b"step:"):
-            return following  # the key `global_step`
+        if ends_before_step(line) and following.startswith(b"step:"):
+            return following
         if self.begins(following):
             return None
         text = unlabelled(plain(following)).strip()
@@ -199,15 +199,19 @@ class VerlLines(Lines):
             self._broken += len(records)
             return False
         self._broken += torn
+        row = -1
         for keys, values in records:
+            row = -1
             if len(set(keys)) < len(keys):
                 self._broken += 1
                 continue
+            row = self.rows.n_rows
             self.n_values += len(keys) - 1
-            self._shapes.add(keys, self.rows.n_rows)
+            if closed and keys is records[-1][0]:  # of the others the last pair was left out
+                self._shapes.add(keys, self.rows.n_rows)
             self.rows.add_numbers(keys, values)
         if closed:
-            self._add_end(line, self.rows.n_rows - 1, end)
+            self._add_end(line, row, end)
         return True
 
     def _add_end(self, line: bytes, row: int, end: _End) -> None:
@@ -215,7 +219,9 @@ class VerlLines(Lines):
         lengths = len(self.last_line), displayed(self.last_line)
         self._ends.add(row, end.key, *lengths, offset, end.broken, goes_on(self.below, end.broken))
 
-    def _is_mixed(self, torn: bool, several: bool, is_joined: bool, broken: bool, keys: tuple[str, ...]) -> bool:
+    def _is_mixed(
+        self, torn: bool, several: bool, is_joined: bool, broken: bool, keys: tuple[str, ...]
+    ) -> bool:
         """Whether two processes wrote at once, so that it cannot be told what belongs to whom.
 
         The rest of one record then stands below: a second newline at least, where one began inside the other.
@@ -241,10 +247,10 @@ class VerlLines(Lines):
         """The rows as logged, without numbers at a cut and without records that are not whole."""
         rows, found = self.rows.frame(), self._ends.cut()
         short = self._shapes.cut_short()
-        for row, key in (*found.values, *short):
+        for row, key in (*found.numbers, *short):
             rows.loc[row, key] = np.nan
         whole = are_whole(rows)
-        self._broken += int((~whole).sum()) + len(set(short) - set(found.values))
+        self._broken += int((~whole).sum()) + len(set(short) - set(found.numbers))
         return rows[whole].reset_index(drop=True), "verl-console", "verl", found.findings()
 
     def findings(self, chosen: bool) -> list[Finding]:

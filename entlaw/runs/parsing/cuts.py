@@ -51,7 +51,7 @@ def keys_of_rest(line: str | None) -> list[str]:
     if not line or not is_rest(line):
         return []
     pieces = (piece.rpartition(":") for piece in line.split(" - "))
-    return [key for key, colon, value in pieces if colon and value[:1].isalnum() | (value[:1] in "-.+")]
+    return [key for key, colon, value in pieces if colon and value.strip()]
 
 
 def _is_limit(n: int) -> bool:
@@ -64,7 +64,7 @@ class Cut:
 
     Attributes
     ----------
-    values : list of (int, str)
+    numbers : list of (int, str)
         Row and key of each number at a cut.
     lines : int
         Lines that were cut.
@@ -72,27 +72,30 @@ class Cut:
         Bytes of the longest of them where they share a length, else 0.
     """
 
-    values: list[tuple[int, str]]
+    numbers: list[tuple[int, str]]
     lines: int
     width: int
 
     def findings(self) -> list[Finding]:
         """What to say of them; nothing without a cut."""
-        if not self.lines:
-            return []
         where = f" at {self.width:,} bytes" if self.width else ""
-        lost = f", and {len(self.values)} numbers at a cut were not used" if self.values else ""
-        return [
-            Finding(
-                "lines-cut",
-                "warning",
-                f"{self.lines} lines of records are cut off{where}; what stood behind the cut is lost{lost}",
-                "a terminal or a logger broke or shortened the lines: W&B keeps 4,096 bytes of each in files/output.log",
-                "read what the trainer itself logs (the run-*.wandb file beside files/, metrics.jsonl, TensorBoard), "
-                "or save the console without wrapping",
-                float(self.lines),
-            )
-        ]
+        lost = f", and {len(self.numbers)} numbers at a cut were not used" if self.numbers else ""
+        return lines_cut(self.lines, f"{where}; what stood behind the cut is lost{lost}")
+
+
+def lines_cut(n: int, what: str) -> list[Finding]:
+    """The finding of lines that were cut; nothing without one."""
+    return [
+        Finding(
+            "lines-cut",
+            "warning",
+            f"{n} lines of records are cut off{what}",
+            "a terminal or a logger broke or shortened the lines: W&B keeps 4,096 bytes of each in files/output.log",
+            "read what the trainer itself logs (the run-*.wandb file beside files/, metrics.jsonl, TensorBoard), "
+            "or save the console without wrapping",
+            float(n),
+        )
+    ] * (n > 0)
 
 
 class LineEnds:
@@ -113,7 +116,7 @@ class LineEnds:
         Parameters
         ----------
         row : int
-            Row of its record.
+            Row of its record, -1 if it was not used.
         key : str
             Key of the number that the line ends with; empty if it ends with none.
         n_bytes, n_chars : int
@@ -126,7 +129,9 @@ class LineEnds:
             Whether the line below holds what was cut off.
         """
         marks = (_NUMBER_AT_END if key else 0) | (_BROKEN if broken else 0) | (_REST_BELOW if rest else 0)
-        self._table.extend((row, self._keys.setdefault(key, len(self._keys)), n_bytes, n_chars, offset, marks))
+        self._table.extend(
+            (row, self._keys.setdefault(key, len(self._keys)), n_bytes, n_chars, offset, marks)
+        )
 
     def wrapped_at(self) -> int:
         """The constant width at which lines were broken, in characters; 0 if there is none."""
@@ -148,9 +153,24 @@ class LineEnds:
             for length in self._lengths(table, column):
                 at_cut |= (table[:, column] == length) & (table[:, 4] >= 0)
         names = list(self._keys)
-        values = [(int(r), names[k]) for r, k in table[at_cut & ((marks & _NUMBER_AT_END) > 0), :2]]
+        values = [(int(r), names[k]) for r, k in table[at_cut & ((marks & _NUMBER_AT_END) > 0), :2] if r >= 0]
         lengths = set(table[at_cut, 2].tolist())
         return Cut(values, int(at_cut.sum()), lengths.pop() if len(lengths) == 1 and at_cut.sum() > 1 else 0)
+
+    def n_shortened(self) -> int:
+        """Lines that end inside a record and were cut by length: others may be torn or damaged."""
+        table = np.frombuffer(self._table, dtype=np.int64).reshape(-1, 6)
+        broken = (table[:, 5] & _BROKEN) > 0
+        if not broken.any():
+            return 0
+        at_cut = np.zeros(len(table), dtype=bool)
+        for column in (2, 3):
+            longest = table[:, column] == table[:, column].max()
+            if (broken & longest).sum() > 1 or _is_limit(int(table[:, column].max())):
+                at_cut |= broken & longest
+        if self.wrapped_at():
+            at_cut |= broken
+        return int(at_cut.sum())
 
     def _lengths(self, table: np.ndarray, column: int) -> Iterator[int]:
         """Lengths at which lines were cut although they may end in a number."""

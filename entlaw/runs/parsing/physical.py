@@ -102,8 +102,7 @@ class Unwrapped:
         out = []
         for line in block.splitlines(keepends=True):
             body = line.rstrip(b"\r\n")
-            # `training/global_` at the end of a line goes on with a `step:` that begins no record.
-            if self._open and self._begins(body) and not self._open.endswith((b"_", b"/")):
+            if self._open and self._begins(body) and not ends_before_step(self._open):
                 out += [self._open, b"\n"]
                 self._open = b""
             wide = displayed(body) == self._width and len(self._open) < 1 << 20
@@ -131,6 +130,11 @@ def _added(line: bytes, following: bytes) -> bytes:
     if separated or len(following) - len(bare) > 1:
         return b" " * separated + bare
     return following
+
+
+def ends_before_step(line: bytes) -> bool:
+    """Whether a line was broken inside ``global_step:4`` or the like, so that a ``step:`` below begins no record."""
+    return line.endswith((b"global_", b"timing_s/"))
 
 
 def displayed(line: bytes) -> int:

@@ -6,9 +6,10 @@ most keys in common, in one order.
 
 from __future__ import annotations
 
-import os
 from array import array
+from collections import Counter
 from collections.abc import Iterable
+from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -73,9 +74,10 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
     Returns
     -------
     ndarray of bool, shape (n,)
-        A record is not whole if it lacks a key that nearly all others have, and holds one that no other has and that
-        is the beginning of one key and the end of another, or the key it lacks with something in between; if it lacks common keys between others that it has, and
-        the steps around it go back; or if another record begins inside one of its keys.
+        A record is not whole if it lacks a key that nearly all others have, and holds one that no other has: the
+        beginning of one key and the end of another, or the key it lacks with something in between. Nor is it if it
+        alone lacks common keys between others that it has, and the steps around it go back; or if another record
+        begins inside one of its keys.
     """
     whole = np.ones(len(rows), dtype=bool)
     if len(rows) < _FEWEST:
@@ -88,7 +90,8 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
         return whole
     partial = has[:, common].any(axis=1) & ~has[:, common].all(axis=1)
     known = [c for c, n in zip(columns, counts, strict=True) if n > 1]
-    step = rows["step"].to_numpy(float) if "step" in rows else np.zeros(len(rows))
+    step = rows["step"].to_numpy(float) if "step" in rows else np.arange(float(len(rows)))
+    patterns = Counter(row.tobytes() for row in has[:, common])
     for j in np.flatnonzero((counts == 1) & [c.endswith("step") for c in columns]):
         if any(other.startswith(columns[j].removesuffix("step")) for other in known):
             whole[has[:, j]] = False
@@ -96,7 +99,9 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
         alone = [columns[j] for j in np.flatnonzero(has[i] & (counts == 1))]
         missing = [columns[j] for j in np.flatnonzero(~has[i] & common)]
         written_over = (sum(_overlap(key, other)) >= len(other) for key in alone for other in missing)
-        gap = _has_gap(has[i, common]) and _goes_back(step, int(i))
+        gap = (
+            patterns[has[i, common].tobytes()] == 1 and _has_gap(has[i, common]) and _goes_back(step, int(i))
+        )
         whole[i] = not (gap or any(written_over) or _is_made_of_two(alone, known))
     return whole
 
@@ -113,7 +118,14 @@ def _is_made_of_two(keys: Iterable[str], known: list[str]) -> bool:
 
 def _overlap(key: str, other: str) -> tuple[int, int]:
     """How many letters two keys have in common at their beginning and at their end."""
-    return len(os.path.commonprefix((key, other))), len(os.path.commonprefix((key[::-1], other[::-1])))
+    pairs = ((key, other), (key[::-1], other[::-1]))
+    before, after = (sum(1 for _ in takewhile(_are_equal, zip(a, b, strict=False))) for a, b in pairs)
+    return before, after
+
+
+def _are_equal(letters: tuple[str, str]) -> bool:
+    """Whether two letters are the same."""
+    return letters[0] == letters[1]
 
 
 def _has_gap(has: np.ndarray) -> bool:

@@ -168,7 +168,7 @@ class ConsoleParser:
         self._separator = text[-1:]
 
     def _whole_line(self, text: bytes, start: int, end: int) -> tuple[bytes, bytes, bytes | None, int]:
-        """A line with those below that go on with it, the last of these, the next (None: not there yet), and the end."""
+        """A line with those below that go on with it; the last of these; the next, None if not there yet; the end."""
         parts = [text[start:end]]
         last = parts[0]
         kind = next((kind for kind in self._kinds if kind.begins(last)), None)
