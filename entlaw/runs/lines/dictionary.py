@@ -17,13 +17,14 @@ from entlaw.runs.parsing.cuts import LineEnds, lines_cut
 from entlaw.runs.parsing.literal import LiteralError, parse_flat, parse_literal
 from entlaw.runs.parsing.physical import displayed, label_of, plain, unlabelled
 from entlaw.runs.parsing.progress import Inferred, ProgressTrack, RecordKind, infer_steps
-from entlaw.runs.parsing.torn import are_whole
+from entlaw.runs.parsing.torn import are_whole, have_common
 from entlaw.runs.source import ReadOptions
 from entlaw.runs.table import flatten, parse_number
 
 _MOST_BROKEN = 32  # in one line, which is model output if it has more
 _START = re.compile(r"""\{['"]""")
 _RECORD = re.compile(rb"""\{(['"])[^'"]{1,200}\1:""")
+_VALUE_NEXT = re.compile(r"""['"]\s{0,4}:\s{0,4}\Z""")
 _ITEM = re.compile(r"""['"\w.+-]""")
 _STEP_KEYS = ("step", "global_step", "training_step", "train/global_step", "iteration")
 _STEPS = set(_STEP_KEYS)
@@ -75,7 +76,7 @@ def dictionaries(line: str) -> Iterator[tuple[dict[str, Any], bool, bool]]:
                     value, position = parse_literal(line, start)
                 except LiteralError:
                     # What begins inside a broken one is another process's record, unless it is a value in it.
-                    if not line[:start].rstrip().endswith(":"):
+                    if not _VALUE_NEXT.search(line, max(start - 8, 0), start):
                         yield value, False, is_json
                     broken += 1
                     position = max(position, start + 2)
@@ -218,7 +219,11 @@ class DictionaryLines(Lines):
         named = next((k for k in _STEP_KEYS if k in rows), None)
         step = rows[named].to_numpy(float, copy=True) if named else np.full(len(rows), np.nan)
         if 2 * len(there) <= len(rows):
-            # Most records name their step; one that does not belongs to the record before it.
+            # Most records name their step. One that does not belongs to the record before it, but for one that
+            # lacks nothing else: of that it is unknown.
+            full = have_common(rows)
+            whole[[row for row in there if full[row]]] = False
+            self.lost += sum(bool(full[row]) for row in there)
             return self._placed(rows, step, whole), []
         copies = find_copies(rows, self._stepless, self._labels)
         keep = [i for i in range(len(self._stepless)) if i not in copies]

@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 RecordKind = Literal["train", "eval", "summary"]
 Bar = tuple[int, int]  # counter, total
@@ -26,6 +27,7 @@ _NEEDLE = b"%|"
 _REACH = 3  # bars kept on each side of an event: a nested bar may be drawn before the trainer's own
 _MOST_EVENTS = 200_000
 _MOST_TOTALS = 6
+_UNEVEN = 0.2  # of the growth of the epoch between two records
 _LEAST_PASS = 4  # records between two starts of a run on average: fewer are records that came out of order
 
 
@@ -217,12 +219,36 @@ def _possible(steps: np.ndarray, kinds: Sequence[RecordKind], starts: Sequence[i
     )
 
 
+def _evenly(epoch: np.ndarray) -> np.ndarray | None:
+    """Number of each training record from its epoch, None where the epoch does not grow by the same amount."""
+    known = epoch[~np.isnan(epoch)]  # of a record that could not be read it is not
+    growth = np.diff(known)
+    growth = growth[growth > 0]
+    if len(growth) < _LEAST_PASS or 2 * len(known) < len(epoch):
+        return None
+    number = (epoch - known[0]) / float(np.median(growth))
+    whole = np.round(number)
+    # Printed with few digits, an epoch may not tell two records apart. A few equal ones are of steps logged again.
+    if np.nanmax(np.abs(number - whole)) > _UNEVEN or (np.diff(whole[~np.isnan(whole)]) == 0).mean() > 0.1:
+        return None
+    numbers = pd.Series(whole - min(np.nanmin(whole), 0.0) + 1)
+    unknown = numbers.isna()  # it comes after the one before it
+    since = unknown.groupby((~unknown).cumsum()).cumsum()
+    return (numbers.ffill().fillna(0.0) + since).to_numpy()
+
+
 def _by_order(kinds: Sequence[RecordKind], epoch: np.ndarray, starts: Sequence[int]) -> np.ndarray:
     """1, 2, ... for training records; evaluations and summaries belong to the record before them.
 
-    A run that was started again goes on from the record of the same epoch, or the next one.
+    A run that was started again goes on from the record of the same epoch, or the next one. Where the epoch grows
+    evenly, it tells how many records are missing.
     """
     trained = np.array([k == "train" for k in kinds])
+    even = _evenly(epoch[trained])
+    if even is not None:
+        steps = np.full(len(kinds), np.nan)
+        steps[trained] = even
+        return pd.Series(steps).ffill().fillna(0.0).to_numpy()
     steps = np.cumsum(trained).astype(float)
     for a, b in pairwise([*starts, len(kinds)]):
         before = trained[:a] & (epoch[:a] < epoch[a])

@@ -80,13 +80,11 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
         begins inside one of its keys.
     """
     whole = np.ones(len(rows), dtype=bool)
-    if len(rows) < _FEWEST:
-        return whole
     columns = [c for c in rows.columns if c != "step"]
     has = rows[columns].notna().to_numpy()
     counts = has.sum(axis=0)
-    common = counts >= _COMMON * max(counts.max(initial=0), 1)
-    if common.sum() < 2:
+    common = _find_common(counts)
+    if len(rows) < _FEWEST or common.sum() < 2:
         return whole
     partial = has[:, common].any(axis=1) & ~has[:, common].all(axis=1)
     known = [c for c, n in zip(columns, counts, strict=True) if n > 1]
@@ -104,6 +102,17 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
         )
         whole[i] = not (gap or any(written_over) or _is_made_of_two(alone, known))
     return whole
+
+
+def have_common(rows: pd.DataFrame) -> np.ndarray:
+    """Which records have all keys that nearly all have, the step aside: bool, shape (n,)."""
+    has = rows.drop(columns="step", errors="ignore").notna().to_numpy()
+    common = _find_common(has.sum(axis=0))
+    return has[:, common].all(axis=1) & (common.sum() > 1) & (len(rows) >= _FEWEST)
+
+
+def _find_common(counts: np.ndarray) -> np.ndarray:
+    return np.asarray(counts >= _COMMON * max(counts.max(initial=0), 1))
 
 
 def _is_made_of_two(keys: Iterable[str], known: list[str]) -> bool:
