@@ -42,9 +42,9 @@ class Lines:
     cut : str
         What was left out of a last line that is not whole.
     below : str or None
-        Set for :meth:`take`: the line below the one that it gets; None at the end of the log.
-    is_joined : bool
-        Set for :meth:`take`: whether the line was put together from several.
+        Set for :meth:`take`: the line below the one that it gets, if it begins no record of this kind.
+    last_line : bytes
+        Set for :meth:`take`: the last line in the file of those that the line was put together from.
     """
 
     order: ClassVar[int]
@@ -58,7 +58,7 @@ class Lines:
         self.n_values = self.unread = self.lost = 0
         self.cut = ""
         self.below: str | None = None
-        self.is_joined = False
+        self.last_line = b""
 
     def begins(self, line: bytes) -> bool:
         """Whether a line begins a record that the lines below may go on with."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
 from entlaw.runs.lines import Lines
-from entlaw.runs.parsing.cuts import LineEnds, goes_on, is_rest
-from entlaw.runs.parsing.physical import plain, unlabelled
+from entlaw.runs.parsing.cuts import LineEnds, goes_on, is_rest, keys_of_rest
+from entlaw.runs.parsing.physical import displayed, ends_before_step, plain, unlabelled, without_label
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import strip_ansi
-from entlaw.runs.parsing.torn import are_whole, broken_records
+from entlaw.runs.parsing.torn import Shapes, are_whole, broken_records
 from entlaw.runs.source import ReadOptions
 from entlaw.runs.table import parse_number
 
@@ -24,7 +25,7 @@ _OPENING = re.compile(rb"(?<![A-Za-z_/])step:[ ]?\d{1,15}(?:\s+-\s|\s*-?\s*$)")
 # A record line the beginning of which another process wrote over.
 _TORN = re.compile(r"[A-Za-z]step:[ ]?\d{1,15} - [^\s:]+:\S")
 # Pieces on lines of their own; prose has a blank behind its colon.
-_DASHED = re.compile(r"- [^\s:][^:]*:[^\s:]")
+_DASHED = re.compile(r"-(?:$| [^\s:][^:]*:[^\s:])")
 _PAIR = re.compile(r"[^\s:-][^\s:]*(?::[^\s:]+)*:[^\s:]")
 _OPEN_END = re.compile(r"\s-\s*$")
 _INSIDE_KEY = re.compile(r"[A-Za-z_/]")
@@ -38,8 +39,10 @@ def _starts(line: str) -> list[re.Match[str]]:
 
 
 def _is_cut(body: str) -> bool:
-    """Whether a record goes over into the next one of its line without a blank: its last number may be half of one."""
-    return not body[-1:].isspace() or body.rstrip().endswith("-")
+    """Whether a record does not end where the next one of its line begins: its last number may be half of one."""
+    value = body[body.rfind(":") + 1 :]
+    blank = value[-1:].isspace() and value[:1].strip() != ""
+    return not blank or parse_number(without_label(value)) is None
 
 
 def _is_torn(line: str, starts: list[re.Match[str]]) -> bool:
@@ -127,6 +130,23 @@ def _called(piece: str) -> tuple[str, float | None]:
     return (called.group(1), parse_number(called.group(2))) if called else ("", None)
 
 
+class _End(NamedTuple):
+    """How a line ends: with the number of a key, or inside a pair; and where its last piece begins."""
+
+    key: str
+    broken: bool
+    offset: int
+
+    @classmethod
+    def of(cls, line: str, last: str) -> _End:
+        """The end of a line whose last pair that could be read has the key ``last``."""
+        offset = line.rfind(" - ") + 3
+        key, colon, value = line[offset:].strip().rpartition(":")
+        is_number = key == last
+        broken = not is_number and (not colon or not value or value.count("(") > value.count(")"))
+        return cls(last if is_number else "", broken, offset)
+
+
 class VerlLines(Lines):
     """Lines of verl's console logger."""
 
@@ -139,6 +159,7 @@ class VerlLines(Lines):
     def __init__(self, options: ReadOptions, track: ProgressTrack) -> None:
         super().__init__(options, track)
         self._ends = LineEnds()
+        self._shapes = Shapes()
         self._broken = 0  # records of which pieces are another record's, or may be
 
     def begins(self, line: bytes) -> bool:
@@ -147,6 +168,8 @@ class VerlLines(Lines):
 
     def glue(self, line: bytes, following: bytes) -> bytes | None:
         """Pieces below a record line are its own where they begin with the separator, or where it ends with one."""
+        if ends_before_step(line) and following.startswith(b"step:"):
+            return following
         if self.begins(following):
             return None
         text = unlabelled(plain(following)).strip()
@@ -165,39 +188,49 @@ class VerlLines(Lines):
         if starts and not closed:
             self.cut = "the value it ends with was left out, since it may be half a number"
         if not records:
+            if starts and closed and is_rest(text[starts[-1].end() :]) and goes_on(self.below, True):
+                self._add_end(line, -1, _End("", True, -1))  # cut inside its first pair
             # A record line whose beginning is damaged.
             self._broken += not starts and _TORN.search(text) is not None
             return False
         torn = _is_torn(text, starts)
-        if torn and is_rest(self.below):
-            # Two processes wrote at once: what belongs to whom cannot be told.
+        end = _End.of(text, records[-1][0][-1])
+        if self._is_mixed(torn, len(starts) > 1, self.last_line != line, end.broken, records[-1][0]):
             self._broken += len(records)
             return False
         self._broken += torn
+        row = -1
         for keys, values in records:
+            row = -1
             if len(set(keys)) < len(keys):
                 self._broken += 1
                 continue
+            row = self.rows.n_rows
             self.n_values += len(keys) - 1
+            if closed and keys is records[-1][0]:  # of the others the last pair was left out
+                self._shapes.add(keys, self.rows.n_rows)
             self.rows.add_numbers(keys, values)
         if closed:
-            self._add_end(line, text, records[-1][0][-1])
+            self._add_end(line, row, end)
         return True
 
-    def _add_end(self, line: bytes, text: str, last: str) -> None:
-        offset = text.rfind(" - ") + 3
-        key, colon, value = text[offset:].strip().rpartition(":")
-        is_number = key == last
-        broken = not is_number and (not colon or not value or value.count("(") > value.count(")"))
-        rest = goes_on(self.below, broken)
-        self._ends.add(
-            self.rows.n_rows - 1,
-            last if is_number else "",
-            len(line),
-            len(text),
-            -1 if self.is_joined else offset,
-            broken,
-            rest,
+    def _add_end(self, line: bytes, row: int, end: _End) -> None:
+        offset = end.offset if self.last_line == line else -1
+        lengths = len(self.last_line), displayed(self.last_line)
+        self._ends.add(row, end.key, *lengths, offset, end.broken, goes_on(self.below, end.broken))
+
+    def _is_mixed(
+        self, torn: bool, several: bool, is_joined: bool, broken: bool, keys: tuple[str, ...]
+    ) -> bool:
+        """Whether two processes wrote at once, so that it cannot be told what belongs to whom.
+
+        The rest of one record then stands below: a second newline at least, where one began inside the other.
+        """
+        if torn or several:
+            return is_joined or (is_rest(self.below) if torn else bool(keys_of_rest(self.below)))
+        below = keys_of_rest(self.below)
+        return not set(below).isdisjoint(keys) or (
+            not broken and len(below) == 1 and keys[-1].endswith(below[0])
         )
 
     @property
@@ -213,10 +246,11 @@ class VerlLines(Lines):
     def result(self) -> tuple[pd.DataFrame, str, str, list[Finding]]:
         """The rows as logged, without numbers at a cut and without records that are not whole."""
         rows, found = self.rows.frame(), self._ends.cut()
-        for row, key in found.values:
+        short = self._shapes.cut_short()
+        for row, key in (*found.numbers, *short):
             rows.loc[row, key] = np.nan
         whole = are_whole(rows)
-        self._broken += int((~whole).sum())
+        self._broken += int((~whole).sum()) + len(set(short) - set(found.numbers))
         return rows[whole].reset_index(drop=True), "verl-console", "verl", found.findings()
 
     def findings(self, chosen: bool) -> list[Finding]:

@@ -17,12 +17,10 @@ import numpy as np
 
 from entlaw.findings import Finding
 
-# What stands at the beginning of the second half of a number.
-_GOES_ON = re.compile(r"\d|\.\d|[eE][-+]?\d|[-+]\d")
-_NUMBER = re.compile(r"[-+.\deE]+\s*")
+# The second half of a number, and what follows one.
+_HALF_A_NUMBER = re.compile(r"(?:\d|\.\d|[eE][-+]?\d|[-+]\d)[-+.\deE]*\s*(?:$| -)")
 # Pieces and separators, and nothing else: prose has blanks.
 _REST = re.compile(r" ?(?:- )?\S*(?: - \S*)* ?-? ?")
-_PAIRS = re.compile(r"\S* - [^\s:]+:\S")
 _FEWEST = 3
 _MOST_SHARE = 0.8
 _LEAST_LIMIT = 256
@@ -34,13 +32,26 @@ def is_rest(line: str | None) -> bool:
     return line is not None and _REST.fullmatch(line) is not None
 
 
+def unindented(line: str | None) -> str | None:
+    """A line without the indentation of a logger that puts what it breaks below the message."""
+    return line.lstrip() if line is not None and line.startswith("  ") else line
+
+
 def goes_on(line: str | None, broken: bool) -> bool:
     """Whether a line holds what was cut off the line above, which ends inside a pair (``broken``) or in a number."""
+    line = unindented(line)
     if not line or not is_rest(line):
         return False
-    return broken or (
-        _GOES_ON.match(line) is not None and bool(_PAIRS.match(line) or _NUMBER.fullmatch(line))
-    )
+    return broken or _HALF_A_NUMBER.match(line) is not None
+
+
+def keys_of_rest(line: str | None) -> list[str]:
+    """Keys of the pairs in a line that may be the rest of a record; of the first one perhaps the end only."""
+    line = unindented(line)
+    if not line or not is_rest(line):
+        return []
+    pieces = (piece.rpartition(":") for piece in line.split(" - "))
+    return [key for key, colon, value in pieces if colon and value.strip()]
 
 
 def _is_limit(n: int) -> bool:
@@ -53,7 +64,7 @@ class Cut:
 
     Attributes
     ----------
-    values : list of (int, str)
+    numbers : list of (int, str)
         Row and key of each number at a cut.
     lines : int
         Lines that were cut.
@@ -61,27 +72,30 @@ class Cut:
         Bytes of the longest of them where they share a length, else 0.
     """
 
-    values: list[tuple[int, str]]
+    numbers: list[tuple[int, str]]
     lines: int
     width: int
 
     def findings(self) -> list[Finding]:
         """What to say of them; nothing without a cut."""
-        if not self.lines:
-            return []
         where = f" at {self.width:,} bytes" if self.width else ""
-        lost = f", and {len(self.values)} numbers at a cut were not used" if self.values else ""
-        return [
-            Finding(
-                "lines-cut",
-                "warning",
-                f"{self.lines} lines of records are cut off{where}; what stood behind the cut is lost{lost}",
-                "a terminal or a logger broke or shortened the lines: W&B keeps 4,096 bytes of each in files/output.log",
-                "read what the trainer itself logs (the run-*.wandb file beside files/, metrics.jsonl, TensorBoard), "
-                "or save the console without wrapping",
-                float(self.lines),
-            )
-        ]
+        lost = f", and {len(self.numbers)} numbers at a cut were not used" if self.numbers else ""
+        return lines_cut(self.lines, f"{where}; what stood behind the cut is lost{lost}")
+
+
+def lines_cut(n: int, what: str) -> list[Finding]:
+    """The finding of lines that were cut; nothing without one."""
+    return [
+        Finding(
+            "lines-cut",
+            "warning",
+            f"{n} lines of records are cut off{what}",
+            "a terminal or a logger broke or shortened the lines: W&B keeps 4,096 bytes of each in files/output.log",
+            "read what the trainer itself logs (the run-*.wandb file beside files/, metrics.jsonl, TensorBoard), "
+            "or save the console without wrapping",
+            float(n),
+        )
+    ] * (n > 0)
 
 
 class LineEnds:
@@ -102,7 +116,7 @@ class LineEnds:
         Parameters
         ----------
         row : int
-            Row of its record.
+            Row of its record, -1 if it was not used.
         key : str
             Key of the number that the line ends with; empty if it ends with none.
         n_bytes, n_chars : int
@@ -139,9 +153,24 @@ class LineEnds:
             for length in self._lengths(table, column):
                 at_cut |= (table[:, column] == length) & (table[:, 4] >= 0)
         names = list(self._keys)
-        values = [(int(r), names[k]) for r, k in table[at_cut & ((marks & _NUMBER_AT_END) > 0), :2]]
+        values = [(int(r), names[k]) for r, k in table[at_cut & ((marks & _NUMBER_AT_END) > 0), :2] if r >= 0]
         lengths = set(table[at_cut, 2].tolist())
         return Cut(values, int(at_cut.sum()), lengths.pop() if len(lengths) == 1 and at_cut.sum() > 1 else 0)
+
+    def n_shortened(self) -> int:
+        """Lines that end inside a record and were cut by length: others may be torn or damaged."""
+        table = np.frombuffer(self._table, dtype=np.int64).reshape(-1, 6)
+        broken = (table[:, 5] & _BROKEN) > 0
+        if not broken.any():
+            return 0
+        at_cut = np.zeros(len(table), dtype=bool)
+        for column in (2, 3):
+            longest = table[:, column] == table[:, column].max()
+            if (broken & longest).sum() > 1 or _is_limit(int(table[:, column].max())):
+                at_cut |= broken & longest
+        if self.wrapped_at():
+            at_cut |= broken
+        return int(at_cut.sum())
 
     def _lengths(self, table: np.ndarray, column: int) -> Iterator[int]:
         """Lengths at which lines were cut although they may end in a number."""

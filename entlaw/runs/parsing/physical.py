@@ -23,6 +23,7 @@ _LABEL = (
     r"|\S+ std(?:out|err) [FP] )"  # container runtimes
 )
 _LABELS = re.compile(_LABEL + "*")
+_LABEL_BEHIND = re.compile(rf"(?<=\s){_LABEL}+\s*$")
 _CRI = re.compile(rb"(?m)^(\d{4}-\d\d-\d\dT\S+) (stdout|stderr) ([FP])(?: |$)(.*)$")
 _CRI_NEEDLE = re.compile(rb" std(?:out|err) P ")
 
@@ -39,6 +40,11 @@ def unlabelled(text: str) -> str:
     """A line without the labels that launchers set in front of every line of a process."""
     found = _LABELS.match(text)
     return text[found.end() :] if found else text
+
+
+def without_label(text: str) -> str:
+    """The end of a line without the label of the line that follows in it."""
+    return _LABEL_BEHIND.sub("", text)
 
 
 def label_of(text: str) -> str:
@@ -96,12 +102,15 @@ class Unwrapped:
         out = []
         for line in block.splitlines(keepends=True):
             body = line.rstrip(b"\r\n")
-            if self._open and self._begins(body):
+            if self._open and self._begins(body) and not ends_before_step(self._open):
                 out += [self._open, b"\n"]
                 self._open = b""
-            elif self._open:
+            wide = displayed(body) == self._width and len(self._open) < 1 << 20
+            if self._open:
                 self.joined += 1
-            if displayed(body) == self._width and len(self._open) < 1 << 20:
+                body = _added(self._open, body)
+                line = body + b"\n"
+            if wide:
                 self._open += body
             else:
                 out += [self._open, line]
@@ -112,6 +121,20 @@ class Unwrapped:
         """The last line, if it may go on."""
         left, self._open = self._open, b""
         return left
+
+
+def _added(line: bytes, following: bytes) -> bytes:
+    """What a broken-off piece adds: without its indentation, and with the blank of a separator that was dropped."""
+    bare = following.lstrip()
+    separated = line.endswith(b" -") or bare.startswith(b"- ") or bare.rstrip() == b"-"
+    if separated or len(following) - len(bare) > 1:
+        return b" " * separated + bare
+    return following
+
+
+def ends_before_step(line: bytes) -> bool:
+    """Whether a line was broken inside ``global_step:4`` or the like, so that a ``step:`` below begins no record."""
+    return line.endswith((b"global_", b"timing_s/"))
 
 
 def displayed(line: bytes) -> int:

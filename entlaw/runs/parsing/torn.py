@@ -6,8 +6,11 @@ most keys in common, in one order.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
+from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -16,7 +19,37 @@ from entlaw.findings import Finding
 
 _COMMON = 0.8
 _FEWEST = 6  # records that it takes to know what is common
+_MOST_SHAPES = 256  # a run has few
 _OVERLAP = 3  # letters that each part of a key made of two must have
+
+
+class Shapes:
+    """The keys of records in their order, and which records have which."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, ...], array[int]] = {}
+
+    def add(self, keys: tuple[str, ...], row: int) -> None:
+        """Take the keys of one record."""
+        found = self._rows.get(keys)
+        if found is None and len(self._rows) < _MOST_SHAPES:
+            found = self._rows[keys] = array("q")
+        if found is not None:
+            found.append(row)
+
+    def cut_short(self) -> list[tuple[int, str]]:
+        """Row and last key of the records that stop before others of their kind do.
+
+        Such a record was cut, by a crash say, and its last number may be half of one. It is one of few, whose keys
+        are the first ones of records that are many.
+        """
+        found = []
+        many = [k for k, rows in self._rows.items() if len(rows) >= _FEWEST]
+        for keys, rows in self._rows.items():
+            longer = (len(self._rows[k]) for k in many if len(k) > len(keys) and k[: len(keys)] == keys)
+            if len(rows) * _FEWEST <= max(longer, default=0):
+                found += [(row, keys[-1]) for row in rows]
+        return found
 
 
 def broken_records(n: int) -> Finding:
@@ -42,28 +75,45 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
     Returns
     -------
     ndarray of bool, shape (n,)
-        A record is not whole if it lacks a key that nearly all others have, and holds one that no other has and that
-        is the beginning of one key and the end of another; or if it lacks common keys between others that it has,
-        and the steps around it go back.
+        A record is not whole if it lacks a key that nearly all others have, and holds one that no other has: the
+        beginning of one key and the end of another, or the key it lacks with something in between. Nor is it if it
+        alone lacks common keys between others that it has, and the steps around it go back; or if another record
+        begins inside one of its keys.
     """
     whole = np.ones(len(rows), dtype=bool)
-    if len(rows) < _FEWEST:
-        return whole
     columns = [c for c in rows.columns if c != "step"]
     has = rows[columns].notna().to_numpy()
     counts = has.sum(axis=0)
-    common = counts >= _COMMON * max(counts.max(initial=0), 1)
-    if common.sum() < 2:
+    common = _find_common(counts)
+    if len(rows) < _FEWEST or common.sum() < 2:
         return whole
     partial = has[:, common].any(axis=1) & ~has[:, common].all(axis=1)
     known = _Known(c for c, n in zip(columns, counts, strict=True) if n > 1)
-    step = rows["step"].to_numpy(float) if "step" in rows else np.zeros(len(rows))
-    for i in np.flatnonzero(partial):
-        alone = (columns[j] for j in np.flatnonzero(has[i] & (counts == 1)))
-        whole[i] = not any(known.made_of_two(key) for key in alone) and not (
-            _has_gap(has[i, common]) and _goes_back(step, int(i))
+    step = rows["step"].to_numpy(float) if "step" in rows else np.arange(float(len(rows)))
+    patterns = Counter(row.tobytes() for row in has[:, common])
+    for j in np.flatnonzero((counts == 1) & [c.endswith("step") for c in columns]):
+        if known.begins_one(columns[j].removesuffix("step")):
+            whole[has[:, j]] = False
+    for i in np.flatnonzero(partial & whole):
+        alone = [columns[j] for j in np.flatnonzero(has[i] & (counts == 1))]
+        missing = [columns[j] for j in np.flatnonzero(~has[i] & common)]
+        written_over = (sum(_overlap(key, other)) >= len(other) for key in alone for other in missing)
+        gap = (
+            patterns[has[i, common].tobytes()] == 1 and _has_gap(has[i, common]) and _goes_back(step, int(i))
         )
+        whole[i] = not (gap or any(written_over) or any(map(known.made_of_two, alone)))
     return whole
+
+
+def have_common(rows: pd.DataFrame) -> np.ndarray:
+    """Which records have all keys that nearly all have, the step aside: bool, shape (n,)."""
+    has = rows.drop(columns="step", errors="ignore").notna().to_numpy()
+    common = _find_common(has.sum(axis=0))
+    return has[:, common].all(axis=1) & (common.sum() > 1) & (len(rows) >= _FEWEST)
+
+
+def _find_common(counts: np.ndarray) -> np.ndarray:
+    return np.asarray(counts >= _COMMON * max(counts.max(initial=0), 1))
 
 
 class _Known:
@@ -73,6 +123,11 @@ class _Known:
         self._keys = sorted(keys)
         self._turned = sorted(key[::-1] for key in self._keys)
         self._longest = max(map(len, self._keys), default=0)
+
+    def begins_one(self, text: str) -> bool:
+        """Whether one of them begins with a text."""
+        at = bisect_left(self._keys, text)
+        return at < len(self._keys) and self._keys[at].startswith(text)
 
     def made_of_two(self, key: str) -> bool:
         """Whether a key is the beginning of one of them and the end of another."""
@@ -96,9 +151,17 @@ def _in_common(key: str, ordered: list[str]) -> int:
 
 
 def _common(one: str, two: str) -> int:
-    return next(
-        (i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two))
-    )
+    return sum(1 for _ in takewhile(_are_equal, zip(one, two, strict=False)))
+
+
+def _overlap(key: str, other: str) -> tuple[int, int]:
+    """How many letters two keys have in common at their beginning and at their end."""
+    return _common(key, other), _common(key[::-1], other[::-1])
+
+
+def _are_equal(letters: tuple[str, str]) -> bool:
+    """Whether two letters are the same."""
+    return letters[0] == letters[1]
 
 
 def _has_gap(has: np.ndarray) -> bool:

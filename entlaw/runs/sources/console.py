@@ -148,7 +148,7 @@ class ConsoleParser:
         scan = _Candidates(text, self._needles)
         while (found := scan.next()) is not None:
             start, end, needle = found
-            line, below, end = self._whole_line(text, start, end)
+            line, last_line, below, end = self._whole_line(text, start, end)
             if below is None and not last:
                 self._held, text = text[start:], text[:start]
                 break
@@ -156,7 +156,7 @@ class ConsoleParser:
                 self._track.gap(text, done, end)
             if needle is _BLANKED and (not line.strip() or line.lstrip().startswith(b"{")):
                 self._track.event(is_record=False)
-            self._line(line, below, end - start > len(line), closed or end < len(text))
+            self._line(line, last_line, below, closed or end < len(text))
             if self.n_records and first > start:
                 first = start
             done = scan.done = end
@@ -166,27 +166,28 @@ class ConsoleParser:
             self._preamble += text[1 : min(first, PREAMBLE_BYTES)]
         self._separator = text[-1:]
 
-    def _whole_line(self, text: bytes, start: int, end: int) -> tuple[bytes, bytes | None, int]:
-        """A line with those below that go on with it, the line below these (None: not there yet), and its end."""
-        line = text[start:end]
-        kind = next((kind for kind in self._kinds if kind.begins(line)), None)
+    def _whole_line(self, text: bytes, start: int, end: int) -> tuple[bytes, bytes, bytes | None, int]:
+        """A line with those below that go on with it; the last of these; the next, None if not there yet; the end."""
+        parts = [text[start:end]]
+        last = parts[0]
+        kind = next((kind for kind in self._kinds if kind.begins(last)), None)
         if kind is None:
-            return line, b"", end
-        for _ in range(MOST_LINES):
+            return last, last, b"", end
+        below: bytes | None = b""
+        while len(parts) < MOST_LINES:
             below, below_end = _line_below(text, end)
-            if below is None:
-                return line, None, end
-            added = kind.glue(line, below)
-            if added is None:
-                return line, below, end
-            line, end = line + added, below_end
-        return line, b"", end
+            added = None if below is None else kind.glue(last, below)
+            if below is None or added is None:
+                break
+            parts.append(added)
+            last, end = below, below_end
+        return b"".join(parts), last, below, end
 
-    def _line(self, line: bytes, below: bytes | None, is_joined: bool, closed: bool) -> None:
+    def _line(self, line: bytes, last_line: bytes, below: bytes | None, closed: bool) -> None:
         for kind in self._kinds:
             if any(needle in line for needle in kind.needles):
-                kind.below = None if below is None else plain(below)
-                kind.is_joined = is_joined
+                kind.below = None if below is None or kind.begins(below) else plain(below)
+                kind.last_line = last_line
                 kept = kind.take(line, closed)
                 self._cut, kind.cut = kind.cut or self._cut, ""
                 if kept:
@@ -219,8 +220,8 @@ class ConsoleParser:
     def _nothing(self, path: Path, notes: ReadNotes) -> UnreadableSource:
         told = f"looked for lines like {' and '.join(kind.example for kind in self._kinds)}"
         told += f" in {notes.bytes_read:,} bytes of text"
-        if lost := sum(kind.lost for kind in self._kinds):
-            told += f"; {lost} lines look like damaged records"
+        if lost := sum(kind.n_lost for kind in self._kinds):
+            told += f"; {lost} lines look like records that are cut or damaged"
         return no_records(
             path,
             told,
