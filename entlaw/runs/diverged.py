@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -61,24 +62,37 @@ def _is_counter(key: str) -> bool:
     return name in STEP_NAMES or bool(_COUNTER.fullmatch(name))
 
 
-def find_divergence(metrics: pd.DataFrame, entropy_key: str, score_keys: Iterable[str]) -> Finding | None:
-    """Says from which step on the run is no run any more; ``value`` is that step."""
-    lost = _first_lost(metrics, [entropy_key, *score_keys])
-    what = "holds no number"
-    if lost is None:
-        health = [str(c) for c in metrics.columns if _HEALTH.fullmatch(canonical(str(c)))]
-        lost = _first_lost(metrics, health)
-        what = "is NaN or missing"
+def find_divergence(
+    metrics: pd.DataFrame,
+    entropy_key: str,
+    score_keys: Iterable[str],
+    nan: Mapping[str, int] = MappingProxyType({}),
+) -> Finding | None:
+    """Says from which step on the run is no run any more; ``value`` is that step.
+
+    Parameters
+    ----------
+    metrics : pandas.DataFrame
+    entropy_key : str
+    score_keys : iterable of str
+    nan : mapping
+        How often NaN was logged under a key, where the reader tells (``attrs["nan"]`` of its frame): a loss or a norm
+        of gradients that is merely missing says nothing.
+    """
+    health = [key for key in nan if _HEALTH.fullmatch(canonical(key))]
+    lost = _first_lost(metrics, [entropy_key, *score_keys]) or _first_lost(metrics, health)
     if lost is None:
         return None
     key, step, n = lost
+    infinite = np.isinf(metrics.loc[metrics.index >= step, key].to_numpy(float)).any()
+    what = "is NaN" if nan.get(key) else "is infinite" if infinite else ""
     if key == entropy_key and _goes_on_elsewhere(metrics, key, step):
         return None
     return Finding(
         "diverged",
         "warning",
-        f"{key!r} {what} from step {step:g} on, for {n} steps, while records go on: the run diverged at step "
-        f"{step:g}, or stopped logging it",
+        f"{key!r} {what or 'holds no number'} from step {step:g} on, for {n} steps, while records go on: the run "
+        f"diverged at step {step:g}" + ("" if what else ", or stopped logging it"),
         "after a blow-up (NaN or infinite numbers) the policy is broken; scores from there on say nothing of the law",
         f"look at the gradients before step {step:g}; --until-step {_before(metrics, step):g} leaves the rest out",
         step,

@@ -22,7 +22,7 @@ _USEFUL = (
     re.compile(r"reward|return"),
     re.compile(r"eval|val|test"),
 )
-_REWARD = re.compile(r"(^|_)(rewards?|scores?|correct|success|pass_?\d+|returns?|solved?)(_|$)")
+_REWARD = re.compile(r"(^|_)(rewards?|scores?|acc|accuracy|correct|success|pass_?\d+|returns?|solved?)(_|$)")
 
 
 def list_keys(known: Iterable[str]) -> str:
@@ -120,6 +120,6 @@ def no_score(metrics: pd.DataFrame, on: str | None) -> MissingSeries:
     return MissingSeries(
         f"no {wanted} in this log",
         why="none of its keys is a known spelling of one"
-        + ("" if reward else "; none names a reward, as in a run that is no RL (SFT, say)"),
+        + ("" if reward else ", and none names a reward (a supervised run has none)"),
         hint=f"name the key with --on KEY; {list_keys(names)}",
     )

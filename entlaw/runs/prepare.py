@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -86,7 +86,7 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         raise UsageError(f"unknown alignment {selection.align!r}", hint="use next or same")
     align: Align = selection.align or ("next" if score.kind == "validation" else "same")
     before = pretraining_step(assembled, meaning.key, score.keys) if align == "next" else None
-    score, unit, more = _measure(metrics, meaning.key, score, selection)
+    score, unit, more = _measure(metrics, meaning.key, score, selection, raw.rows.attrs.get("nan", {}))
     findings += more
     points, more = pair(metrics[meaning.key], score.series, align, before)
     findings += more
@@ -128,10 +128,14 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
 
 
 def _measure(
-    metrics: pd.DataFrame, entropy_key: str, score: ChosenScore, selection: Selection
+    metrics: pd.DataFrame,
+    entropy_key: str,
+    score: ChosenScore,
+    selection: Selection,
+    nan: Mapping[str, int],
 ) -> tuple[ChosenScore, Unit, list[Finding]]:
     """The scores that are scores, and their unit: what a broken run logged has no say in it."""
-    end = find_divergence(metrics, entropy_key, score.keys)
+    end = find_divergence(metrics, entropy_key, score.keys, nan)
     single = extremes(metrics, score.key)
     series, findings = drop_placeholders(score.series, single)
     findings += [] if end is None else [end]
