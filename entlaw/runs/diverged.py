@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -36,18 +37,17 @@ def lost_from(metrics: pd.DataFrame, key: str) -> tuple[float, int] | None:
     step, n : float, int
         None where the series goes on to the end, or ends with the other keys of its records.
     """
-    finite = pd.DataFrame(
-        np.isfinite(metrics.to_numpy(float)), index=metrics.index, columns=[str(c) for c in metrics.columns]
-    )
-    there = finite[key].to_numpy()
+    names = [str(c) for c in metrics.columns]
+    finite = np.isfinite(metrics.to_numpy(float))
+    there = finite[:, names.index(key)]
     if not there.any():
         return None
-    numbers = [c for c in finite.columns if not _is_counter(c)]
-    others = [c for c in numbers if c != key and not _ASIDE.fullmatch(canonical(c))]
-    share = finite.loc[there, others].mean()
-    along = list(share[share >= _ALONG].index)
-    empty = ~finite[numbers].any(axis=1).to_numpy()
-    record = there | finite[along].any(axis=1).to_numpy() | empty
+    kinds = np.array([_kind(canonical(name)) for name in names])
+    share = finite[there].mean(axis=0)
+    along = (kinds == "metric") & (share >= _ALONG)
+    along[names.index(key)] = False
+    empty = ~finite[:, kinds != "counter"].any(axis=1)
+    record = there | finite[:, along].any(axis=1) | empty
     places = np.flatnonzero(there[record])
     usual = int(np.median(np.diff(places))) if len(places) > 1 else 1
     after = int(record.sum()) - 1 - int(places[-1])
@@ -57,9 +57,11 @@ def lost_from(metrics: pd.DataFrame, key: str) -> tuple[float, int] | None:
     return float(steps[places[-1] + 1]), after
 
 
-def _is_counter(key: str) -> bool:
-    name = canonical(key)
-    return name in STEP_NAMES or bool(_COUNTER.fullmatch(name))
+@lru_cache(maxsize=65536)
+def _kind(name: str) -> str:
+    if name in STEP_NAMES or _COUNTER.fullmatch(name):
+        return "counter"
+    return "aside" if _ASIDE.fullmatch(name) else "metric"
 
 
 def find_divergence(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from entlaw.errors import MissingSeries, nearest
 from entlaw.runs.keys import STEP_NAMES, canonical
-from entlaw.runs.score_keys import NOT_SCORE, OTHER_LEARNING, SCORE_RULES
+from entlaw.runs.score_keys import NOT_SCORE, OTHER_LEARNING, spelled_score
 
 NOTHING_UNREAD: Mapping[str, str] = MappingProxyType({})
 _SHOWN = 12
@@ -91,8 +91,7 @@ def _spells_reward(key: str) -> bool:
     name = canonical(key)
     if any(pattern.search(name) for pattern, _, _ in OTHER_LEARNING):
         return False
-    rules = (r for r in SCORE_RULES if r.pattern.fullmatch(name))
-    return bool(_REWARD.search(name)) or any(not (r.by_name_only and NOT_SCORE.search(name)) for r in rules)
+    return bool(_REWARD.search(name)) or spelled_score(name) is not None
 
 
 def no_entropy(metrics: pd.DataFrame, config: Mapping[str, Any]) -> MissingSeries:

@@ -91,10 +91,8 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
     points, more = pair(metrics[meaning.key], score.series, align, before)
     findings += more
     points = points.assign(performance=unit.scale * (points["performance"] - unit.offset))
-    infinite = int(np.isinf(metrics[meaning.key]).sum() + np.isinf(score.series).sum())
-    if infinite:
-        points = points[np.isfinite(points).all(axis=1)].reset_index(drop=True)
-        findings.append(Finding("infinite-values", "warning", f"{infinite} infinite values were left out"))
+    points, more = _drop_infinite(points, metrics[meaning.key], score.series)
+    findings += more
     framework = str(
         raw.config.get("framework", framework)
     )  # what the run says of itself beats its keys' spelling
@@ -125,6 +123,16 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         problems=problems,
         samples=samples,
     )
+
+
+def _drop_infinite(
+    points: pd.DataFrame, entropy: pd.Series, scores: pd.Series
+) -> tuple[pd.DataFrame, list[Finding]]:
+    infinite = int(np.isinf(entropy).sum() + np.isinf(scores).sum())
+    if not infinite:
+        return points, []
+    kept = points[np.isfinite(points).all(axis=1)].reset_index(drop=True)
+    return kept, [Finding("infinite-values", "warning", f"{infinite} infinite values were left out")]
 
 
 def _measure(

@@ -1,4 +1,4 @@
-"""Every spelling of ``trainers.toml`` is read: a small log made with its keys, by each logger that is said to be read."""
+"""Every spelling of ``trainers.toml`` is read: a small log of its keys, by each logger that is said to be read."""
 
 import json
 
