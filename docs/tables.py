@@ -18,6 +18,8 @@ from entlaw.cli.options import MEANINGS
 from entlaw.law.interventions import KINDS, ControlRule, trainers
 from entlaw.law.rivals import RIVALS
 from entlaw.registry import Function
+from entlaw.runs.trainers import LOGGERS
+from entlaw.runs.trainers import trainers as trainer_logs
 from entlaw.train.advantages import ESTIMATORS
 from entlaw.train.controls import CONTROLS
 from entlaw.train.losses import LOSSES
@@ -117,6 +119,34 @@ def _condition(condition: str) -> str:
     )
 
 
+def _loggers() -> str:
+    heads = ["trainer", "versions", *LOGGERS, "step", "notes"]
+    rows = (
+        [t["name"], t["versions"], *(t[logger] for logger in LOGGERS), t["step"], t["notes"]]
+        for t in trainer_logs()
+    )
+    return _rows(heads, rows)
+
+
+def _spellings() -> str:
+    heads = ["trainer", "versions", "entropy", "validation", "training score"]
+    rows = (
+        [t["name"], log["versions"], *(f"`{log[k]}`" if k in log else "-" for k in [*heads[2:4], "training"])]
+        for t in trainer_logs()
+        for log in t.get("logs", ())
+    )
+    return _rows(heads, rows)
+
+
+def _turn_on() -> str:
+    rows = ([t["name"], t["turn_on"]] for t in trainer_logs() if t["turn_on"])
+    return _rows(["trainer", "to have the entropy logged"], rows)
+
+
+def _sources() -> str:
+    return _rows(["trainer", "read in"], ([t["name"], "; ".join(t["source"])] for t in trainer_logs()))
+
+
 def _trainers() -> str:
     known = {name: trainer for name, trainer in trainers().items() if trainer.recognised_by}
     rows = (
@@ -150,6 +180,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "interventions": _interventions,
     "trainers": _trainers,
+    "loggers": _loggers,
+    "spellings": _spellings,
+    "turn_on": _turn_on,
+    "trainer_sources": _sources,
     "options": _options,
 }
 

@@ -22,16 +22,17 @@ def entropy_candidates(metrics: pd.DataFrame) -> list[tuple[str, EntropyRule]]:
     A key that hardly holds values comes after those that do, and what is no entropy of a token after both.
     """
     names = [canonical(str(column)) for column in metrics.columns]
+    of_entropy = [(str(c), name) for c, name in zip(metrics.columns, names, strict=True) if "entropy" in name]
     found: dict[str, tuple[int, EntropyRule]] = {}
     for rank, rule in enumerate(ENTROPY_RULES):
         if rule.beside is not None and not any(rule.beside.fullmatch(name) for name in names):
             continue
-        for column, name in zip(metrics.columns, names, strict=True):
-            known = found.get(str(column))
-            if "entropy" not in name or (known is not None and not (known[1].by_name_only and rule.last)):
+        for column, name in of_entropy:
+            known = found.get(column)
+            if known is not None and not (known[1].by_name_only and rule.last):
                 continue
             if rule.pattern.fullmatch(name) and not (rule.by_name_only and NOT_ENTROPY.search(name)):
-                found[str(column)] = (rank, rule)
+                found[column] = (rank, rule)
     counts = {
         key: count_values(metrics[key])
         for key, _ in sorted(found.items(), key=lambda f: (f[1][1].last, f[1][0]))
@@ -83,6 +84,14 @@ def choose_entropy(
             raise without_values(spelled[0][0], metrics, unread, "--entropy-key")
         raise no_entropy(metrics, config)
     key, rule = candidates[0]
+    why = "only its name suggests it" if rule.by_name_only else f"as {rule.framework} spells it"
+    others = tuple(c for c, _ in candidates[1:])
+    meaning = entropy_meaning(key, rule, config)
+    return meaning, rule.framework, Choice("entropy", key, why, others), _doubts(key, rule, config)
+
+
+def _doubts(key: str, rule: EntropyRule, config: Mapping[str, Any]) -> list[Finding]:
+    """What speaks against a key that was chosen by the rules."""
     findings = unit_findings(key, rule)
     if rule.by_name_only:
         findings.append(
@@ -96,9 +105,6 @@ def choose_entropy(
                 "check it, or name another key with --entropy-key",
             )
         )
-    why = "only its name suggests it" if rule.by_name_only else f"as {rule.framework} spells it"
-    others = tuple(c for c, _ in candidates[1:])
-    meaning = entropy_meaning(key, rule, config)
     if (
         canonical(key) == "actor_entropy_loss"
         and str(config.get("actor_rollout_ref.actor.use_dynamic_bsz")) == "True"
@@ -113,7 +119,7 @@ def choose_entropy(
                 "use train_entropy/all or actor/entropy of a later version if the log has it",
             )
         )
-    return meaning, rule.framework, Choice("entropy", key, why, others), findings
+    return findings
 
 
 def _named_entropy(

@@ -7,7 +7,6 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,10 @@ from entlaw.runs.score_keys import (
     ACCURACY_NAME,
     CORRECT_TERM,
     FORMAT_TERM,
-    NOT_SCORE,
     OTHER_LEARNING,
     SCORE_RULES,
     ScoreRule,
+    spelled_score,
 )
 
 # Fewer validations than this and a training score, logged every step, tells more (the law warns below 8 too).
@@ -75,23 +74,12 @@ def score_candidates(metrics: pd.DataFrame) -> list[Candidate]:
     found: list[tuple[int, Candidate]] = []
     for column in metrics.columns:
         key = str(column)
-        spelled = _spelled(canonical(key))
+        spelled = spelled_score(canonical(key))
         if spelled is not None and (n := count_values(metrics[key])):
             rank, name = spelled
             varies = metrics[key].nunique() > 1  # noqa: PD101 - NaN is no value here
             found.append((rank, Candidate(key, SCORE_RULES[rank], name, n, varies)))
     return [c for _, c in sorted(found, key=lambda f: (f[0], f[1].key))]
-
-
-@lru_cache(maxsize=65536)
-def _spelled(name: str) -> tuple[int, str] | None:
-    """Place of the rule that a key in canonical form follows, and the data set or reward term that it names."""
-    for rank, rule in enumerate(SCORE_RULES):
-        match = rule.pattern.fullmatch(name)
-        if match and not (rule.by_name_only and NOT_SCORE.search(name)):
-            groups = match.groupdict()
-            return rank, groups.get("set") or groups.get("fn") or ""
-    return None
 
 
 def choose_score(

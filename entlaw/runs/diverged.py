@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -36,18 +38,17 @@ def lost_from(metrics: pd.DataFrame, key: str) -> tuple[float, int] | None:
     step, n : float, int
         None where the series goes on to the end, or ends with the other keys of its records.
     """
-    finite = pd.DataFrame(
-        np.isfinite(metrics.to_numpy(float)), index=metrics.index, columns=[str(c) for c in metrics.columns]
-    )
-    there = finite[key].to_numpy()
+    names = [str(c) for c in metrics.columns]
+    finite = np.isfinite(metrics.to_numpy(float))
+    there = finite[:, names.index(key)]
     if not there.any():
         return None
-    numbers = [c for c in finite.columns if not _is_counter(c)]
-    others = [c for c in numbers if c != key and not _ASIDE.fullmatch(canonical(c))]
-    share = finite.loc[there, others].mean()
-    along = list(share[share >= _ALONG].index)
-    empty = ~finite[numbers].any(axis=1).to_numpy()
-    record = there | finite[along].any(axis=1).to_numpy() | empty
+    kinds = np.array([_kind(canonical(name)) for name in names])
+    share = finite[there].mean(axis=0)
+    along = (kinds == "metric") & (share >= _ALONG)
+    along[names.index(key)] = False
+    empty = ~finite[:, kinds != "counter"].any(axis=1)
+    record = there | finite[:, along].any(axis=1) | empty
     places = np.flatnonzero(there[record])
     usual = int(np.median(np.diff(places))) if len(places) > 1 else 1
     after = int(record.sum()) - 1 - int(places[-1])
@@ -57,29 +58,44 @@ def lost_from(metrics: pd.DataFrame, key: str) -> tuple[float, int] | None:
     return float(steps[places[-1] + 1]), after
 
 
-def _is_counter(key: str) -> bool:
-    name = canonical(key)
-    return is_axis(key) or bool(_COUNTER.fullmatch(name))
+@lru_cache(maxsize=65536)
+def _kind(name: str) -> str:
+    if is_axis(name) or _COUNTER.fullmatch(name):
+        return "counter"
+    return "aside" if _ASIDE.fullmatch(name) else "metric"
 
 
-def find_divergence(metrics: pd.DataFrame, entropy_key: str, score_keys: Iterable[str]) -> Finding | None:
-    """Says from which step on the run is no run any more; ``value`` is that step."""
-    lost = _first_lost(metrics, [entropy_key, *score_keys])
-    what = "holds no number"
-    if lost is None:
-        health = [str(c) for c in metrics.columns if _HEALTH.fullmatch(canonical(str(c)))]
-        lost = _first_lost(metrics, health)
-        what = "is NaN or missing"
+def find_divergence(
+    metrics: pd.DataFrame,
+    entropy_key: str,
+    score_keys: Iterable[str],
+    nan: Mapping[str, int] = MappingProxyType({}),
+) -> Finding | None:
+    """Says from which step on the run is no run any more; ``value`` is that step.
+
+    Parameters
+    ----------
+    metrics : pandas.DataFrame
+    entropy_key : str
+    score_keys : iterable of str
+    nan : mapping
+        How often NaN was logged under a key, where the reader tells (``attrs["nan"]`` of its frame): a loss or a norm
+        of gradients that is merely missing says nothing.
+    """
+    health = [key for key in nan if _HEALTH.fullmatch(canonical(key))]
+    lost = _first_lost(metrics, [entropy_key, *score_keys]) or _first_lost(metrics, health)
     if lost is None:
         return None
     key, step, n = lost
+    infinite = np.isinf(metrics.loc[metrics.index >= step, key].to_numpy(float)).any()
+    what = "is NaN" if nan.get(key) else "is infinite" if infinite else ""
     if key == entropy_key and _goes_on_elsewhere(metrics, key, step):
         return None
     return Finding(
         "diverged",
         "warning",
-        f"{key!r} {what} from step {step:g} on, for {n} steps, while records go on: the run diverged at step "
-        f"{step:g}, or stopped logging it",
+        f"{key!r} {what or 'holds no number'} from step {step:g} on, for {n} steps, while records go on: the run "
+        f"diverged at step {step:g}" + ("" if what else ", or stopped logging it"),
         "after a blow-up (NaN or infinite numbers) the policy is broken; scores from there on say nothing of the law",
         f"look at the gradients before step {step:g}; --until-step {_before(metrics, step):g} leaves the rest out",
         step,

@@ -12,7 +12,7 @@ import pandas as pd
 from entlaw.errors import MissingSeries, nearest
 from entlaw.runs.axes import is_axis
 from entlaw.runs.keys import canonical
-from entlaw.runs.score_keys import NOT_SCORE, OTHER_LEARNING, SCORE_RULES
+from entlaw.runs.score_keys import NOT_SCORE, OTHER_LEARNING, spelled_score
 
 NOTHING_UNREAD: Mapping[str, str] = MappingProxyType({})
 _SHOWN = 12
@@ -23,7 +23,7 @@ _USEFUL = (
     re.compile(r"reward|return"),
     re.compile(r"eval|val|test"),
 )
-_REWARD = re.compile(r"(^|_)(rewards?|scores?|correct|success|pass_?\d+|returns?|solved?)(_|$)")
+_REWARD = re.compile(r"(^|_)(rewards?|scores?|acc|accuracy|correct|success|pass_?\d+|returns?|solved?)(_|$)")
 
 
 def list_keys(known: Iterable[str]) -> str:
@@ -92,8 +92,7 @@ def _spells_reward(key: str) -> bool:
     name = canonical(key)
     if any(pattern.search(name) for pattern, _, _ in OTHER_LEARNING):
         return False
-    rules = (r for r in SCORE_RULES if r.pattern.fullmatch(name))
-    return bool(_REWARD.search(name)) or any(not (r.by_name_only and NOT_SCORE.search(name)) for r in rules)
+    return bool(_REWARD.search(name)) or spelled_score(name) is not None
 
 
 def no_entropy(metrics: pd.DataFrame, config: Mapping[str, Any]) -> MissingSeries:
@@ -121,6 +120,6 @@ def no_score(metrics: pd.DataFrame, on: str | None) -> MissingSeries:
     return MissingSeries(
         f"no {wanted} in this log",
         why="none of its keys is a known spelling of one"
-        + ("" if reward else "; none names a reward, as in a run that is no RL (SFT, say)"),
+        + ("" if reward else ", and none names a reward (a supervised run has none)"),
         hint=f"name the key with --on KEY; {list_keys(names)}",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
@@ -84,16 +85,14 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
         )
     if selection.align is not None and selection.align not in get_args(Align):
         raise UsageError(f"unknown alignment {selection.align!r}", hint="use next, same or previous")
-    score, unit, more = _measure(metrics, meaning.key, score, selection)
+    score, unit, more = _measure(metrics, meaning.key, score, selection, raw.rows.attrs.get("nan", {}))
     findings += more
     own = selection.entropy_key is None and selection.align is None
     paired = pair_up(assembled, raw.config, score, meaning, entropy_choice, align=selection.align, own=own)
     findings += paired.findings
     points = paired.points.assign(performance=unit.scale * (paired.points["performance"] - unit.offset))
-    infinite = int(np.isinf(metrics[paired.entropy.key]).sum() + np.isinf(score.series).sum())
-    if infinite:
-        points = points[np.isfinite(points).all(axis=1)].reset_index(drop=True)
-        findings.append(Finding("infinite-values", "warning", f"{infinite} infinite values were left out"))
+    points, more = _drop_infinite(points, metrics[paired.entropy.key], score.series)
+    findings += more
     # What the run says of itself beats its keys' spelling.
     framework = str(raw.config.get("framework", framework))
     if raw.provenance.framework in ("unknown", "") and framework != "unknown":
@@ -126,11 +125,25 @@ def to_run(raw: RawRun, selection: Selection | None = None) -> Run:
     )
 
 
+def _drop_infinite(
+    points: pd.DataFrame, entropy: pd.Series, scores: pd.Series
+) -> tuple[pd.DataFrame, list[Finding]]:
+    infinite = int(np.isinf(entropy).sum() + np.isinf(scores).sum())
+    if not infinite:
+        return points, []
+    kept = points[np.isfinite(points).all(axis=1)].reset_index(drop=True)
+    return kept, [Finding("infinite-values", "warning", f"{infinite} infinite values were left out")]
+
+
 def _measure(
-    metrics: pd.DataFrame, entropy_key: str, score: ChosenScore, selection: Selection
+    metrics: pd.DataFrame,
+    entropy_key: str,
+    score: ChosenScore,
+    selection: Selection,
+    nan: Mapping[str, int],
 ) -> tuple[ChosenScore, Unit, list[Finding]]:
     """The scores that are scores, and their unit: what a broken run logged has no say in it."""
-    end = find_divergence(metrics, entropy_key, score.keys)
+    end = find_divergence(metrics, entropy_key, score.keys, nan)
     single = extremes(metrics, score.key)
     series, findings = drop_placeholders(score.series, single)
     findings += [] if end is None else [end]

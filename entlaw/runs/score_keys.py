@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 ScoreKind = Literal["validation", "training", "either"]
@@ -150,6 +151,18 @@ NOT_SCORE = re.compile(
     r"nll|token_acc|token_accuracy|gap|minus|not|only|without|none|delta|diff|margin|margins|chosen|rejected|"
     r"accuracies)(_|$)"
 )
+
+
+@lru_cache(maxsize=65536)
+def spelled_score(name: str) -> tuple[int, str] | None:
+    """Place in SCORE_RULES of the rule that a key in canonical form follows, and the data set or term that it names."""
+    for rank, rule in enumerate(SCORE_RULES):
+        match = rule.pattern.fullmatch(name)
+        if match and not (rule.by_name_only and NOT_SCORE.search(name)):
+            groups = match.groupdict()
+            return rank, groups.get("set") or groups.get("fn") or ""
+    return None
+
 
 # A key of the user's own that may be in percent; a reward that runs to 8 must not become 0.08.
 ACCURACY_NAME = re.compile(

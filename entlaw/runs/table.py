@@ -189,7 +189,8 @@ class RowBuilder:
     def frame(self) -> pd.DataFrame:
         """The records as float64 columns in order of first appearance, index 0..n-1.
 
-        ``attrs["unread"]`` holds a value of each key under which there was no number.
+        ``attrs["unread"]`` holds a value of each key under which there was no number, ``attrs["nan"]`` how often NaN or
+        null was logged under a key: a key that is missing from a record is NaN in the frame too.
 
         Raises
         ------
@@ -200,17 +201,20 @@ class RowBuilder:
             from entlaw.runs import sparse
 
             return sparse.table(printable_names(self._order), self.n_rows, *self._triples())
+        nan: Counter[str] = Counter()
         data = {key: np.full(self.n_rows, np.nan) for key in self._order}
         for keys, (rows, values) in self._shapes.items():
             where = np.frombuffer(rows, dtype=np.int64)
             table = np.frombuffer(values, dtype=np.float64).reshape(len(where), len(keys))
             for j, key in enumerate(keys):
                 data[key][where] = table[:, j]
+            nan.update({keys[j]: int(n) for j, n in enumerate(np.isnan(table).sum(axis=0)) if n})
         for key, (rows, values) in self._columns.items():
             data[key][np.frombuffer(rows, dtype=np.int64)] = np.frombuffer(values, dtype=np.float64)
         # JSON may escape half a character, which no column name can be.
         named = dict(zip(printable_names(data), data.values(), strict=True))
         frame = pd.DataFrame(named, index=pd.RangeIndex(self.n_rows))
+        frame.attrs["nan"] = dict(nan)
         frame.attrs["unread"] = {k: v for k, v in self._examples.items() if k not in data}
         return frame
 

@@ -36,10 +36,11 @@ def recognise(keys: Iterable[str], config: Mapping[str, Any]) -> dict[str, Any] 
 
     def traces(trainer: Mapping[str, Any]) -> int:
         said = bool(told) and trainer["name"].lower().startswith(told)
-        return 100 * said + sum(any(re.fullmatch(p, n) for n in names) for p in trainer["footprint"])
+        patterns = [re.compile(p) for p in trainer["footprint"]]
+        return 100 * said + sum(any(p.fullmatch(n) for n in names) for p in patterns)
 
-    best = max(trainers(), key=traces)
-    return best if traces(best) else None
+    counts = [traces(trainer) for trainer in trainers()]
+    return trainers()[counts.index(max(counts))] if max(counts) else None
 
 
 def turn_on_entropy(keys: Iterable[str], config: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from entlaw.runs.axes import is_axis
 from entlaw.runs.keys import ENTROPY_RULES, canonical
 from entlaw.runs.prepare import Selection
-from entlaw.runs.score_keys import NOT_SCORE, SCORE_RULES
+from entlaw.runs.score_keys import spelled_score
 
 _OWN = "entlaw/"
 # The log is read anew after so many records whatever they hold: the choice among several scores may have changed.
@@ -97,10 +97,7 @@ def _kind_of(key: str, selection: Selection) -> str:
     name = canonical(key)
     if "entropy" in name or any(rule.pattern.fullmatch(name) for rule in ENTROPY_RULES):
         return "entropy"
-    if any(
-        rule.pattern.fullmatch(name) and not (rule.by_name_only and NOT_SCORE.search(name))
-        for rule in SCORE_RULES
-    ):
+    if spelled_score(name) is not None:
         return "score"
     on = selection.on or ""
     if any(c in on for c in "*?[") and fnmatch.fnmatchcase(key, on):
