@@ -12,6 +12,7 @@ import pandas as pd
 from entlaw.findings import Finding
 from entlaw.runs.lines import Lines
 from entlaw.runs.parsing.literal import LiteralError, parse_flat, parse_literal
+from entlaw.runs.parsing.pretty import OpenDictionary
 from entlaw.runs.parsing.progress import Inferred, ProgressTrack, RecordKind, infer_steps
 from entlaw.runs.parsing.text import strip_ansi
 from entlaw.runs.source import ReadOptions
@@ -90,17 +91,26 @@ class DictionaryLines(Lines):
     """Dictionaries as the Hugging Face trainers, and loggers of JSON, print them."""
 
     order = 20
-    needles = (b"{'", b'{"')
+    needles = (b"{'", b'{"', b"{\n")
     example = "{'loss': 0.1, ...} (TRL)"
     noun = "dictionaries with metrics"
 
     def __init__(self, options: ReadOptions, track: ProgressTrack) -> None:
         super().__init__(options, track)
         self._track = track
+        self._open = OpenDictionary()
         self._kinds: list[RecordKind] = []  # of rows without a step, lost ones included
         self._stepless: list[int] = []  # row number of each, -1 for a lost one
         self._json_rows = 0
         self._marks = _MARKS | ({options.entropy_key} if options.entropy_key else set())
+
+    def begins(self, line: bytes) -> bool:
+        """Whether a line opens a dictionary and does not close it."""
+        return self._open.opens(line)
+
+    def glue(self, line: bytes, following: bytes) -> bytes | None:
+        """What the next line adds to an open dictionary."""
+        return self._open.goes_on(line, following)
 
     def take(self, line: bytes, closed: bool) -> bool:
         """Take the dictionaries of a line that are records of metrics."""
@@ -131,7 +141,9 @@ class DictionaryLines(Lines):
 
     def _is_record(self, record: Mapping[str, Any]) -> bool:
         keys = record.keys()
-        return bool(self._marks & keys or _STEPS & keys) or any(k.startswith("eval_") for k in keys)
+        if self._marks & keys or _STEPS & keys:
+            return True
+        return any(k.startswith("eval_") or k.endswith("/entropy") for k in keys)
 
     def _is_lost_record(self, line: str) -> bool:
         return sum(f"'{mark}'" in line or f'"{mark}"' in line for mark in (*self._marks, "epoch")) >= 2

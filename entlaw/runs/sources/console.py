@@ -33,6 +33,7 @@ from entlaw.runs.parsing.text import (
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.source import Head, ReadOptions, Source, cut_line
 
+_ENOUGH, _MANY_TIMES = 20, 4  # records of a surer kind after which another is not searched for
 _BLANKED = b"\r          "  # tqdm clears its bar with blanks before a record is printed
 
 
@@ -91,7 +92,6 @@ class ConsoleParser:
     def __init__(self, options: ReadOptions, width: int = 0) -> None:
         self._track = ProgressTrack()
         self._kinds = [kind(options, self._track) for kind in kinds()]
-        self._needles = (*(needle for kind in self._kinds for needle in kind.needles), _BLANKED)
         self._preamble = bytearray()
         self._separator = b"\n"
         self._cut = ""
@@ -145,7 +145,9 @@ class ConsoleParser:
         text = self._separator + block  # so that each line of the block stands behind its separator
         done, first = 1, len(text) if self.n_records == 0 else 0
         bars = b"%" in text and b"%|" in text
-        scan = _Candidates(text, self._needles)
+        wanted = self._wanted()
+        needles = dict.fromkeys(needle for kind in wanted for needle in kind.looks_for(text))
+        scan = _Candidates(text, (*needles, _BLANKED))
         while (found := scan.next()) is not None:
             start, end, needle = found
             line, below, end = self._whole_line(text, start, end)
@@ -156,7 +158,7 @@ class ConsoleParser:
                 self._track.gap(text, done, end)
             if needle is _BLANKED and (not line.strip() or line.lstrip().startswith(b"{")):
                 self._track.event(is_record=False)
-            self._line(line, below, end - start > len(line), closed or end < len(text))
+            self._line(wanted, line, below, end - start > len(line), closed or end < len(text))
             if self.n_records and first > start:
                 first = start
             done = scan.done = end
@@ -182,9 +184,20 @@ class ConsoleParser:
             line, end = line + added, below_end
         return line, b"", end
 
-    def _line(self, line: bytes, below: bytes | None, is_joined: bool, closed: bool) -> None:
-        for kind in self._kinds:
-            if any(needle in line for needle in kind.needles):
+    def _wanted(self) -> list[Lines]:
+        """The kinds to look for: once a trainer's own form is there in numbers, no form that many things have."""
+        sure = max(kind.rows.n_rows for kind in self._kinds if not kind.is_fallback)
+        return [
+            kind
+            for kind in self._kinds
+            if not kind.is_fallback or sure < _ENOUGH or sure < _MANY_TIMES * kind.rows.n_rows
+        ]
+
+    def _line(
+        self, kinds: Sequence[Lines], line: bytes, below: bytes | None, is_joined: bool, closed: bool
+    ) -> None:
+        for kind in kinds:
+            if kind.is_fallback or any(needle in line for needle in kind.needles):
                 kind.below = None if below is None else plain(below)
                 kind.is_joined = is_joined
                 kept = kind.take(line, closed)
@@ -202,6 +215,8 @@ class ConsoleParser:
         UnreadableSource
             No record.
         """
+        for kind in self._kinds:
+            kind.finish()
         if self.n_records == 0:
             raise self._nothing(path, notes)
         chosen = max(self._kinds, key=lambda kind: kind.weight * kind.n_values)
