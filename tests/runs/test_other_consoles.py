@@ -63,6 +63,20 @@ def test_pairs_on_a_line(tmp_path, kind):
     assert run.provenance.format == "key-value-console"
 
 
+BLOCKS = {
+    "headed": "===== Step {t}/40 =====\n\n📊 Results:\n  • Loss: 0.1\n  • Entropy: {h}\n  • Avg Reward: {r}\n"
+    "  • Time: 3.5s\n",
+    "plain": "step: {t}\n  entropy: {h}\n  reward: {r}\n",
+    "tree": "Iteration {t}\n├── entropy = {h}\n├── reward = {r}\n└── tokens = 512 (3.2 k/s)\nSaving a checkpoint\n",
+    "dashes": "[2026-01-01 00:00:00] Train step {t}/40:\n- policy/entropy: {h}\n- rollout/reward: {r}\n\n",
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_pairs_on_lines_below_their_step(tmp_path, block):
+    check(one_run(tmp_path, "Loading\n" + "".join(BLOCKS[block].format(t=t, h=h, r=r) for t, h, r in ROWS)))
+
+
 def test_percent_and_evaluations_on_lines_of_their_own(tmp_path):
     out = []
     for t, h, r in ROWS:

@@ -171,15 +171,19 @@ class ConsoleParser:
     def _whole_line(self, text: bytes, start: int, end: int) -> tuple[bytes, bytes | None, int]:
         """A line with those below that go on with it, the line below these (None: not there yet), and its end."""
         line = text[start:end]
-        kind = next((kind for kind in self._kinds if kind.begins(line)), None)
-        if kind is None:
+        kinds = [kind for kind in self._kinds if kind.begins(line)]
+        if not kinds:
             return line, b"", end
         for _ in range(MOST_LINES):
             below, below_end = _line_below(text, end)
             if below is None:
                 return line, None, end
-            added = kind.glue(line, below)
-            if added is None:
+            for kind in kinds:
+                added = kind.glue(line, below)
+                if added is not None:
+                    kinds = [kind]
+                    break
+            else:
                 return line, below, end
             line, end = line + added, below_end
         return line, b"", end
