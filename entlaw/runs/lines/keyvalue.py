@@ -132,67 +132,6 @@ class KeyValueLines(Lines):
         is_heading = text[-1:] in ("", ":") and not any(c.isdigit() for c in text)
         return b" " if is_heading and b" | " not in line else None
 
-    def take(self, step: float) -> None:
-        """Take the step of the next line."""
-        self.last = step
-        if step > self._highest:
-            self._highest, self.climbs = step, self.climbs + 1
-
-
-class KeyValueLines(Lines):
-    """Lines with a step and pairs, one of which is a known metric."""
-
-    order = 90
-    weight = 0.25  # a trainer's own form is surer
-    is_fallback = True
-    needles = (b"ntropy", b"NTROPY", b"ent=", b"ent:", *_SCORES, b"tep ", b"tep:", b"teration ")
-    example = "`12/40 | entropy=0.41 | acc=0.15` (any console)"
-    noun = "lines with a step and pairs"
-
-    def __init__(self, options: ReadOptions, track: ProgressTrack) -> None:
-        super().__init__(options, track)
-        self._known = {key for key in (options.entropy_key, options.on, options.step_key) if key}
-        self._waiting: dict[tuple[str, ...], list[tuple[int, list[float]]]] = {}
-        self._groups: dict[tuple[str, ...], _Group] = {}
-        # Of each row: its place in the log, its group, its step.
-        self._place, self._group, self._step = array("q"), array("q"), array("d")
-        self._seen = self._left_out = 0
-
-    def looks_for(self, block: bytes) -> tuple[bytes, ...]:
-        """Nothing where no entropy was printed so far."""
-        if self._seen or any(needle in block for needle in self.needles[:4]):
-            return self.needles
-        return ()
-
-    def begins(self, line: bytes) -> bool:
-        """Whether a line names a step, so that pairs on the lines below are its own."""
-        if (
-            len(line) > _LONGEST_HEADING
-            or b"{" in line
-            or b"%|" in line
-            or b" - " in line
-            or _HINT.search(line)
-        ):
-            return False
-        text = plain(line)
-        return bool(_STEP.search(text) or _OF_TOTAL.search(text))
-
-    def glue(self, line: bytes, following: bytes) -> bytes | None:
-        """One pair on a line of its own, behind any bullet; also a blank line and a heading in front of the pairs."""
-        if len(line) > _LONGEST or len(following) > _LONGEST_HEADING:
-            return None
-        text = unlabelled(plain(following)).strip(_BULLETS)
-        if _STEP.search(text):
-            return None
-        if _ONE_PAIR.fullmatch(text):
-            return b" | " + text.encode()
-        has_pairs = b" | " in line
-        return (
-            b" | "
-            if not has_pairs and not any(c.isdigit() for c in text) and text[-1:] in ("", ":")
-            else None
-        )
-
     def take(self, line: bytes, closed: bool) -> bool:
         """Take the pairs of a line that names its step."""
         if len(line) > _LONGEST or not _HINT.search(line) or b"%|" in line or b"{'" in line or b'{"' in line:
