@@ -29,7 +29,8 @@ def progress_table(rows, evals=False):
         cells = [str(t), "No log", *(["0.5"] if evals else []), f"{r:.6f}", f"{h:.6f}"]
         body += f"<tr>\n      <td>{'</td><td>'.join(cells)}</td>\n    </tr>"
     bar = '<div><progress value="40" max="40"></progress>\n [40/40 05:11, Epoch 0/1]</div>\n'
-    return f'{bar}<table border="1" class="dataframe">\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table><p>'
+    table = f'<table border="1" class="dataframe">\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table><p>'
+    return bar + table
 
 
 ROWS = list(zip(STEPS, ENTROPY, REWARD, strict=True))
