@@ -18,7 +18,7 @@ EXAMPLES = EXAMPLE.findall((REPO / "docs" / "logs.md").read_text())
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 8
 
 
 @pytest.mark.parametrize("name, framework, entropy, score, text", EXAMPLES, ids=lambda v: str(v)[:20])

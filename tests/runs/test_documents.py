@@ -170,6 +170,11 @@ def test_runs_of_a_document_stay_apart(tmp_path):
         assert [r.points["entropy"].tolist() for r in runs] == [ENTROPY, half]
 
 
+def test_json_lines_keyed_by_their_step(tmp_path):
+    text = "".join(json.dumps({f"step_{t}": {"entropy": h, "reward": r}}) + "\n" for t, h, r in ROWS)
+    assert one_run(tmp_path, text).points["step"].tolist() == STEPS
+
+
 def test_the_step_taken_from_the_keys_is_told(tmp_path):
     assert "step-from-keys" in codes(one_run(tmp_path, json.dumps(DOCUMENTS["by step"])))
     own = {str(i): {"step": t, "entropy": h, "reward": r} for i, (t, h, r) in enumerate(ROWS)}

@@ -196,6 +196,24 @@ def test_a_metrics_object_among_text_entries_is_kept(tmp_path):
     assert run.rows["entropy"].tolist() == [1 / t for t in range(1, 21)]
 
 
+def test_metrics_as_the_payload_of_entries(tmp_path):
+    """Google Cloud lists the newest entry first; a structured logger's numbers are its payload."""
+    path = tmp_path / "run.json"
+    entries = [
+        {
+            "insertId": f"x{t}",
+            "timestamp": when(t),
+            "jsonPayload": {"step": t, "entropy": 1 / t, "reward": t / 50},
+        }
+        for t in range(1, 41)
+    ]
+    path.write_text(json.dumps(entries[::-1]))
+    (run,) = read_raw(path)
+    assert run.rows["step"].tolist() == list(range(1, 41)) and run.rows["entropy"].tolist() == [
+        1 / t for t in range(1, 41)
+    ]
+
+
 @pytest.mark.parametrize("wrapper", ["docker", "gcp", "zap"])
 def test_a_cut_file_gives_the_whole_entries(tmp_path, wrapper):
     text = WRAPPERS[wrapper](verl_text(20).splitlines())

@@ -26,8 +26,10 @@ class Lines:
     ----------
     order : int
         Kinds with a lower number see a line first; one that finds records in it keeps it.
-    weight : int
+    weight : float
         How much a value of this kind counts when the kinds are compared.
+    is_fallback : bool
+        Whether this is a form that many things have: not searched for once a trainer's own form is known to be there.
     needles : tuple of bytes
         Every line of this kind holds one of them, so that all others are passed over at the speed of ``bytes.find``.
     example, noun : str
@@ -48,7 +50,8 @@ class Lines:
     """
 
     order: ClassVar[int]
-    weight: ClassVar[int] = 1
+    weight: ClassVar[float] = 1
+    is_fallback: ClassVar[bool] = False
     needles: ClassVar[tuple[bytes, ...]]
     example: ClassVar[str]
     noun: ClassVar[str]
@@ -59,6 +62,10 @@ class Lines:
         self.cut = ""
         self.below: str | None = None
         self.last_line = b""
+
+    def looks_for(self, block: bytes) -> tuple[bytes, ...]:
+        """The needles to search a block of lines for: fewer than all where the block cannot hold such lines."""
+        return self.needles
 
     def begins(self, line: bytes) -> bool:
         """Whether a line begins a record that the lines below may go on with."""
@@ -81,6 +88,9 @@ class Lines:
     def take(self, line: bytes, closed: bool) -> bool:
         """Take a line that holds a needle, ``closed`` if it is whole; whether it held records."""
         raise NotImplementedError
+
+    def finish(self) -> None:
+        """The log is at its end: take what waited for more lines."""
 
     def result(self) -> tuple[pd.DataFrame, str, str, list[Finding]]:
         """The rows, the name of the format, the trainer, and findings about how they were read."""

@@ -16,6 +16,7 @@ from entlaw.runs.lines import Lines
 from entlaw.runs.parsing.cuts import LineEnds, lines_cut
 from entlaw.runs.parsing.literal import LiteralError, parse_flat, parse_literal
 from entlaw.runs.parsing.physical import displayed, label_of, plain, unlabelled
+from entlaw.runs.parsing.pretty import OpenDictionary
 from entlaw.runs.parsing.progress import Inferred, ProgressTrack, RecordKind, infer_steps
 from entlaw.runs.parsing.repeats import find_copies, repeated, started_again
 from entlaw.runs.parsing.torn import are_whole, have_common
@@ -118,7 +119,7 @@ class DictionaryLines(Lines):
     """Dictionaries as the Hugging Face trainers, and loggers of JSON, print them."""
 
     order = 20
-    needles = (b"{'", b'{"')
+    needles = (b"{'", b'{"', b"{\n")
     example = "{'loss': 0.1, ...} (TRL)"
     noun = "dictionaries with metrics"
 
@@ -126,6 +127,7 @@ class DictionaryLines(Lines):
         super().__init__(options, track)
         self._track = track
         self._ends = LineEnds()
+        self._open = OpenDictionary()
         self._kinds: list[RecordKind] = []  # of rows without a step, lost ones included
         self._stepless: list[int] = []  # row number of each, -1 for a lost one
         self._labels: list[str] = []  # of the process that printed each
@@ -134,12 +136,14 @@ class DictionaryLines(Lines):
 
     def begins(self, line: bytes) -> bool:
         """Whether a dictionary begins in a line."""
-        return _RECORD.search(line) is not None
+        return self._open.opens(line) or _RECORD.search(line) is not None
 
     def glue(self, line: bytes, following: bytes) -> bytes | None:
-        """A dictionary goes on below where its line ends with a comma or a colon, as pprint and word wrap break it."""
+        """What an open dictionary has on the next line; word wrap breaks it behind a comma or a colon."""
+        if (added := self._open.goes_on(line, following)) is not None:
+            return added
         text, end = unlabelled(plain(following)).strip(), line.rstrip()[-1:]
-        if end not in (b",", b":") or self.begins(following):
+        if end not in (b",", b":") or _RECORD.search(following) is not None:
             return None
         return (
             b" " + text.encode() if (text[:1] in ("'", '"') if end == b"," else _ITEM.match(text)) else None
@@ -204,7 +208,7 @@ class DictionaryLines(Lines):
         return (
             bool(self._marks & keys)
             or any(map(names_step, record))
-            or any(k.startswith("eval_") for k in keys)
+            or any(k.startswith("eval_") or k.endswith("/entropy") for k in keys)
         )
 
     def _is_lost_record(self, line: str) -> bool:

@@ -16,6 +16,7 @@ from entlaw.runs.parsing.records import (
     METRIC_FIELDS,
     METRIC_NAME,
     RUN_FIELDS,
+    STEP_KEY,
     VALUE_FIELDS,
     prefixed,
     variant_of,
@@ -51,11 +52,6 @@ _BESIDE = {
 }
 _BESIDE |= {"durations", "offset", "offsets", "min", "max", "relative_time", "more"}
 _TRAIN_PARTS = {"train", "training"}
-_STEP_KEY = re.compile(
-    r"(?:(?:global|train|training|rollout|optimizer)?[ _/-]*"
-    r"(step|steps|iter|iteration|update|rollout|batch|checkpoint|ckpt|epoch)?)[ _:/=-]*(\d{1,12})",
-    re.IGNORECASE,
-)
 _DEEPEST = 6
 _PAIR, _TRIPLE = 2, 3
 
@@ -166,9 +162,7 @@ def _by_step(value: Any, depth: int) -> dict[str, Records]:
     if not isinstance(value, Mapping):
         return {}
     objects = {str(k): v for k, v in value.items() if isinstance(v, Mapping)}
-    found = {
-        k: (match, v) for k, v in objects.items() if (match := _STEP_KEY.fullmatch(k)) and _has_number(v)
-    }
+    found = {k: (match, v) for k, v in objects.items() if (match := STEP_KEY.fullmatch(k)) and _has_number(v)}
     if not found or 2 * len(found) < len(objects):
         return {}
     out: Records = []

@@ -70,7 +70,7 @@ class Entry:
     partial : bool
         Whether the line goes on in the next entry of the stream.
     is_record : bool
-        Whether the text is the object itself, which logs metrics.
+        Whether the entry logs metrics itself, and is no wrapper of them.
     """
 
     text: str
@@ -103,7 +103,7 @@ def entry_of(record: Any) -> Entry | None:
             inner = record[name]
             break
     if is_metrics(inner):
-        return Entry(json.dumps(dict(inner)), "", _time_of(record), is_record=True)
+        return Entry(json.dumps(dict(inner)), "", _time_of(record), is_record=inner is record)
     text = _text_of(inner)
     if text is None:
         return None

@@ -42,6 +42,12 @@ VALUE_FIELDS = ("value", "y", "values", "data", "metricvalue", "metric_value", "
 METRIC_NAME = re.compile(
     r"(^|[^a-z])(entropy|rewards?|loss|acc|accuracy|scores?|kl|grad_?norm|lr|learning_rate|performance)([^a-z]|$)"
 )
+# A key that names a step: "12", "step_12", "checkpoint-12".
+STEP_KEY = re.compile(
+    r"(?:(?:global|train|training|rollout|optimizer)?[ _/-]*"
+    r"(step|steps|iter|iteration|update|rollout|batch|checkpoint|ckpt|epoch)?)[ _:/=-]*(\d{1,12})",
+    re.IGNORECASE,
+)
 
 _WRAPPERS = ("data", "metrics", "scalars", "values", "log", "logs")
 _TYPE_FIELDS = ("type", "_type", "event", "kind", "record_type", "split", "phase", "mode")
@@ -145,6 +151,11 @@ class RecordSink:
             run.config.update(flatten(record))  # words only: what the trainer says about itself
 
     def _unwrap(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        if len(record) == 1:
+            ((key, inner),) = record.items()
+            step = STEP_KEY.fullmatch(str(key))
+            if step is not None and isinstance(inner, Mapping):
+                return {"step": int(step[2]), **inner}
         for wrapper in _WRAPPERS:
             inner = record.get(wrapper)
             if isinstance(inner, Mapping) and inner:

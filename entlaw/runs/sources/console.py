@@ -33,6 +33,7 @@ from entlaw.runs.parsing.text import (
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.source import Head, ReadOptions, Source, cut_line
 
+_ENOUGH, _MANY_TIMES = 20, 4  # records of a surer kind after which another is not searched for
 _BLANKED = b"\r          "  # tqdm clears its bar with blanks before a record is printed
 
 
@@ -91,7 +92,6 @@ class ConsoleParser:
     def __init__(self, options: ReadOptions, width: int = 0) -> None:
         self._track = ProgressTrack()
         self._kinds = [kind(options, self._track) for kind in kinds()]
-        self._needles = (*(needle for kind in self._kinds for needle in kind.needles), _BLANKED)
         self._preamble = bytearray()
         self._separator = b"\n"
         self._cut = ""
@@ -145,7 +145,9 @@ class ConsoleParser:
         text = self._separator + block  # so that each line of the block stands behind its separator
         done, first = 1, len(text) if self.n_records == 0 else 0
         bars = b"%" in text and b"%|" in text
-        scan = _Candidates(text, self._needles)
+        wanted = self._wanted()
+        needles = dict.fromkeys(needle for kind in wanted for needle in kind.looks_for(text))
+        scan = _Candidates(text, (*needles, _BLANKED))
         while (found := scan.next()) is not None:
             start, end, needle = found
             line, last_line, below, end = self._whole_line(text, start, end)
@@ -156,7 +158,7 @@ class ConsoleParser:
                 self._track.gap(text, done, end)
             if needle is _BLANKED and (not line.strip() or line.lstrip().startswith(b"{")):
                 self._track.event(is_record=False)
-            self._line(line, last_line, below, closed or end < len(text))
+            self._line(wanted, line, last_line, below, closed or end < len(text))
             if self.n_records and first > start:
                 first = start
             done = scan.done = end
@@ -170,22 +172,37 @@ class ConsoleParser:
         """A line with those below that go on with it; the last of these; the next, None if not there yet; the end."""
         parts = [text[start:end]]
         last = parts[0]
-        kind = next((kind for kind in self._kinds if kind.begins(last)), None)
-        if kind is None:
+        kinds = [kind for kind in self._kinds if kind.begins(last)]
+        if not kinds:
             return last, last, b"", end
         below: bytes | None = b""
         while len(parts) < MOST_LINES:
             below, below_end = _line_below(text, end)
-            added = None if below is None else kind.glue(last, below)
-            if below is None or added is None:
+            if below is None:
                 break
+            glued = ((kind, kind.glue(last, below)) for kind in kinds)
+            kind, added = next((one for one in glued if one[1] is not None), (None, None))
+            if kind is None or added is None:
+                break
+            kinds = [kind]
             parts.append(added)
             last, end = below, below_end
         return b"".join(parts), last, below, end
 
-    def _line(self, line: bytes, last_line: bytes, below: bytes | None, closed: bool) -> None:
-        for kind in self._kinds:
-            if any(needle in line for needle in kind.needles):
+    def _wanted(self) -> list[Lines]:
+        """The kinds to look for: once a trainer's own form is there in numbers, no form that many things have."""
+        sure = max(kind.rows.n_rows for kind in self._kinds if not kind.is_fallback)
+        return [
+            kind
+            for kind in self._kinds
+            if not kind.is_fallback or sure < _ENOUGH or sure < _MANY_TIMES * kind.rows.n_rows
+        ]
+
+    def _line(
+        self, kinds: Sequence[Lines], line: bytes, last_line: bytes, below: bytes | None, closed: bool
+    ) -> None:
+        for kind in kinds:
+            if kind.is_fallback or any(needle in line for needle in kind.needles):
                 kind.below = None if below is None or kind.begins(below) else plain(below)
                 kind.last_line = last_line
                 kept = kind.take(line, closed)
@@ -203,6 +220,8 @@ class ConsoleParser:
         UnreadableSource
             No record.
         """
+        for kind in self._kinds:
+            kind.finish()
         if self.n_records == 0:
             raise self._nothing(path, notes)
         chosen = max(self._kinds, key=lambda kind: kind.weight * kind.n_values)
