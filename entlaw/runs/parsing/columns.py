@@ -13,6 +13,7 @@ import pandas as pd
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.keys import canonical
 from entlaw.runs.parsing.records import METRIC_FIELDS, MOST_RUNS, NUMBERED_RUN_FIELDS, RUN_FIELDS
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.table import RowBuilder
@@ -32,24 +33,43 @@ _WANDB_AXES = {
 _WANDB_BOUND = re.compile(r"__(MIN|MAX)$")
 
 
+_VALUES = ("value", "metric_value", "scalar_value", "scalar", "val")
+_METRICS = (*METRIC_FIELDS, "title", "measure", "scalar_name", "metric_key")
+_VARIANTS = ("variant", "series", "sub_metric")
+_BESIDE = re.compile(r"step|iter|epoch|time|date|run|experiment|task|unit|id$|index|^$")
+
+
+def _spelling(name: str) -> str:
+    """A column's name, however it is spelt: metricName, Metric Name, metric_name."""
+    return canonical(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name))
+
+
+def _first(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    return next((names.index(one) for one in wanted if one in names), None)
+
+
 def run_column(names: Sequence[str], long: bool) -> int | None:
     """Position of the column that distinguishes runs; in the long form ``name`` may name the metric."""
-    lower = [n.lower() for n in names]
-    for wanted in (*RUN_FIELDS, *(() if long else ("name",))):
-        if wanted in lower:
-            return lower.index(wanted)
-    return None
+    return _first([_spelling(n) for n in names], (*RUN_FIELDS, *(() if long else ("name",))))
 
 
-def metric_column(names: Sequence[str]) -> tuple[int, int] | None:
-    """Positions of a metric's name and value, for a table with one number a row."""
-    lower = [n.lower() for n in names]
-    if "value" not in lower:
+def metric_column(names: Sequence[str]) -> tuple[int, ...] | None:
+    """Positions of a metric's name, its value and, where it has one, its variant, for one number a row.
+
+    Columns that are called ``value`` and, say, ``metric`` are enough. Other spellings count where all other columns are
+    steps, times and names of runs.
+    """
+    spelt = [_spelling(n) for n in names]
+    value, metric, variant = (_first(spelt, wanted) for wanted in (_VALUES, _METRICS, _VARIANTS))
+    if metric is None:
+        metric, variant = variant, None
+    if value is None or metric is None:
         return None
-    for wanted in METRIC_FIELDS:
-        if wanted in lower:
-            return lower.index(wanted), lower.index("value")
-    return None
+    found = (metric, value) if variant is None else (metric, value, variant)
+    if spelt[value] == "value" and spelt[metric] in METRIC_FIELDS:
+        return found
+    rest = (name for i, name in enumerate(spelt) if i not in found)
+    return found if all(_BESIDE.search(name) for name in rest) else None
 
 
 def wandb_columns(names: Sequence[str]) -> dict[str, list[tuple[int, str]]] | None:
@@ -95,7 +115,7 @@ class ColumnTable:
     """
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self._path = path
+        self.path = path
         self.names = list(names)
         self.long = metric_column(names)
         self.run_at = run_column(names, self.long is not None)
@@ -105,12 +125,17 @@ class ColumnTable:
         self._pivot: dict[int, RowBuilder] = {}
         self.n_rows = 0
 
+    @property
+    def n_runs(self) -> int:
+        """Runs that the column which names them distinguishes."""
+        return len(self._run_ids)
+
     def _id(self, run: str) -> int:
         number = self._run_ids.setdefault(run, len(self._run_ids))
         if number >= MOST_RUNS:
             raise UnreadableSource(
                 f"more than {MOST_RUNS} run names in one table",
-                where=str(self._path),
+                where=str(self.path),
                 why=f"column {self.names[self.run_at or 0]!r} differs from row to row",
                 hint="rename or drop that column",
             )
@@ -121,14 +146,15 @@ class ColumnTable:
         run = self._id(str(words[self.run_at]).strip()) if self.run_at is not None else 0
         self.n_rows += 1
         if self.long is not None:
-            metric, value = self.long
+            metric, value, *variant = self.long
             record = {
                 n: x
                 for i, (n, x) in enumerate(zip(self.names, numbers, strict=True))
-                if i not in (metric, value, self.run_at) and x == x
+                if i not in (*self.long, self.run_at) and x == x
             }
             if numbers[value] == numbers[value]:
-                record[str(words[metric]).strip()] = numbers[value]
+                parts = dict.fromkeys(str(words[i]).strip() for i in (metric, *variant))
+                record["/".join(part for part in parts if part)] = numbers[value]
                 self._pivot.setdefault(run, RowBuilder()).add(record)
             return
         self._run_of.append(run)
@@ -140,7 +166,7 @@ class ColumnTable:
     ) -> list[RawRun]:
         """The runs, in order of first appearance; columns without a number are left out."""
         frames = self._frames(name)
-        provenance = Provenance(str(self._path), form, "unknown", details)
+        provenance = Provenance(str(self.path), form, "unknown", details)
         return [
             RawRun(run or name, frame, {}, provenance, findings)
             for run, frame in frames
