@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.keys import canonical
+from entlaw.runs.keys import STEP_NAMES, canonical
 from entlaw.runs.parsing.records import METRIC_FIELDS, MOST_RUNS, NUMBERED_RUN_FIELDS, RUN_FIELDS
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.table import RowBuilder
@@ -36,6 +37,9 @@ _WANDB_BOUND = re.compile(r"__(MIN|MAX)$")
 _VALUES = ("value", "metric_value", "scalar_value", "scalar", "val")
 _METRICS = (*METRIC_FIELDS, "title", "measure", "scalar_name", "metric_key")
 _VARIANTS = ("variant", "series", "sub_metric")
+_TRIALS = ("trial_id", "trial_name", "experiment_key")  # name a run in tables of runs; constant in a history
+_MOST_KNOWN = 100  # names that are compared with a new one
+_TELLING = 3  # letters of a name that do not end another one by chance; rows of a metric that is no slip
 _BESIDE = re.compile(r"step|iter|epoch|time|date|run|experiment|task|unit|id$|index|^$")
 
 
@@ -50,7 +54,9 @@ def _first(names: Sequence[str], wanted: Sequence[str]) -> int | None:
 
 def run_column(names: Sequence[str], long: bool) -> int | None:
     """Position of the column that distinguishes runs; in the long form ``name`` may name the metric."""
-    return _first([_spelling(n) for n in names], (*RUN_FIELDS, *(() if long else ("name",))))
+    spelt = [_spelling(n) for n in names]
+    trials = () if any(name in STEP_NAMES for name in spelt) else _TRIALS
+    return _first(spelt, (*RUN_FIELDS, *(() if long else ("name",)), *trials))
 
 
 def metric_column(names: Sequence[str]) -> tuple[int, ...] | None:
@@ -108,6 +114,15 @@ def repeated_names(repeated: list[str]) -> tuple[Finding, ...]:
     )
 
 
+def _is_made_of(text: str, known: Collection[str]) -> bool:
+    """Whether a text is the beginning of a known name, or all of it, and a whole one."""
+    return any(
+        len(name) >= _TELLING and text.endswith(name) and any(k.startswith(text[: -len(name)]) for k in known)
+        for name in known
+        if name != text
+    )
+
+
 class ColumnTable:
     """Takes rows of numbers with two possible words, the run's and the metric's; gives the runs.
 
@@ -123,12 +138,23 @@ class ColumnTable:
         self._run_of: array[int] = array("q")
         self._run_ids: dict[str, int] = {}
         self._pivot: dict[int, RowBuilder] = {}
+        self._metrics: Counter[str] = Counter()
         self.n_rows = 0
 
     @property
     def n_runs(self) -> int:
         """Runs that the column which names them distinguishes."""
         return len(self._run_ids)
+
+    def is_joined(self, run: str) -> bool:
+        """Whether a run's name that is new is made of two known ones."""
+        return run not in self._run_ids and _is_made_of(run, list(self._run_ids)[-_MOST_KNOWN:])
+
+    def joined_metrics(self) -> list[str]:
+        """Names of metrics that stand in one row and are made of two others."""
+        often = [name for name, n in self._metrics.most_common(_MOST_KNOWN) if n > _TELLING]
+        once = [name for name, n in self._metrics.items() if n == 1]
+        return [name for name in once[:_MOST_KNOWN] if _is_made_of(name, often)]
 
     def _id(self, run: str) -> int:
         number = self._run_ids.setdefault(run, len(self._run_ids))
@@ -154,7 +180,9 @@ class ColumnTable:
             }
             if numbers[value] == numbers[value]:
                 parts = dict.fromkeys(str(words[i]).strip() for i in (metric, *variant))
-                record["/".join(part for part in parts if part)] = numbers[value]
+                name = "/".join(part for part in parts if part)
+                record[name] = numbers[value]
+                self._metrics[name] += 1
                 self._pivot.setdefault(run, RowBuilder()).add(record)
             return
         self._run_of.append(run)

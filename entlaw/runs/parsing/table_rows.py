@@ -45,6 +45,12 @@ class _Layout:
         self._most_digits = 0
         self._last_step = _NAN
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether every row so far has its step."""
+        rows = self.table.n_rows
+        return self.step_at is not None and rows >= _FULL and self.numbers[self.step_at] == rows
+
     def learn(self, first: str, step: float) -> None:
         """The first cell and the step of a row that was taken."""
         if first:
@@ -74,7 +80,7 @@ class TableReader:
     def __init__(self, path: Path, dialect: Dialect, numerals: Numerals) -> None:
         self._path, self._numerals = path, numerals
         self._layouts = [_Layout(path, dialect.names)]
-        self._known = {name.lower() for name in self._layouts[0].header if name}
+        self._known = {name.lower(): name for name in self._layouts[0].header if name}  # as spelt first
         self._joined = JoinedSteps()
         self._held: tuple[list[str], bool] | None = None
         self._damage_at = -_AFTER_DAMAGE
@@ -132,10 +138,15 @@ class TableReader:
         start = len(names)
         while start and names[start - 1] and not _is_number(names[start - 1]):
             start -= 1
-        if len(names) - start < 2 or not self._names_column(names[start + 1 :]):
+        if len(names) - start < 2 or not self._names_column(names[start:]):
             return None
+        header = list(self._layouts[-1].header)
+        behind = len(names) - len(header)
+        if behind >= 0 and names[behind + 1 :] == header[1:] and names[behind].endswith(header[0]):
+            self.torn += names != header  # the same header again, behind whatever
+            return header
         for at in range(len(names) - 2, start - 1, -1):
-            rest = [self._behind_number(names[at]), *names[at + 1 :]]
+            rest = [self._behind_half(names[at], names[at + 1 :]), *names[at + 1 :]]
             if rest[0] != names[at] and is_header(rest):
                 self.torn += 1
                 return rest
@@ -148,18 +159,29 @@ class TableReader:
         """Whether some name is that of a known column, or of a step."""
         return any(name.lower() in self._known or is_step(name) for name in names)
 
-    def _behind_number(self, name: str) -> str:
-        """A known name that stands behind half a number; the name as it is otherwise."""
+    def _behind_half(self, name: str, others: list[str]) -> str:
+        """A known name that stands behind half a cell; the name as it is otherwise."""
+        if name.lower() in self._known or is_step(name):
+            return name
         digits = _HALF_NUMBER.match(name)
-        for i in range(1, digits.end() + 1 if digits else 0):
-            if (name[i:][:1].isalpha() or name[i:][:1] == "_") and self._names_column([name[i:]]):
+        # Half a word is known for one where all the other names are known.
+        most = (
+            len(name)
+            if all(other.lower() in self._known for other in others)
+            else digits.end() + 1
+            if digits
+            else 0
+        )
+        for i in range(1, most):
+            if (name[i].isalpha() or name[i] == "_") and self._names_column([name[i:]]):
                 return name[i:]
         return name
 
     def _begin(self, header: list[str], rows: Rows) -> None:
         """A header: rows below it are read by its names."""
-        names = tuple(header)
-        self._known |= {name.lower() for name in names if name}
+        names = tuple(self._known.get(name.lower(), name) for name in header)
+        names = names if len(set(names)) == len(set(header)) else tuple(header)
+        self._known |= {name.lower(): name for name in names if name}
         rows.width = len(names)
         if names == self._layouts[-1].header:
             return
@@ -180,8 +202,9 @@ class TableReader:
         cells, closed = self._held
         self._held = None
         layout = self._layouts[-1]
-        if closed and not self._is_whole(cells, following, layout):
-            self.torn += 1
+        text = closed and self._is_text(cells, layout)
+        if text or (closed and not self._is_whole(cells, following, layout)):
+            self.bad, self.torn = self.bad + text, self.torn + (not text)
             self._damage_at = self.n_rows
             return
         if not closed:
@@ -193,6 +216,13 @@ class TableReader:
                 self._damage_at = self.n_rows
             layout.learn(cells[0].strip(), self._step(cells, layout))
 
+    def _is_text(self, cells: list[str], layout: _Layout) -> bool:
+        """Whether a word stands where every row has its step."""
+        step = cells[layout.step_at or 0]
+        if not layout.has_steps or is_empty(step) or _is_number(step):
+            return False
+        return self._numerals.read(step) is None
+
     def _is_whole(self, cells: list[str], following: list[str] | None, layout: _Layout) -> bool:
         """Whether a row with the right number of cells is one row: a cut in its first cell does not show there."""
         at = layout.step_at
@@ -200,11 +230,10 @@ class TableReader:
             return False
         if layout.table.n_rows < _FULL:
             return True
-        if at is not None and layout.numbers[at] == layout.table.n_rows:
-            if is_empty(cells[at]):  # the rest of a row whose beginning stands elsewhere
-                return at > 0
-            if not _is_number(cells[at]) and self._numerals.read(cells[at]) is None:
-                return False
+        if layout.table.run_at == 0 and layout.table.is_joined(cells[0].strip()):
+            return False
+        if at == 0 and layout.has_steps and is_empty(cells[0]):
+            return False  # the rest of a row whose beginning stands elsewhere
         return not at or not layout.is_odd(
             cells[0].strip(), self.n_rows - self._damage_at < _AFTER_DAMAGE, self._step(cells, layout)
         )
@@ -270,10 +299,13 @@ class TableReader:
         found += unread(
             "rows-unread",
             self.bad,
-            "lines have another number of cells than the header and were left out",
-            "the file is damaged, or two tables were put into one",
+            "lines are no rows of the table and were left out",
+            "text was printed among them, the file is damaged, or two processes wrote to it",
         )
         found += made_of_two(self.torn, "rows are made of two and were not used")
+        joined = [name for layout in self._layouts for name in layout.table.joined_metrics()]
+        what = f"names of metrics are made of two, as are their rows: {', '.join(joined[:3])}"
+        found += made_of_two(len(joined), what)
         odd: Counter[str] = Counter()
         for layout in self._layouts:
             for i, n in enumerate(layout.words):
