@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,14 +9,11 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
-from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.axes import is_axis
+from entlaw.runs.passes import Segment, count_clashes, is_clock, other_runs, segments, stitch
+from entlaw.runs.renamed import join_renamed
 from entlaw.runs.run import Choice
-
-# Keys that differ between two passes over one step without meaning a different policy.
-_CLOCK = re.compile(
-    r"(^|_)(time|timing|timestamp|runtime|seconds|per_sec|per_second|tokens_per_sec|perf|memory|epoch|elapsed|eta|"
-    r"throughput|mfu|step_time|wall)(_|$)"
-)
+from entlaw.runs.steps import Steps, entropy_columns, resolve_step
 
 
 @dataclass(frozen=True)
@@ -40,45 +36,6 @@ class Assembled:
     findings: tuple[Finding, ...]
 
 
-def resolve_step(rows: pd.DataFrame, step_key: str | None = None) -> tuple[np.ndarray, str | None, Choice]:
-    """The training step of each row.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        Rows in logged order.
-    step_key : str, optional
-        The user's choice.
-
-    Returns
-    -------
-    step : ndarray, shape (n,)
-    key : str or None
-        The column used, None when rows were numbered.
-    choice : Choice
-    """
-    by_name: dict[str, str] = {}
-    for column in rows.columns:
-        name = "_step" if column == "_step" else canonical(str(column))
-        by_name.setdefault(name, str(column))
-    if step_key is not None:
-        return (
-            rows[step_key].to_numpy(float),
-            step_key,
-            Choice("step axis", step_key, "as told by --step-key"),
-        )
-    known = [by_name[name] for name in STEP_NAMES if name in by_name and rows[by_name[name]].notna().any()]
-    if known:
-        best = known[0]
-        return (
-            rows[best].to_numpy(float),
-            best,
-            Choice("step axis", best, "known name of a step", tuple(known[1:])),
-        )
-    number = np.arange(1.0, len(rows) + 1)
-    return number, None, Choice("step axis", "row number", "no column names a step")
-
-
 def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
     """Merge rows of one step, put late rows in their place, stitch resumed segments, drop an aborted run.
 
@@ -98,8 +55,8 @@ def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
     Assembled
     """
     found = _passes(rows, step_key)
-    findings: list[Finding] = []
-    if found.key is None and len(rows):
+    findings = list(found.steps.findings)
+    if found.steps.key is None and len(rows):
         findings.append(
             Finding(
                 "no-step",
@@ -126,57 +83,53 @@ def assemble(rows: pd.DataFrame, step_key: str | None = None) -> Assembled:
                 "check that the file holds one run",
             )
         )
-    kept, stitched = _stitch(found.segments, found.data, found.clock)
+    kept, stitched = stitch(found.step, found.data, found.aside, found.segments)
     return _collect(kept, found, (*findings, *stitched))
 
 
-Segment = dict[float, list[int]]  # a step to its row numbers in logged order
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Passes:
     """Rows by step, one segment for each time that a run goes over its steps.
 
     Attributes
     ----------
-    key, choice
+    steps
         As :func:`resolve_step` gives them.
     order : ndarray of int, shape (n,)
         Rows that have a step, in logged order.
+    step : ndarray, shape (n,)
     data : ndarray, shape (n, k)
     columns : pandas.Index, length k
         All but the step.
-    clock : ndarray of bool, shape (k,)
-        Columns that time the run.
-    segments : list of dict
+    aside : ndarray of bool, shape (k,)
+        Columns that time the run or count its steps.
+    segments : list of (int, int)
     carried, clashes : int
         Rows that took their step from the row before; values logged twice at one step that differ.
     """
 
-    key: str | None
-    choice: Choice
+    steps: Steps
     order: np.ndarray
+    step: np.ndarray
     data: np.ndarray
     columns: pd.Index
-    clock: np.ndarray
+    aside: np.ndarray
     segments: list[Segment]
     carried: int
     clashes: int
 
 
 def _passes(rows: pd.DataFrame, step_key: str | None) -> _Passes:
-    step, key, choice = resolve_step(rows, step_key)
-    values = rows.drop(columns=[key] if key else [])
-    step, carried = _carry_step(step)
+    steps = resolve_step(rows, step_key)
+    values = rows.drop(columns=[steps.key] if steps.key else [])
+    step, carried = _carry_step(steps.step)
     order = np.flatnonzero(np.isfinite(step))
-    data = values.to_numpy(float)[order]
-    clock = np.array([bool(_CLOCK.search(canonical(str(c)))) for c in values.columns], dtype=bool)
-    segments, clashes = _segments(step[order], data, clock)
-    return _Passes(key, choice, order, data, values.columns, clock, segments, carried, clashes)
-
-
-# A first pass at least this long, relative to the one that starts over, is a run of its own and not an aborted start.
-_OWN_RUN = 0.5
+    data, step = values.to_numpy(float)[order], step[order]
+    aside = np.array([is_clock(str(c)) or is_axis(str(c)) for c in values.columns], dtype=bool)
+    cuts = segments(step, data, aside)
+    inner = None if steps.inner is None else steps.inner[order]
+    clashes = count_clashes(step, data, aside, cuts, inner)
+    return _Passes(steps, order, step, data, values.columns, aside, cuts, carried, clashes)
 
 
 def split_runs(rows: pd.DataFrame, step_key: str | None = None) -> list[pd.DataFrame]:
@@ -199,17 +152,9 @@ def split_runs(rows: pd.DataFrame, step_key: str | None = None) -> list[pd.DataF
     if step_key is not None and step_key not in rows.columns:
         return [rows]
     found = _passes(rows, step_key)
-    if found.key is None or len(found.order) == 0:
+    if found.steps.key is None or len(found.order) == 0:
         return [rows]
-    passes: list[list[Segment]] = []
-    for segment in found.segments:
-        if passes and min(segment) > min(passes[-1][0]):
-            passes[-1].append(segment)  # resumed
-        else:
-            passes.append([segment])
-    lengths = [len({s for segment in p for s in segment}) for p in passes]
-    starts = [found.order[min(r for rows_ in p[0].values() for r in rows_)] for p in passes]
-    cuts = [int(starts[i + 1]) for i in range(len(passes) - 1) if lengths[i] >= _OWN_RUN * lengths[i + 1]]
+    cuts = [int(found.order[row]) for row in other_runs(found.step, found.data, found.aside, found.segments)]
     edges = [0, *cuts, len(rows)]
     return [rows.iloc[a:b].reset_index(drop=True) for a, b in pairwise(edges)]
 
@@ -223,111 +168,23 @@ def _carry_step(step: np.ndarray) -> tuple[np.ndarray, int]:
     return filled, int((missing & np.isfinite(filled)).sum())
 
 
-def _segments(step: np.ndarray, data: np.ndarray, clock: np.ndarray) -> tuple[list[Segment], int]:
-    """Split rows into segments; each maps a step to its row numbers in logged order."""
-    segments: list[Segment] = []
-    current: Segment = {}
-    top, clashes = -np.inf, 0
-    has = ~np.isnan(data) & ~clock
-    last = np.full(data.shape[1], -np.inf)  # latest step of each key in this segment
-    for i, s in enumerate(step):
-        mine = has[i]
-        if (
-            s < top and (mine & (last >= s)).any()
-        ):  # a key goes back over its own steps: not merely printed late
-            segments.append(current)
-            current, top = {}, -np.inf
-            last = np.full_like(last, -np.inf)
-        again = mine & (last == s)
-        if again.any():
-            before = data[current[s]][:, again]
-            latest = np.array([column[~np.isnan(column)][-1] for column in before.T])
-            clashes += int((latest != data[i][again]).sum())
-        top = max(top, s)
-        current.setdefault(s, []).append(i)
-        last[mine] = np.maximum(last[mine], s)
-    segments.append(current)
-    return [s for s in segments if s], clashes
-
-
-def _stitch(segments: list[Segment], data: np.ndarray, clock: np.ndarray) -> tuple[Segment, list[Finding]]:
-    """Join segments: a later one replaces what it repeats."""
-    findings: list[Finding] = []
-    kept: Segment = {}
-    for segment in segments:
-        start = min(segment)
-        if kept and start <= min(kept):
-            aside = clock | _settings(kept, data) & _settings(segment, data)
-            carried = _same_policy(kept, segment, data, aside)
-            findings.append(
-                Finding(
-                    "aborted-run-dropped",
-                    "warning",
-                    f"{len(kept)} steps ({min(kept):g}-{max(kept):g}) precede a run that starts over at step "
-                    f"{start:g}; they were dropped as an aborted run"
-                    + (f" (values of {carried} identical steps kept)" if carried else ""),
-                    "two runs in one file must not be glued together",
-                    "split the file if the first part is the run you mean",
-                )
-            )
-            if carried == 0:
-                kept = {}
-            else:
-                kept = {s: r for s, r in kept.items() if s in segment and _equal(r, segment[s], data, aside)}
-        elif kept:
-            overlap = [s for s in kept if s >= start]
-            findings.append(
-                Finding(
-                    "resumed",
-                    "info",
-                    f"resumed at step {start:g}; {len(overlap)} steps of the earlier segment were replaced",
-                    "steps after the last checkpoint were trained twice; only the later pass led to the final policy",
-                )
-            )
-            for s in overlap:
-                del kept[s]
-        for s, rows in segment.items():
-            kept[s] = [*kept.get(s, []), *rows]
-    return kept, findings
-
-
-def _settings(segment: Segment, data: np.ndarray) -> np.ndarray:
-    """Columns that never change within a segment, such as a planned number of steps: no trace of the policy."""
-    rows = data[[r for rows in segment.values() for r in rows]]
-    low = np.where(np.isnan(rows), np.inf, rows).min(axis=0)
-    high = np.where(np.isnan(rows), -np.inf, rows).max(axis=0)
-    return low >= high
-
-
-def _equal(one: list[int], two: list[int], data: np.ndarray, aside: np.ndarray) -> bool:
-    """Whether two passes over a step logged the same numbers wherever both logged one (clocks and settings aside)."""
-    a = pd.DataFrame(data[one]).bfill().iloc[0].to_numpy()
-    b = pd.DataFrame(data[two]).bfill().iloc[0].to_numpy()
-    both = ~np.isnan(a) & ~np.isnan(b) & ~aside
-    # Many numbers in common, and not all of them zeros or ones, before calling two policies the same.
-    return bool(both.sum() >= 2 and (a[both] == b[both]).all() and len(np.unique(a[both])) >= 2)
-
-
-def _same_policy(old: Segment, new: Segment, data: np.ndarray, aside: np.ndarray) -> int:
-    """Number of steps at which the aborted run and its repetition are the same policy."""
-    return sum(s in new and _equal(rows, new[s], data, aside) for s, rows in old.items())
-
-
-def _collect(kept: Segment, found: _Passes, findings: tuple[Finding, ...]) -> Assembled:
+def _collect(kept: list[int], found: _Passes, findings: tuple[Finding, ...]) -> Assembled:
     """Merge the rows of each step: the last value of a key wins; remember who set it first."""
-    steps = np.array(sorted(kept))
-    data = found.data
+    rows = np.array(kept, dtype=np.int64)
+    steps, at = np.unique(found.step[rows], return_inverse=True)
+    data = found.data[rows]
+    where, column = np.nonzero(~np.isnan(data))  # row by row: of a step's values the last one stays
     out = np.full((len(steps), data.shape[1]), np.nan)
+    out[at[where], column] = data[where, column]
     first = np.full(out.shape, -1, dtype=np.int64)
-    for i, s in enumerate(steps):
-        for row in kept[s]:
-            there = ~np.isnan(data[row])
-            out[i, there] = data[row, there]
-            first[i, there & (first[i] < 0)] = found.order[row]
+    back, turned = where[::-1], column[::-1]
+    first[at[back], turned] = found.order[rows[back]]
+    if found.steps.inner is not None:  # of the entropies the first stays: the policy that made the rollout
+        mine = entropy_columns(found.columns)[turned]
+        out[at[back[mine]], turned[mine]] = data[back[mine], turned[mine]]
     index = pd.Index(steps, name="step", dtype=float)
-    return Assembled(
+    metrics, first_row, renamed = join_renamed(
         pd.DataFrame(out, index=index, columns=found.columns),
         pd.DataFrame(first, index=index, columns=found.columns),
-        (found.choice,),
-        findings,
     )
+    return Assembled(metrics, first_row, (found.steps.choice,), (*findings, *renamed))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from entlaw.errors import MissingSeries
-from entlaw.runs.assemble import resolve_step
 from entlaw.runs.parsing.columns import ColumnTable
 from entlaw.runs.run import RawRun
+from entlaw.runs.steps import resolve_step
 from entlaw.runs.table import parse_number
 
 
@@ -52,4 +52,4 @@ def runs_in_frame(frame: pd.DataFrame, name: str = "frame") -> list[RawRun]:
 def _is_step(index: pd.Index, rows: pd.DataFrame) -> bool:
     """Whether the index says more than the number of a row, and no column is the step."""
     counts = isinstance(index, pd.RangeIndex) and index.name is None and index.start == 0 and index.step == 1
-    return not counts and pd.api.types.is_numeric_dtype(index) and resolve_step(rows)[1] is None
+    return not counts and pd.api.types.is_numeric_dtype(index) and resolve_step(rows).key is None

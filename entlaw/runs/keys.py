@@ -198,24 +198,6 @@ ACCURACY_NAME = re.compile(
     r"acc|correct|pass|score|solve|percent|pct|performance|(^|_)(mean|avg|maj|best)_\d+(_|$)"
 )
 
-# Steps by name, best first; the last resorts are the logger's own counters.
-STEP_NAMES = (
-    "step",
-    "training_global_step",
-    "train_global_step",
-    "trainer_global_step",
-    "global_step",
-    "progress_batch",
-    "train_step",
-    "training_step",
-    "rollout_step",
-    "iteration",
-    "iter",
-    "update",
-    "step_num",
-    "_step",
-)
-
 # A reward term that scores the shape of an answer, not whether it is right.
 FORMAT_TERM = re.compile(r"format|think|xml|tag|length|cosine|repetition|language|soft_overlong|structure")
 CORRECT_TERM = re.compile(r"acc|correct|answer|match|math|solution|verif|exact|right")

@@ -226,7 +226,9 @@ def performance_scale(values: np.ndarray, is_accuracy: bool) -> tuple[float, lis
         idx = np.flatnonzero(large)
         odd = 0
         for i in np.flatnonzero(small):
-            near = v[idx[np.argsort(np.abs(idx - i))[:3]]]
+            at = int(np.searchsorted(idx, i))
+            around = idx[max(at - 3, 0) : at + 3]
+            near = v[around[np.argsort(np.abs(around - i), kind="stable")[:3]]]
             reference = float(np.median(near))
             odd += v[i] * _JUMP < reference and abs(np.log(100 * v[i] / reference)) < np.log(3)
         if odd:

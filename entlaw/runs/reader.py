@@ -11,14 +11,15 @@ import pandas as pd
 
 from entlaw.errors import DataError, EntlawError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
-from entlaw.runs import plugins
+from entlaw.runs import plugins, sparse
 from entlaw.runs.assemble import assemble, split_runs
+from entlaw.runs.bounds import check_runs, too_large
 from entlaw.runs.files import expand, named_as_log, on_server
 from entlaw.runs.incoming import received
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.recognition import recognise
 from entlaw.runs.run import Provenance, RawRun, Run
-from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
+from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions, Source
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,36 @@ def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]: 
     head = Head(path, start, size)
     source, troubles = recognise(head)
     if source is not None:
-        runs = plugins.read(source, path, options) if source.plugin else source.read(path, options)
-        return [replace(raw, name=raw.name or path.stem, findings=(*raw.findings, *troubles)) for raw in runs]
+        return [
+            replace(
+                raw,
+                name=raw.name or path.stem,
+                findings=(*raw.findings, *sparse.left_out(raw.rows), *troubles),
+            )
+            for raw in _read_by(source, path, options)
+        ]
     raise UnreadableSource(
         "not recognised as a run log",
         where=str(path),
         why="; ".join(f"{told.what}: {told.why}" for told in troubles) or None,
         hint="see `entlaw doctor --help` for the formats that are read",
     )
+
+
+def _read_by(source: Source, path: Path, options: ReadOptions) -> list[RawRun]:
+    """The runs of a file by the source that takes it; an input past a bound is an error that names the file."""
+    try:
+        return plugins.read(source, path, options) if source.plugin else source.read(path, options)
+    except UnreadableSource as error:
+        error.where = error.where or str(path)
+        raise
+    except MemoryError as error:
+        raise too_large(
+            "the file needs more memory than there is",
+            f"it was read as {source.name}",
+            "read a part of it, or read it on a machine with more memory",
+            path,
+        ) from error
 
 
 def scan(
@@ -153,6 +176,12 @@ def _apart(raw: RawRun, selection: Selection) -> list[RawRun]:
     pieces = split_runs(raw.rows, selection.step_key)
     if len(pieces) == 1:
         return [raw]
+    check_runs(
+        len(pieces),
+        "times the steps start over",
+        "check that the column taken for the step counts steps (--step-key)",
+        raw.provenance.path,
+    )
     note = Finding(
         "several-runs",
         "warning",

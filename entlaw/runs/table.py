@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from entlaw.runs.axes import count_of_total
+from entlaw.runs.bounds import may_be_dense
+
 # Values as logs spell them: 0.5, np.float64(0.5), tensor(0.5, device='cuda:0'), array(0.5), Infinity.
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)"
 _WRAPPED = re.compile(
@@ -57,6 +60,12 @@ def parse_number(value: Any) -> float | None:
     return None
 
 
+def parse_under(key: str, value: Any) -> float | None:
+    """As :func:`parse_number`; under a key that counts steps, ``5/200`` is 5."""
+    number = parse_number(value)
+    return count_of_total(key, value) if number is None and isinstance(value, str) else number
+
+
 def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (key, value) of a nested mapping, nested keys joined by ``.`` as W&B joins them."""
     for key, value in record.items():
@@ -89,7 +98,7 @@ class RowBuilder:
         self._columns: dict[str, tuple[array[int], array[float]]] = {}
         self._order: dict[str, None] = {}
         self._words: Counter[str] = Counter()
-        self.n_rows = 0
+        self.n_rows = self.n_values = 0
 
     def add(self, record: Mapping[str, Any]) -> bool:
         """Append one record; nested mappings are flattened, non-numbers dropped.
@@ -108,12 +117,12 @@ class RowBuilder:
                 values.append(value)
             elif kind is not str and isinstance(value, Mapping):
                 for inner, deep in flatten(value, str(key)):
-                    number = parse_number(deep)
+                    number = parse_under(inner, deep)
                     if number is not None:
                         keys.append(inner)
                         values.append(number)
             else:
-                number = parse_number(value)
+                number = parse_under(str(key), value)
                 if number is not None:
                     keys.append(str(key))
                     values.append(number)
@@ -145,17 +154,35 @@ class RowBuilder:
                 column[0].append(self.n_rows)
                 column[1].append(value)
         self.n_rows += 1
+        self.n_values += len(keys)
         return True
 
     def unread(self) -> dict[str, int]:
         """Values that are words under keys that mostly hold numbers, counted by key."""
         if not any(key in self._order for key in self._words):
             return {}
-        numbers = self.frame().notna().sum()
-        return {k: n for k, n in self._words.items() if k in self._order and n < int(numbers[k])}
+        numbers: Counter[str] = Counter()
+        for keys, (rows, values) in self._shapes.items():
+            table = np.frombuffer(values).reshape(len(rows), len(keys))
+            for j, key in enumerate(keys):
+                if key in self._words:
+                    numbers[key] += np.count_nonzero(~np.isnan(table[:, j]))
+        for key in self._words.keys() & self._columns.keys():
+            numbers[key] += np.count_nonzero(~np.isnan(np.frombuffer(self._columns[key][1])))
+        return {k: n for k, n in self._words.items() if n < numbers[k]}
 
     def frame(self) -> pd.DataFrame:
-        """The records as float64 columns in order of first appearance, index 0..n-1."""
+        """The records as float64 columns in order of first appearance, index 0..n-1.
+
+        Raises
+        ------
+        UnreadableSource
+            Far more cells than values (:mod:`entlaw.runs.sparse`).
+        """
+        if not may_be_dense(self.n_rows, len(self._order), self.n_values):
+            from entlaw.runs import sparse
+
+            return sparse.table(list(self._order), self.n_rows, *self._triples())
         data = {key: np.full(self.n_rows, np.nan) for key in self._order}
         for keys, (rows, values) in self._shapes.items():
             where = np.frombuffer(rows, dtype=np.int64)
@@ -165,3 +192,18 @@ class RowBuilder:
         for key, (rows, values) in self._columns.items():
             data[key][np.frombuffer(rows, dtype=np.int64)] = np.frombuffer(values, dtype=np.float64)
         return pd.DataFrame(data, index=pd.RangeIndex(self.n_rows))
+
+    def _triples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row, column and value of each number; of a key that is twice in a record, the last one comes last."""
+        number = {key: i for i, key in enumerate(self._order)}
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for keys, (rows, values) in self._shapes.items():
+            columns = np.array([number[key] for key in keys], dtype=np.int64)
+            where = np.frombuffer(rows, dtype=np.int64)
+            parts.append((np.repeat(where, len(keys)), np.tile(columns, len(where)), np.frombuffer(values)))
+        for key, (rows, values) in self._columns.items():
+            parts.append(
+                (np.frombuffer(rows, dtype=np.int64), np.full(len(rows), number[key]), np.frombuffer(values))
+            )
+        row, column, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return row, column, value

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from entlaw.runs.keys import ENTROPY_RULES, NOT_SCORE, SCORE_RULES, STEP_NAMES, canonical
+from entlaw.runs.axes import is_axis
+from entlaw.runs.keys import ENTROPY_RULES, NOT_SCORE, SCORE_RULES, canonical
 from entlaw.runs.prepare import Selection
 
 _OWN = "entlaw/"
@@ -105,5 +106,5 @@ def _kind_of(key: str, selection: Selection) -> str:
         return "score"
     if any(rule.beside is not None and rule.beside.fullmatch(name) for rule in ENTROPY_RULES):
         return "other"
-    needed = name in STEP_NAMES or name in ("val_problems", "val_samples") or key == selection.step_key
+    needed = is_axis(key) or name in ("val_problems", "val_samples") or key == selection.step_key
     return "other" if needed else ""

@@ -5,7 +5,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entlaw.runs.assemble import assemble, resolve_step, split_runs
+from entlaw.runs.assemble import assemble, split_runs
+from entlaw.runs.steps import resolve_step
 
 
 def frame(*records):
@@ -102,8 +103,8 @@ def test_no_step_column_numbers_the_rows_and_says_so():
 
 def test_training_step_is_preferred_to_the_loggers_counter():
     rows = frame({"_step": 7, "training/global_step": 1, "h": 1.0})
-    assert resolve_step(rows)[1] == "training/global_step"
-    assert resolve_step(rows[["_step", "h"]])[1] == "_step"
+    assert resolve_step(rows).key == "training/global_step"
+    assert resolve_step(rows[["_step", "h"]]).key == "_step"
 
 
 @settings(deadline=None, max_examples=60)

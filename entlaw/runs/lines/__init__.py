@@ -41,6 +41,10 @@ class Lines:
         Lines that look like records and cannot be read.
     cut : str
         What was left out of a last line that is not whole.
+    below : str or None
+        Set for :meth:`take`: the line below the one that it gets; None at the end of the log.
+    is_joined : bool
+        Set for :meth:`take`: whether the line was put together from several.
     """
 
     order: ClassVar[int]
@@ -53,6 +57,26 @@ class Lines:
         self.rows = RowBuilder()
         self.n_values = self.unread = self.lost = 0
         self.cut = ""
+        self.below: str | None = None
+        self.is_joined = False
+
+    def begins(self, line: bytes) -> bool:
+        """Whether a line begins a record that the lines below may go on with."""
+        return False
+
+    def glue(self, line: bytes, following: bytes) -> bytes | None:
+        """What the next line adds to a record that is not at its end, None if it belongs to none."""
+        return None
+
+    @property
+    def wrapped_at(self) -> int:
+        """The constant width, in characters, at which lines of this kind were broken; 0 if they were not."""
+        return 0
+
+    @property
+    def n_lost(self) -> int:
+        """Records that could not be used."""
+        return self.lost
 
     def take(self, line: bytes, closed: bool) -> bool:
         """Take a line that holds a needle, ``closed`` if it is whole; whether it held records."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,18 +11,24 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
+from entlaw.runs.axes import EXPLICIT, axis_rule, epoch_column, find_axes
+from entlaw.runs.epochs import goes_back, number_by_epoch
 from entlaw.runs.lines import Lines
 from entlaw.runs.parsing.literal import LiteralError, parse_flat, parse_literal
 from entlaw.runs.parsing.progress import Inferred, ProgressTrack, RecordKind, infer_steps
 from entlaw.runs.parsing.text import strip_ansi
 from entlaw.runs.source import ReadOptions
-from entlaw.runs.table import flatten, parse_number
+from entlaw.runs.table import flatten, parse_under
 
 _MOST_IN_A_LINE = 8
 _LONGEST = 1 << 18  # bytes; a longer line is model output
 _JSON = json.JSONDecoder()
-_STEP_KEYS = ("step", "global_step", "training_step", "train/global_step", "iteration")
-_STEPS = set(_STEP_KEYS)
+# `Global step 11: {...}`, `[step 3/200] metrics: {...}`
+_STEP_IN_FRONT = re.compile(
+    r"(?<!\w)(?:global|training|train|optimizer|grpo|ppo)?[ _]?(?:step|iteration|iter|update)s?\s*[:=#]?\s*(\d{1,15})"
+    r"(?:\s*/\s*\d+)?(?![\d.]*\d)[^\d{}]{0,24}$",
+    re.IGNORECASE,
+)
 # A dictionary in a log is a record of metrics if it names one of these; model output is full of other ones.
 _MARKS = {
     "loss",
@@ -37,7 +44,7 @@ _MARKS = {
 
 def numbers(record: Mapping[str, Any]) -> dict[str, float]:
     """The pairs whose value is a number."""
-    pairs = ((k, v if type(v) is float else parse_number(v)) for k, v in record.items())
+    pairs = ((k, v if type(v) is float else parse_under(k, v)) for k, v in record.items())
     return {k: v for k, v in pairs if v is not None}
 
 
@@ -86,6 +93,11 @@ def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
     return dict(flatten(value))
 
 
+def _names_step(record: Mapping[str, Any]) -> bool:
+    rules = (axis_rule(key) for key in record)
+    return any(told[1].unit in EXPLICIT and not told[1].by_name_only for told in rules if told)
+
+
 class DictionaryLines(Lines):
     """Dictionaries as the Hugging Face trainers, and loggers of JSON, print them."""
 
@@ -114,10 +126,13 @@ class DictionaryLines(Lines):
                     self.cut = "the record it ends with is incomplete, and its unfinished pair was left out"
                 if len(pairs) < 2 or not self._is_record(record):
                     continue
+                named = _names_step(record)
+                if not named and (front := _STEP_IN_FRONT.search(text[: text.find("{")][-80:])):
+                    pairs, named = {"step": float(front[1]), **pairs}, True
                 self.rows.add_numbers(tuple(pairs), list(pairs.values()))
                 self.n_values += len(pairs)
                 self._json_rows += is_json
-                if not _STEPS & record.keys():
+                if not named:
                     self._stepless_record(self.rows.n_rows - 1, kind_of(record))
             elif self._is_lost_record(text):
                 self.lost += 1
@@ -131,7 +146,7 @@ class DictionaryLines(Lines):
 
     def _is_record(self, record: Mapping[str, Any]) -> bool:
         keys = record.keys()
-        return bool(self._marks & keys or _STEPS & keys) or any(k.startswith("eval_") for k in keys)
+        return bool(self._marks & keys) or _names_step(record) or any(k.startswith("eval_") for k in keys)
 
     def _is_lost_record(self, line: str) -> bool:
         return sum(f"'{mark}'" in line or f'"{mark}"' in line for mark in (*self._marks, "epoch")) >= 2
@@ -148,11 +163,14 @@ class DictionaryLines(Lines):
         if all(row < 0 for row in self._stepless):  # damaged lines aside, every record names its step
             return rows, []
         found = infer_steps(self._kinds, self._track)
-        named = next((k for k in _STEP_KEYS if k in rows), None)
+        named = next((a.column for a in find_axes(rows) if a.unit in EXPLICIT), None)
         step = rows[named].to_numpy(float, copy=True) if named else np.full(len(rows), np.nan)
         for row, inferred in zip(self._stepless, found.step, strict=True):
             if row >= 0:
                 step[row] = inferred
+        epochs = epoch_column(rows.columns)
+        if found.how == "order" and epochs and goes_back(epoch := rows[epochs].to_numpy(float)):
+            step = number_by_epoch(step, epoch)
         rows = rows.drop(columns="step", errors="ignore")
         rows.insert(0, "step", step)
         return rows, [_step_finding(found)]

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
 from entlaw.runs.lines import Lines
+from entlaw.runs.parsing.cuts import LineEnds, goes_on, is_rest
+from entlaw.runs.parsing.physical import plain, unlabelled
+from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import strip_ansi
+from entlaw.runs.parsing.torn import are_whole, broken_records
+from entlaw.runs.source import ReadOptions
 from entlaw.runs.table import parse_number
 
 # Not the tail of another key: `training/global_step:4` and `timing_s/step:4` are values of a record.
 _START = re.compile(r"step:[ ]?(\d{1,15})\s+-\s")
+_OPENING = re.compile(rb"(?<![A-Za-z_/])step:[ ]?\d{1,15}(?:\s+-\s|\s*-?\s*$)")
+# A record line the beginning of which another process wrote over.
+_TORN = re.compile(r"[A-Za-z]step:[ ]?\d{1,15} - [^\s:]+:\S")
+# Pieces on lines of their own; prose has a blank behind its colon.
+_DASHED = re.compile(r"- [^\s:][^:]*:[^\s:]")
+_PAIR = re.compile(r"[^\s:-][^\s:]*(?::[^\s:]+)*:[^\s:]")
+_OPEN_END = re.compile(r"\s-\s*$")
 _INSIDE_KEY = re.compile(r"[A-Za-z_/]")
 # A value printed as a call, whose arguments may hold a colon: loss:tensor(0.5, device='cuda:0')
 _CALLED = re.compile(r"(.*?):\s*((?:\w+\.)*[A-Za-z]\w*\(.*\))")
@@ -21,6 +35,16 @@ _CALLED = re.compile(r"(.*?):\s*((?:\w+\.)*[A-Za-z]\w*\(.*\))")
 def _starts(line: str) -> list[re.Match[str]]:
     # The character before is checked later: a pattern that begins with fixed text is searched much faster.
     return [m for m in _START.finditer(line) if not m.start() or not _INSIDE_KEY.match(line, m.start() - 1)]
+
+
+def _is_cut(body: str) -> bool:
+    """Whether a record goes over into the next one of its line without a blank: its last number may be half of one."""
+    return not body[-1:].isspace() or body.rstrip().endswith("-")
+
+
+def _is_torn(line: str, starts: list[re.Match[str]]) -> bool:
+    """Whether a record of the line begins before the one in front of it has ended."""
+    return any(_is_cut(line[a.end() : b.start()]) for a, b in pairwise(starts))
 
 
 KeysAndValues = tuple[tuple[str, ...], list[float]]  # keys and values
@@ -50,8 +74,9 @@ def verl_records(line: str, closed: bool = True) -> tuple[list[KeysAndValues], i
         last = i + 1 == len(starts)
         body = line[start.end() : len(line) if last else starts[i + 1].start()]
         pieces = body.split(" - ")
-        if last and not closed:
+        if not closed if last else _is_cut(body):
             pieces.pop()
+            unread += not last
         keys, values, bad = _pairs(pieces)
         if keys:
             records.append((("step", *keys), [float(start.group(1)), *values]))
@@ -75,7 +100,8 @@ def _pairs(pieces: list[str]) -> tuple[tuple[str, ...], list[float], int]:
 
 
 def _pairs_one_by_one(pieces: list[str]) -> tuple[tuple[str, ...], list[float], int]:
-    record: dict[str, float] = {}
+    names: list[str] = []
+    values: list[float] = []
     unread, open_key = 0, ""
     for piece in pieces:
         key, colon, text = piece.rpartition(":")
@@ -91,8 +117,9 @@ def _pairs_one_by_one(pieces: list[str]) -> tuple[tuple[str, ...], list[float], 
         if value is None or not key or ("/" not in key and " " in key):
             unread += 1
         else:
-            record[key] = value
-    return tuple(record), list(record.values()), unread
+            names.append(key)
+            values.append(value)
+    return tuple(names), values, unread
 
 
 def _called(piece: str) -> tuple[str, float | None]:
@@ -109,32 +136,102 @@ class VerlLines(Lines):
     example = "`step:4 - actor/entropy:0.41 - ...` (verl)"
     noun = "lines like `step:N - key:value`"
 
+    def __init__(self, options: ReadOptions, track: ProgressTrack) -> None:
+        super().__init__(options, track)
+        self._ends = LineEnds()
+        self._broken = 0  # records of which pieces are another record's, or may be
+
+    def begins(self, line: bytes) -> bool:
+        """Whether a line begins a record, perhaps with its step alone."""
+        return b"step:" in line and bool(_OPENING.search(strip_ansi(line)))
+
+    def glue(self, line: bytes, following: bytes) -> bytes | None:
+        """Pieces below a record line are its own where they begin with the separator, or where it ends with one."""
+        if self.begins(following):
+            return None
+        text = unlabelled(plain(following)).strip()
+        if _DASHED.match(text):
+            return b" " + text.encode()
+        if _OPEN_END.search(plain(line)) and _PAIR.match(text):
+            return b" " + text.encode()
+        return None
+
     def take(self, line: bytes, closed: bool) -> bool:
         """Take the records of a line."""
-        text = strip_ansi(line).decode("utf-8", errors="replace")
+        text = plain(line)
+        starts = _starts(text)
         records, unread = verl_records(text, closed)
+        self.unread += unread
+        if starts and not closed:
+            self.cut = "the value it ends with was left out, since it may be half a number"
+        if not records:
+            # A record line whose beginning is damaged.
+            self._broken += not starts and _TORN.search(text) is not None
+            return False
+        torn = _is_torn(text, starts)
+        if torn and is_rest(self.below):
+            # Two processes wrote at once: what belongs to whom cannot be told.
+            self._broken += len(records)
+            return False
+        self._broken += torn
         for keys, values in records:
+            if len(set(keys)) < len(keys):
+                self._broken += 1
+                continue
             self.n_values += len(keys) - 1
             self.rows.add_numbers(keys, values)
-        self.unread += unread
-        if not closed and _starts(text):
-            self.cut = "the value it ends with was left out, since it may be half a number"
-        return bool(records)
+        if closed:
+            self._add_end(line, text, records[-1][0][-1])
+        return True
+
+    def _add_end(self, line: bytes, text: str, last: str) -> None:
+        offset = text.rfind(" - ") + 3
+        key, colon, value = text[offset:].strip().rpartition(":")
+        is_number = key == last
+        broken = not is_number and (not colon or not value or value.count("(") > value.count(")"))
+        rest = goes_on(self.below, broken)
+        self._ends.add(
+            self.rows.n_rows - 1,
+            last if is_number else "",
+            len(line),
+            len(text),
+            -1 if self.is_joined else offset,
+            broken,
+            rest,
+        )
+
+    @property
+    def n_lost(self) -> int:
+        """Record lines that were cut or torn."""
+        return self._broken + self._ends.cut().lines
+
+    @property
+    def wrapped_at(self) -> int:
+        """The width at which record lines were broken, 0 if they were not."""
+        return self._ends.wrapped_at()
 
     def result(self) -> tuple[pd.DataFrame, str, str, list[Finding]]:
-        """The rows as logged."""
-        return self.rows.frame(), "verl-console", "verl", []
+        """The rows as logged, without numbers at a cut and without records that are not whole."""
+        rows, found = self.rows.frame(), self._ends.cut()
+        for row, key in found.values:
+            rows.loc[row, key] = np.nan
+        whole = are_whole(rows)
+        self._broken += int((~whole).sum())
+        return rows[whole].reset_index(drop=True), "verl-console", "verl", found.findings()
 
     def findings(self, chosen: bool) -> list[Finding]:
-        """Values that are not numbers."""
-        if not self.unread:
-            return []
-        return [
-            Finding(
-                "values-unread",
-                "info",
-                f"{self.unread} values in metric lines are not numbers and were left out",
-                "several processes write to this log at once, or it is damaged",
-                value=float(self.unread),
+        """Values that are not numbers, and records that were not used."""
+        found = []
+        if self.unread:
+            found.append(
+                Finding(
+                    "values-unread",
+                    "info",
+                    f"{self.unread} values in metric lines are not numbers and were left out",
+                    "several processes write to this log at once, or it is damaged",
+                    value=float(self.unread),
+                )
             )
-        ]
+        if chosen and self._broken:
+            found.append(broken_records(self._broken))
+        return found

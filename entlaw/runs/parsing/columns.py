@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.keys import STEP_NAMES, canonical
-from entlaw.runs.parsing.records import METRIC_FIELDS, MOST_RUNS, NUMBERED_RUN_FIELDS, RUN_FIELDS
+from entlaw.runs.axes import is_axis
+from entlaw.runs.bounds import check_runs
+from entlaw.runs.keys import canonical
+from entlaw.runs.parsing.records import METRIC_FIELDS, NUMBERED_RUN_FIELDS, RUN_FIELDS
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.table import RowBuilder
 
@@ -55,7 +56,7 @@ def _first(names: Sequence[str], wanted: Sequence[str]) -> int | None:
 def run_column(names: Sequence[str], long: bool) -> int | None:
     """Position of the column that distinguishes runs; in the long form ``name`` may name the metric."""
     spelt = [_spelling(n) for n in names]
-    trials = () if any(name in STEP_NAMES for name in spelt) else _TRIALS
+    trials = () if any(map(is_axis, names)) else _TRIALS
     return _first(spelt, (*RUN_FIELDS, *(() if long else ("name",)), *trials))
 
 
@@ -158,16 +159,11 @@ class ColumnTable:
 
     def _id(self, run: str) -> int:
         number = self._run_ids.setdefault(run, len(self._run_ids))
-        if number >= MOST_RUNS:
-            raise UnreadableSource(
-                f"more than {MOST_RUNS} run names in one table",
-                where=str(self.path),
-                why=f"column {self.names[self.run_at or 0]!r} differs from row to row",
-                hint="rename or drop that column",
-            )
+        column = self.names[self.run_at or 0]
+        check_runs(number + 1, f"names in column {column!r}", "rename or drop that column", self.path)
         return number
 
-    def add(self, numbers: Sequence[float], words: Sequence[Any]) -> None:
+    def add(self, numbers: Sequence[float], words: Sequence[Any] | dict[int, Any]) -> None:
         """Append one row: NaN where a cell is not a number; `words` are the cells as they were."""
         run = self._id(str(words[self.run_at]).strip()) if self.run_at is not None else 0
         self.n_rows += 1
@@ -189,6 +185,20 @@ class ColumnTable:
         for column, x in zip(self._cells, numbers, strict=True):
             column.append(x)
 
+    def add_rows(self, numbers: Sequence[np.ndarray], words: dict[int, list[Any]]) -> None:
+        """Append many rows: columns of numbers, and the cells as they were of the columns that hold words."""
+        n = len(numbers[0]) if numbers else 0
+        if self.long is not None:
+            for i in range(n):
+                cells = {j: column[i] for j, column in words.items()}
+                self.add([float(column[i]) for column in numbers], cells)
+            return
+        runs = [self._id(str(w).strip()) for w in words[self.run_at]] if self.run_at is not None else [0] * n
+        self.n_rows += n
+        self._run_of.extend(runs)
+        for column, values in zip(self._cells, numbers, strict=True):
+            column.frombytes(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+
     def runs(
         self, name: str, form: str, details: dict[str, Any], findings: tuple[Finding, ...]
     ) -> list[RawRun]:
@@ -208,6 +218,7 @@ class ColumnTable:
         data = [np.frombuffer(column, dtype=np.float64) for column in self._cells]
         exported = wandb_columns(self.names)
         if exported is not None:
+            check_runs(len(exported), "columns of runs", "export fewer runs of the chart", self.path)
             return [(run, self._exported(data, columns)) for run, columns in exported.items()]
         numeric = [i for i, c in enumerate(data) if i != self.run_at or not self._distinguishes_runs(i)]
         numeric = [i for i in numeric if not np.isnan(data[i]).all()]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entlaw.errors import UnreadableSource
+import pandas as pd
+
 from entlaw.findings import Finding
+from entlaw.runs.axes import is_axis
+from entlaw.runs.bounds import check_runs
+from entlaw.runs.parsing.samples import is_sample, without_samples
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.table import RowBuilder, flatten, parse_number
 
@@ -18,8 +23,25 @@ NUMBERED_RUN_FIELDS = (
     "run_id",
     "run",
 )  # a number tells runs apart here; an `experiment` number may be anything
-METRIC_FIELDS = ("metric", "name", "key", "tag", "metric_name", "variable")
-MOST_RUNS = 5000
+# Fields of one number a row, in lower case: its metric's name, what the name goes on with, the number.
+METRIC_FIELDS = (
+    "metric",
+    "name",
+    "key",
+    "tag",
+    "metric_name",
+    "metricname",
+    "variable",
+    "title",
+    "attribute_path",
+)
+VARIANT_FIELDS = ("variant", "series")
+CONTEXT_FIELDS = ("context", "runcontext", "metric.context")
+VALUE_FIELDS = ("value", "y", "values", "data", "metricvalue", "metric_value", "float_value", "val")
+# What a training's numbers are called; other objects have numbers too.
+METRIC_NAME = re.compile(
+    r"(^|[^a-z])(entropy|rewards?|loss|acc|accuracy|scores?|kl|grad_?norm|lr|learning_rate|performance)([^a-z]|$)"
+)
 
 _WRAPPERS = ("data", "metrics", "scalars", "values", "log", "logs")
 _TYPE_FIELDS = ("type", "_type", "event", "kind", "record_type", "split", "phase", "mode")
@@ -38,8 +60,8 @@ _CONFIG_TYPES = {
     "init",
     "setup",
 }
-_EVAL_TYPES = {"eval", "evaluation", "val", "valid", "validation", "test"}
-# One row a sample, not a step: its "reward" is of one answer and must not stand for the batch.
+EVAL_TYPES = {"eval", "evaluation", "val", "valid", "validation", "test"}
+# Often one row a sample, not a step: its "reward" is of one answer and must not stand for the batch.
 _SAMPLE_TYPES = {
     "sample",
     "samples",
@@ -51,13 +73,29 @@ _SAMPLE_TYPES = {
     "episode_sample",
 }
 _EVAL_PREFIX = ("eval", "val", "valid", "validation", "test")
-_AXIS = {"step", "global_step", "_step", "epoch", "iteration", "_timestamp", "_runtime", "time", "timestamp"}
+_AXIS = {
+    "step",
+    "global_step",
+    "_step",
+    "epoch",
+    "iteration",
+    "iter",
+    "_timestamp",
+    "_runtime",
+    "time",
+    "timestamp",
+}
 
 
 @dataclass
 class _OneRun:
     rows: RowBuilder = field(default_factory=RowBuilder)
     config: dict[str, Any] = field(default_factory=dict)
+    doubtful: list[int] = field(default_factory=list)  # rows that may be of samples
+
+    def frame(self) -> pd.DataFrame:
+        """The rows without those of single samples."""
+        return without_samples(self.rows.frame(), self.doubtful)
 
 
 class RecordSink:
@@ -91,16 +129,18 @@ class RecordSink:
             inner = {k: v for k, v in record.items() if k not in _TYPE_FIELDS}
             run.config.update(flatten(_spread(inner)))
             return
-        if kind in _SAMPLE_TYPES:
+        if kind in _SAMPLE_TYPES and is_sample(record):
             self.skipped_samples += 1
             return
         named = _named_metric(record)
         if named is not None:
             record = named
-        if kind in _EVAL_TYPES:
-            record = _prefixed(record, kind)
+        if kind in EVAL_TYPES:
+            record = prefixed(record, kind)
         row = run.rows.n_rows
         run.rows.add(record)
+        if kind in _SAMPLE_TYPES and run.rows.n_rows > row:
+            run.doubtful.append(row)
         if run.rows.n_rows == row and not run.config and len(record) > 1:
             run.config.update(flatten(record))  # words only: what the trainer says about itself
 
@@ -125,13 +165,8 @@ class RecordSink:
         run = self._runs.get(self._current)
         if run is None:
             run = self._runs[self._current] = _OneRun()
-            if len(self._runs) > MOST_RUNS:
-                raise UnreadableSource(
-                    f"more than {MOST_RUNS} run names in one file",
-                    where=str(self._path),
-                    why="the field that names the run differs from row to row",
-                    hint="rename or remove the column that holds it",
-                )
+            hint = "rename or remove the field that differs from row to row"
+            check_runs(len(self._runs), "run names", hint, self._path)
         return run
 
     def _type_of(self, record: Mapping[str, Any]) -> str:
@@ -140,7 +175,7 @@ class RecordSink:
             if isinstance(kind, str):
                 kind = kind.strip().lower()
                 self._types[kind] += 1
-                if kind in _CONFIG_TYPES | _EVAL_TYPES | _SAMPLE_TYPES:
+                if kind in _CONFIG_TYPES | EVAL_TYPES | _SAMPLE_TYPES:
                     return kind
         return ""
 
@@ -154,9 +189,11 @@ class RecordSink:
         details: Mapping[str, Any] | None = None,
     ) -> list[RawRun]:
         """The runs, in order of first appearance; those without a number are left out."""
+        frames = {key: one.frame() for key, one in self._runs.items() if one.rows.n_rows}
+        self.skipped_samples += sum(self._runs[key].rows.n_rows - len(rows) for key, rows in frames.items())
         told = (*findings, *self._findings())
         # Rows in front of the first named run (a header, say) are of no run of their own.
-        filled = [(k, one) for k, one in self._runs.items() if one.rows.n_rows]
+        filled = [(k, self._runs[k]) for k, rows in frames.items() if len(rows)]
         shared = {k: v for key, one in self._runs.items() if key == "" for k, v in one.config.items()}
         labels = Counter(self._names.get(key, "") for key, _ in filled)
         out = []
@@ -166,7 +203,7 @@ class RecordSink:
                 label = f"{label} ({key})"
             merged = {**(config or {}), **shared, **one.config}
             provenance = Provenance(str(self._path), form, framework, dict(details or {}))
-            out.append(RawRun(label, one.rows.frame(), merged, provenance, told))
+            out.append(RawRun(label, frames[key], merged, provenance, told))
         return out
 
     def _findings(self) -> list[Finding]:
@@ -195,7 +232,7 @@ class RecordSink:
                     float(sum(unread.values())),
                 )
             )
-        evals = {k: n for k, n in self._types.items() if k in _EVAL_TYPES}
+        evals = {k: n for k, n in self._types.items() if k in EVAL_TYPES}
         if evals:
             seen = ", ".join(f"{n} of type {k!r}" for k, n in sorted(evals.items()))
             findings.append(
@@ -214,19 +251,28 @@ def _spread(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _named_metric(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """``{"name": "entropy", "value": 0.4, "step": 3}`` as ``{"entropy": 0.4, "step": 3}``."""
-    if "value" not in record or parse_number(record["value"]) is None:
+    lower = {str(k).lower(): v for k, v in record.items()}
+    value = next((lower[f] for f in VALUE_FIELDS if f in lower), None)
+    metric = next((lower[f] for f in METRIC_FIELDS if isinstance(lower.get(f), str) and lower[f]), None)
+    if metric is None or value is None or parse_number(value) is None:
         return None
-    for field_name in METRIC_FIELDS:
-        metric = record.get(field_name)
-        if isinstance(metric, str) and metric:
-            rest = {k: v for k, v in record.items() if k in _AXIS or k.endswith("step")}
-            return {**rest, metric: record["value"]}
-    return None
+    rest = {k: v for k, v in record.items() if k in _AXIS or is_axis(k) or k.endswith("step")}
+    return {**rest, variant_of(lower, metric): value}
 
 
-def _prefixed(record: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+def variant_of(fields: Mapping[str, Any], metric: str) -> str:
+    """The full name of a metric: ClearML's variant behind it, the context that Comet and Aim keep beside in front."""
+    variant = next((fields[f] for f in VARIANT_FIELDS if isinstance(fields.get(f), str) and fields[f]), "")
+    context = next((fields[f] for f in CONTEXT_FIELDS if fields.get(f)), "")
+    if isinstance(context, Mapping):
+        context = "/".join(str(v) for v in context.values() if isinstance(v, str))
+    parts = [str(context), metric, variant if variant != metric else ""]
+    return "/".join(part for part in parts if part)
+
+
+def prefixed(record: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """Keys of an evaluation row as ``eval/key``: training rows use the same names for other numbers."""
     return {
-        k if k in _AXIS or k.lower().startswith(_EVAL_PREFIX) else f"{kind}/{k}": v
+        k if k in _AXIS or is_axis(k) or k.lower().startswith(_EVAL_PREFIX) else f"{kind}/{k}": v
         for k, v in flatten(record)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import pandas as pd
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.axes import count_of_total, is_axis
 from entlaw.runs.parsing.columns import ColumnTable, repeated_names
-from entlaw.runs.parsing.delimited import Dialect, Rows, is_empty, is_header, is_step, unique_names
+from entlaw.runs.parsing.delimited import Dialect, Rows, is_empty, is_header
+from entlaw.runs.parsing.layout import FULL, Layout, decimals, is_number
 from entlaw.runs.parsing.numerals import Mark, Numerals
 from entlaw.runs.parsing.whole import JoinedSteps, made_of_two
 from entlaw.runs.run import RawRun
@@ -23,48 +25,6 @@ _NAN = float("nan")
 _MOST_LAYOUTS = 500
 _HALF_NUMBER = re.compile(r'[-+.,"\d]+(?:[eE][-+]?\d*)?')
 _AFTER_DAMAGE = 64  # rows after a broken one in which the rest of it may follow
-_FULL = 3  # rows that it takes to know that a column is always filled
-
-
-class _Layout:
-    """A header, the rows below it, and what their cells are."""
-
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self.header = tuple(name.strip() for name in names)
-        made, self.repeated = unique_names(self.header)
-        self.table = ColumnTable(path, made)
-        self.words = [0] * len(made)  # cells that are neither numbers nor empty, by column
-        self.numbers = [0] * len(made)
-        self.decimals: set[int] = set()  # of the last column, so far
-        self.step_at = next((i for i, name in enumerate(made) if is_step(name)), None)
-        told = {self.table.run_at, *(self.table.long or ())}
-        self.told = {i for i in told if i is not None}
-        self.counts = is_step(made[0]) or not self.header[0] or "step" in made[0].lower()
-        # Of the first column, in which a cut does not show in the number of cells.
-        self._pointed = True
-        self._most_digits = 0
-        self._last_step = _NAN
-
-    @property
-    def has_steps(self) -> bool:
-        """Whether every row so far has its step."""
-        rows = self.table.n_rows
-        return self.step_at is not None and rows >= _FULL and self.numbers[self.step_at] == rows
-
-    def learn(self, first: str, step: float) -> None:
-        """The first cell and the step of a row that was taken."""
-        if first:
-            self._pointed = self._pointed and "." in first
-            self._most_digits = max(self._most_digits, len(first.partition(".")[0]))
-        self._last_step = step
-
-    def is_odd(self, first: str, after_damage: bool, step: float) -> bool:
-        """Whether a first cell that is a number is one half, or two: unlike all others where a writer began anew."""
-        if not first or self._most_digits == 0 or not _is_number(first):
-            return False
-        if first.startswith(("00", "-00")) or (after_damage and self._pointed and "." not in first):
-            return True
-        return step < self._last_step and len(first.partition(".")[0]) > self._most_digits
 
 
 class TableReader:
@@ -79,7 +39,7 @@ class TableReader:
 
     def __init__(self, path: Path, dialect: Dialect, numerals: Numerals) -> None:
         self._path, self._numerals = path, numerals
-        self._layouts = [_Layout(path, dialect.names)]
+        self._layouts = [Layout(path, dialect.names)]
         self._known = {name.lower(): name for name in self._layouts[0].header if name}  # as spelt first
         self._joined = JoinedSteps()
         self._held: tuple[list[str], bool] | None = None
@@ -132,11 +92,11 @@ class TableReader:
 
     def _header_in(self, cells: list[str]) -> list[str] | None:
         """The names in a line that is a header, or ends in one: what was written before a crash stands before it."""
-        if _is_number(cells[-1]):
+        if is_number(cells[-1]):
             return None
         names = [cell.strip() for cell in cells]
         start = len(names)
-        while start and names[start - 1] and not _is_number(names[start - 1]):
+        while start and names[start - 1] and not is_number(names[start - 1]):
             start -= 1
         if len(names) - start < 2 or not self._names_column(names[start:]):
             return None
@@ -157,11 +117,11 @@ class TableReader:
 
     def _names_column(self, names: Iterable[str]) -> bool:
         """Whether some name is that of a known column, or of a step."""
-        return any(name.lower() in self._known or is_step(name) for name in names)
+        return any(name.lower() in self._known or is_axis(name) for name in names)
 
     def _behind_half(self, name: str, others: list[str]) -> str:
         """A known name that stands behind half a cell; the name as it is otherwise."""
-        if name.lower() in self._known or is_step(name):
+        if name.lower() in self._known or is_axis(name):
             return name
         digits = _HALF_NUMBER.match(name)
         # Half a word is known for one where all the other names are known.
@@ -193,7 +153,7 @@ class TableReader:
             )
         if names[0] != self._layouts[-1].header[0]:
             self._joined = JoinedSteps()
-        self._layouts.append(_Layout(self._path, names))
+        self._layouts.append(Layout(self._path, names))
 
     def _release(self, following: list[str] | None) -> None:
         """Add the row that waited for the one that follows it."""
@@ -210,25 +170,25 @@ class TableReader:
         if not closed:
             cells = self._without_cut_cell(cells, layout)
         layout.table.add(self._numbers_of(cells, layout), cells)
-        layout.decimals.add(_decimals(cells[-1]))
+        layout.decimals.add(decimals(cells[-1]))
         if layout.step_at:
-            if layout.numbers[0] and layout.words[0] and not is_empty(cells[0]) and not _is_number(cells[0]):
+            if layout.numbers[0] and layout.words[0] and not is_empty(cells[0]) and not is_number(cells[0]):
                 self._damage_at = self.n_rows
             layout.learn(cells[0].strip(), self._step(cells, layout))
 
-    def _is_text(self, cells: list[str], layout: _Layout) -> bool:
+    def _is_text(self, cells: list[str], layout: Layout) -> bool:
         """Whether a word stands where every row has its step."""
         step = cells[layout.step_at or 0]
-        if not layout.has_steps or is_empty(step) or _is_number(step):
+        if not layout.has_steps or is_empty(step) or is_number(step):
             return False
-        return self._numerals.read(step) is None
+        return self._read(layout, layout.step_at or 0, step) is None
 
-    def _is_whole(self, cells: list[str], following: list[str] | None, layout: _Layout) -> bool:
+    def _is_whole(self, cells: list[str], following: list[str] | None, layout: Layout) -> bool:
         """Whether a row with the right number of cells is one row: a cut in its first cell does not show there."""
         at = layout.step_at
         if layout.counts and self._joined.is_joined(cells[0], following[0] if following else None):
             return False
-        if layout.table.n_rows < _FULL:
+        if layout.table.n_rows < FULL:
             return True
         if layout.table.run_at == 0 and layout.table.is_joined(cells[0].strip()):
             return False
@@ -238,11 +198,17 @@ class TableReader:
             cells[0].strip(), self.n_rows - self._damage_at < _AFTER_DAMAGE, self._step(cells, layout)
         )
 
-    def _step(self, cells: list[str], layout: _Layout) -> float:
-        number = None if layout.step_at is None else self._numerals.read(cells[layout.step_at])
+    def _step(self, cells: list[str], layout: Layout) -> float:
+        at = layout.step_at
+        number = None if at is None else self._read(layout, at, cells[at])
         return _NAN if number is None else number
 
-    def _numbers_of(self, cells: list[str], layout: _Layout) -> list[float]:
+    def _read(self, layout: Layout, column: int, cell: str) -> float | None:
+        """A cell as a number; ``5/200`` where steps are counted."""
+        number = self._numerals.read(cell)
+        return count_of_total(layout.table.names[column], cell) if number is None else number
+
+    def _numbers_of(self, cells: list[str], layout: Layout) -> list[float]:
         numbers = []
         usual = self._numerals.mark == "."
         for i, cell in enumerate(cells):
@@ -257,21 +223,21 @@ class TableReader:
             numbers.append(number)
         return numbers
 
-    def _unusual(self, column: int, cell: str, layout: _Layout) -> float:
+    def _unusual(self, column: int, cell: str, layout: Layout) -> float:
         if is_empty(cell):
             return _NAN
-        number = self._numerals.read(cell)
+        number = self._read(layout, column, cell)
         if number is None:
             layout.words[column] += 1
             return _NAN
         layout.numbers[column] += 1
         return number
 
-    def _without_cut_cell(self, cells: list[str], layout: _Layout) -> list[str]:
+    def _without_cut_cell(self, cells: list[str], layout: Layout) -> list[str]:
         """The last line of a file that does not end in a newline: its last cell may be half a number."""
         width = len(layout.header)
         if len(cells) == width:
-            digits = _decimals(cells[-1])
+            digits = decimals(cells[-1])
             # Written with a fixed number of decimals that it has: nothing is missing.
             if digits > 0 and layout.decimals - {-1} == {digits}:
                 return cells
@@ -331,19 +297,3 @@ def _together(parts: list[RawRun]) -> RawRun:
     first = parts[0]
     rows = pd.concat([part.rows for part in parts], ignore_index=True)
     return RawRun(first.name, rows, first.config, first.provenance, first.findings)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _decimals(cell: str) -> int:
-    """Digits behind the decimal point; -1 for an empty cell."""
-    fraction = cell.strip().partition(".")[2]
-    if not cell.strip():
-        return -1
-    return len(fraction) if fraction.isdigit() else 0

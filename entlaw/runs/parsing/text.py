@@ -12,6 +12,7 @@ from typing import Any
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.bounds import DOCUMENT_OF_PACKED, FREE_DOCUMENT, MOST_DOCUMENT, Inflated, WithoutHoles
 from entlaw.runs.parsing.copies import copy_beside
 from entlaw.runs.parsing.decoding import Decoded, Encoding
 from entlaw.runs.parsing.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
@@ -98,8 +99,9 @@ class LineBlocks:
 
     notes: ReadNotes
     separators: bytes = b"\n\r"
-    carry: bytes = b""
     skipping: bool = field(default=False, init=False)
+    _carry: list[bytes] = field(default_factory=list, init=False)  # of a line that came in many pieces
+    _carried: int = field(default=0, init=False)
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return the whole lines that are complete now (possibly none)."""
@@ -110,17 +112,21 @@ class LineBlocks:
             first = min(p for p in (data.find(bytes([s])) for s in self.separators) if p >= 0) + 1
             data, cut, self.skipping = data[first:], cut - first, False
         if cut == 0:
-            self.carry += data
-            if len(self.carry) > LONGEST_LINE:
-                self.carry, self.skipping = b"", True
+            self._carry.append(data)
+            self._carried += len(data)
+            if self._carried > LONGEST_LINE:
+                self.rest()
+                self.skipping = True
                 self.notes.long_lines += 1
             return b""
-        whole, self.carry = self.carry + data[:cut], data[cut:]
+        whole = self.rest() + data[:cut]
+        self._carry, self._carried = [data[cut:]], len(data) - cut
         return whole
 
     def rest(self) -> bytes:
         """The unfinished last line."""
-        last, self.carry = self.carry, b""
+        last = b"".join(self._carry)
+        self._carry, self._carried = [], 0
         return last
 
 
@@ -143,9 +149,9 @@ def opened(path: Path) -> Iterator[Decoded]:
         packing = packing_of(handle.read(_MAGIC_BYTES))
         handle.seek(0)
         if packing is None:
-            yield Decoded(handle)
+            yield Decoded(WithoutHoles(handle))
         elif decompressor(packing) is not None:
-            yield Decoded(Unpacked(handle, packing))
+            yield Decoded(Inflated(Unpacked(handle, packing), path.stat().st_size, path))
         else:
             raise UnreadableSource(
                 f"the file is compressed with {packing.name}, which is not read here",
@@ -190,17 +196,18 @@ def lines(path: Path, notes: ReadNotes) -> Iterator[tuple[bytes, bool]]:
         yield last, False
 
 
-def read_all(path: Path, limit: int, notes: ReadNotes) -> bytes:
+def read_all(path: Path, notes: ReadNotes) -> bytes:
     """The whole of a file that is one document.
 
     Raises
     ------
     UnreadableSource
-        Larger than `limit` bytes, or damaged.
+        Too large to be held as a whole.
     """
     notes.beside = copy_beside(path)
     parts, total = [], 0
     with opened(path) as handle:
+        limit = min(MOST_DOCUMENT, max(FREE_DOCUMENT, DOCUMENT_OF_PACKED * path.stat().st_size))
         for data in chunks(handle, notes):
             parts.append(data)
             total += len(data)

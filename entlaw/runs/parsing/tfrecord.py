@@ -12,6 +12,7 @@ References: https://www.tensorflow.org/tutorials/load_data/tfrecord (format and 
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,15 +91,27 @@ def crc32c_many(buf: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
     long = hi - lo > _LONG
     short = ~long
     out[short] = _advance(buf, lo[short], hi[short], 0xFFFFFFFF)
-    tables = _shift_table() if long.any() else ()
-    for i in np.flatnonzero(long).tolist():
-        # A first piece that leaves whole segments; the register then runs over segment after segment, which
-        # is linear: shifted by a segment's length, plus the segment's own checksum from a zero register.
-        first = lo[i] + (hi[i] - lo[i]) % _LONG
-        starts = np.arange(first, hi[i], _LONG)
-        own = _advance(buf, starts, starts + _LONG, 0).tolist()
-        crc = int(_advance(buf, lo[i : i + 1], np.array([first]), 0xFFFFFFFF)[0])
-        for segment in own:
+    if long.any():
+        out[long] = _long_checksums(buf, lo[long], hi[long])
+    return out ^ np.uint32(0xFFFFFFFF)
+
+
+def _long_checksums(buf: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> list[int]:
+    """The checksum register after each range, those of all ranges side by side.
+
+    A first piece leaves whole segments; the register then runs over segment after segment, which is linear: shifted
+    by a segment's length, plus the segment's own checksum from a zero register.
+    """
+    first = lo + (hi - lo) % _LONG
+    heads = _advance(buf, lo, first, 0xFFFFFFFF).tolist()
+    starts = np.concatenate(
+        [np.arange(a, b, _LONG) for a, b in zip(first.tolist(), hi.tolist(), strict=True)]
+    )
+    own = iter(_advance(buf, starts, starts + _LONG, 0).tolist())
+    tables = _shift_table()
+    out = []
+    for crc, n in zip(heads, ((hi - first) // _LONG).tolist(), strict=True):
+        for segment in itertools.islice(own, n):
             crc = (
                 tables[0][crc & 0xFF]
                 ^ tables[1][crc >> 8 & 0xFF]
@@ -106,8 +119,8 @@ def crc32c_many(buf: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
                 ^ tables[3][crc >> 24]
                 ^ segment
             )
-        out[i] = crc
-    return out ^ np.uint32(0xFFFFFFFF)
+        out.append(crc)
+    return out
 
 
 def masked(crc: int) -> int:
@@ -161,7 +174,8 @@ class RecordReader:
             batch, pos, need = self._batch(data)
             yield batch
             data = data[pos:]
-            want = max(_PIECE, need - len(data))
+            # A header may name any length: at most as many bytes as are there already are asked for at once.
+            want = max(_PIECE, min(need - len(data), len(data)))
             if not piece:
                 self.tail_bytes = 0 if self._lost_track else len(data)
                 return

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,7 +24,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs import sparse
+from entlaw.runs.axes import is_axis
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.table import flatten, parse_number
 
@@ -34,6 +36,8 @@ _TAG_VALUE_JSON = (0x82, 0x01)  # tag of value_json, two bytes
 _TAG_INTEGER, _TAG_NUMBER = 0x28, 0x31
 _MAX_DEPTH = 8  # parts of a nested key on the fast path
 
+_PATTERN = re.compile(r"[*?\[]")
+_MOST_PATTERNS = 64
 _LITERALS = {
     b"null": math.nan,
     b"NaN": math.nan,
@@ -75,11 +79,17 @@ class HistoryColumns:
         self.n_rows += int(used.sum())
 
     def frame(self) -> pd.DataFrame:
-        """The records as float64 columns in order of first appearance, index 0..n-1."""
-        table = np.full((len(self._names), self.n_rows), np.nan)
-        for row, column, value in self._parts:
-            table[column, row] = value  # a key twice in one record: the last one counts
-        return pd.DataFrame(table.T, columns=list(self._names), index=pd.RangeIndex(self.n_rows))
+        """The records as float64 columns in order of first appearance, index 0..n-1.
+
+        Raises
+        ------
+        UnreadableSource
+            Far more cells than values (:mod:`entlaw.runs.sparse`).
+        """
+        if not self._parts:
+            return pd.DataFrame(index=pd.RangeIndex(0))
+        row, column, value = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        return sparse.table(list(self._names), self.n_rows, row, column, value)
 
     def _column(self, name: str) -> int:
         return self._names.setdefault(name, len(self._names))
@@ -262,12 +272,19 @@ def _value(parts: list[tuple[int, int, int | bytes]]) -> Any:
 def resolve_steps(keys: Iterable[str], definitions: Mapping[str, str]) -> dict[str, str]:
     """Step metric of each key that has one; an exact definition beats a glob, a longer glob a shorter one."""
     globs = sorted((d for d in definitions if "*" in d), key=len, reverse=True)
+    # The client allows a star at the end only. Those are looked up; of others, which each key is compared with, the
+    # first are enough.
+    starred = {g[:-1]: g for g in reversed(globs) if g.endswith("*") and not _PATTERN.search(g[:-1])}
+    lengths = sorted({len(beginning) for beginning in starred}, reverse=True)
+    others = [g for g in globs if g[:-1] not in starred][:_MOST_PATTERNS]
     out = {}
     for key in keys:
         if key in definitions:
             out[key] = definitions[key]
         elif not key.startswith("_"):  # globs do not reach W&B's own keys
-            match = next((g for g in globs if fnmatch.fnmatchcase(key, g)), None)
+            found = [g for g in others if fnmatch.fnmatchcase(key, g)][:1]
+            found += [starred[key[:n]] for n in lengths if key[:n] in starred][:1]
+            match = max(found, key=len, default=None)
             if match is not None and definitions[match] != key:
                 out[key] = definitions[match]
     return out
@@ -286,8 +303,7 @@ def with_step(rows: pd.DataFrame, step_metric: Mapping[str, str]) -> tuple[pd.Da
     axis = shared.pop() if len(shared) == 1 else None
     if axis is not None and axis in columns:
         return (rows if axis == "step" else rows.assign(step=rows[axis])), f"{axis} (define_metric)"
-    known = set(STEP_NAMES) - {"_step"}
-    named = next((c for c in columns if c != "_step" and canonical(c) in known), None)
+    named = next((c for c in columns if c != "_step" and is_axis(c)), None)
     if named is not None:
         return rows, f"{named} (its name)"
     if "_step" in columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,15 @@ def _owns_folder(path: Path) -> bool:
     """Whether a configuration beside the file is this run's: not when several logs share the folder."""
     if path.name.startswith("metrics."):
         return True
-    logs = {
-        p.name.removesuffix(".gz") for pattern in ("*.jsonl", "*.jsonl.gz") for p in path.parent.glob(pattern)
-    }
-    return len(logs) <= 1
+    logs: set[str] = set()
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            name = entry.name.removesuffix(".gz")
+            if name.endswith(".jsonl"):
+                logs.add(name)
+            if len(logs) > 1:  # which a folder of thousands of logs shows at once
+                return False
+    return True
 
 
 SOURCE = Source(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         RawRun(
             name,
             rows,
-            _params(folder),
+            _params(folder, _changed(folder / "params")),
             Provenance(str(path), SOURCE.name, "unknown", details),
             tuple(findings),
         )
@@ -129,8 +130,17 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _params(folder: Path) -> dict[str, str]:
-    """The parameters of a run; keys with slashes lie in folders."""
+def _changed(folder: Path) -> int:
+    """When a folder got or lost an entry; 0 without it."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=4)  # every metric of a run asks for them
+def _params(folder: Path, changed: int) -> dict[str, str]:
+    """The parameters of a run; keys with slashes lie in folders. They are read again when `changed` is another."""
     root = folder / "params"
     found = {p.relative_to(root).as_posix(): _text(p) for p in sorted(root.rglob("*")) if p.is_file()}
     return {key: value for key, value in found.items() if len(value) <= _LONGEST}

@@ -13,8 +13,6 @@ from entlaw.runs.run import RawRun
 from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.sources.console import ConsoleParser
 
-_LARGEST = 1 << 30
-
 
 def sniff(head: Head) -> bool:
     """A JSON object with cells (nbformat 4); the key may come after the first bytes; then the file name decides."""
@@ -35,7 +33,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         Not a notebook, or no metric line in its outputs.
     """
     notes = ReadNotes()
-    cells = _cells(path, read_all(path, _LARGEST, notes))
+    cells = _cells(path, read_all(path, notes))
     parser = ConsoleParser(options)
     used = []
     for number, outputs in cells:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.bounds import CELLS_A_BYTE, CELLS_A_VALUE, check_table
 from entlaw.runs.parsing.columns import ColumnTable, repeated_names
 from entlaw.runs.parsing.delimited import unique_names
 from entlaw.runs.parsing.text import no_records, run_name
@@ -39,9 +40,16 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     table: ColumnTable | None = None
     findings: tuple[Finding, ...] = ()
     try:
+        size = path.stat().st_size
         with pq.ParquetFile(path) as file:
-            if is_pulled(file.metadata.metadata):
+            pulled = is_pulled(file.metadata.metadata)
+            factor = CELLS_A_VALUE if pulled else CELLS_A_BYTE
+            check_table(file.metadata.num_rows, file.metadata.num_columns, size, factor, path)
+            if pulled:
                 return [_pulled(path)]
+            words = [f.name for f in file.schema_arrow if _is_text(f.type)]
+        # A text that is in all rows is stored once, and must be held once.
+        with pq.ParquetFile(path, read_dictionary=words) as file:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 flat = _flattened(pa.Table.from_batches([batch]))
                 if table is None:
@@ -89,16 +97,10 @@ def _flattened(table: pa.Table) -> pa.Table:
 
 def _add(table: ColumnTable, batch: pa.Table) -> None:
     words = [None if _is_number(c.type) else _texts(c) for c in batch.columns]
-    numbers = np.column_stack([_numbers(c, w) for c, w in zip(batch.columns, words, strict=True)])
+    numbers = [_numbers(c, w) for c, w in zip(batch.columns, words, strict=True)]
     needed = {i for i in (table.run_at, *(table.long or ())) if i is not None}
     told = {i: words[i] or batch.column(i).to_pylist() for i in needed}
-    blank: list[object] = [""] * numbers.shape[1]
-    for row in range(batch.num_rows):
-        cells = blank.copy()
-        for i in needed:
-            value = told[i][row]
-            cells[i] = "" if value is None else value
-        table.add(numbers[row].tolist(), cells)
+    table.add_rows(numbers, {i: ["" if w is None else w for w in cells] for i, cells in told.items()})
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -110,17 +112,27 @@ def _is_number(kind: pa.DataType) -> bool:
     )
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def _texts(column: pa.ChunkedArray) -> list[object]:
-    kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
-        return list(column.to_pylist())
-    return [None] * len(column)
+    """The texts of a column, equal ones as one object; None for what is no text."""
+    if _is_text(column.type):
+        column = column.dictionary_encode()
+    if not pa.types.is_dictionary(column.type):
+        return [None] * len(column)
+    out: list[object] = []
+    for chunk in column.chunks:
+        known = [*chunk.dictionary.to_pylist(), None]
+        out += [known[i] for i in chunk.indices.fill_null(len(known) - 1).to_pylist()]
+    return out
 
 
 def _numbers(column: pa.ChunkedArray, words: list[object] | None) -> np.ndarray:
     if words is not None:
-        parsed = (parse_number(w) if isinstance(w, str) else None for w in words)
-        return np.array([np.nan if p is None else p for p in parsed])
+        parsed = {w: parse_number(w) for w in set(words) if isinstance(w, str)}
+        return np.array([np.nan if (p := parsed.get(w)) is None else p for w in words], dtype=float)
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=float)
 
 

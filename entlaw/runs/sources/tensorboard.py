@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs import sparse
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.parsing import tfrecord
 from entlaw.runs.run import Provenance, RawRun
@@ -278,10 +279,9 @@ def _frame(scalars: _Scalars) -> tuple[pd.DataFrame, int, int]:
     differing = int((~last[:-1] & ~same).sum())
     steps, row = np.unique(step[last], return_inverse=True)
     present, column = np.unique(tag[last], return_inverse=True)
-    table = np.full((len(present), len(steps)), np.nan)
-    table[column, row] = number[last]
     names = list(scalars.tags)
-    frame = pd.DataFrame(table.T, columns=[names[i] for i in present.tolist()])
+    tags = [names[i] for i in present.tolist()]
+    frame = sparse.table(tags, len(steps), row, column, number[last], one_row_a_step=True)
     if "step" in frame.columns:  # a scalar that is called like the axis
         frame = frame.rename(columns={"step": "scalar/step"})
     frame.insert(0, "step", steps.astype(float))

@@ -8,8 +8,10 @@ that flipped inside a stored value cannot be distinguished from a value.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,15 @@ from urllib.parse import quote
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.bounds import check_runs, too_large
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.table import RowBuilder, flatten
 
 _MAGIC = b"SQLite format 3\x00"
 _RECOVER = "copy it again, or save what is left: sqlite3 {} .recover | sqlite3 recovered.db"
+_SMALLEST_LIMIT = 1 << 20  # bytes of a value
+_STEPS, _FREE_STEPS = 1000, 20_000  # of SQLite's machine between two looks; looks at any file
 _NEEDED = ("run_name", "step", "metrics")
 
 
@@ -67,6 +72,11 @@ def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro{immutable}", uri=True, timeout=5.0)
     db.text_factory = bytes  # bytes that are not UTF-8 must not stop the reading of the rest
     db.execute("PRAGMA trusted_schema = OFF")  # a file from elsewhere must not run functions of its choice
+    # No value is longer than the file, and no honest query needs more steps than a few for each of its bytes.
+    size = path.stat().st_size
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(_SMALLEST_LIMIT, 2 * size))
+    steps = itertools.count(1)
+    db.set_progress_handler(lambda: next(steps) > _FREE_STEPS + size // _STEPS, _STEPS)
     return db
 
 
@@ -102,6 +112,13 @@ def _check_sound(db: sqlite3.Connection, path: Path) -> None:
 
 def _unreadable(error: Exception, path: Path) -> UnreadableSource:
     text = str(error)
+    if text == "interrupted":
+        return too_large(
+            "the SQLite file takes too long to read",
+            "its size does not explain the work that a plain reading of its tables takes",
+            f"save its tables anew: sqlite3 {path.name} .dump | sqlite3 copied.db",
+            path,
+        )
     if "locked" in text or "busy" in text:
         return UnreadableSource(
             "the SQLite file is locked",
@@ -117,12 +134,20 @@ def _unreadable(error: Exception, path: Path) -> UnreadableSource:
     )
 
 
+def _is_table(db: sqlite3.Connection, name: str) -> bool:
+    """Whether it stores rows: a view or a virtual table is a query of its maker's choice."""
+    query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+    made = db.execute(query, (name,)).fetchone()
+    return made is not None and not _text(made[0]).lstrip().lower().startswith("create virtual")
+
+
 def _columns(db: sqlite3.Connection, table: str) -> list[str]:
+    """The columns that are stored: `table_info` leaves out those that are computed."""
     return [_text(row[1]) for row in db.execute(f"PRAGMA table_info({table})")]
 
 
 def _runs(db: sqlite3.Connection, path: Path) -> list[RawRun]:
-    columns = _columns(db, "metrics")
+    columns = _columns(db, "metrics") if _is_table(db, "metrics") else []
     if not set(_NEEDED) <= set(columns):
         tables = [_text(row[0]) for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         raise UnreadableSource(
@@ -142,6 +167,7 @@ def _runs(db: sqlite3.Connection, path: Path) -> list[RawRun]:
     for run, name, step, text, time in db.execute(query):
         key = _text(run)
         builder = builders.setdefault(key, RowBuilder())
+        check_runs(len(builders), "run names in the project", "export the runs that you mean", path)
         names[key] = _text(name)
         started.setdefault(key, _text(time) if time is not None else "")
         record = _record(text)
@@ -156,7 +182,7 @@ def _runs(db: sqlite3.Connection, path: Path) -> list[RawRun]:
             hint="its runs have not logged yet; check the project's name",
         )
     configs = _configs(db)
-    repeated = {n for n in names.values() if list(names.values()).count(n) > 1}
+    repeated = {name for name, n in Counter(names.values()).items() if n > 1}
     out = []
     for key, builder in builders.items():
         name = f"{names[key]} ({key[:8]})" if names[key] in repeated else names[key]
@@ -189,7 +215,7 @@ def _findings(n_bad: int) -> tuple[Finding, ...]:
 
 
 def _configs(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
-    columns = _columns(db, "configs")
+    columns = _columns(db, "configs") if _is_table(db, "configs") else []
     if "config" not in columns:
         return {}
     identity = "run_id" if "run_id" in columns else "run_name"

@@ -10,24 +10,21 @@ from typing import Any
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.parsing.documents import HISTORIES, KeyedRecords, histories, values_in, whole_part
 from entlaw.runs.parsing.records import RecordSink
-from entlaw.runs.parsing.text import ReadNotes, head_bytes, no_records, read_all, run_name
+from entlaw.runs.parsing.text import ReadNotes, head_bytes, head_lines, no_records, read_all, run_name
 from entlaw.runs.run import RawRun
-from entlaw.runs.source import Head, ReadOptions, Source
-from entlaw.runs.sources import jsonl
+from entlaw.runs.source import Head, ReadOptions, Source, unread
 from entlaw.runs.table import count_numbers, flatten
 
-_LARGEST = 1 << 30
-_HISTORIES = ("log_history", "history", "metrics", "logs", "records", "rows", "data", "steps")
+_BLANK = b" \t\r\n\x1e"  # a JSON text sequence has the last one in front of each value
 _LIST_OF_RECORDS = re.compile(rb'\[\s*\{\s*(?:"|\})')
 _OBJECT = re.compile(rb'\{\s*(?:"|\})')
-_SOME_HISTORY = re.compile(r'":\s*\[(?=\s*\{\s*")')
-_HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 
 
 def sniff(head: Head) -> bool | int:
-    """Numbers in the head of one JSON document: a list of objects, or an object that is not one of many lines."""
-    start = head_bytes(head).lstrip()
+    """Numbers in the head of one JSON document, or of several one after another; not one object a line."""
+    start = head_bytes(head).lstrip(_BLANK)
     is_list = _LIST_OF_RECORDS.match(start) is not None
     if not is_list and not _OBJECT.match(start):
         return False
@@ -38,16 +35,35 @@ def sniff(head: Head) -> bool | int:
         # Longer than the head, or damaged: an indented document opens on its first line and does not close there.
         first = text.split("\n", 1)[0].rstrip()
         opens = first[-1:] in "{[," or (first == text.rstrip() and _opens_section(first))
-        return _count(_whole_records(text)) if is_list or opens or '"log_history"' in text else False
-    if text[end:].strip():
-        return False
-    return (
-        _count([r for records in _histories(value).values() for r in records]) if _histories(value) else False
+        return _count(whole_part(text)) if is_list or opens or '"log_history"' in text else False
+    rest = text[end:].lstrip()
+    if rest:
+        # Objects written one after another over many lines, or all on one line.
+        spans = "\n" in text[:end].strip() or "\n" not in text[end : len(text) - len(rest)]
+        seen = head_lines(head)
+        if not (spans or is_list) or 2 * sum(map(_is_object, seen)) > len(seen):
+            return False
+        return _count(_in_a_row(values_in(text)[0]))
+    return _count(value) if histories(value) else False
+
+
+def _count(value: Any) -> int:
+    found = histories(value).values()
+    return sum(
+        count_numbers(record) for records in found for record in records if isinstance(record, Mapping)
     )
 
 
-def _count(records: list[Any]) -> int:
-    return sum(count_numbers(record) for record in records if isinstance(record, Mapping))
+def _in_a_row(values: list[Any]) -> list[Any]:
+    """Values written one after another as one list."""
+    return [v for value in values for v in (value if isinstance(value, list) else [value])]
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _opens_section(line: str) -> bool:
@@ -63,28 +79,63 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         Not JSON, or no records in it.
     """
     notes = ReadNotes()
-    text = read_all(path, _LARGEST, notes).decode("utf-8-sig", errors="replace")
-    try:
-        value = json.loads(text)
-    except RecursionError as error:
-        raise UnreadableSource("nested too deeply", where=str(path), hint="not a run log") from error
-    except ValueError as error:
-        if str(error).startswith("Extra data"):
-            return jsonl.read(path, options)
-        return _salvaged(path, text, str(error), notes)
-    found = _histories(value)
-    sink_runs = [run for name, records in found.items() for run in _runs(path, name, records, value, notes)]
-    if not sink_runs:
+    text = read_all(path, notes).decode("utf-8-sig", errors="replace")
+    value, findings = _parsed(path, text)
+    found = histories(value)
+    runs = [
+        run for name, records in found.items() for run in _runs(path, name, records, value, notes, findings)
+    ]
+    if not runs:
         raise no_records(
             path,
-            "looked for log_history, a list of records, or columns of equal length",
+            "looked for log_history, a list of records, columns of equal length, objects by step, series by metric",
             "point at trainer_state.json or at a list of records",
             notes,
         )
-    return sink_runs
+    return runs
 
 
-def _runs(path: Path, name: str, records: list[Any], value: Any, notes: ReadNotes) -> list[RawRun]:
+def _parsed(path: Path, text: str) -> tuple[Any, list[Finding]]:
+    """The document; several one after another are a list; of a damaged one, what is whole."""
+    try:
+        return json.loads(text), []
+    except RecursionError as error:
+        raise UnreadableSource("nested too deeply", where=str(path), hint="not a run log") from error
+    except ValueError as error:
+        problem = str(error)
+    value = whole_part(text)
+    values, bad = values_in(text) if value is None or _is_whole(text) else ([], 0)
+    if len(values) > 1:
+        found = unread(
+            "records-unread", bad, "places are not JSON and were left out", "the file is cut or damaged"
+        )
+        return _in_a_row(values), found
+    if not value:
+        raise UnreadableSource(
+            "not valid JSON", where=str(path), why=problem, hint="the file is cut or damaged: copy it again"
+        )
+    told = Finding(
+        "truncated-tail",
+        "warning",
+        "the JSON is cut or damaged; only what is whole in front of the damage was read",
+        problem,
+        "copy the file again, or take the previous checkpoint's",
+    )
+    return value, [told]
+
+
+def _is_whole(text: str) -> bool:
+    """Whether the first value is whole, so that what follows it is another one."""
+    try:
+        json.JSONDecoder().raw_decode(text.lstrip(_BLANK.decode()))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _runs(
+    path: Path, name: str, records: list[Any], value: Any, notes: ReadNotes, told: list[Finding]
+) -> list[RawRun]:
     sink = RecordSink(path)
     bad = 0
     for record in records:
@@ -94,12 +145,18 @@ def _runs(path: Path, name: str, records: list[Any], value: Any, notes: ReadNote
             bad += 1
     state = isinstance(value, Mapping) and "log_history" in value
     config = _config(value) if isinstance(value, Mapping) else {}
-    findings = notes.findings()
+    findings = [*notes.findings(), *told]
     if bad:
         findings.append(
             Finding("records-unread", "warning", f"{bad} entries are not records and were left out")
         )
-    own = run_name(path) if name in ("", *_HISTORIES) else name
+    if isinstance(records, KeyedRecords):
+        findings.append(
+            Finding(
+                "step-from-keys", "info", "the records stand under their step, which was taken from there"
+            )
+        )
+    own = run_name(path) if name in ("", *HISTORIES) else name
     return sink.runs(
         own,
         "trainer-state" if state else "json",
@@ -116,93 +173,6 @@ def _config(value: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value.get(name), Mapping):
             sections.update(flatten(value[name]))
     return sections
-
-
-def _histories(value: Any) -> dict[str, list[Any]]:
-    """Lists of records by the name of the run (empty: the file's)."""
-    if isinstance(value, list):
-        return {"": value}
-    if not isinstance(value, Mapping):
-        return {}
-    for name in _HISTORIES:
-        if _is_records(value.get(name)):
-            return {name: value[name]}
-        if isinstance(value.get(name), Mapping) and _columns(value[name]):
-            return {name: _columns(value[name])}
-    lists = {str(k): v for k, v in value.items() if _is_records(v)}
-    if lists:
-        return lists
-    columns = _columns(value)
-    if columns:
-        return {"": columns}
-    nested = {str(k): _columns(v) for k, v in value.items() if isinstance(v, Mapping)}
-    return {k: v for k, v in nested.items() if v}
-
-
-def _is_records(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and sum(isinstance(v, Mapping) for v in value) * 2 > len(value)
-    )
-
-
-def _is_index(value: Mapping[str, Any]) -> bool:
-    """Whether the keys are a row index 0, 1, ... (pandas' ``to_json``)."""
-    return len(value) > 0 and all(str(k).isdigit() for k in value)
-
-
-def _columns(value: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Records from ``{"step": [...], "entropy": [...]}``; columns of another length are not of this table."""
-    columns = {}
-    for key, column in value.items():
-        if isinstance(column, Mapping) and _is_index(column):
-            column = list(column.values())
-        if isinstance(column, list) and column and not isinstance(column[0], (list, Mapping)):
-            columns[str(key)] = column
-    if len(columns) < 2:
-        return []
-    lengths = [len(c) for c in columns.values()]
-    length = len(columns["step"]) if "step" in columns else max(set(lengths), key=lengths.count)
-    kept = {k: c for k, c in columns.items() if len(c) == length}
-    return [dict(zip(kept, row, strict=True)) for row in zip(*kept.values(), strict=True)]
-
-
-def _whole_records(text: str) -> list[Any]:
-    """The records of a document that is cut or broken, up to there."""
-    is_list = text.lstrip().startswith("[")
-    opening = _HISTORY.search(text) or (None if is_list else _SOME_HISTORY.search(text))
-    position = opening.end() if opening else (text.index("[") + 1 if is_list else -1)
-    records: list[Any] = []
-    decoder = json.JSONDecoder()
-    while position >= 0:
-        try:
-            while text[position : position + 1] in set(" \t\r\n,"):
-                position += 1
-            record, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            break
-        records.append(record)
-    return records
-
-
-def _salvaged(path: Path, text: str, problem: str, notes: ReadNotes) -> list[RawRun]:
-    """The records before the damage, when the document is cut or broken."""
-    records = _whole_records(text)
-    state = {"log_history": []} if _HISTORY.search(text) else None
-    runs = _runs(path, "", records, state, notes) if records else []
-    if not runs:
-        raise UnreadableSource(
-            "not valid JSON", where=str(path), why=problem, hint="the file is cut or damaged: copy it again"
-        )
-    told = Finding(
-        "truncated-tail",
-        "warning",
-        f"the JSON is cut or damaged after {len(records)} records; only those were read",
-        problem,
-        "copy the file again, or take the previous checkpoint's",
-    )
-    return [RawRun(r.name, r.rows, r.config, r.provenance, (*r.findings, told)) for r in runs]
 
 
 SOURCE = Source(

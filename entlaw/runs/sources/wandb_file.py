@@ -8,6 +8,7 @@ run, config, metric definitions, exit. System metrics, console output and summar
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class _Facts:
     """What the records other than history say about the run."""
 
     config: dict[str, Any] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)  # of the configuration, sorted
     step_of: dict[str, str] = field(default_factory=dict)  # key or glob -> step metric
     details: dict[str, Any] = field(default_factory=dict)
     name: str = ""
@@ -192,9 +194,20 @@ def _read_config(raw: bytes, facts: _Facts) -> None:
     ):
         updates = {key: v["value"] for key, v in updates.items()}  # wrapped as in config.yaml
     for name in (*removed, *updates):
-        for old in [k for k in facts.config if k == name or k.startswith(f"{name}.")]:
+        _remove(name, facts)
+    for key, value in flatten(updates):
+        if key not in facts.config:
+            insort(facts.keys, key)
+        facts.config[key] = value
+
+
+def _remove(name: str, facts: _Facts) -> None:
+    """Take a setting out of the configuration, with all below it."""
+    for first, behind in ((name, f"{name}\0"), (f"{name}.", f"{name}/")):  # "/" comes right after "."
+        lo, hi = bisect_left(facts.keys, first), bisect_left(facts.keys, behind)
+        for old in facts.keys[lo:hi]:
             del facts.config[old]
-    facts.config.update(flatten(updates))
+        del facts.keys[lo:hi]
 
 
 def _read_metric(raw: bytes, facts: _Facts) -> None:

@@ -32,7 +32,7 @@ import pandas as pd
 
 from entlaw.errors import EntlawError
 from entlaw.findings import Finding
-from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.axes import is_axis
 from entlaw.runs.parsing.wandb_history import resolve_steps
 from entlaw.runs.table import RowBuilder
 from entlaw.runs.wandb.client import Client
@@ -206,7 +206,7 @@ def _wanted(keys: Sequence[str], known: RemoteRun) -> frozenset[str]:
     """The keys that are meant, with what places them in time."""
     chosen = {k for k in known.counts for pattern in keys if k == pattern or fnmatch.fnmatchcase(k, pattern)}
     axes = set(resolve_steps(chosen, known.step_of).values())
-    axes |= {k for k in known.counts if canonical(k) in STEP_NAMES}
+    axes |= {k for k in known.counts if is_axis(k)}
     return frozenset(chosen | axes | {STEP, TIME})
 
 

@@ -1,0 +1,162 @@
+"""Where lines were cut: a number at the end of such a line may be the first half of another one.
+
+A line that ends in a number looks whole. It was cut when the line below begins like the rest of one; when the longest
+lines of a log have one length and some of them end inside a pair; when they have one length although what stands
+before their last number differs in length; or when that length is a limit that loggers have (a power of two).
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from entlaw.findings import Finding
+
+# What stands at the beginning of the second half of a number.
+_GOES_ON = re.compile(r"\d|\.\d|[eE][-+]?\d|[-+]\d")
+_NUMBER = re.compile(r"[-+.\deE]+\s*")
+# Pieces and separators, and nothing else: prose has blanks.
+_REST = re.compile(r" ?(?:- )?\S*(?: - \S*)* ?-? ?")
+_PAIRS = re.compile(r"\S* - [^\s:]+:\S")
+_FEWEST = 3
+_MOST_SHARE = 0.8
+_LEAST_LIMIT = 256
+_NUMBER_AT_END, _BROKEN, _REST_BELOW = 1, 2, 4
+
+
+def is_rest(line: str | None) -> bool:
+    """Whether a line may be the rest of one that was cut: pieces and separators, or nothing."""
+    return line is not None and _REST.fullmatch(line) is not None
+
+
+def goes_on(line: str | None, broken: bool) -> bool:
+    """Whether a line holds what was cut off the line above, which ends inside a pair (``broken``) or in a number."""
+    if not line or not is_rest(line):
+        return False
+    return broken or (
+        _GOES_ON.match(line) is not None and bool(_PAIRS.match(line) or _NUMBER.fullmatch(line))
+    )
+
+
+def _is_limit(n: int) -> bool:
+    return n + 1 >= _LEAST_LIMIT and ((n & (n - 1)) == 0 or (n & (n + 1)) == 0)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What was cut.
+
+    Attributes
+    ----------
+    values : list of (int, str)
+        Row and key of each number at a cut.
+    lines : int
+        Lines that were cut.
+    width : int
+        Bytes of the longest of them where they share a length, else 0.
+    """
+
+    values: list[tuple[int, str]]
+    lines: int
+    width: int
+
+    def findings(self) -> list[Finding]:
+        """What to say of them; nothing without a cut."""
+        if not self.lines:
+            return []
+        where = f" at {self.width:,} bytes" if self.width else ""
+        lost = f", and {len(self.values)} numbers at a cut were not used" if self.values else ""
+        return [
+            Finding(
+                "lines-cut",
+                "warning",
+                f"{self.lines} lines of records are cut off{where}; what stood behind the cut is lost{lost}",
+                "a terminal or a logger broke or shortened the lines: W&B keeps 4,096 bytes of each in files/output.log",
+                "read what the trainer itself logs (the run-*.wandb file beside files/, metrics.jsonl, TensorBoard), "
+                "or save the console without wrapping",
+                float(self.lines),
+            )
+        ]
+
+
+class LineEnds:
+    """Remembers how the record lines of a log end, in a few bytes each."""
+
+    def __init__(self) -> None:
+        self._table = array("q")  # row, key, bytes, characters, offset of the last piece, marks
+        self._keys: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._table) // 6
+
+    def add(
+        self, row: int, key: str, n_bytes: int, n_chars: int, offset: int, broken: bool, rest: bool
+    ) -> None:
+        """Take the end of one record line.
+
+        Parameters
+        ----------
+        row : int
+            Row of its record.
+        key : str
+            Key of the number that the line ends with; empty if it ends with none.
+        n_bytes, n_chars : int
+            Length of the line in the file, and as shown.
+        offset : int
+            Where its last piece begins; -1 if the line was put together.
+        broken : bool
+            Whether it ends inside a pair.
+        rest : bool
+            Whether the line below holds what was cut off.
+        """
+        marks = (_NUMBER_AT_END if key else 0) | (_BROKEN if broken else 0) | (_REST_BELOW if rest else 0)
+        self._table.extend(
+            (row, self._keys.setdefault(key, len(self._keys)), n_bytes, n_chars, offset, marks)
+        )
+
+    def wrapped_at(self) -> int:
+        """The constant width at which lines were broken, in characters; 0 if there is none."""
+        table = np.frombuffer(self._table, dtype=np.int64).reshape(-1, 6)
+        broken = table[(table[:, 5] & _REST_BELOW) > 0, 3]
+        if len(broken) < _FEWEST:
+            return 0
+        width, count = Counter(broken.tolist()).most_common(1)[0]
+        return int(width) if count >= _MOST_SHARE * len(broken) and width >= table[:, 3].max() else 0
+
+    def cut(self) -> Cut:
+        """The lines that were cut."""
+        table = np.frombuffer(self._table, dtype=np.int64).reshape(-1, 6)
+        if not len(table):
+            return Cut([], 0, 0)
+        marks = table[:, 5]
+        at_cut = (marks & (_BROKEN | _REST_BELOW)) > 0
+        for column in (2, 3):
+            for length in self._lengths(table, column):
+                at_cut |= (table[:, column] == length) & (table[:, 4] >= 0)
+        names = list(self._keys)
+        values = [(int(r), names[k]) for r, k in table[at_cut & ((marks & _NUMBER_AT_END) > 0), :2]]
+        lengths = set(table[at_cut, 2].tolist())
+        return Cut(values, int(at_cut.sum()), lengths.pop() if len(lengths) == 1 and at_cut.sum() > 1 else 0)
+
+    def _lengths(self, table: np.ndarray, column: int) -> Iterator[int]:
+        """Lengths at which lines were cut although they may end in a number."""
+        whole = table[table[:, 4] >= 0]
+        if not len(whole):
+            return
+        length = int(whole[:, column].max())
+        longest = whole[whole[:, column] == length]
+        if _is_limit(length) or (len(longest) > 1 and (longest[:, 5] & _BROKEN).any()):
+            yield length
+        for key in np.unique(whole[:, 1]):
+            own = whole[whole[:, 1] == key]
+            same = own[own[:, column] == own[:, column].max()]
+            # Numbers in front differ in length and the line does not. Lines that were not cut can be so by chance
+            # of their last number, but not line after line.
+            others = len(same) - max(Counter(same[:, 4].tolist()).values())
+            if len(same) >= 2 * _FEWEST and len(same) >= 0.9 * len(own) and others >= 0.1 * len(same):
+                yield int(own[:, column].max())
