@@ -7,7 +7,8 @@ import re
 import pandas as pd
 
 from entlaw.findings import Finding
-from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.axes import is_axis
+from entlaw.runs.keys import canonical
 from entlaw.runs.lines import Lines
 from entlaw.runs.parsing.physical import plain
 from entlaw.runs.parsing.progress import ProgressTrack
@@ -91,7 +92,7 @@ class GridLines(Lines):
         record = {
             name: v for name, v in zip(self._header, values, strict=True) if name and v is not None and v == v
         }
-        if not self._is_metrics(record) or not any(canonical(k) in (*STEP_NAMES, "epoch") for k in record):
+        if not self._is_metrics(record) or not any(is_axis(k) or canonical(k) == "epoch" for k in record):
             return False
         self._add(record)
         return True
@@ -118,7 +119,7 @@ class GridLines(Lines):
             self._add(record)
 
     def _add(self, record: dict[str, float]) -> None:
-        if not any(canonical(key) in STEP_NAMES for key in record) and self._step is not None:
+        if not any(map(is_axis, record)) and self._step is not None:
             record = {"step": self._step, **record}
         self.rows.add_numbers(tuple(record), list(record.values()))
         self.n_values += len(record)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
-from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.axes import is_axis
 from entlaw.runs.lines import Lines
 from entlaw.runs.parsing.physical import plain, unlabelled
 from entlaw.runs.parsing.progress import ProgressTrack
@@ -163,7 +163,7 @@ class KeyValueLines(Lines):
             record.setdefault(found["key"], float(found["number"]))
         if not self._is_metrics(record):
             return None
-        if not any(canonical(key) in STEP_NAMES for key in record):
+        if not any(map(is_axis, record)):
             step = _step(text, first)
             if step is None:
                 return None
@@ -193,7 +193,7 @@ class KeyValueLines(Lines):
     def _add(self, keys: tuple[str, ...], place: int, values: list[float]) -> None:
         group = self._groups[keys]
         group.take(
-            next((v for k, v in zip(keys, values, strict=True) if canonical(k) in STEP_NAMES), math.nan)
+            next((v for k, v in zip(keys, values, strict=True) if is_axis(k)), math.nan)
         )
         self._place.append(place)
         self._group.append(group.number)

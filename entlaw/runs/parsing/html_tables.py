@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html.parser import HTMLParser
 
-from entlaw.runs.keys import STEP_NAMES, canonical
+from entlaw.runs.axes import is_axis
+from entlaw.runs.keys import canonical
 from entlaw.runs.parsing.delimited import unique_names
 from entlaw.runs.parsing.records import METRIC_NAME
 from entlaw.runs.table import RowBuilder, parse_number
@@ -98,7 +99,7 @@ class StepTables:
         names, body = _split(table)
         if len(names) < 2 or not any(METRIC_NAME.search(name.lower()) for name in names):
             return
-        has_step = any(canonical(name) in (*STEP_NAMES, "epoch") for name in names)
+        has_step = any(is_axis(name) or canonical(name) == "epoch" for name in names)
         rows = self._stepped if has_step else self._others
         for cells in body:
             self.elided += any(cell in ("...", "…", "⋮") for cell in cells)
