@@ -26,7 +26,7 @@ def is_clock(key: str) -> bool:
 Segment = tuple[int, int]  # rows from, to: one pass over the steps, in logged order
 
 
-def segments(step: np.ndarray, data: np.ndarray, aside: np.ndarray) -> list[Segment]:
+def segments(step: np.ndarray, data: np.ndarray, aside: np.ndarray, several: bool = False) -> list[Segment]:
     """Cut rows where a key goes back over its own steps; a row that is merely printed late cuts nothing.
 
     Parameters
@@ -35,6 +35,8 @@ def segments(step: np.ndarray, data: np.ndarray, aside: np.ndarray) -> list[Segm
     data : ndarray, shape (n, k)
     aside : ndarray of bool, shape (k,)
         Columns that say nothing of it, such as clocks.
+    several : bool
+        Several rows of a step hold a key, so that one more of them is no way back.
 
     Returns
     -------
@@ -50,7 +52,8 @@ def segments(step: np.ndarray, data: np.ndarray, aside: np.ndarray) -> list[Segm
             there = ~np.isnan(data[known:i][:, used])
             fresh = np.where(there, step[known:i, None], -np.inf).max(axis=0, initial=-np.inf)
             last, known = np.maximum(last, fresh), i
-            if (~np.isnan(data[i, used]) & (last >= s)).any():
+            back = last > s if several else last >= s
+            if (~np.isnan(data[i, used]) & back).any():
                 found.append((start, i))
                 start, top = i, -np.inf
                 last = np.full_like(last, -np.inf)

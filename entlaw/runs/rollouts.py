@@ -17,6 +17,11 @@ _LAST_RESORTS: dict[Unit, str] = {
     "calls": "W&B's count of log calls; no other column counts steps",
     "evaluation": "counts evaluations; no other column counts steps",
 }
+# Units of which several of the first may share one of the others; batches may share any.
+_FINER_UNITS: dict[Unit, tuple[Unit, ...]] = {
+    "step": ("rollout", "iteration"),
+    "update": ("rollout", "iteration", "step"),
+}
 
 
 def rollout_axis(rows: pd.DataFrame, best: Axis, axes: list[Axis]) -> tuple[Axis, str]:
@@ -100,7 +105,7 @@ def inner_steps(
         None where a step is one optimiser step.
     findings : list of Finding
     """
-    if main.unit in ("update", "calls", "evaluation"):
+    if main.unit in _LAST_RESORTS:
         return None, []
     filled = pd.Series(step).ffill().to_numpy()
     held = entropy & np.isfinite(filled)
@@ -109,7 +114,7 @@ def inner_steps(
     for axis in others:
         if axis.unit not in ("step", "update", "batch") or not np.isfinite(axis.count[held]).all():
             continue
-        if axis.unit == "step" and main.unit not in ("rollout", "iteration"):
+        if axis.unit != "batch" and main.unit not in _FINER_UNITS.get(axis.unit, ()):
             continue
         ratio = _ratio(filled[held], axis.count[held])
         if ratio >= _FINER:

@@ -81,7 +81,9 @@ def resolve_step(rows: pd.DataFrame, step_key: str | None = None) -> Steps:
     else:
         main, told = _through_epochs(main, rows)
     step, shifted = _place(main, others, rows)
-    inner, more = inner_steps(main, step, others, entropy)
+    epochs = epoch_column(rows.columns)  # those of a rollout, where they start over with each
+    more_axes = [Axis(epochs, -1, "batch", rows[epochs].to_numpy(float))] if epochs else []
+    inner, more = inner_steps(main, step, [*others, *more_axes], entropy)
     known = tuple(a.column for a in others)
     choice = Choice("step axis", main.column, "; ".join([why, *(f.what for f in told[:1])]), known)
     return Steps(step, main.column, choice, inner, (*told, *shifted, *more, *_samples(main, step, entropy)))
@@ -103,7 +105,7 @@ def _best(axes: list[Axis], entropy: np.ndarray, rows: pd.DataFrame) -> Axis | N
             if share >= _ENOUGH * max(covered) and a.moves == moving
         ]
         first, *more = good or some
-        if _stride(first.count) <= PAPER_WINDOW:
+        if not _starts_over(first, rows) and _stride(first.count) <= PAPER_WINDOW:
             return first
         return next((a for a in more if a.counts_up and _stride(a.count) <= PAPER_WINDOW), first)
     return None
@@ -111,9 +113,14 @@ def _best(axes: list[Axis], entropy: np.ndarray, rows: pd.DataFrame) -> Axis | N
 
 def _goes_on(batch: Axis, rows: pd.DataFrame) -> bool:
     """Whether a count of batches goes up through the log, or starts over with something that does."""
-    outer = (rows[c].to_numpy(float) for c in outer_columns(rows.columns))
     there = batch.count[np.isfinite(batch.count)]
-    return bool((np.diff(there) >= 0).all()) or any(count_epochs(batch.count, o) is not None for o in outer)
+    return bool((np.diff(there) >= 0).all()) or _starts_over(batch, rows)
+
+
+def _starts_over(axis: Axis, rows: pd.DataFrame) -> bool:
+    """Whether an axis starts over whenever an epoch, or a loop around it, goes up."""
+    outer = (rows[c].to_numpy(float) for c in outer_columns(rows.columns) if c != axis.column)
+    return any(count_epochs(axis.count, o) is not None for o in outer)
 
 
 def _stride(count: np.ndarray) -> float:
@@ -197,6 +204,8 @@ def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> tuple[np.ndarr
             ahead = _ahead(main, axis, open_, before, after)
             found = np.where(np.isnan(found), axis.count[open_] - ahead, found)
             findings += [_counted_apart(main, axis, ahead)] if ahead else []
+        elif axis.unit != "evaluation":
+            found = np.where(np.isnan(found), _by_division(main, axis, before)[open_], found)
         step[open_] = found
     first = int(np.isfinite(step).argmax())
     early = [c for c in rows.columns if score_rule(str(c))]
@@ -204,6 +213,20 @@ def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> tuple[np.ndarr
         start = max(step[first] - 1, min(step[first], 0.0))
         step[:first] = np.where(rows[early].iloc[:first].notna().any(axis=1), start, np.nan)
     return step, findings
+
+
+def _by_division(main: Axis, other: Axis, before: np.ndarray) -> np.ndarray:
+    """Rollouts of optimiser steps that were logged later, where each rollout has the same number of them."""
+    fine, coarse = (np.unique(a.count[np.isfinite(a.count)]) for a in (other, main))
+    none = np.full(len(before), np.nan)
+    each = round(len(fine) / len(coarse))
+    if each < 2 or abs(len(fine) - each * len(coarse)) >= each or len(fine) != fine[-1] - fine[0] + 1:
+        return none
+    number = (other.count - fine[0]) // each
+    there = np.isfinite(number) & np.isfinite(before)
+    at = np.clip(np.nan_to_num(number), 0, len(coarse) - 1).astype(int)
+    rollout = np.where(np.isfinite(number), coarse[at], np.nan)
+    return rollout if np.mean(rollout[there] <= before[there]) >= 0.95 else none
 
 
 def _ahead(main: Axis, other: Axis, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
