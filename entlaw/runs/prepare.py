@@ -19,7 +19,7 @@ from entlaw.runs.diverged import find_divergence
 from entlaw.runs.keys import canonical
 from entlaw.runs.missing import suggest_keys
 from entlaw.runs.run import Align, Choice, RawRun, Run
-from entlaw.runs.units import Unit, decide_unit, drop_placeholders, extremes
+from entlaw.runs.units import ScoreUnit, decide_unit, drop_placeholders, extremes
 
 if TYPE_CHECKING:
     from entlaw.runs.wandb.listing import Query
@@ -141,7 +141,7 @@ def _measure(
     score: ChosenScore,
     selection: Selection,
     nan: Mapping[str, int],
-) -> tuple[ChosenScore, Unit, list[Finding]]:
+) -> tuple[ChosenScore, ScoreUnit, list[Finding]]:
     """The scores that are scores, and their unit: what a broken run logged has no say in it."""
     end = find_divergence(metrics, entropy_key, score.keys, nan)
     single = extremes(metrics, score.key)
@@ -149,9 +149,9 @@ def _measure(
     findings += [] if end is None else [end]
     score = replace(score, series=series)
     if selection.score_range is not None:
-        return score, Unit.of_range(*selection.score_range), findings
+        return score, ScoreUnit.of_range(*selection.score_range), findings
     if selection.scale is not None:
-        return score, Unit(selection.scale), findings
+        return score, ScoreUnit(selection.scale), findings
     sound = series if end is None or end.value is None else series[series.index < end.value]
     unit, more = decide_unit(sound.to_numpy(float), score.is_accuracy, score.key, single)
     return score, unit, findings + more
