@@ -143,7 +143,9 @@ def _measure(
     nan: Mapping[str, int],
 ) -> tuple[ChosenScore, ScoreUnit, list[Finding]]:
     """The scores that are scores, and their unit: what a broken run logged has no say in it."""
-    end = find_divergence(metrics, entropy_key, score.keys, nan)
+    # Evaluations may stop before the training does; only NaN says that one failed.
+    watched = [score.key] if score.kind == "training" or nan.get(score.key) else []
+    end = find_divergence(metrics.assign(**{score.key: score.series}), entropy_key, watched, nan)
     single = extremes(metrics, score.key)
     series, findings = drop_placeholders(score.series, single)
     findings += [] if end is None else [end]

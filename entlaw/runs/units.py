@@ -20,6 +20,8 @@ _SURE_PERCENT = 5.0
 # A score may be a reward too; environments that pay 10 for a success are common.
 _SURE_PERCENT_OF_A_SCORE = 10.0
 _MAY_BE_REWARD = re.compile(r"score|reward|return")
+# A mean below this hints at rewards of -1 and +1; a small penalty takes a score slightly below 0.
+_CLEARLY_SIGNED = -0.2
 # What trainers log where there was nothing to score.
 _PLACEHOLDERS = (-1.0, -100.0, -999.0, -9999.0)
 
@@ -115,7 +117,7 @@ def decide_unit(
     if len(v) == 0:
         return ScoreUnit(), []
     signed = single is not None and single[0] == -1.0 and single[1] == 1.0
-    if signed or (-1 - _TOLERANCE <= v.min() < -_TOLERANCE and v.max() <= 1 + _TOLERANCE):
+    if signed or (-1 - _TOLERANCE <= v.min() < _CLEARLY_SIGNED and v.max() <= 1 + _TOLERANCE):
         return ScoreUnit(), [_signed(v, signed)]
     if v.max() <= 1 + _TOLERANCE and v.min() >= -_TOLERANCE:
         return ScoreUnit(), []

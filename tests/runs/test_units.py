@@ -72,6 +72,8 @@ def test_rewards_of_minus_one_and_one_are_offered_as_shares(values):
     assert "--score-range=-1,1" in known[1][0].hint
     guessed = decide_unit(np.array(values), True, "critic/score/mean")[1]
     assert [f.code for f in guessed] == (["signed-score"] if min(values) < 0 else [])
+    slightly = decide_unit(np.array([-0.01, 0.5]), True, "critic/score/mean")[1]
+    assert [f.code for f in slightly] == ["not-a-score"]
 
 
 def test_extremes_are_those_logged_beside_the_mean():
