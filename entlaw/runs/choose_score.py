@@ -44,7 +44,7 @@ class ChosenScore:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ScoreCandidate:
     """A key that spells a score: its rule, its data set or reward term where the key names one, its values."""
 
     key: str
@@ -69,16 +69,16 @@ def drop_scarce(counts: dict[str, int]) -> list[str]:
     return [key for key, n in counts.items() if n >= least]
 
 
-def score_candidates(metrics: pd.DataFrame) -> list[Candidate]:
+def score_candidates(metrics: pd.DataFrame) -> list[ScoreCandidate]:
     """Everything that spells a score and holds a number, best rule first."""
-    found: list[tuple[int, Candidate]] = []
+    found: list[tuple[int, ScoreCandidate]] = []
     for column in metrics.columns:
         key = str(column)
         spelled = spelled_score(canonical(key))
         if spelled is not None and (n := count_values(metrics[key])):
             rank, name = spelled
             varies = metrics[key].nunique() > 1  # noqa: PD101 - NaN is no value here
-            found.append((rank, Candidate(key, SCORE_RULES[rank], name, n, varies)))
+            found.append((rank, ScoreCandidate(key, SCORE_RULES[rank], name, n, varies)))
     return [c for _, c in sorted(found, key=lambda f: (f[0], f[1].key))]
 
 
@@ -113,7 +113,7 @@ def choose_score(
     if on is not None and on not in ("val", "train", "auto"):
         return _named_score(metrics, on, columns, unread)
     dense = max(count_values(metrics[entropy_key]), 1)
-    pools: dict[str, list[Candidate]] = {"validation": [], "training": []}
+    pools: dict[str, list[ScoreCandidate]] = {"validation": [], "training": []}
     for c in score_candidates(metrics):
         kind: str = c.rule.kind
         if kind == "either":
@@ -134,7 +134,7 @@ def choose_score(
     raise no_score(metrics, on)
 
 
-def _frequent(pool: list[Candidate]) -> list[Candidate]:
+def _frequent(pool: list[ScoreCandidate]) -> list[ScoreCandidate]:
     kept = drop_scarce({c.key: c.n for c in pool})
     return [c for c in pool if c.key in kept]
 
@@ -194,7 +194,7 @@ def _no_reward(keys: list[str]) -> list[Finding]:
 
 
 def _pick_validation(
-    metrics: pd.DataFrame, pool: list[Candidate], spelled: list[Candidate]
+    metrics: pd.DataFrame, pool: list[ScoreCandidate], spelled: list[ScoreCandidate]
 ) -> tuple[ChosenScore, Choice, list[Finding]]:
     """The best rule's key with the most evaluations; an older spelling of the same set fills its gaps."""
     best = pool[0].rule
@@ -226,7 +226,7 @@ def _pick_validation(
     return score, Choice("performance", key, why, alternatives), findings
 
 
-def _several(chosen: Candidate, pool: list[Candidate], keys: list[str]) -> list[Finding]:
+def _several(chosen: ScoreCandidate, pool: list[ScoreCandidate], keys: list[str]) -> list[Finding]:
     """Says that other validation sets are as good a choice."""
     framework = chosen.rule.framework
     others = [
@@ -250,7 +250,7 @@ def _several(chosen: Candidate, pool: list[Candidate], keys: list[str]) -> list[
 
 
 def _pick_training(
-    metrics: pd.DataFrame, pool: list[Candidate], few_validations: int
+    metrics: pd.DataFrame, pool: list[ScoreCandidate], few_validations: int
 ) -> tuple[ChosenScore, Choice, list[Finding]]:
     """The best rule's key; among TRL's reward terms, the one that scores being right if the sum is no score."""
     key, rule = pool[0].key, pool[0].rule
@@ -267,7 +267,7 @@ def _pick_training(
     return chosen, Choice("performance", key, why, tuple(c.key for c in pool if c.key != key)), []
 
 
-def _trl_reward(metrics: pd.DataFrame, pool: list[Candidate]) -> tuple[str, str]:
+def _trl_reward(metrics: pd.DataFrame, pool: list[ScoreCandidate]) -> tuple[str, str]:
     """TRL logs the weighted sum as ``reward`` and each term apart; the sum is a score only if it is bounded."""
     of_trl = [c for c in pool if c.rule.framework == "TRL"]
     terms = [(c.key, c.name) for c in of_trl if c.name]

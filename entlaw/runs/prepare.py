@@ -19,7 +19,7 @@ from entlaw.runs.keys import canonical
 from entlaw.runs.missing import suggest_keys
 from entlaw.runs.pairing import pair_up
 from entlaw.runs.run import Align, Choice, RawRun, Run
-from entlaw.runs.units import Unit, decide_unit, drop_placeholders, extremes
+from entlaw.runs.units import ScoreUnit, decide_unit, drop_placeholders, extremes
 
 if TYPE_CHECKING:
     from entlaw.runs.wandb.listing import Query
@@ -141,17 +141,19 @@ def _measure(
     score: ChosenScore,
     selection: Selection,
     nan: Mapping[str, int],
-) -> tuple[ChosenScore, Unit, list[Finding]]:
+) -> tuple[ChosenScore, ScoreUnit, list[Finding]]:
     """The scores that are scores, and their unit: what a broken run logged has no say in it."""
-    end = find_divergence(metrics, entropy_key, score.keys, nan)
+    # Evaluations may stop before the training does; only NaN says that one failed.
+    watched = [score.key] if score.kind == "training" or nan.get(score.key) else []
+    end = find_divergence(metrics.assign(**{score.key: score.series}), entropy_key, watched, nan)
     single = extremes(metrics, score.key)
     series, findings = drop_placeholders(score.series, single)
     findings += [] if end is None else [end]
     score = replace(score, series=series)
     if selection.score_range is not None:
-        return score, Unit.of_range(*selection.score_range), findings
+        return score, ScoreUnit.of_range(*selection.score_range), findings
     if selection.scale is not None:
-        return score, Unit(selection.scale), findings
+        return score, ScoreUnit(selection.scale), findings
     sound = series if end is None or end.value is None else series[series.index < end.value]
     unit, more = decide_unit(sound.to_numpy(float), score.is_accuracy, score.key, single)
     return score, unit, findings + more

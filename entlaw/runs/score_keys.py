@@ -134,6 +134,7 @@ SCORE_RULES: tuple[ScoreRule, ...] = (
     ),
     _score(r"reward_(?P<set>.+)_mean", "prime-rl or rLLM", "training", False),
     _score(r"train_score", "OpenRLHF", "training", False),
+    _score(r"(train|training)_(acc|accuracy|correct|performance)", "unknown", "training", True, True),
     _score(rf"(train|training|rollout|batch)_{_SHARE}", "unknown", "training", True, True),
     _score(
         rf"((train|training|rollout|batch|episode)_)?({_MEAN_REWARD}(_(across|over|per|of)_.+)?|score|(mean|avg)_score)|"

@@ -7,12 +7,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from entlaw.runs.keys import canonical
 
 LOGGERS = ("console", "jsonl", "wandb", "tensorboard")
-Read = Literal["read", "not logged", "not verified"]
 
 
 @cache

@@ -20,19 +20,21 @@ _SURE_PERCENT = 5.0
 # A score may be a reward too; environments that pay 10 for a success are common.
 _SURE_PERCENT_OF_A_SCORE = 10.0
 _MAY_BE_REWARD = re.compile(r"score|reward|return")
+# A mean below this hints at rewards of -1 and +1; a small penalty takes a score slightly below 0.
+_CLEARLY_SIGNED = -0.2
 # What trainers log where there was nothing to score.
 _PLACEHOLDERS = (-1.0, -100.0, -999.0, -9999.0)
 
 
 @dataclass(frozen=True)
-class Unit:
+class ScoreUnit:
     """How a logged score becomes a fraction: ``scale * (score - offset)``."""
 
     scale: float = 1.0
     offset: float = 0.0
 
     @classmethod
-    def of_range(cls, low: float, high: float) -> Unit:
+    def of_range(cls, low: float, high: float) -> ScoreUnit:
         """The unit of scores from ``low`` (worst) to ``high`` (best)."""
         return cls(1.0 / (high - low), low)
 
@@ -90,7 +92,7 @@ def drop_placeholders(
 
 def decide_unit(
     values: np.ndarray, is_accuracy: bool, key: str = "", single: tuple[float, float] | None = None
-) -> tuple[Unit, list[Finding]]:
+) -> tuple[ScoreUnit, list[Finding]]:
     """What makes a fraction of a logged score.
 
     Parameters
@@ -106,26 +108,26 @@ def decide_unit(
 
     Returns
     -------
-    unit : Unit
+    unit : ScoreUnit
         A scale of 1 or 0.01.
     findings : list of Finding
         ``percent`` (info), ``mixed-units`` (error), ``signed-score`` or ``not-a-score`` (warning).
     """
     v = values[np.isfinite(values)]
     if len(v) == 0:
-        return Unit(), []
+        return ScoreUnit(), []
     signed = single is not None and single[0] == -1.0 and single[1] == 1.0
-    if signed or (-1 - _TOLERANCE <= v.min() < -_TOLERANCE and v.max() <= 1 + _TOLERANCE):
-        return Unit(), [_signed(v, signed)]
+    if signed or (-1 - _TOLERANCE <= v.min() < _CLEARLY_SIGNED and v.max() <= 1 + _TOLERANCE):
+        return ScoreUnit(), [_signed(v, signed)]
     if v.max() <= 1 + _TOLERANCE and v.min() >= -_TOLERANCE:
-        return Unit(), []
+        return ScoreUnit(), []
     sure = _SURE_PERCENT_OF_A_SCORE if _MAY_BE_REWARD.search(canonical(key)) else _SURE_PERCENT
     small_range = single is not None and single[1] <= _SURE_PERCENT_OF_A_SCORE
     percent = is_accuracy and not small_range and v.min() >= -_TOLERANCE and sure < v.max() <= 100 + 1e-4
     if not percent:
-        return Unit(), [_no_score(v, single)]
+        return ScoreUnit(), [_no_score(v, single)]
     if odd := _count_fractions(v):
-        return Unit(), [
+        return ScoreUnit(), [
             Finding(
                 "mixed-units",
                 "error",
@@ -137,7 +139,7 @@ def decide_unit(
             )
         ]
     what = f"scores run to {v.max():.4g}: read as percent and divided by 100"
-    return Unit(0.01), [Finding("percent", "info", what)]
+    return ScoreUnit(0.01), [Finding("percent", "info", what)]
 
 
 def _signed(v: np.ndarray, known: bool) -> Finding:

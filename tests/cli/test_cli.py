@@ -343,6 +343,18 @@ def test_a_scale_that_is_no_factor_is_a_usage_error(capsys, law_log, command, sc
     assert code == 2 and "scale" in err
 
 
+@pytest.mark.parametrize("given", [["--score-range=-1,1"], ["--score-range", "-1,1"]])
+def test_a_score_range_that_begins_below_zero_is_taken(capsys, law_log, given):
+    code, out, _ = run(capsys, "doctor", law_log, *given)
+    assert code == 0 and "-1 to 1, as told" in out
+
+
+@pytest.mark.parametrize("given", ["1,-1", "1", "a,b", "0,1,2", "0,inf"])
+def test_a_score_range_that_is_none_is_a_usage_error(capsys, law_log, given):
+    code, _, err = run(capsys, "fit", law_log, f"--score-range={given}")
+    assert code == 2 and "range" in err
+
+
 def test_one_missing_source_does_not_cost_the_others_their_answer(capsys, law_log):
     code, out, _ = run(capsys, "fit", law_log, "gone.jsonl")
     assert code == 0 and "no such file" in out and "0.6" in out

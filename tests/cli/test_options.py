@@ -44,5 +44,13 @@ def test_help_shows_no_flag_that_nobody_meant(command, capsys, monkeypatch):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "--on" in OPTIONS and c in OPTIONS["--on"]])
 def test_commands_that_read_logs_take_the_same_options(command):
-    for option in ("--align", "--scale", "--entropy-key", "--step-key", "--join", *OF_A_SERVER):
+    for option in (
+        "--align",
+        "--scale",
+        "--score-range",
+        "--entropy-key",
+        "--step-key",
+        "--join",
+        *OF_A_SERVER,
+    ):
         assert command in OPTIONS[option]

@@ -78,6 +78,7 @@ FIT_OPTIONS = [
     "--problems 256 --samples 4",
     "--force",
     "--scale 0.5",
+    "--score-range=-1,1",
     "--entropy-key actor/entropy_response_mean",
     "--on 'val/acc*'",
 ]

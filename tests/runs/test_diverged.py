@@ -89,6 +89,16 @@ def test_a_loss_that_is_missing_says_nothing(tmp_path):
     assert "diverged" not in run_of(tmp_path, rows)[1]
 
 
+def test_evaluations_that_stop_are_not_broken(tmp_path):
+    rows = records(score="loss")
+    for r in rows[:20:2]:
+        r["val/accuracy"] = r["step"] / 50
+    assert "diverged" not in run_of(tmp_path, rows)[1]
+    for r in rows[20:]:
+        r["val/accuracy"] = math.nan
+    assert run_of(tmp_path, rows)[1]["diverged"].value == 20  # the step after the last number
+
+
 def test_a_renamed_entropy_is_not_broken():
     frame = table({"actor/entropy_loss": 1, "actor/entropy": 1, "critic/score/mean": 1})
     frame.loc[frame.index > 20, "actor/entropy_loss"] = np.nan

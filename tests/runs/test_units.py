@@ -9,7 +9,7 @@ import entlaw
 from entlaw.errors import UsageError
 from entlaw.runs.prepare import Selection
 from entlaw.runs.reader import read
-from entlaw.runs.units import Unit, decide_unit, extremes
+from entlaw.runs.units import ScoreUnit, decide_unit, extremes
 from tests.conftest import law_records, write_jsonl
 from tests.runs.test_choose import table
 
@@ -55,23 +55,25 @@ def test_reward_of_a_few_points_is_not_called_percent():
 def test_a_score_up_to_ten_is_no_percentage(key):
     """Environments that pay 10 for a success are common; an accuracy of 10 % is one all the same."""
     unit, findings = decide_unit(np.array([1.0, 4.0, 9.8]), True, key)
-    assert unit == Unit() and [f.code for f in findings] == ["not-a-score"]
+    assert unit == ScoreUnit() and [f.code for f in findings] == ["not-a-score"]
     assert decide_unit(np.array([1.0, 4.0, 9.8]), True, "val/accuracy")[0].scale == 0.01
     assert decide_unit(np.array([1.0, 4.0, 39.8]), True, key)[0].scale == 0.01
 
 
 def test_the_largest_single_reward_tells_that_it_is_no_percentage():
     unit, (finding,) = decide_unit(np.array([1.0, 4.0, 9.8]), True, "val/accuracy", (0.0, 10.0))
-    assert unit == Unit() and finding.code == "not-a-score" and "0 to 10" in finding.what
+    assert unit == ScoreUnit() and finding.code == "not-a-score" and "0 to 10" in finding.what
 
 
 @pytest.mark.parametrize("values", [[-0.7, 0.1, 0.6], [0.2, 0.5, 0.8]])
 def test_rewards_of_minus_one_and_one_are_offered_as_shares(values):
     known = decide_unit(np.array(values), True, "critic/score/mean", (-1.0, 1.0))
-    assert known[0] == Unit() and [f.code for f in known[1]] == ["signed-score"]
+    assert known[0] == ScoreUnit() and [f.code for f in known[1]] == ["signed-score"]
     assert "--score-range=-1,1" in known[1][0].hint
     guessed = decide_unit(np.array(values), True, "critic/score/mean")[1]
     assert [f.code for f in guessed] == (["signed-score"] if min(values) < 0 else [])
+    slightly = decide_unit(np.array([-0.01, 0.5]), True, "critic/score/mean")[1]
+    assert [f.code for f in slightly] == ["not-a-score"]
 
 
 def test_extremes_are_those_logged_beside_the_mean():
@@ -84,7 +86,7 @@ def test_extremes_are_those_logged_beside_the_mean():
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-100, 100), st.floats(0.01, 200))
 def test_a_range_maps_its_ends_to_0_and_1(low, width):
-    unit = Unit.of_range(low, low + width)
+    unit = ScoreUnit.of_range(low, low + width)
     assert unit.scale * (low - unit.offset) == 0
     assert unit.scale * (low + width - unit.offset) == pytest.approx(1, rel=1e-9)
 
