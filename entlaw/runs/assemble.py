@@ -20,6 +20,11 @@ _CLOCK = re.compile(
 )
 
 
+def is_clock(key: str) -> bool:
+    """Whether a key times the run and says nothing of the policy."""
+    return _CLOCK.search(canonical(key)) is not None
+
+
 @dataclass(frozen=True)
 class Assembled:
     """One row a step.
@@ -170,7 +175,7 @@ def _passes(rows: pd.DataFrame, step_key: str | None) -> _Passes:
     step, carried = _carry_step(step)
     order = np.flatnonzero(np.isfinite(step))
     data = values.to_numpy(float)[order]
-    clock = np.array([bool(_CLOCK.search(canonical(str(c)))) for c in values.columns], dtype=bool)
+    clock = np.array([is_clock(str(c)) for c in values.columns], dtype=bool)
     segments, clashes = _segments(step[order], data, clock)
     return _Passes(key, choice, order, data, values.columns, clock, segments, carried, clashes)
 
