@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entlaw.errors import SourceNotFound, nearest
+from entlaw.runs.places import is_side_file, without_side_files
 from entlaw.runs.sources import sources
 
 if TYPE_CHECKING:
@@ -41,25 +42,6 @@ _NOT_LOGS = {
     ".zip",
     ".whl",
     ".lock",
-}
-_SIDECARS = {
-    "run.json",
-    "meta.json",
-    "config.json",
-    "wandb-metadata.json",
-    "wandb-summary.json",
-    "requirements.txt",
-    "debug-core.log",  # what W&B's service says of itself, as JSON with numbers
-    "debug-internal.log",
-    # A model's folder beside the log.
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "vocab.json",
-    "merges.txt",
-    "model.safetensors.index.json",
-    "manifest.json",
 }
 # What our trainer keeps beside metrics.jsonl: the same metrics for other tools, and weights.
 _OWN_SCHEMA = b'"entlaw.run/1"'
@@ -92,7 +74,7 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
         return files
     matches = sorted(Path(m) for m in glob.glob(text, recursive=True)) if glob.has_magic(text) else []
     found = [f for m in matches for f in ([m] if m.is_file() else expand(m) if m.is_dir() else [])]
-    files = without_packed_copies(_without_notes(found))
+    files = without_packed_copies(without_side_files(_without_notes(found)))
     if not files:
         names = os.listdir(path.parent) if path.parent.is_dir() else []
         raise SourceNotFound(
@@ -133,7 +115,7 @@ def _skip(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     if hidden or named_as_log(path):
         return hidden
-    return path.suffix.lower() in _NOT_LOGS or path.name in _SIDECARS or path.stat().st_size == 0
+    return path.suffix.lower() in _NOT_LOGS or is_side_file(path) or path.stat().st_size == 0
 
 
 def named_as_log(path: Path) -> bool:
