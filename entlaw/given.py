@@ -229,12 +229,10 @@ def points_of_all(source: Any, selection: Selection | None) -> list[Points]:
     from entlaw.points import Points
 
     found = []
-    for one in source if isinstance(source, list) else [source]:
-        label = os.fspath(one) if isinstance(one, (str, os.PathLike)) else ""
-        for reading, given in _readings(one, selection):
-            if reading.error is None:
-                points = Points.of(reading.run if given is None else getattr(given, "points", given))
-                found.append(replace(points, source=label or points.source))
+    for reading, given in _readings(source, selection):
+        if reading.error is None:
+            points = Points.of(reading.run if given is None else getattr(given, "points", given))
+            found.append(replace(points, source=reading.source or points.source))
     if not found:
         raise DataError("no run can be used", hint="fit_all(...) says what is wrong with each")
     return found
@@ -291,6 +289,9 @@ def _readings(source: Any, selection: Selection | None) -> Iterator[tuple[Readin
     from entlaw.runs.reader import Reading, reading
     from entlaw.runs.run import RawRun, Run
 
+    if isinstance(source, list) and source and all(isinstance(one, (str, os.PathLike)) for one in source):
+        yield from ((found, None) for found in scan_all(source, selection))  # copies among them are known
+        return
     single = isinstance(source, (str, os.PathLike, Run, Points, Result, pd.DataFrame, tuple))
     for i, one in enumerate([source] if single else source):
         label = str(getattr(one, "name", "")) or f"{type(one).__name__} {i}"

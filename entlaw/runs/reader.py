@@ -7,27 +7,40 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
 from entlaw.errors import DataError, EntlawError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
 from entlaw.runs import plugins
-from entlaw.runs.assemble import assemble, split_runs
+from entlaw.runs.assemble import split_runs
+from entlaw.runs.charts import explain_single, with_tag
 from entlaw.runs.files import expand, named_as_log, on_server
+from entlaw.runs.gather import Failed, Part, gather
+from entlaw.runs.join import hint_to_join, joined
 from entlaw.runs.prepare import Selection, to_run
-from entlaw.runs.run import Provenance, RawRun, Run
+from entlaw.runs.run import RawRun, Run
 from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions
 from entlaw.runs.sources import plug_ins, sources
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One run found in a source: usable (``run``) or not (``error``), with what was read either way."""
+    """One run found in a source: usable (``run``) or not (``error``), with what was read either way.
+
+    Attributes
+    ----------
+    path : str
+        The file, or the run's address.
+    raw : RawRun or None
+    run : Run or None
+    error : EntlawError or None
+    source : str
+        What was given that led to it; empty for what was no path.
+    """
 
     path: str
     raw: RawRun | None
     run: Run | None
     error: EntlawError | None
+    source: str = ""
 
     @property
     def name(self) -> str:
@@ -82,7 +95,8 @@ def scan(
     """Read every run of one or many sources, one :class:`Reading` each; unusable ones carry their error.
 
     Files in a folder that are not logs are passed over; a file named by the user, or by its name a logger's, that
-    cannot be read is an error.
+    cannot be read is an error. Logs of one run, copies too, are one reading, wherever they lie
+    (:mod:`entlaw.runs.gather`).
 
     A source that is no path here may be one or many runs of a W&B server: ``entity/project/run``, a URL
     (:func:`entlaw.runs.wandb.address.parse`). A path that exists is always a path.
@@ -98,57 +112,96 @@ def scan(
         Conditions on W&B runs for a source that is a path, or as :func:`entlaw.runs.wandb.listing.find` says.
     """
     selection = selection or Selection()
-    options = ReadOptions(selection.step_key, selection.entropy_key, selection.on)
-    listed = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    listed = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    local: list[Part | Failed | Reading] = []
     for one in listed:
+        address = on_server(one)
         try:
-            yield from _scan_one(one, selection, options)
+            if address is None:
+                local += _parts_of(one, selection)
+                continue
+            from entlaw.runs.wandb.online import readings
+
+            yield from _settled(local, selection)  # in the order given
+            local = []
+            yield from (replace(found, source=one) for found in readings(address, selection))
         except DataError as error:
             if len(listed) == 1:
                 raise
-            yield Reading(os.fspath(one), None, None, error)
+            local.append(Reading(one, None, None, error, one))
+    yield from _settled(local, selection)
 
 
-def _scan_one(one: str | os.PathLike[str], selection: Selection, options: ReadOptions) -> Iterator[Reading]:
-    """The readings of one source."""
-    address = on_server(one)
-    if address is not None:
-        from entlaw.runs.wandb.online import readings
-
-        yield from readings(address, selection)
-        return
+def _parts_of(one: str, selection: Selection) -> list[Part | Failed | Reading]:
+    """The logs of a path, a folder or a glob, each as it was read."""
     if selection.query is not None and selection.query.narrows:
         raise UsageError(
             "--filter, --group, --tag and --sweep choose among the runs of a W&B project",
-            where=os.fspath(one),
+            where=one,
             hint="this source is a path; name the files themselves",
         )
+    options = ReadOptions(selection.step_key, selection.entropy_key, selection.on)
     files = expand(one)
-    several = not Path(os.fspath(one)).expanduser().is_file()
-    found: list[tuple[Path, RawRun]] = []
-    failed: list[Reading] = []
+    several = not Path(one).expanduser().is_file()
+    out: list[Part | Failed | Reading] = []
+    failed: list[Failed] = []
     for path in files:
         try:
-            found += [(path, run) for raw in read_raw(path, options) for run in _apart(raw, selection)]
+            for raw in read_raw(path, options):
+                out += [Part(path, with_tag(path, piece), one) for piece in _apart(raw, selection)]
         except UnreadableSource as error:
+            failed.append(Failed(path, error))
             if not several:
-                yield Reading(str(path), None, None, error)
-            failed.append(Reading(str(path), None, None, error))
-    found = _glue_parts(found)
-    if selection.join and len(found) > 1:
-        found = [(found[0][0], join_runs([raw for _, raw in found], os.fspath(one), selection))]
-    if several and not found:
+                out.append(Reading(str(path), None, None, error, one))
+    if several and not out:
         raise UnreadableSource(
             f"none of {len(files)} files is a run log",
-            where=os.fspath(one),
-            why=f"the first: {failed[0].error.what}" if failed and failed[0].error else None,
+            where=one,
+            why=f"the first: {failed[0].error.what}" if failed else None,
             hint="point at the log itself to see what is wrong with it",
         )
-    for path, raw in found:
-        label = str(path) if raw.name in (path.stem, "") else f"{path} [{raw.name}]"
-        yield reading(str(path), raw, selection, label)
-    if several:
-        yield from (bad for bad in failed if named_as_log(Path(bad.path)))
+    return [*out, *(bad for bad in failed if several and named_as_log(bad.path))]
+
+
+def _settled(found: Sequence[Part | Failed | Reading], selection: Selection) -> Iterator[Reading]:
+    """Runs from the logs of all sources that are paths."""
+    places = [i for i, one in enumerate(found) if isinstance(one, Part)]
+    parts = [one for one in found if isinstance(one, Part)]
+    runs, known = gather(parts, [one for one in found if isinstance(one, Failed)], selection.step_key)
+    kept: dict[int, Part] = {places[i]: part for i, part in runs.items()}
+    if selection.join:
+        kept = _joined(kept, selection)
+    made = {i: _reading_of(part, selection) for i, part in kept.items()}
+    hint_to_join(list(kept.values()), [one.error for one in made.values()], selection)
+    for i, one in enumerate(found):
+        if isinstance(one, Reading):
+            yield one
+        elif isinstance(one, Failed):
+            if one.path not in known:
+                yield Reading(str(one.path), None, None, one.error)
+        elif i in made:
+            yield made[i]
+
+
+def _joined(parts: dict[int, Part], selection: Selection) -> dict[int, Part]:
+    """The runs of each source joined by step; files that are given one by one are one source."""
+    sources: dict[str, list[int]] = {}
+    for i, part in parts.items():
+        single = Path(part.source).expanduser().is_file()
+        sources.setdefault("" if single else part.source, []).append(i)
+    out: dict[int, Part] = {}
+    for where, places in sources.items():
+        given = [parts[i] for i in places]
+        for part in joined(given, where or given[0].source, selection):
+            at = next(i for i in places if parts[i].path == part.path and i not in out)
+            out[at] = part
+    return dict(sorted(out.items()))
+
+
+def _reading_of(part: Part, selection: Selection) -> Reading:
+    found = reading(str(part.path), part.raw, selection, part.label)
+    explain_single(part.raw, found.error)
+    return replace(found, source=part.source)
 
 
 def _apart(raw: RawRun, selection: Selection) -> list[RawRun]:
@@ -168,54 +221,6 @@ def _apart(raw: RawRun, selection: Selection) -> list[RawRun]:
         replace(raw, name=f"{raw.name}#{i}", rows=rows, findings=(note, *raw.findings))
         for i, rows in enumerate(pieces, 1)
     ]
-
-
-def _glue_parts(found: list[tuple[Path, RawRun]]) -> list[tuple[Path, RawRun]]:
-    """Put the parts of one run together again: those that carry the same run id in ``details["run_id"]``.
-
-    Only an id written by the logger counts (a resumed W&B run, the event files of one TensorBoard run):
-    files that merely lie in one folder stay apart. A run pulled from a server is whole, and its id is unique in
-    its project only.
-    """
-    groups: dict[tuple[str, str], list[tuple[Path, RawRun]]] = {}
-    for i, (path, raw) in enumerate(found):
-        identity = None if raw.provenance.format == "wandb" else raw.provenance.details.get("run_id")
-        groups.setdefault((raw.provenance.format, str(identity) if identity else f"#{i}"), []).append(
-            (path, raw)
-        )
-    out = []
-    for parts in groups.values():
-        if len(parts) == 1:
-            out += parts
-            continue
-        parts.sort(key=lambda p: (str(p[1].provenance.details.get("started", "")), str(p[0])))
-        rows = pd.concat([p[1].rows for p in parts], ignore_index=True)
-        first = parts[0][1]
-        config = {k: v for p in parts for k, v in p[1].config.items()}
-        note = Finding(
-            "parts-joined", "info", f"{len(parts)} files carry the same run id and were read as one run"
-        )
-        findings = (note, *(f for p in parts for f in p[1].findings))
-        out.append((parts[0][0], replace(first, rows=rows, config=config, findings=findings)))
-    return out
-
-
-def join_runs(runs: Sequence[RawRun], where: str, selection: Selection) -> RawRun:
-    """One logical run logged as several: outer join by step; a key logged twice keeps the first run's."""
-    parts = [assemble(raw.rows, selection.step_key) for raw in runs]
-    metrics = parts[0].metrics
-    for part in parts[1:]:
-        metrics = metrics.combine_first(part.metrics)
-    rows = metrics.reset_index()
-    names = " + ".join(raw.name for raw in runs)
-    findings = (
-        Finding("joined", "info", f"{len(runs)} runs joined by step: {names}"),
-        *(f for raw in runs for f in raw.findings),
-        *(f for part in parts for f in part.findings),
-    )
-    config = {k: v for raw in reversed(runs) for k, v in raw.config.items()}
-    provenance = Provenance(where, runs[0].provenance.format, runs[0].provenance.framework)
-    return RawRun(names, rows, config, provenance, findings)
 
 
 def reading(path: str, raw: RawRun, selection: Selection, label: str) -> Reading:

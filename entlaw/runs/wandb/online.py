@@ -80,7 +80,8 @@ def readings(address: Address, selection: Selection) -> Iterator[Reading]:
     SourceNotFound, UsageError, ServerError
         Nothing can be listed. What is wrong with one run alone is in its :class:`Reading`.
     """
-    from entlaw.runs.reader import Reading, join_runs
+    from entlaw.runs.join import join_runs
+    from entlaw.runs.reader import Reading
 
     client = Client(address.host)
     refs = resolve(client, address, selection.query)
