@@ -15,6 +15,7 @@ import pandas as pd
 
 from entlaw.errors import UsageError
 from entlaw.runs.run import Run
+from entlaw.runs.trace import Trace, agree_by_step
 from entlaw.wording import shorten
 
 # Rounding may carry a share beyond 0 or 1 by this much.
@@ -230,7 +231,8 @@ def common_start(a: Points, b: Points) -> int:
 
 
 def is_same_run(a: Points, b: Points) -> bool:
-    """Whether the points are of one run: all are equal as far as the shorter goes, two of them or more.
+    """Whether the points are of one run: all are equal as far as the shorter goes, two of them or more; or many are
+    equal at common steps, as far as both logs print them.
 
     Names do not tell: seeds share them, and one log has another name wherever it is copied to.
     """
@@ -238,7 +240,24 @@ def is_same_run(a: Points, b: Points) -> bool:
         return True
     n = min(a.n, b.n)
     pairs = ((a.step, b.step), (a.entropy, b.entropy), (a.score, b.score))
-    return n >= 2 and all(np.array_equal(x[:n], y[:n]) for x, y in pairs)
+    if n >= 2 and all(np.array_equal(x[:n], y[:n]) for x, y in pairs):
+        return True
+    return _ends_alike(a, b) and agree_by_step(_trace(a), _trace(b)).same
+
+
+def _ends_alike(a: Points, b: Points) -> bool:
+    """Whether the entropy where the shorter run ends could be one number, printed with two digits at least."""
+    if min(a.n, b.n) == 0:
+        return False
+    end = min(a.step[-1], b.step[-1])
+    x, y = a.entropy[a.step == end], b.entropy[b.step == end]
+    return len(x) == 0 or len(y) == 0 or bool(abs(x[-1] - y[-1]) <= 0.06 * max(abs(x[-1]), abs(y[-1])) + 0.01)
+
+
+def _trace(points: Points) -> Trace:
+    step, first = np.unique(points.step, return_index=True)
+    values = np.stack([points.entropy[first], points.score[first]], axis=1)
+    return Trace("step", step, ("entropy", "score"), values, None)
 
 
 def _as_columns(*given: Any) -> list[np.ndarray]:

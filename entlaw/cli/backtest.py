@@ -122,18 +122,19 @@ def _check(
 
 
 def _histories(source: list[str], read: ReadFlags) -> tuple[list[Points], int]:
+    from entlaw.cli.fit import print_gathered, scan_sources
     from entlaw.points import Points
-    from entlaw.runs.reader import scan
 
     histories, unusable = [], 0
-    for one in source:
-        for reading in track(scan(one, read.selection()), f"reading {one}"):
-            if reading.run is None:
-                unusable += 1
-                if reading.error is not None and len(source) == 1:
-                    show_error(reading.error)
-            else:
-                histories.append(Points.from_run(reading.run, one))
+    readings = list(track(scan_sources(source, read), "reading"))
+    print_gathered(readings)
+    for reading in readings:
+        if reading.run is None:
+            unusable += 1
+            if reading.error is not None and len(source) == 1:
+                show_error(reading.error)
+        else:
+            histories.append(Points.from_run(reading.run, reading.source))
     if not histories:
         raise DataError("no run can be used", hint="`entlaw doctor SOURCE` says what was found")
     return histories, unusable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from entlaw.cli.fit import examine_sources
+from entlaw.cli.fit import examine_sources, print_gathered
 from entlaw.cli.options import FitFlags, JsonFlag, ReadFlags
 from entlaw.cli.output import console, print_findings, print_json
 from entlaw.errors import UsageError
@@ -57,6 +57,8 @@ def tracks(examined: list[Examined], source: str, paired: bool) -> list[Track]:
     from entlaw.law.compare import track_of
 
     found = []
+    if len(examined) == 1:  # of several it was said where they were read
+        print_gathered([e.reading for e in examined])
     for e in examined:
         result, why = e.result, "" if e.failure is None else e.failure.what
         if result is None:

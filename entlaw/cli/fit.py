@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,6 +107,14 @@ def without_given_copies(source: Sequence[str]) -> list[str]:
     ]
 
 
+def print_gathered(readings: Iterable[Reading]) -> None:
+    """Say which logs were taken for one run."""
+    for reading in readings:
+        for found in () if reading.raw is None else reading.raw.findings:
+            if found.code in ("same-run", "continued"):
+                console(stderr=True).print(f"{found.code}: {found.what}", style="dim", markup=False)
+
+
 def examine_sources(
     source: Sequence[str], read: ReadFlags, settings: Settings, *, ahead: bool = True
 ) -> list[Examined]:
@@ -124,6 +132,8 @@ def examine_sources(
     from entlaw.law.summary import list_rows
 
     readings = list(track(scan_sources(source, read), "reading"))
+    if len(readings) > 1:  # a single run shows its findings
+        print_gathered(readings)
     named = list(zip(readings, label_runs(readings), strict=True))
     examined = []
     for reading, label in track(named, "fitting"):

@@ -36,7 +36,7 @@ MEANINGS = {
     "filter": "Conditions on a project's runs, e.g. 'state=finished, config.lr<=1e-6, name~^grpo'; or JSON.",
     "force": "Show what the findings refuse, too.",
     "group": "Only runs of this group.",
-    "join": "Join the runs of a source by step (trainer + orchestrator).",
+    "join": "Join the runs of a source by step (trainer + orchestrator, charts exported apart).",
     "json": "Print JSON with a versioned schema.",
     "level": "Nominal coverage of the intervals.",
     "limit": "At most so many runs, oldest first.",

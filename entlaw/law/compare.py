@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -188,6 +188,8 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
     """
     if not a or not b:
         raise UsageError("a comparison needs at least one run on either side")
+    a, in_a = _without_copies(a, "A")
+    b, in_b = _without_copies(b, "B")
     for left, right in itertools.product(a, b):
         if is_same_run(left.points, right.points):
             raise UsageError(
@@ -196,9 +198,25 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
                 why="all values are equal, or those of one are the beginning of the other's",
                 hint="give each run once",
             )
-    if len(a) == len(b) == 1:
-        return _single(a[0], b[0], level)
-    return _groups(a, b, level)
+    found = _single(a[0], b[0], level) if len(a) == len(b) == 1 else _groups(a, b, level)
+    return replace(found, findings=worst_first((*in_a, *in_b, *found.findings)))
+
+
+def _without_copies(side: Sequence[Track], label: str) -> tuple[list[Track], list[Finding]]:
+    """The runs of one side, each once: copies have no spread, and would look like seeds that agree."""
+    kept: list[Track] = []
+    copies: list[str] = []
+    for track in side:
+        twin = next((one for one in kept if is_same_run(one.points, track.points)), None)
+        if twin is None:
+            kept.append(track)
+        else:
+            copies.append(track.name if track.name == twin.name else f"{track.name} (is {twin.name})")
+    if not copies:
+        return kept, []
+    what = f"side {label} holds a run several times; left out: {', '.join(copies)}"
+    why = "their values are equal: they are copies or parts of one run, not other seeds"
+    return kept, [Finding("same-run", "warning", what, why, "give each run once", float(len(copies)))]
 
 
 # One run against one ------------------------------------------------------------------------------
