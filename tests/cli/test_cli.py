@@ -467,8 +467,8 @@ def test_a_narrow_terminal_loses_columns_never_digits(capsys, tmp_path, columns)
 
 
 def test_figures_keep_names_in_any_script(capsys, tmp_path):
-    for name in ("実験 1", "実験 2"):
-        write_jsonl(tmp_path / f"{name}.jsonl", law_records())
+    for seed, name in enumerate(("実験 1", "実験 2")):
+        write_jsonl(tmp_path / f"{name}.jsonl", law_records(seed=seed))
     assert run(capsys, "fit", tmp_path, "--plot", tmp_path / "f.svg")[0] == 0
     assert sorted(p.name for p in tmp_path.glob("f-*.svg")) == ["f-実験-1.svg", "f-実験-2.svg"]
 
@@ -485,7 +485,7 @@ def test_a_verdict_is_told_also_where_its_column_has_no_room(capsys, tmp_path, m
     from entlaw.cli import fit_view
 
     write_jsonl(tmp_path / "good.jsonl", law_records())
-    write_jsonl(tmp_path / "short.jsonl", law_records(n=25))  # 7 evaluations
+    write_jsonl(tmp_path / "short.jsonl", law_records(n=25, seed=1))  # 7 evaluations
     for width, below in ((200, False), (32, True)):
         monkeypatch.setattr(
             fit_view, "console", lambda stderr=False, w=width: Console(width=w, stderr=stderr)
@@ -509,9 +509,10 @@ def test_names_are_shown_as_they_are(capsys, tmp_path, name):
 
 
 def test_a_compressed_log_is_shown_by_its_runs_name(law_log, tmp_path, capsys):
-    for name in ("first", "second"):
+    other = write_jsonl(tmp_path / "other.jsonl", law_records(seed=1))
+    for name, log in (("first", law_log), ("second", other)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.jsonl.gz").write_bytes(gzip.compress(law_log.read_bytes()))
+        (tmp_path / name / "metrics.jsonl.gz").write_bytes(gzip.compress(log.read_bytes()))
     code, out, _ = run(capsys, "fit", tmp_path / "first", tmp_path / "second")
     assert code == 0
     rows = out.splitlines()[1:3]

@@ -81,7 +81,7 @@ def test_sizes_says_whether_algorithms_may_be_pooled(capsys, tmp_path):
     for n in (1, 2, 4):
         for seed in (0, 1, 2):
             for algorithm, b in (("grpo", 0.8), ("rloo", 0.8), ("other", 0.9)):
-                log = law_records(seed=100 * n + 10 * seed + len(algorithm), b=b, noise=0.004)
+                log = law_records(seed=100 * n + 10 * seed + ord(algorithm[0]), b=b, noise=0.004)
                 write_jsonl(tmp_path / f"{algorithm}-{n}B-seed{seed}.jsonl", log)
     code, out, _ = run(capsys, "sizes", tmp_path / "grpo*", tmp_path / "rloo*")
     assert code == 0 and "no difference in a and b was found" in out

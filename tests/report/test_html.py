@@ -505,8 +505,9 @@ def test_the_checksum_is_the_file_s(tmp_path):
     from entlaw.cli.app import run
 
     plain = write_jsonl(tmp_path / "a.jsonl", law_records())
+    other = write_jsonl(tmp_path / "other.jsonl", law_records(seed=1))
     packed = tmp_path / "b.jsonl.gz"
-    packed.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+    packed.write_bytes(gzip.compress(other.read_bytes(), mtime=0))
     out = tmp_path / "r.html"
     assert run(["report", str(plain), str(packed), "-o", str(out)]) == 0
     html = out.read_text()
