@@ -20,7 +20,7 @@ from entlaw.findings import Finding
 from entlaw.runs.continuing import Chain, chains
 from entlaw.runs.fill import fill
 from entlaw.runs.likely import likely_pairs
-from entlaw.runs.places import Place, places_of
+from entlaw.runs.places import RunFolder, places_of
 from entlaw.runs.run import RawRun
 from entlaw.runs.trace import SINGLE, Trace, agreement, is_copy, is_same, is_single_of, trace_of
 
@@ -137,7 +137,7 @@ def _compatible(a: Trace, b: Trace) -> bool:
 
 def _by_place(groups: _Groups) -> None:
     """Logs in a folder that one run writes."""
-    homes: dict[tuple[Place, str], list[tuple[bool, int]]] = {}
+    homes: dict[tuple[RunFolder, str], list[tuple[bool, int]]] = {}
     for i, part in enumerate(groups.parts):
         for place, home, is_main in places_of(part.path):
             homes.setdefault((place, home), []).append((not is_main, i))
