@@ -195,7 +195,7 @@ def compare(a: Sequence[Track], b: Sequence[Track], level: float = 0.95) -> Comp
             raise UsageError(
                 "one run is on both sides",
                 where=left.name if left.name == right.name else f"{left.name}, {right.name}",
-                why="all values are equal, or those of one are the beginning of the other's",
+                why="all values are equal, or those of one are a part of the other's",
                 hint="give each run once",
             )
     found = _single(a[0], b[0], level) if len(a) == len(b) == 1 else _groups(a, b, level)

@@ -13,6 +13,7 @@ from entlaw.runs.run import RawRun
 from entlaw.runs.trace import tells
 
 _COLUMNS = {"wall_time", "step", "value"}
+_TABLES = ("csv", "tsv", "table", "wandb-export")
 _FEW = 4  # columns of a table of one series: the step, times
 _NAME = re.compile(r"run-(?P<run>.+?)[-_]tag-(?P<tag>.+?)(?:\s*\(\d+\))?(?:\.csv)?")
 
@@ -49,10 +50,10 @@ def explain_single(raw: RawRun, error: EntlawError | None) -> None:
         error.hint = (
             "download the tag of the other series too and give both with --join, or the event file itself"
         )
-    elif raw.rows.shape[1] <= _FEW:
+    elif raw.provenance.format in _TABLES and raw.rows.shape[1] <= _FEW:
         telling = [str(c) for c in raw.rows.columns if tells(str(c))]
         if len(telling) == 1:
-            error.why = f"this log holds one series, {telling[0]!r}, as one exported chart does"
+            error.why = f"this table holds one series, {telling[0]!r}, as one exported chart does"
             error.hint = (
                 "export the other series' chart too and give both files with --join, or read the run itself"
             )

@@ -20,7 +20,7 @@ from entlaw.findings import Finding
 from entlaw.runs.continuing import Chain, chains
 from entlaw.runs.fill import fill
 from entlaw.runs.likely import likely_pairs
-from entlaw.runs.places import Place, places_of
+from entlaw.runs.places import RunFolder, places_of
 from entlaw.runs.run import RawRun
 from entlaw.runs.trace import SINGLE, Trace, agreement, is_copy, is_same, is_single_of, trace_of
 
@@ -91,8 +91,8 @@ def gather(
     known : set of Path
         Failed files that belong to a run.
     """
-    if not parts:
-        return {}, set()
+    if len(parts) < 2 and not failed:
+        return dict(enumerate(parts)), set()
     groups = _Groups(parts, step_key)
     _by_value(groups)
     _by_place(groups)
@@ -137,7 +137,7 @@ def _compatible(a: Trace, b: Trace) -> bool:
 
 def _by_place(groups: _Groups) -> None:
     """Logs in a folder that one run writes."""
-    homes: dict[tuple[Place, str], list[tuple[bool, int]]] = {}
+    homes: dict[tuple[RunFolder, str], list[tuple[bool, int]]] = {}
     for i, part in enumerate(groups.parts):
         for place, home, is_main in places_of(part.path):
             homes.setdefault((place, home), []).append((not is_main, i))
@@ -190,6 +190,8 @@ def _merged(groups: _Groups, at: int, members: list[int], step_key: str | None) 
     part = groups.parts[best]
     fills = []
     for i in others:
+        if is_copy(groups.traces[i], groups.traces[best]):
+            continue
         found, by_step = agreement(groups.traces[i], groups.traces[best])
         if by_step and (found.same or found.cells == 0):
             fills.append(groups.parts[i].raw)
@@ -222,12 +224,17 @@ def _best_first(groups: _Groups, members: list[int]) -> list[int]:
 
     def key(i: int) -> tuple[float, ...]:
         t, part = traces[i], groups.parts[i]
-        cut = len(t.step) < _COMPLETE * len(furthest.step)
-        discarded = t is not furthest and not is_copy(t, furthest) and not agreement(t, furthest)[0].same
+        same = t is furthest or is_copy(t, furthest) or agreement(t, furthest)[0].same
+        homes = places_of(part.path)
+        main = any(is_main for _, _, is_main in homes)
+        # What the main log of a folder lacks is filled, so that a run that goes on keeps its name.
+        whole = (main and any(place.sure for place, _, _ in homes)) or len(t.step) >= _COMPLETE * len(
+            furthest.step
+        )
         shadow = t.digits == SINGLE and any(is_single_of(t, other) for other in decimals)
         printed = "console" in part.raw.provenance.format
-        beside = not any(main for _, _, main in places_of(part.path))
-        return cut or discarded, shadow, -t.digits, -t.table.size, printed, beside, len(part.path.parts), i
+        worse = (not (same and whole), shadow, -t.digits, -t.table.size, printed, not main)
+        return *worse, len(part.path.parts), i
 
     return sorted(members, key=key)
 

@@ -160,18 +160,19 @@ def _axis_name(axes: Sequence[str]) -> str:
     return axes[0] if is_axis(axes[0]) and len(set(axes)) == 1 else "step"
 
 
-def _preference(name: str) -> tuple[bool, int, bool, str]:
+def _preference(name: str) -> tuple[int, bool, str]:
     rule = axis_rule(name)
     place = 1000 if rule is None else rule[0]
-    return name == "_step", place, _ROLLOUT.search(name) is None, name
+    return place, _ROLLOUT.search(name) is None, name
 
 
 def _counters(raw: RawRun) -> dict[str, str]:
     """Keys of a part that count steps, by canonical name."""
     found = {}
     for column in raw.rows.columns:
-        name = "_step" if column == "_step" else canonical(str(column))
-        if _COUNTS.search(name) and name not in found:
+        name = canonical(str(column))
+        # W&B's own counter counts calls: no axis unless every part has nothing else.
+        if column != "_step" and _COUNTS.search(name) and name not in found:
             values = raw.rows[column].dropna().to_numpy(float)
             whole = len(values) >= 2 and (values == np.round(values)).all() and values[0] < values[-1]
             if whole and 2 * len(values) >= len(raw.rows) and (np.diff(values) >= 0).mean() >= 0.9:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Place:
+class RunFolder:
     """A folder that one run's writers fill.
 
     Attributes
@@ -30,13 +30,13 @@ class Place:
 
 
 PLACES = (
-    Place(
+    RunFolder(
         "W&B run folder",
         r"(?P<home>.+)/run-[^/]+\.wandb",
         (r"(?P<home>.+)/files/output\.log(\.gz)?",),
         sure=True,
     ),
-    Place(
+    RunFolder(
         "output folder of a Hugging Face trainer",
         r"(?P<home>.+?)/(checkpoint-\d+/)?trainer_state\.json",
         (
@@ -48,7 +48,7 @@ PLACES = (
 )
 
 
-def places_of(path: Path) -> list[tuple[Place, str, bool]]:
+def places_of(path: Path) -> list[tuple[RunFolder, str, bool]]:
     """Places that a path may be in, each with the run's folder, and whether the file is its main log."""
     text = path.absolute().as_posix()
     return [

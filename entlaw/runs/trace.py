@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -38,14 +38,14 @@ _LEAST_CELLS = 4
 _LEAST_DIGITS = 16.0  # decimal digits that agree, over all cells: chance gives no so many
 
 
-@cache
+@lru_cache(maxsize=1 << 14)
 def folded(key: str) -> str:
     """One name for what a trainer's writers spell apart: ``train/reward`` on TensorBoard, ``reward`` in its state."""
     name = "_step" if key == "_step" else canonical(key)
     return name.removeprefix("train_") if not is_axis(key) else name
 
 
-@cache
+@lru_cache(maxsize=1 << 14)
 def tells(key: str) -> bool:
     """Whether a key's values tell one run from another."""
     name = folded(key)

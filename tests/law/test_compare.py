@@ -145,5 +145,8 @@ def test_bad_calls():
     moved = changed(other, "moved", fit=other.fit, step=other.points.step + 0.5)
     with pytest.raises(DataError, match="no step in common"):
         compare([one], [moved])
-    few = Track(replace(one.points.after(one.points.step[-3]), name="few"), None, None)
+    part = Track(replace(one.points.after(one.points.step[6]), name="part"), None, None)
+    with pytest.raises(UsageError, match="both sides"):
+        compare([one], [part])
+    few = Track(replace(other.points.after(other.points.step[-3]), name="few"), None, None)
     assert of(compare([one], [few]), "final").verdict == "cannot tell"
