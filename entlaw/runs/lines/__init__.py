@@ -41,6 +41,10 @@ class Lines:
         Lines that look like records and cannot be read.
     cut : str
         What was left out of a last line that is not whole.
+    below : str or None
+        Set for :meth:`take`: the line below the one that it gets, if it begins no record of this kind.
+    last_line : bytes
+        Set for :meth:`take`: the last line in the file of those that the line was put together from.
     """
 
     order: ClassVar[int]
@@ -53,6 +57,26 @@ class Lines:
         self.rows = RowBuilder()
         self.n_values = self.unread = self.lost = 0
         self.cut = ""
+        self.below: str | None = None
+        self.last_line = b""
+
+    def begins(self, line: bytes) -> bool:
+        """Whether a line begins a record that the lines below may go on with."""
+        return False
+
+    def glue(self, line: bytes, following: bytes) -> bytes | None:
+        """What the next line adds to a record that is not at its end, None if it belongs to none."""
+        return None
+
+    @property
+    def wrapped_at(self) -> int:
+        """The constant width, in characters, at which lines of this kind were broken; 0 if they were not."""
+        return 0
+
+    @property
+    def n_lost(self) -> int:
+        """Records that could not be used."""
+        return self.lost
 
     def take(self, line: bytes, closed: bool) -> bool:
         """Take a line that holds a needle, ``closed`` if it is whole; whether it held records."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,15 +12,20 @@ import pandas as pd
 
 from entlaw.findings import Finding
 from entlaw.runs.lines import Lines
+from entlaw.runs.parsing.copies import find_copies, repeated, started_again
+from entlaw.runs.parsing.cuts import LineEnds, lines_cut
 from entlaw.runs.parsing.literal import LiteralError, parse_flat, parse_literal
+from entlaw.runs.parsing.physical import displayed, label_of, plain, unlabelled
 from entlaw.runs.parsing.progress import Inferred, ProgressTrack, RecordKind, infer_steps
-from entlaw.runs.parsing.text import strip_ansi
+from entlaw.runs.parsing.torn import are_whole, have_common
 from entlaw.runs.source import ReadOptions
 from entlaw.runs.table import flatten, parse_number
 
-_MOST_IN_A_LINE = 8
-_LONGEST = 1 << 18  # bytes; a longer line is model output
-_JSON = json.JSONDecoder()
+_MOST_BROKEN = 32  # in one line, which is model output if it has more
+_START = re.compile(r"""\{['"]""")
+_RECORD = re.compile(rb"""\{(['"])[^'"]{1,200}\1:""")
+_VALUE_NEXT = re.compile(r"""['"]\s{0,4}:\s{0,4}\Z""")
+_ITEM = re.compile(r"""['"\w.+-]""")
 _STEP_KEYS = ("step", "global_step", "training_step", "train/global_step", "iteration")
 _STEPS = set(_STEP_KEYS)
 # A dictionary in a log is a record of metrics if it names one of these; model output is full of other ones.
@@ -57,11 +63,9 @@ def dictionaries(line: str) -> Iterator[tuple[dict[str, Any], bool, bool]]:
     # With the quotes turned, most printed dictionaries are JSON, which is read in C; `nan` and calls are not.
     turned = line if '"' in line or "\\" in line else line.replace("'", '"')
     position = 0
-    for _ in range(_MOST_IN_A_LINE):
-        starts = [p for p in (line.find("{'", position), line.find('{"', position)) if p >= 0]
-        if not starts:
-            return
-        start = min(starts)
+    broken = 0
+    while broken < _MOST_BROKEN and (found := _START.search(line, position)):
+        start = found.start()
         is_json = line[start + 1] == '"'
         try:
             value, position = _JSON.raw_decode(turned, start)
@@ -71,10 +75,25 @@ def dictionaries(line: str) -> Iterator[tuple[dict[str, Any], bool, bool]]:
                 try:
                     value, position = parse_literal(line, start)
                 except LiteralError:
-                    yield value, False, is_json
-                    return
+                    # What begins inside a broken one is another process's record, unless it is a value in it.
+                    if not _VALUE_NEXT.search(line, max(start - 8, 0), start):
+                        yield value, False, is_json
+                    broken += 1
+                    position = max(position, start + 2)
+                    continue
         if isinstance(value, dict):
             yield _unwrapped(value), True, is_json
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary of pairs; one with a key twice is made of two records."""
+    once = dict(pairs)
+    if len(once) < len(pairs):
+        raise ValueError("a key is there twice")
+    return once
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
@@ -97,37 +116,73 @@ class DictionaryLines(Lines):
     def __init__(self, options: ReadOptions, track: ProgressTrack) -> None:
         super().__init__(options, track)
         self._track = track
+        self._ends = LineEnds()
         self._kinds: list[RecordKind] = []  # of rows without a step, lost ones included
         self._stepless: list[int] = []  # row number of each, -1 for a lost one
+        self._labels: list[str] = []  # of the process that printed each
         self._json_rows = 0
         self._marks = _MARKS | ({options.entropy_key} if options.entropy_key else set())
 
+    def begins(self, line: bytes) -> bool:
+        """Whether a dictionary begins in a line."""
+        return _RECORD.search(line) is not None
+
+    def glue(self, line: bytes, following: bytes) -> bytes | None:
+        """A dictionary goes on below where its line ends with a comma or a colon, as pprint and word wrap break it."""
+        text, end = unlabelled(plain(following)).strip(), line.rstrip()[-1:]
+        if end not in (b",", b":") or self.begins(following):
+            return None
+        return (
+            b" " + text.encode() if (text[:1] in ("'", '"') if end == b"," else _ITEM.match(text)) else None
+        )
+
     def take(self, line: bytes, closed: bool) -> bool:
         """Take the dictionaries of a line that are records of metrics."""
-        if len(line) > _LONGEST:
-            return False
-        before, text = self.rows.n_rows, strip_ansi(line).decode("utf-8", errors="replace")
-        for record, whole, is_json in dictionaries(text):
-            if whole or not closed:
-                pairs = numbers(record)
-                if not whole and self._is_lost_record(text):
-                    self.cut = "the record it ends with is incomplete, and its unfinished pair was left out"
-                if len(pairs) < 2 or not self._is_record(record):
-                    continue
-                self.rows.add_numbers(tuple(pairs), list(pairs.values()))
-                self.n_values += len(pairs)
-                self._json_rows += is_json
-                if not _STEPS & record.keys():
-                    self._stepless_record(self.rows.n_rows - 1, kind_of(record))
+        before, text = self.rows.n_rows, plain(line)
+        found = list(dictionaries(text))
+        broken = sum(not whole for _, whole, _ in found)
+        if broken and len(found) > 1 and self._is_rest_below():
+            # Two processes wrote at once: what belongs to whom cannot be told.
+            found = [({}, False, is_json) for _, _, is_json in found]
+        for i, (record, whole, is_json) in enumerate(found, 1):
+            unfinished = not whole and not closed and i == len(found)
+            if whole or unfinished:
+                self._add(record, whole, is_json, text)
             elif self._is_lost_record(text):
                 self.lost += 1
-                self._stepless_record(-1, "train")
+                self._stepless_record(-1, "train", text)
+        if closed and found and (not broken or self._is_lost_record(text)):
+            lengths = len(self.last_line), displayed(self.last_line)
+            rest = broken > 0 and bool(self.below and self.below.strip())
+            self._ends.add(-1, "", *lengths, -1, broken > 0, rest)
         return self.rows.n_rows > before
 
-    def _stepless_record(self, row: int, kind: RecordKind) -> None:
+    def _add(self, record: dict[str, Any], whole: bool, is_json: bool, text: str) -> None:
+        pairs = numbers(record)
+        has_step = bool(_STEPS & record.keys())
+        if not whole and self._is_lost_record(text):
+            self.cut = "the record it ends with is incomplete, and its unfinished pair was left out"
+            if not has_step and self.rows.n_rows > 2 * len(self._stepless):
+                self.cut = "the record it ends with is incomplete and was left out: its step is missing"
+                return
+        if len(pairs) < 2 or not self._is_record(record):
+            return
+        self.rows.add_numbers(tuple(pairs), list(pairs.values()))
+        self.n_values += len(pairs)
+        self._json_rows += is_json
+        if not has_step:
+            self._stepless_record(self.rows.n_rows - 1, kind_of(record), text)
+
+    def _is_rest_below(self) -> bool:
+        """Whether the line below may be the rest of a record that another one was written into."""
+        below = self.below
+        return below is not None and (not below.strip() or below.rstrip().endswith("}"))
+
+    def _stepless_record(self, row: int, kind: RecordKind, text: str) -> None:
         self._track.event(is_record=True)
         self._kinds.append(kind)
         self._stepless.append(row)
+        self._labels.append(label_of(text))
 
     def _is_record(self, record: Mapping[str, Any]) -> bool:
         keys = record.keys()
@@ -135,6 +190,16 @@ class DictionaryLines(Lines):
 
     def _is_lost_record(self, line: str) -> bool:
         return sum(f"'{mark}'" in line or f'"{mark}"' in line for mark in (*self._marks, "epoch")) >= 2
+
+    @property
+    def n_lost(self) -> int:
+        """Records that are cut or damaged."""
+        return self.lost
+
+    @property
+    def wrapped_at(self) -> int:
+        """The width at which dictionaries were broken, 0 if they were not."""
+        return self._ends.wrapped_at()
 
     def result(self) -> tuple[pd.DataFrame, str, str, list[Finding]]:
         """The rows, with steps from the progress bar where they name none."""
@@ -145,31 +210,57 @@ class DictionaryLines(Lines):
 
     def _stepped(self) -> tuple[pd.DataFrame, list[Finding]]:
         rows = self.rows.frame()
-        if all(row < 0 for row in self._stepless):  # damaged lines aside, every record names its step
-            return rows, []
-        found = infer_steps(self._kinds, self._track)
+        whole = are_whole(rows)
+        if not whole.all():
+            self.lost += int((~whole).sum())
+        there = [row for row in self._stepless if row >= 0]
+        if not there:  # damaged lines aside, every record names its step
+            return rows[whole].reset_index(drop=True), []
         named = next((k for k in _STEP_KEYS if k in rows), None)
         step = rows[named].to_numpy(float, copy=True) if named else np.full(len(rows), np.nan)
-        for row, inferred in zip(self._stepless, found.step, strict=True):
+        if 2 * len(there) <= len(rows):
+            # Most records name their step. One that does not belongs to the record before it, but for one that
+            # lacks nothing else: of that it is unknown.
+            full = have_common(rows)
+            whole[[row for row in there if full[row]]] = False
+            self.lost += sum(bool(full[row]) for row in there)
+            return self._placed(rows, step, whole), []
+        copies = find_copies(rows, self._stepless, self._labels)
+        keep = [i for i in range(len(self._stepless)) if i not in copies]
+        epoch = rows["epoch"].to_numpy(float) if "epoch" in rows else np.full(len(rows), np.nan)
+        kept = [self._stepless[i] for i in keep]
+        epochs = np.array([epoch[row] if row >= 0 else np.nan for row in kept])
+        found = infer_steps([self._kinds[i] for i in keep], self._track.without(copies), epochs)
+        for row, inferred in zip(kept, found.step, strict=True):
             if row >= 0:
                 step[row] = inferred
+        whole[[self._stepless[i] for i in copies]] = False
+        told = [_step_finding(found), *started_again(epochs, found), *repeated(len(copies), len(keep))]
+        return self._placed(rows, step, whole), told
+
+    @staticmethod
+    def _placed(rows: pd.DataFrame, step: np.ndarray, whole: np.ndarray) -> pd.DataFrame:
         rows = rows.drop(columns="step", errors="ignore")
         rows.insert(0, "step", step)
-        return rows, [_step_finding(found)]
+        return rows[whole].reset_index(drop=True)
 
     def findings(self, chosen: bool) -> list[Finding]:
         """Records that could not be read; in a log of another kind, dictionaries are anything."""
         if not (self.lost and chosen):
             return []
-        return [
-            Finding(
-                "records-unread",
-                "warning",
-                f"{self.lost} lines look like records and cannot be read; they were left out",
-                "the log is damaged, or two processes wrote into one line",
-                value=float(self.lost),
+        cut = min(self._ends.n_shortened(), self.lost)
+        found = lines_cut(cut, "; their records were left out")
+        if n := self.lost - cut:
+            found.append(
+                Finding(
+                    "records-unread",
+                    "warning",
+                    f"{n} lines look like records and cannot be read; they were left out",
+                    "the log is damaged, or two processes wrote into one line",
+                    value=float(n),
+                )
             )
-        ]
+        return found
 
 
 def _step_finding(found: Inferred) -> Finding:

@@ -84,12 +84,14 @@ def parse_flat(text: str, start: int) -> tuple[dict[str, str], int, bool]:
     end : int
         Position behind what was read.
     closed : bool
-        Whether the closing brace was reached; if not, ``pairs`` holds the pairs that a comma completes.
+        Whether the closing brace was reached, no key being there twice; if it was not, ``pairs`` holds the pairs
+        that a comma completes.
     """
     whole = _WHOLE.match(text, start)
     if whole:
         found = _PAIR.findall(text, start + 1, whole.end())
-        return {k: v[1:-1] if v[0] in "'\"" else v for k, v in found}, whole.end(), True
+        once = {k: v[1:-1] if v[0] in "'\"" else v for k, v in found}
+        return once, whole.end(), len(once) == len(found)
     pairs: dict[str, str] = {}
     position = start + 1
     while match := _PAIR.match(text, position):
@@ -184,6 +186,8 @@ def _braces(text: str, position: int, depth: int) -> tuple[Any, int]:
         _, token, after = _token(text, position)
         if token == ":":
             value, position = _value(text, after, depth + 1)
+            if str(key) in result:
+                raise LiteralError(f"{key!r} is there twice")
             result[str(key)] = value
             _, token, after = _token(text, position)
         else:

@@ -13,9 +13,11 @@ import re
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 RecordKind = Literal["train", "eval", "summary"]
 Bar = tuple[int, int]  # counter, total
@@ -25,6 +27,8 @@ _NEEDLE = b"%|"
 _REACH = 3  # bars kept on each side of an event: a nested bar may be drawn before the trainer's own
 _MOST_EVENTS = 200_000
 _MOST_TOTALS = 6
+_UNEVEN = 0.2  # of the growth of the epoch between two records
+_LEAST_PASS = 4  # records between two starts of a run on average: fewer are records that came out of order
 
 
 @dataclass
@@ -69,6 +73,15 @@ class ProgressTrack:
                 late.append((int(found[1]), int(found[2])))
         self._last.extend(reversed(late))
 
+    def without(self, dropped: set[int]) -> ProgressTrack:
+        """The same without some of the records, by their number."""
+        kept = ProgressTrack()
+        records = (e for e in enumerate(e for e in self.events if e.is_record))
+        gone = {id(event) for i, event in records if i in dropped}
+        kept.events = [event for event in self.events if id(event) not in gone]
+        kept._last = self._last
+        return kept
+
     def last_counter(self, total: int) -> int | None:
         """The last counter seen of the bar with this total."""
         bars = [*self._last]
@@ -112,7 +125,9 @@ class Inferred:
     detail: str
 
 
-def infer_steps(kinds: Sequence[RecordKind], track: ProgressTrack) -> Inferred:
+def infer_steps(
+    kinds: Sequence[RecordKind], track: ProgressTrack, epoch: np.ndarray | None = None
+) -> Inferred:
     """Steps of the records that name none, in logged order.
 
     Parameters
@@ -120,21 +135,26 @@ def infer_steps(kinds: Sequence[RecordKind], track: ProgressTrack) -> Inferred:
     kinds : sequence of {"train", "eval", "summary"}, length n
         An evaluation and the closing summary share the step of a training record.
     track : ProgressTrack
+    epoch : ndarray, shape (n,), optional
+        Epoch of each record, NaN where it names none: where it goes back, the run was started again.
 
     Returns
     -------
     Inferred
-        By the best rule whose result is possible: steps never fall, and no two training records share one.
+        By the best rule whose result is possible: between two starts of the run steps never fall, and no two
+        training records share one.
     """
+    epoch = np.full(len(kinds), np.nan) if epoch is None else epoch
+    starts = find_starts(epoch)
     totals = track.totals()[:_MOST_TOTALS] if len(track.events) <= _MOST_EVENTS else []
     for total in totals:
         blanks = _at_blanks(track, total)
-        if len(blanks) == len(kinds) and _possible(blanks, kinds):
+        if len(blanks) == len(kinds) and _possible(blanks, kinds, starts):
             return Inferred(blanks, "blank", f"each record's own redraw of the bar n/{total}")
         near = _at_records(track, total)
-        if len(near) == len(kinds) and _possible(near, kinds):
+        if len(near) == len(kinds) and _possible(near, kinds, starts):
             return Inferred(near, "bar", f"the progress bar n/{total} beside each record")
-        if len(blanks) > len(kinds) and _possible(blanks[: len(kinds)], kinds):
+        if len(blanks) > len(kinds) and _possible(blanks[: len(kinds)], kinds, starts):
             return Inferred(
                 blanks[: len(kinds)],
                 "blank",
@@ -143,9 +163,9 @@ def infer_steps(kinds: Sequence[RecordKind], track: ProgressTrack) -> Inferred:
     trained = max(sum(k == "train" for k in kinds), 1)
     counter = track.last_counter(totals[0]) if totals else None
     every = counter // trained if counter else 0
-    order = _by_order(kinds)
+    order = _by_order(kinds, epoch, starts)
     # The interval k must be the only one that gives this many records in this many steps.
-    if counter and every > 1 and trained >= 4 and every * (trained + 1) > counter:
+    if not starts and counter and every > 1 and trained >= 4 and every * (trained + 1) > counter:
         return Inferred(
             order * every, "cadence", f"{trained} records in {counter} steps: one every {every} steps"
         )
@@ -182,17 +202,55 @@ def _counter(first: Sequence[Bar], total: int, second: Sequence[Bar]) -> float:
     return np.nan
 
 
-def _possible(steps: np.ndarray, kinds: Sequence[RecordKind]) -> bool:
-    if len(steps) == 0 or np.isnan(steps).any() or (np.diff(steps) < 0).any():
+def find_starts(epoch: np.ndarray) -> list[int]:
+    """Records at which the epoch goes back: there the run was started again."""
+    known = np.flatnonzero(~np.isnan(epoch))
+    starts = [int(known[i + 1]) for i in np.flatnonzero(np.diff(epoch[known]) < 0)]
+    return starts if len(starts) * _LEAST_PASS <= len(known) else []
+
+
+def _possible(steps: np.ndarray, kinds: Sequence[RecordKind], starts: Sequence[int]) -> bool:
+    if len(steps) == 0 or np.isnan(steps).any():
         return False
-    for kind in ("train", "eval"):
-        own = steps[[k == kind for k in kinds]]
-        if kind == "train" and (np.diff(own) <= 0).any():
-            return False
-    return True
+    trained = np.array([k == "train" for k in kinds])
+    return all(
+        (np.diff(steps[a:b]) >= 0).all() and (np.diff(steps[a:b][trained[a:b]]) > 0).all()
+        for a, b in pairwise([0, *starts, len(steps)])
+    )
 
 
-def _by_order(kinds: Sequence[RecordKind]) -> np.ndarray:
-    """1, 2, ... for training records; evaluations and summaries belong to the record before them."""
-    trained = np.cumsum([k == "train" for k in kinds])
-    return trained.astype(float)
+def _evenly(epoch: np.ndarray) -> np.ndarray | None:
+    """Number of each training record from its epoch, None where the epoch does not grow by the same amount."""
+    known = epoch[~np.isnan(epoch)]  # of a record that could not be read it is not
+    growth = np.diff(known)
+    growth = growth[growth > 0]
+    if len(growth) < _LEAST_PASS or 2 * len(known) < len(epoch):
+        return None
+    number = (epoch - known[0]) / float(np.median(growth))
+    whole = np.round(number)
+    # Printed with few digits, an epoch may not tell two records apart. A few equal ones are of steps logged again.
+    if np.nanmax(np.abs(number - whole)) > _UNEVEN or (np.diff(whole[~np.isnan(whole)]) == 0).mean() > 0.1:
+        return None
+    numbers = pd.Series(whole - min(np.nanmin(whole), 0.0) + 1)
+    unknown = numbers.isna()  # it comes after the one before it
+    since = unknown.groupby((~unknown).cumsum()).cumsum()
+    return (numbers.ffill().fillna(0.0) + since).to_numpy()
+
+
+def _by_order(kinds: Sequence[RecordKind], epoch: np.ndarray, starts: Sequence[int]) -> np.ndarray:
+    """1, 2, ... for training records; evaluations and summaries belong to the record before them.
+
+    A run that was started again goes on from the record of the same epoch, or the next one. Where the epoch grows
+    evenly, it tells how many records are missing.
+    """
+    trained = np.array([k == "train" for k in kinds])
+    even = _evenly(epoch[trained])
+    if even is not None:
+        steps = np.full(len(kinds), np.nan)
+        steps[trained] = even
+        return pd.Series(steps).ffill().fillna(0.0).to_numpy()
+    steps = np.cumsum(trained).astype(float)
+    for a, b in pairwise([*starts, len(kinds)]):
+        before = trained[:a] & (epoch[:a] < epoch[a])
+        steps[a:b] = np.cumsum(trained[a:b]) + (steps[:a][before].max() if before.any() else 0)
+    return steps

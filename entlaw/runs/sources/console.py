@@ -7,7 +7,7 @@ record looks like is known by the kinds of lines in :mod:`entlaw.runs.lines`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from entlaw.findings import Finding
 from entlaw.runs.lines import Lines, kinds
 from entlaw.runs.parsing.config_dump import PREAMBLE_BYTES, config_from_preamble
 from entlaw.runs.parsing.gzipped import copy_beside
+from entlaw.runs.parsing.physical import MOST_LINES, ContainerLines, Unwrapped, plain
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import (
     LineBlocks,
@@ -52,6 +53,7 @@ def sniff(head: Head) -> bool | int:
         return False
     parser = ConsoleParser(ReadOptions())
     parser.feed(sample[: sample.rfind(b"\n") + 1] or sample)
+    parser.end_line()
     return parser.n_values
 
 
@@ -63,26 +65,43 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     UnreadableSource
         No metric line in the file.
     """
+    parser, notes = _parse(path, options, 0)
+    if width := parser.wrapped_at:
+        again = _parse(path, options, width)
+        if again[0].n_lost < parser.n_lost and again[0].n_values >= parser.n_values:
+            parser, notes = again
+    return [parser.run(path, notes, run_name(path))]
+
+
+def _parse(path: Path, options: ReadOptions, width: int) -> tuple[ConsoleParser, ReadNotes]:
+    """Read a log whose lines were broken at ``width`` characters (0: they were not)."""
     notes = ReadNotes(beside=copy_beside(path))
-    parser = ConsoleParser(options)
+    parser = ConsoleParser(options, width)
     blocks = LineBlocks(notes)
     with opened(path) as handle:
         for data in chunks(handle, notes):
             parser.feed(blocks.feed(data))
     parser.feed(blocks.rest(), closed=False)
-    return [parser.run(path, notes, run_name(path))]
+    parser.end_line()
+    return parser, notes
 
 
 class ConsoleParser:
     """Collects the records of a stream of blocks of whole lines, each kind of line apart."""
 
-    def __init__(self, options: ReadOptions) -> None:
+    def __init__(self, options: ReadOptions, width: int = 0) -> None:
         self._track = ProgressTrack()
         self._kinds = [kind(options, self._track) for kind in kinds()]
         self._needles = (*(needle for kind in self._kinds for needle in kind.needles), _BLANKED)
         self._preamble = bytearray()
         self._separator = b"\n"
         self._cut = ""
+        self._held = b""  # lines that the next block may go on with
+        self._pieces = ContainerLines()
+        self._unwrapped = Unwrapped(width, self._begins) if width else None
+
+    def _begins(self, line: bytes) -> bool:
+        return any(kind.begins(line) for kind in self._kinds)
 
     @property
     def n_records(self) -> int:
@@ -94,36 +113,82 @@ class ConsoleParser:
         """Numbers of any kind so far."""
         return max(kind.n_values for kind in self._kinds)
 
+    @property
+    def n_lost(self) -> int:
+        """Records of any kind that could not be used."""
+        return max(kind.n_lost for kind in self._kinds)
+
+    @property
+    def wrapped_at(self) -> int:
+        """The constant width at which a terminal broke the lines, 0 if it did not."""
+        return max(kind.wrapped_at for kind in self._kinds)
+
     def feed(self, block: bytes, closed: bool = True) -> None:
         """Take whole lines (``closed=False``: one line that was cut off)."""
+        block = self._pieces(block)
+        if self._unwrapped is not None:
+            block = self._unwrapped(block)
+            if not closed:
+                block += self._unwrapped.rest()
+        self._take(self._held + block, closed, not closed)
+
+    def end_line(self) -> None:
+        """Whatever comes next begins a line of its own (the next cell of a notebook)."""
+        rest = self._pieces.rest() + (self._unwrapped.rest() if self._unwrapped is not None else b"")
+        self._take(self._held + rest, not rest, True)
+        self._separator = b"\n"
+
+    def _take(self, block: bytes, closed: bool, last: bool) -> None:
+        """Take lines; the ones that more lines may go on with wait for these, unless they are the ``last``."""
+        self._held = b""
         if not block:
             return
         text = self._separator + block  # so that each line of the block stands behind its separator
         done, first = 1, len(text) if self.n_records == 0 else 0
         bars = b"%" in text and b"%|" in text
-        for start, end, needle in _candidates(text, self._needles):
+        scan = _Candidates(text, self._needles)
+        while (found := scan.next()) is not None:
+            start, end, needle = found
+            line, last_line, below, end = self._whole_line(text, start, end)
+            if below is None and not last:
+                self._held, text = text[start:], text[:start]
+                break
             if bars:
                 self._track.gap(text, done, end)
-            line = text[start:end]
             if needle is _BLANKED and (not line.strip() or line.lstrip().startswith(b"{")):
                 self._track.event(is_record=False)
-            self._line(line, closed or end < len(text))
+            self._line(line, last_line, below, closed or end < len(text))
             if self.n_records and first > start:
                 first = start
-            done = end
+            done = scan.done = end
         if bars:
             self._track.gap(text, done, len(text))
         if first > 0 and len(self._preamble) < PREAMBLE_BYTES:
             self._preamble += text[1 : min(first, PREAMBLE_BYTES)]
         self._separator = text[-1:]
 
-    def end_line(self) -> None:
-        """Whatever comes next begins a line of its own (the next cell of a notebook)."""
-        self._separator = b"\n"
+    def _whole_line(self, text: bytes, start: int, end: int) -> tuple[bytes, bytes, bytes | None, int]:
+        """A line with those below that go on with it; the last of these; the next, None if not there yet; the end."""
+        parts = [text[start:end]]
+        last = parts[0]
+        kind = next((kind for kind in self._kinds if kind.begins(last)), None)
+        if kind is None:
+            return last, last, b"", end
+        below: bytes | None = b""
+        while len(parts) < MOST_LINES:
+            below, below_end = _line_below(text, end)
+            added = None if below is None else kind.glue(last, below)
+            if below is None or added is None:
+                break
+            parts.append(added)
+            last, end = below, below_end
+        return b"".join(parts), last, below, end
 
-    def _line(self, line: bytes, closed: bool) -> None:
+    def _line(self, line: bytes, last_line: bytes, below: bytes | None, closed: bool) -> None:
         for kind in self._kinds:
             if any(needle in line for needle in kind.needles):
+                kind.below = None if below is None or kind.begins(below) else plain(below)
+                kind.last_line = last_line
                 kept = kind.take(line, closed)
                 self._cut, kind.cut = kind.cut or self._cut, ""
                 if kept:
@@ -156,8 +221,8 @@ class ConsoleParser:
     def _nothing(self, path: Path, notes: ReadNotes) -> UnreadableSource:
         told = f"looked for lines like {' and '.join(kind.example for kind in self._kinds)}"
         told += f" in {notes.bytes_read:,} bytes of text"
-        if lost := sum(kind.lost for kind in self._kinds):
-            told += f"; {lost} lines look like damaged records"
+        if lost := sum(kind.n_lost for kind in self._kinds):
+            told += f"; {lost} lines look like records that are cut or damaged"
         return no_records(
             path,
             told,
@@ -168,6 +233,8 @@ class ConsoleParser:
 
     def _findings(self, chosen: Lines) -> list[Finding]:
         findings = [told for kind in self._kinds for told in kind.findings(kind is chosen)]
+        if self._unwrapped is not None:
+            findings += self._unwrapped.findings()
         if self._cut:
             findings.insert(0, cut_line(f"the file does not end in a newline; {self._cut}"))
         return findings + [
@@ -187,36 +254,54 @@ def _rare(needle: bytes) -> bytes:
     return next((byte for byte in map(bytes, zip(needle)) if not byte.isalnum()), needle[:1])
 
 
-def _candidates(block: bytes, needles: Sequence[bytes]) -> Iterator[tuple[int, int, bytes]]:
+def _line_below(text: bytes, end: int) -> tuple[bytes | None, int]:
+    """The line below the one that ends at ``end``, and its end; None if it has not come yet."""
+    start = end + 2 if text.startswith(b"\r\n", end) else end + 1
+    if start > len(text) or text[end:start] == b"\r":
+        return (None, end) if start > len(text) else (b"", end)
+    stop = text.find(b"\n", start)
+    if stop < 0:
+        stop = len(text)
+        if stop == start:
+            return None, end
+    below = text[start:stop]
+    return below.removesuffix(b"\r"), stop - below.endswith(b"\r")
+
+
+class _Candidates:
     """Bounds of the lines that hold one of the needles, in order, without a look at the others.
 
     Each position of the block is searched once per needle: the next hit of each is remembered.
     """
-    # One byte is found twenty times faster than two: most blocks of prose hold no brace and no carriage return.
-    hits = [block.find(needle) if _rare(needle) in block else -1 for needle in needles]
-    newline = carriage = -1
-    done, size = 0, len(block)
-    while True:
-        waiting = [(hit, i) for i, hit in enumerate(hits) if hit >= 0]
+
+    def __init__(self, block: bytes, needles: Sequence[bytes]) -> None:
+        self._block, self._needles = block, needles
+        # One byte is found twenty times faster than two: most blocks of prose hold no brace and no carriage return.
+        self._hits = [block.find(needle) if _rare(needle) in block else -1 for needle in needles]
+        self._newline = self._carriage = -1
+        self.done = 0  # what stands before was looked at
+
+    def next(self) -> tuple[int, int, bytes] | None:
+        """Start, end and needle of the next such line."""
+        block, size, done = self._block, len(self._block), self.done
+        for i, position in enumerate(self._hits):
+            if 0 <= position < done:
+                self._hits[i] = block.find(self._needles[i], done)
+        waiting = [(hit, i) for i, hit in enumerate(self._hits) if hit >= 0]
         if not waiting:
-            return
+            return None
         hit, which = min(waiting)
-        if needles[which] is _BLANKED:
+        if self._needles[which] is _BLANKED:
             start = hit + 1
         else:
             start = max(block.rfind(b"\n", done, hit), block.rfind(b"\r", done, hit), done - 1) + 1
-        if newline < start and newline != size:
-            newline = block.find(b"\n", start)
-            newline = size if newline < 0 else newline
-        if carriage < start and carriage != size:
-            carriage = block.find(b"\r", start)
-            carriage = size if carriage < 0 else carriage
-        end = min(newline, carriage)
-        yield start, end, needles[which]
-        done = end
-        for i, position in enumerate(hits):
-            if 0 <= position < end:
-                hits[i] = block.find(needles[i], end)
+        if self._newline < start and self._newline != size:
+            self._newline = block.find(b"\n", start)
+            self._newline = size if self._newline < 0 else self._newline
+        if self._carriage < start and self._carriage != size:
+            self._carriage = block.find(b"\r", start)
+            self._carriage = size if self._carriage < 0 else self._carriage
+        return start, min(self._newline, self._carriage), self._needles[which]
 
 
 SOURCE = Source(

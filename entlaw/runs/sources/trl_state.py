@@ -38,7 +38,8 @@ def sniff(head: Head) -> bool | int:
         # Longer than the head, or damaged: an indented document opens on its first line and does not close there.
         first = text.split("\n", 1)[0].rstrip()
         opens = first[-1:] in "{[," or (first == text.rstrip() and _opens_section(first))
-        return _count(_whole_records(text)) if is_list or opens or '"log_history"' in text else False
+        is_document = is_list or opens or '"log_history"' in text
+        return max(_count(_whole_records(text)), 1) if is_document else False
     if text[end:].strip():
         return False
     return (
@@ -189,7 +190,7 @@ def _whole_records(text: str) -> list[Any]:
 def _salvaged(path: Path, text: str, problem: str, notes: ReadNotes) -> list[RawRun]:
     """The records before the damage, when the document is cut or broken."""
     records = _whole_records(text)
-    state = {"log_history": []} if _HISTORY.search(text) else None
+    state: dict[str, Any] | None = {"log_history": []} if _HISTORY.search(text) else None
     runs = _runs(path, "", records, state, notes) if records else []
     if not runs:
         raise UnreadableSource(
