@@ -23,6 +23,8 @@ from entlaw.runs.recognition import recognise
 from entlaw.runs.run import RawRun, Run
 from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions, Source
 
+_LOST = ("lines-cut", "records-broken", "records-unread")  # findings of lines that could not be read whole
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -269,6 +271,9 @@ def reading(path: str, raw: RawRun, selection: Selection, label: str) -> Reading
         return Reading(path, raw, to_run(raw, selection), None)
     except DataError as error:
         error.where = error.where or label
+        # What is missing may be what the lines have lost.
+        lost = [f.what for f in raw.findings if f.code in _LOST]
+        error.why = "; ".join(filter(None, (error.why, *lost))) or None
         return Reading(path, raw, None, error)
 
 

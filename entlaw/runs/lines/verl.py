@@ -27,6 +27,8 @@ _TORN = re.compile(r"[A-Za-z]step:[ ]?\d{1,15} - [^\s:]+:\S")
 # Pieces on lines of their own; prose has a blank behind its colon.
 _DASHED = re.compile(r"-(?:$| [^\s:][^:]*:[^\s:])")
 _PAIR = re.compile(r"[^\s:-][^\s:]*(?::[^\s:]+)*:[^\s:]")
+_HOLDS_NUMBER = re.compile(r"\d\.\d+\Z|:[-+]?\d")
+_CALL = re.compile(r"[A-Za-z_][\w.]*\(")
 _OPEN_END = re.compile(r"\s-\s*$")
 _INSIDE_KEY = re.compile(r"[A-Za-z_/]")
 # A value printed as a call, whose arguments may hold a colon: loss:tensor(0.5, device='cuda:0')
@@ -76,7 +78,7 @@ def verl_records(line: str, closed: bool = True) -> tuple[list[KeysAndValues], i
     for i, start in enumerate(starts):
         last = i + 1 == len(starts)
         body = line[start.end() : len(line) if last else starts[i + 1].start()]
-        pieces = body.split(" - ")
+        pieces = (body if last else without_label(body)).split(" - ")
         if not closed if last else _is_cut(body):
             pieces.pop()
             unread += not last
@@ -143,8 +145,10 @@ class _End(NamedTuple):
         offset = line.rfind(" - ") + 3
         key, colon, value = line[offset:].strip().rpartition(":")
         is_number = key == last
-        broken = not is_number and (not colon or not value or value.count("(") > value.count(")"))
-        return cls(last if is_number else "", broken, offset)
+        # A piece with a number in it is damaged and not cut, whatever stands where its colon was.
+        inside = (not colon or not value) and not _HOLDS_NUMBER.search(key + value)
+        in_call = _CALL.match(value) is not None and value.count("(") > value.count(")")
+        return cls(last if is_number else "", not is_number and (inside or in_call), offset)
 
 
 class VerlLines(Lines):
@@ -215,7 +219,9 @@ class VerlLines(Lines):
         return True
 
     def _add_end(self, line: bytes, row: int, end: _End) -> None:
-        offset = end.offset if self.last_line == line else -1
+        # What Ray or rich set behind the last number shows that it is whole.
+        as_read = self.last_line == line and displayed(line.rstrip()) <= len(plain(line))
+        offset = end.offset if as_read else -1
         lengths = len(self.last_line), displayed(self.last_line)
         self._ends.add(row, end.key, *lengths, offset, end.broken, goes_on(self.below, end.broken))
 

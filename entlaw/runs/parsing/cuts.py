@@ -23,7 +23,7 @@ _HALF_A_NUMBER = re.compile(r"(?:\d|\.\d|[eE][-+]?\d|[-+]\d)[-+.\deE]*\s*(?:$| -
 _REST = re.compile(r" ?(?:- )?\S*(?: - \S*)* ?-? ?")
 _FEWEST = 3
 _MOST_SHARE = 0.8
-_LEAST_LIMIT = 256
+_LEAST_LIMIT = 1024  # bytes; below, lines have that length by chance
 _NUMBER_AT_END, _BROKEN, _REST_BELOW = 1, 2, 4
 
 

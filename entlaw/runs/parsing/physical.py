@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from entlaw.findings import Finding
 from entlaw.runs.parsing.text import strip_ansi
 
 MOST_LINES = 4000  # that one record is looked for in
@@ -16,6 +17,7 @@ MOST_LINES = 4000  # that one record is looked for in
 _REPEATED = re.compile(r"(?<!\s)\s*\[repeated \d+x across cluster\].*$")
 # rich prints the place of the call in a column of its own, at the right edge.
 _CALLER = re.compile(r"(?<!\s)\s+[\w./-]+\.py:\d+\s*$")
+_LONGEST_CALLER = 200
 _LABEL = (
     r"(?:\s*\([\w:.-]+ (?:pid|ip)=[^)]*\) ?"  # Ray: (TaskRunner pid=71)
     r"|\s*\[?(?:rank|default)?\d+\]?: ?"  # srun -l, torchrun: 0: [rank0]:
@@ -33,7 +35,8 @@ def plain(line: bytes) -> str:
     text = strip_ansi(line).decode("utf-8", errors="replace")
     if text.endswith(")") or "[repeated " in text:
         text = _REPEATED.sub("", text)
-    return _CALLER.sub("", text) if ".py:" in text[-80:] else text
+    found = _CALLER.search(text, max(len(text) - _LONGEST_CALLER, 0)) if ".py:" in text[-80:] else None
+    return text[: found.start()] if found else text
 
 
 def unlabelled(text: str) -> str:
@@ -116,6 +119,12 @@ class Unwrapped:
                 out += [self._open, line]
                 self._open = b""
         return b"".join(out)
+
+    def findings(self) -> list[Finding]:
+        """What to say of lines that were put together."""
+        what = f"{self.joined} pieces of lines that were broken at {self._width} characters were put together"
+        why = "a terminal wrapped the lines; numbers that stood across a break are read whole"
+        return [Finding("lines-joined", "info", what, why, value=float(self.joined))] if self.joined else []
 
     def rest(self) -> bytes:
         """The last line, if it may go on."""

@@ -78,7 +78,7 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
         A record is not whole if it lacks a key that nearly all others have, and holds one that no other has: the
         beginning of one key and the end of another, or the key it lacks with something in between. Nor is it if it
         alone lacks common keys between others that it has, and the steps around it go back; or if another record
-        begins inside one of its keys.
+        begins inside one of its keys, or its second step differs from the first one.
     """
     whole = np.ones(len(rows), dtype=bool)
     columns = [c for c in rows.columns if c != "step"]
@@ -91,13 +91,18 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
     known = _Known(c for c, n in zip(columns, counts, strict=True) if n > 1)
     step = rows["step"].to_numpy(float) if "step" in rows else np.arange(float(len(rows)))
     patterns = Counter(row.tobytes() for row in has[:, common])
+    for j, column in enumerate(columns):
+        if column.endswith("global_step") and "step" in rows:
+            same = rows[column].to_numpy(float) == step
+            if same.sum() >= _COMMON * counts[j]:
+                whole &= same | ~has[:, j]  # of two steps in one record, one is another record's
     for j in np.flatnonzero((counts == 1) & [c.endswith("step") for c in columns]):
         if known.begins_one(columns[j].removesuffix("step")):
             whole[has[:, j]] = False
     for i in np.flatnonzero(partial & whole):
         alone = [columns[j] for j in np.flatnonzero(has[i] & (counts == 1))]
         missing = [columns[j] for j in np.flatnonzero(~has[i] & common)]
-        written_over = (sum(_overlap(key, other)) >= len(other) for key in alone for other in missing)
+        written_over = (_is_written_into(key, other) for key in alone for other in missing)
         gap = (
             patterns[has[i, common].tobytes()] == 1 and _has_gap(has[i, common]) and _goes_back(step, int(i))
         )
@@ -152,6 +157,11 @@ def _in_common(key: str, ordered: list[str]) -> int:
 
 def _common(one: str, two: str) -> int:
     return sum(1 for _ in takewhile(_are_equal, zip(one, two, strict=False)))
+
+
+def _is_written_into(key: str, other: str) -> bool:
+    before, after = _overlap(key, other)
+    return min(before, after) > 0 and before + after >= len(other)
 
 
 def _overlap(key: str, other: str) -> tuple[int, int]:

@@ -252,6 +252,8 @@ class ConsoleParser:
 
     def _findings(self, chosen: Lines) -> list[Finding]:
         findings = [told for kind in self._kinds for told in kind.findings(kind is chosen)]
+        if self._unwrapped is not None:
+            findings += self._unwrapped.findings()
         if self._cut:
             findings.insert(0, cut_line(f"the file does not end in a newline; {self._cut}"))
         return findings + [
