@@ -111,7 +111,9 @@ def draw_all(figure: FigureBase, result: Result) -> None:
     draw_panel(axes["R"], score, small=True)
     draw_panel(axes["H"], entropy, dots=False)
     axes["H"].set_xlabel("step")
-    if axes["H"].get_legend_handles_labels()[1]:  # two series; the upper right is free where the entropy falls
+    if axes["H"].get_legend_handles_labels()[
+        1
+    ]:  # two series; the upper right is free where the entropy falls
         axes["H"].legend(loc="upper right", ncols=2, **_KEY)
     # The key stands apart: any corner of the plot may hold points.
     axes["key"].axis("off")
