@@ -15,14 +15,8 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
-from entlaw.runs.keys import (
-    EVALUATION_RULES,
-    EVALUATION_WORD,
-    NO_EVALUATION_ENTROPY,
-    NOT_ENTROPY,
-    EntropyRule,
-    canonical,
-)
+from entlaw.runs.keys import NOT_ENTROPY, EntropyRule, canonical
+from entlaw.runs.keys_evaluation import EVALUATION_RULES, EVALUATION_WORD, NO_EVALUATION_ENTROPY
 from entlaw.runs.run import Choice, EntropyMeaning
 
 # An evaluation's entropy is taken where it is there for this share of the scores.
