@@ -20,6 +20,7 @@ from entlaw.runs.table import flatten, parse_number
 
 _MOST_IN_A_LINE = 8
 _LONGEST = 1 << 18  # bytes; a longer line is model output
+_LEAST_BYTES = 16  # of a dictionary over several lines
 _JSON = json.JSONDecoder()
 _STEP_KEYS = ("step", "global_step", "training_step", "train/global_step", "iteration")
 _STEPS = set(_STEP_KEYS)
@@ -104,9 +105,13 @@ class DictionaryLines(Lines):
         self._json_rows = 0
         self._marks = _MARKS | ({options.entropy_key} if options.entropy_key else set())
 
+    def looks_for(self, block: bytes) -> tuple[bytes, ...]:
+        """Not for lines that end in a brace where these are too many to open anything."""
+        return self.needles if block.count(b"{\n") * _LEAST_BYTES < len(block) else self.needles[:2]
+
     def begins(self, line: bytes) -> bool:
         """Whether a line opens a dictionary and does not close it."""
-        return self._open.opens(line)
+        return self._open.opens(line, self.rows.n_rows)
 
     def glue(self, line: bytes, following: bytes) -> bytes | None:
         """What the next line adds to an open dictionary."""
