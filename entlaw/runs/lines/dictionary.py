@@ -25,6 +25,7 @@ from entlaw.runs.table import flatten, parse_under
 
 _MOST_BROKEN = 32  # in one line, which is model output if it has more
 _LONGEST = 1 << 18  # bytes; a longer line is model output
+_LEAST_BYTES = 16  # of a dictionary over several lines
 _JSON = json.JSONDecoder()
 _START = re.compile(r"""\{['"]""")
 _RECORD = re.compile(rb"""\{(['"])[^'"]{1,200}\1:""")
@@ -134,9 +135,13 @@ class DictionaryLines(Lines):
         self._json_rows = 0
         self._marks = _MARKS | ({options.entropy_key} if options.entropy_key else set())
 
+    def looks_for(self, block: bytes) -> tuple[bytes, ...]:
+        """Not for lines that end in a brace where these are too many to open anything."""
+        return self.needles if block.count(b"{\n") * _LEAST_BYTES < len(block) else self.needles[:2]
+
     def begins(self, line: bytes) -> bool:
         """Whether a dictionary begins in a line."""
-        return self._open.opens(line) or _RECORD.search(line) is not None
+        return self._open.opens(line, self.rows.n_rows) or _RECORD.search(line) is not None
 
     def glue(self, line: bytes, following: bytes) -> bytes | None:
         """What an open dictionary has on the next line; word wrap breaks it behind a comma or a colon."""

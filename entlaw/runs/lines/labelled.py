@@ -43,7 +43,7 @@ class LabelledLines(Lines):
 
     def begins(self, line: bytes) -> bool:
         """Whether a line opens a dictionary behind a step, and does not close it."""
-        return self._open.opens(line) and _LABEL.search(plain(line)) is not None
+        return self._open.opens(line, self.rows.n_rows) and _LABEL.search(plain(line)) is not None
 
     def glue(self, line: bytes, following: bytes) -> bytes | None:
         """What the next line adds to an open dictionary."""

@@ -54,6 +54,7 @@ _BESIDE |= {"durations", "offset", "offsets", "min", "max", "relative_time", "mo
 _TRAIN_PARTS = {"train", "training"}
 _DEEPEST = 6
 _PAIR, _TRIPLE = 2, 3
+_MOST_BAD = 200  # places of a text that are no JSON, after which it is none
 
 
 class KeyedRecords(list[Any]):
@@ -403,7 +404,7 @@ def values_in(text: str) -> tuple[list[Any], int]:
     bad = position = 0
     blank = re.compile(r"[\s,;\x1e]*")
     opening = re.compile(r"\n[\s\x1e]*(?=[{\[])|(?<=\})(?=\{)")
-    while (position := blank.match(text, position).end()) < len(text):  # type: ignore[union-attr]
+    while bad < _MOST_BAD and (position := blank.match(text, position).end()) < len(text):  # type: ignore[union-attr]
         try:
             value, position = decoder.raw_decode(text, position)
             found.append(value)

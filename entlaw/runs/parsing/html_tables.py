@@ -11,7 +11,7 @@ from entlaw.runs.parsing.delimited import unique_names
 from entlaw.runs.parsing.records import METRIC_NAME
 from entlaw.runs.table import RowBuilder, parse_number
 
-Table = list[list[str]]
+CellRows = list[list[str]]
 
 
 class Page(HTMLParser):
@@ -26,9 +26,9 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
-        self.tables: list[Table] = []
+        self.tables: list[CellRows] = []
         self.printed: list[str] = []
-        self._open: list[Table] = []  # a table may stand in a cell of another
+        self._open: list[CellRows] = []  # a table may stand in a cell of another
         self._cell: list[str] | None = None
         self._pre: list[str] | None = None
         self.feed(text)
@@ -94,7 +94,7 @@ class StepTables:
         self._counts = {True: 0, False: 0}
         self.elided = 0
 
-    def add(self, table: Table) -> None:
+    def add(self, table: CellRows) -> None:
         """Take a table, if its columns are those of a training."""
         names, body = _split(table)
         if len(names) < 2 or not any(METRIC_NAME.search(name.lower()) for name in names):
@@ -120,7 +120,7 @@ class StepTables:
         return self._counts[self.rows is self._stepped]
 
 
-def _split(table: Table) -> tuple[list[str], Table]:
+def _split(table: CellRows) -> tuple[list[str], CellRows]:
     """Names of the columns, and the rows below; pandas puts the index' name into a second header row."""
     rows = [row for row in table if any(row)]
     if not rows or _has_numbers(rows[0]):

@@ -7,6 +7,7 @@ import re
 from entlaw.runs.parsing.physical import plain, unlabelled
 
 _LONGEST = 1 << 17  # bytes; a longer one is a dump of something else
+_MOST_TRIES = 5000
 _BEFORE = 200  # characters in front of the brace
 _MARK = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[{}\[\]()]""")
 _OPENING = re.compile(r"""\{\s*(?:['"]|$)""")
@@ -26,13 +27,18 @@ class OpenDictionary:
 
     def __init__(self) -> None:
         self._size = self._depth = 0  # bytes so far, and the brackets open behind them
+        self._tries = 0
 
-    def opens(self, line: bytes) -> bool:
-        """Whether a line ends inside a dictionary, at a place where printers break the line."""
+    def opens(self, line: bytes, n_records: int) -> bool:
+        """Whether a line ends inside a dictionary, at a place where printers break the line.
+
+        Code has many such lines: where nearly none came to one of ``n_records`` records, they are not looked at.
+        """
         self._size, self._depth = len(line), 0
         end = line.rstrip()[-1:]
-        if end not in (b"{", b",") or len(line) > _LONGEST:
+        if end not in (b"{", b",") or len(line) > _LONGEST or self._tries > _MOST_TRIES + 50 * n_records:
             return False
+        self._tries += 1
         text = plain(line)
         found = _OPENING.search(text, 0, _BEFORE)
         if found is not None:
