@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar, cast
 
 from entlaw.errors import EntlawError, UnreadableSource, UsageError
-from entlaw.runs.parsing.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
+from entlaw.runs.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
 
 STANDARD_INPUT = "/dev/stdin"  # what `-` means
 MOST_BYTES = 4 << 30

@@ -12,10 +12,11 @@ import pandas as pd
 from entlaw.errors import DataError, EntlawError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
 from entlaw.runs import plugins, sparse
+from entlaw.runs.archives import read_members
 from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.bounds import check_runs, too_large
 from entlaw.runs.files import expand, named_as_log, on_server
-from entlaw.runs.incoming import received
+from entlaw.runs.incoming import is_archive, received
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.recognition import recognise
 from entlaw.runs.run import Provenance, RawRun, Run
@@ -61,6 +62,8 @@ def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]: 
         )
     head = Head(path, start, size)
     source, troubles = recognise(head)
+    if is_archive(head.start, head.unpacked) and not (source is not None and source.plugin):
+        return read_members(path, lambda file: read_raw(file, options))
     if source is not None:
         return [
             replace(
