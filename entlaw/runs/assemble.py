@@ -152,7 +152,7 @@ def split_runs(rows: pd.DataFrame, step_key: str | None = None) -> list[pd.DataF
     if step_key is not None and step_key not in rows.columns:
         return [rows]
     found = _passes(rows, step_key)
-    if found.steps.key is None or len(found.order) == 0:
+    if len(found.order) == 0:
         return [rows]
     cuts = [int(found.order[row]) for row in other_runs(found.step, found.data, found.aside, found.segments)]
     edges = [0, *cuts, len(rows)]
