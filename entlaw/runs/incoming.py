@@ -116,6 +116,11 @@ def received(source: str | os.PathLike[str]) -> Iterator[Incoming]:
             raise
 
 
+def _place(folder: str, path: Path) -> Path:
+    """A place below the private folder that gives a run the name it would have beside the original."""
+    return Path(folder, "copy", *path.absolute().parts[1:][-3:-1])
+
+
 def _is_copied(source: str | os.PathLike[str]) -> bool:
     return is_stream(source) or _archive(source) is not None
 
@@ -130,7 +135,8 @@ def _copied(source: str | os.PathLike[str], folder: str) -> Incoming:
     text = os.fspath(source)
     if text not in ("-", STANDARD_INPUT):
         name = Path(text).name
-        path = Path(folder) / (f"stream-{name}" if name.isdigit() else name)  # /dev/fd/63
+        path = _place(folder, Path(text)) / (f"stream-{name}" if name.isdigit() else name)  # /dev/fd/63
+        path.parent.mkdir(parents=True)
         with _named(text) as stream, path.open("wb") as out:
             _copy(stream, out, MOST_BYTES, text)
         return Incoming(path, str(path), text)
@@ -233,7 +239,7 @@ def _unpacked(kept: Incoming, folder: str, unpack: Callable[[Path, Path], None])
     stem = path.name
     while Path(stem).suffix.lower() in _SUFFIXES:
         stem = Path(stem).stem
-    inside = Path(folder, "unpacked", *path.absolute().parts[-3:-1], stem)
+    inside = _place(folder, path) / stem
     inside.mkdir(parents=True)
     unpack(path, inside)
     files = [found for found in inside.rglob("*") if found.is_file()]

@@ -222,7 +222,7 @@ def test_open_quotes_cost_linear_work(monkeypatch, row):
         with monkeypatch.context() as patch:
             patch.setattr(delimited, "split_cells", counted)
             dialect = delimited.Dialect(",", ("step", "entropy"))
-            found = list(delimited.rows(((row, True) for _ in range(n)), dialect))
+            found = list(delimited.Rows(((row, True) for _ in range(n)), dialect))
         assert len(found) == n
         return looked_at[0]
 

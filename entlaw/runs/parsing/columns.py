@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
+from entlaw.runs.axes import names_step
 from entlaw.runs.bounds import check_runs
+from entlaw.runs.keys import canonical
 from entlaw.runs.parsing.records import METRIC_FIELDS, NUMBERED_RUN_FIELDS, RUN_FIELDS
 from entlaw.runs.run import Provenance, RawRun
 from entlaw.runs.table import RowBuilder
@@ -32,24 +35,48 @@ _WANDB_AXES = {
 _WANDB_BOUND = re.compile(r"__(MIN|MAX)$")
 
 
+_VALUES = ("value", "metric_value", "scalar_value", "scalar", "val")
+_METRICS = (*METRIC_FIELDS, "title", "measure", "scalar_name", "metric_key")
+_VARIANTS = ("variant", "series", "sub_metric")
+_TRIALS = ("trial_id", "trial_name", "experiment_key")  # name a run in tables of runs; constant in a history
+_MOST_KNOWN = 100  # names that are compared with a new one
+_TELLING = 3  # letters of a name that do not end another one by chance; rows of a metric that is no slip
+_BESIDE = re.compile(r"step|iter|epoch|time|date|run|experiment|task|unit|id$|index|^$")
+
+
+def _spelling(name: str) -> str:
+    """A column's name, however it is spelt: metricName, Metric Name, metric_name."""
+    return canonical(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name))
+
+
+def _first(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    return next((names.index(one) for one in wanted if one in names), None)
+
+
 def run_column(names: Sequence[str], long: bool) -> int | None:
     """Position of the column that distinguishes runs; in the long form ``name`` may name the metric."""
-    lower = [n.lower() for n in names]
-    for wanted in (*RUN_FIELDS, *(() if long else ("name",))):
-        if wanted in lower:
-            return lower.index(wanted)
-    return None
+    spelt = [_spelling(n) for n in names]
+    trials = () if any(names_step(name) for name in spelt) else _TRIALS
+    return _first(spelt, (*RUN_FIELDS, *(() if long else ("name",)), *trials))
 
 
-def metric_column(names: Sequence[str]) -> tuple[int, int] | None:
-    """Positions of a metric's name and value, for a table with one number a row."""
-    lower = [n.lower() for n in names]
-    if "value" not in lower:
+def metric_column(names: Sequence[str]) -> tuple[int, ...] | None:
+    """Positions of a metric's name, its value and, where it has one, its variant, for one number a row.
+
+    Columns that are called ``value`` and, say, ``metric`` are enough. Other spellings count where all other columns are
+    steps, times and names of runs.
+    """
+    spelt = [_spelling(n) for n in names]
+    value, metric, variant = (_first(spelt, wanted) for wanted in (_VALUES, _METRICS, _VARIANTS))
+    if metric is None:
+        metric, variant = variant, None
+    if value is None or metric is None:
         return None
-    for wanted in METRIC_FIELDS:
-        if wanted in lower:
-            return lower.index(wanted), lower.index("value")
-    return None
+    found = (metric, value) if variant is None else (metric, value, variant)
+    if spelt[value] == "value" and spelt[metric] in METRIC_FIELDS:
+        return found
+    rest = (name for i, name in enumerate(spelt) if i not in found)
+    return found if all(_BESIDE.search(name) for name in rest) else None
 
 
 def wandb_columns(names: Sequence[str]) -> dict[str, list[tuple[int, str]]] | None:
@@ -88,6 +115,15 @@ def repeated_names(repeated: list[str]) -> tuple[Finding, ...]:
     )
 
 
+def _is_made_of(text: str, known: Collection[str]) -> bool:
+    """Whether a text is the beginning of a known name, or all of it, and a whole one."""
+    return any(
+        len(name) >= _TELLING and text.endswith(name) and any(k.startswith(text[: -len(name)]) for k in known)
+        for name in known
+        if name != text
+    )
+
+
 class ColumnTable:
     """Takes rows of numbers with two possible words, the run's and the metric's; gives the runs.
 
@@ -95,7 +131,7 @@ class ColumnTable:
     """
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self._path = path
+        self.path = path
         self.names = list(names)
         self.long = metric_column(names)
         self.run_at = run_column(names, self.long is not None)
@@ -103,12 +139,28 @@ class ColumnTable:
         self._run_of: array[int] = array("q")
         self._run_ids: dict[str, int] = {}
         self._pivot: dict[int, RowBuilder] = {}
+        self._metrics: Counter[str] = Counter()
         self.n_rows = 0
+
+    @property
+    def n_runs(self) -> int:
+        """Runs that the column which names them distinguishes."""
+        return len(self._run_ids)
+
+    def is_joined(self, run: str) -> bool:
+        """Whether a run's name that is new is made of two known ones."""
+        return run not in self._run_ids and _is_made_of(run, list(self._run_ids)[-_MOST_KNOWN:])
+
+    def joined_metrics(self) -> list[str]:
+        """Names of metrics that stand in one row and are made of two others."""
+        often = [name for name, n in self._metrics.most_common(_MOST_KNOWN) if n > _TELLING]
+        once = [name for name, n in self._metrics.items() if n == 1]
+        return [name for name in once[:_MOST_KNOWN] if _is_made_of(name, often)]
 
     def _id(self, run: str) -> int:
         number = self._run_ids.setdefault(run, len(self._run_ids))
         column = self.names[self.run_at or 0]
-        check_runs(number + 1, f"names in column {column!r}", "rename or drop that column", self._path)
+        check_runs(number + 1, f"names in column {column!r}", "rename or drop that column", self.path)
         return number
 
     def add(self, numbers: Sequence[float], words: Sequence[Any] | dict[int, Any]) -> None:
@@ -116,14 +168,17 @@ class ColumnTable:
         run = self._id(str(words[self.run_at]).strip()) if self.run_at is not None else 0
         self.n_rows += 1
         if self.long is not None:
-            metric, value = self.long
+            metric, value, *variant = self.long
             record = {
                 n: x
                 for i, (n, x) in enumerate(zip(self.names, numbers, strict=True))
-                if i not in (metric, value, self.run_at) and x == x
+                if i not in (*self.long, self.run_at) and x == x
             }
             if numbers[value] == numbers[value]:
-                record[str(words[metric]).strip()] = numbers[value]
+                parts = dict.fromkeys(str(words[i]).strip() for i in (metric, *variant))
+                name = "/".join(part for part in parts if part)
+                record[name] = numbers[value]
+                self._metrics[name] += 1
                 self._pivot.setdefault(run, RowBuilder()).add(record)
             return
         self._run_of.append(run)
@@ -149,7 +204,7 @@ class ColumnTable:
     ) -> list[RawRun]:
         """The runs, in order of first appearance; columns without a number are left out."""
         frames = self._frames(name)
-        provenance = Provenance(str(self._path), form, "unknown", details)
+        provenance = Provenance(str(self.path), form, "unknown", details)
         return [
             RawRun(run or name, frame, {}, provenance, findings)
             for run, frame in frames
@@ -163,7 +218,7 @@ class ColumnTable:
         data = [np.frombuffer(column, dtype=np.float64) for column in self._cells]
         exported = wandb_columns(self.names)
         if exported is not None:
-            check_runs(len(exported), "columns of runs", "export fewer runs of the chart", self._path)
+            check_runs(len(exported), "columns of runs", "export fewer runs of the chart", self.path)
             return [(run, self._exported(data, columns)) for run, columns in exported.items()]
         numeric = [i for i, c in enumerate(data) if i != self.run_at or not self._distinguishes_runs(i)]
         numeric = [i for i in numeric if not np.isnan(data[i]).all()]

@@ -23,8 +23,9 @@ _CONTROL = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x9f\ufffd]")
 _HOLE_IN_A_WORD = re.compile(rb"(?<=[\w.+-])\0\0+")
 _HOLE = re.compile(rb"\0\0+")
 _CUT_HERE = "\ufffd\n".encode()  # no reader takes what stands before it for a whole number
-# So many bytes of UTF-8 without a zero in UTF-16 were appended by another program.
-_APPENDED = re.compile(rb"(?<!\0)[\t\n\r\x1b\x20-\x7e\x80-\xff]{32,}(?!\0)")
+# So many bytes without a zero are UTF-8 that another program wrote into UTF-16; the one beside a zero is not of them.
+_UTF8 = rb"[\t\n\r\x1b\x20-\x7e\x80-\xff]{32,}"
+_APPENDED = {"utf-16-le": re.compile(_UTF8 + rb"(?!\0)"), "utf-16-be": re.compile(rb"(?<!\0)" + _UTF8)}
 
 
 def _as_latin(error: UnicodeError) -> tuple[str, int]:
@@ -68,7 +69,8 @@ def encoding_of(start: bytes) -> Encoding:
     even, odd = sample[0::2].count(0), sample[1::2].count(0)
     for name, zeros, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
         # A third of the characters from Latin-1, and as good as no zero in the other half: not a hole of zeros.
-        if half >= 4 and zeros > half / 3 and others <= half / 50 and _is_text(sample, name):
+        zero = half >= 4 and zeros > half / 3 and others <= half / 50
+        if zero and not _APPENDED[name].search(sample) and _is_text(sample, name):
             return Encoding(name)
     return Encoding()
 
@@ -123,7 +125,8 @@ class Decoded:
         if self._decoder is None:
             return b""
         if self.encoding.name != "utf-8":
-            data = _APPENDED.sub(self._in_our_encoding, data)
+            if (appended := _APPENDED.get(self.encoding.name)) is not None:
+                data = appended.sub(self._in_our_encoding, data)
             return self._tidy(self._decoder.decode(data, final).encode("utf-8", errors="replace"))
         if b"\0" in data:  # a Windows shell appended UTF-16, with its mark, or a crash left a hole
             data = data.replace(codecs.BOM_UTF16_LE, b"").replace(codecs.BOM_UTF16_BE, b"")

@@ -8,17 +8,26 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from entlaw.runs.axes import names_step
+from entlaw.runs.keys import canonical
+from entlaw.runs.parsing.numerals import Numerals
 from entlaw.runs.table import parse_number
 
 DELIMITERS = ",\t;|"
+SPACES = "  "  # columns that stand apart by two spaces or more, as a terminal or a chat shows a table
 _BAR = re.compile(r"\d%\|.*\|\s*\d+/\d+")  # a progress bar has cells of its own
+_COMMENT = re.compile(r"^\s*#+\s*")
 _MOST_JOINED = 1000  # lines that one quoted cell may span
 _MOST_JOINED_CHARS = 1 << 20
 # Characters that may be looked at to close open quotes, for each character of the table: each is read again once
 # where a quoted cell spans lines, and a table of open quotes would be read again for every line.
 _JOINED_AGAIN = 16
 _LOOK_AT = 12
-EMPTY = {"", "-", "na", "n/a", "null", "none", "<na>", "#n/a"}
+_LONGEST_NAME = 300
+_LONGEST_HEADER = 1 << 20
+EMPTY = {"", "-", "--", "\u2013", "\u2014", "na", "n/a", "null", "none", "<na>", "#n/a", "no log"}
+# What says that a line below other text is a header: the name of a step, or of what a trainer measures.
+_MEASURED = re.compile(r"epoch|entropy|reward|score|acc|loss|kl")
 
 
 @dataclass(frozen=True)
@@ -31,17 +40,12 @@ class Dialect:
     names : tuple of str
         Column names as in the header.
     skip : int
-        Lines before the header (comments).
+        Lines before the header (comments, other text).
     """
 
     delimiter: str
     names: tuple[str, ...]
     skip: int = 0
-
-    @property
-    def decimal_comma(self) -> bool:
-        """Whether ``0,5`` is a half: only where the comma does not part the cells."""
-        return self.delimiter != ","
 
 
 def recognise(lines: Sequence[str]) -> Dialect | None:
@@ -56,46 +60,83 @@ def recognise(lines: Sequence[str]) -> Dialect | None:
     -------
     Dialect or None
         A table has a header of at least two names, none of them a number; rows of as many cells; and a column
-        that holds nothing but numbers. Log lines with commas in them fail at one of these.
+        that holds nothing but numbers. Log lines with commas in them fail at one of these. A header below other text
+        names a step or something measured as well; it goes before a first line that does not name a step.
     """
-    skip = 0
-    while skip < len(lines) and (
-        lines[skip].lstrip().startswith("#") or lines[skip].lower().startswith("sep=")
-    ):
-        skip += 1
-    lines = [line.lstrip("\ufeff") for line in lines[skip:]]
-    if len(lines) < 2 or len(lines[0]) > 1 << 20 or lines[0].lstrip()[:1] in ("{", "["):
+    first = next((i for i, line in enumerate(lines) if not _is_comment(line)), len(lines))
+    found = _dialect_at(lines, first) or (_dialect_at(lines, first - 1) if first else None)
+    if found is not None and any(is_step(name) for name in found.names):
+        return found
+    for at in range(first + 1, len(lines) - 1):
+        below = _dialect_at(lines, at, below_text=True)
+        if below is not None:
+            return below
+    return found
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#") or line.lower().startswith("sep=")
+
+
+def _dialect_at(lines: Sequence[str], at: int, below_text: bool = False) -> Dialect | None:
+    """The dialect of the table whose header is this line."""
+    if at + 1 >= len(lines):
         return None
-    for delimiter in DELIMITERS:
-        if delimiter in lines[0] and not _BAR.search(lines[0]):
-            names = split_cells(lines[0], delimiter)
-            if (
-                names is not None
-                and _is_header(names)
-                and _is_table(names, lines[1 : 1 + _LOOK_AT], delimiter)
-            ):
-                return Dialect(delimiter, tuple(name.strip() for name in names), skip)
+    line = _COMMENT.sub("", lines[at])
+    if len(line) > _LONGEST_HEADER or line.lstrip()[:1] in ("{", "[") or _BAR.search(line):
+        return None
+    for delimiter in (*DELIMITERS, SPACES):
+        if delimiter not in line.strip():
+            continue
+        names = split_cells(line, delimiter)
+        if (
+            delimiter == SPACES
+            and names is not None
+            and len(split_cells(lines[at + 1], SPACES) or ()) == len(names) + 1
+        ):
+            names = ["", *names]  # a frame's index has no name
+        if names is None or not is_header(names) or (below_text and not _is_telling(names)):
+            continue
+        if _is_table(names, lines[at + 1 : at + 1 + _LOOK_AT], delimiter, below_text or delimiter == SPACES):
+            return Dialect(delimiter, tuple(name.strip() for name in names), at)
     return None
 
 
-def _is_header(names: list[str]) -> bool:
-    filled = [name.strip() for name in names if name.strip()]
+def is_header(cells: Sequence[str]) -> bool:
+    """Whether cells can be names of columns."""
+    filled = [name.strip() for name in cells if name.strip()]
     return (
         len(filled) >= 2
-        and len(filled) >= len(names) - 1  # a table written with its index has one name less
-        and all(len(name) <= 300 and any(map(str.isalpha, name)) for name in filled)
-        and all(parse_number(name) is None for name in filled)
+        and len(filled) >= len(cells) - 1  # a table written with its index has one name less
+        and all(len(name) <= _LONGEST_NAME and any(map(str.isalpha, name)) for name in filled)
+        and all(parse_number(name) is None and not is_empty(name) for name in filled)
     )
 
 
-def _is_table(names: list[str], lines: Sequence[str], delimiter: str) -> bool:
+def is_step(name: str) -> bool:
+    """Whether a column of this name counts steps."""
+    return names_step(canonical(name))
+
+
+def _is_telling(names: Sequence[str]) -> bool:
+    """Whether names are those of a table of metrics, and not words of a sentence."""
+    if any(len(name) > 80 or ": " in name or "=" in name for name in names):
+        return False
+    return any(is_step(name) for name in names) or sum(bool(_MEASURED.search(n.lower())) for n in names) >= 2
+
+
+def _is_table(names: list[str], lines: Sequence[str], delimiter: str, strict: bool) -> bool:
+    """Whether rows of numbers stand below the names; where `strict`, from the next line on and no single one."""
     dialect = Dialect(delimiter, tuple(names))
-    found = [cells for cells, _ in rows(((line, True) for line in lines), dialect)]
+    found = [cells for cells, _ in Rows(((line, True) for line in lines), dialect)]
     fit = [row for row in found if row is not None and len(row) == len(names)]
     if not fit or 2 * len(fit) < len(found):
         return False
+    if strict and (found[0] is None or len(found[0]) != len(names)):
+        return False
+    numerals = Numerals.of((cell for row in fit for cell in row), delimiter)
     for column in zip(*fit, strict=True):
-        numbers = [to_number(cell, dialect) for cell in column if not is_empty(cell)]
+        numbers = [numerals.read(cell) for cell in column if not is_empty(cell)]
         if numbers and sum(n is not None for n in numbers) * 4 >= 3 * len(numbers):
             return True
     return False
@@ -103,6 +144,8 @@ def _is_table(names: list[str], lines: Sequence[str], delimiter: str) -> bool:
 
 def split_cells(line: str, delimiter: str) -> list[str] | None:
     """Cells of one line, None where a quote stays open."""
+    if delimiter == SPACES:
+        return re.split(r" {2,}|\t", line.strip())
     if '"' not in line:
         return line.split(delimiter)
     try:
@@ -111,80 +154,67 @@ def split_cells(line: str, delimiter: str) -> list[str] | None:
         return None
 
 
-def rows(lines: Iterator[tuple[str, bool]], dialect: Dialect) -> Iterator[tuple[list[str] | None, bool]]:
-    """Rows as cells, with whether the line was closed; None for a line that does not fit the header.
+class Rows:
+    """Rows as cells, with whether the line was closed; None for a line that is no row of cells.
 
     A quoted cell may span lines; one whose quote is never closed costs its own line and not the rest of the file.
+    Empty cells beyond the width are left out, as trailing delimiters make them.
+
+    Attributes
+    ----------
+    width : int
+        Cells of a row. It changes with the header.
     """
-    width, delimiter = len(dialect.names), dialect.delimiter
-    waiting: deque[tuple[str, bool]] = deque()
-    budget = 2 * _MOST_JOINED_CHARS
-    while True:
-        if waiting:
-            line, closed = waiting.popleft()
-        else:
-            following = next(lines, None)
-            if following is None:
-                return
+
+    def __init__(self, lines: Iterator[tuple[str, bool]], dialect: Dialect) -> None:
+        self._lines, self._delimiter = lines, dialect.delimiter
+        self._waiting: deque[tuple[str, bool]] = deque()
+        self._budget = 2 * _MOST_JOINED_CHARS
+        self.width = len(dialect.names)
+
+    def __iter__(self) -> Iterator[tuple[list[str] | None, bool]]:
+        while (following := self._next()) is not None:
             line, closed = following
-        cells = split_cells(line, delimiter)
-        budget += _JOINED_AGAIN * len(line)
-        if cells is None and budget > 0:
-            cells, closed, looked_at = _joined(line, closed, lines, waiting, dialect)
-            budget -= looked_at
-        if cells is None or len(cells) > width:
-            # Trailing delimiters make empty cells beyond the header.
-            extra = cells[width:] if cells else ["?"]
-            yield (cells[:width] if cells and all(not c.strip() for c in extra) else None), closed
-        elif len(cells) < width and closed:
-            yield (None if line.strip() else []), closed
-        else:
+            cells = split_cells(line, self._delimiter)
+            self._budget += _JOINED_AGAIN * len(line)
+            if cells is None and self._budget > 0:
+                cells, closed = self._joined(line, closed)
+            if cells is not None and len(cells) > self.width and not any(map(str.strip, cells[self.width :])):
+                cells = cells[: self.width]
             yield cells, closed
 
+    def _next(self) -> tuple[str, bool] | None:
+        return self._waiting.popleft() if self._waiting else next(self._lines, None)
 
-def _joined(
-    line: str,
-    closed: bool,
-    lines: Iterator[tuple[str, bool]],
-    waiting: deque[tuple[str, bool]],
-    dialect: Dialect,
-) -> tuple[list[str] | None, bool, int]:
-    """Try to close an open quote with the lines that follow; they go back to `waiting` if that fails.
-
-    The last value returned counts the characters looked at.
-    """
-    used: list[tuple[str, bool]] = []
-    parts, size, quotes, looked_at = [line], len(line), line.count('"'), 0
-    while len(used) < _MOST_JOINED and size < _MOST_JOINED_CHARS:
-        following = waiting.popleft() if waiting else next(lines, None)
-        if following is None:
-            break
-        used.append(following)
-        parts.append(following[0])
-        size += len(following[0]) + 1
-        more = following[0].count('"')
-        quotes += more
-        if more and quotes % 2 == 0:  # an odd number leaves one open
-            looked_at += size
-            cells = split_cells("\n".join(parts), dialect.delimiter)
-            if cells is not None:
-                if len(cells) == len(dialect.names):
-                    return cells, following[1], looked_at + size
+    def _joined(self, line: str, closed: bool) -> tuple[list[str] | None, bool]:
+        """Try to close an open quote with the lines that follow; they wait for their turn if that fails."""
+        used: list[tuple[str, bool]] = []
+        parts, size, quotes = [line], len(line), line.count('"')
+        while len(used) < _MOST_JOINED and size < _MOST_JOINED_CHARS:
+            following = self._next()
+            if following is None:
                 break
-    waiting.extendleft(reversed(used))
-    return None, closed, looked_at + size
+            used.append(following)
+            parts.append(following[0])
+            size += len(following[0]) + 1
+            more = following[0].count('"')
+            quotes += more
+            if more and quotes % 2 == 0:  # an odd number leaves one open
+                self._budget -= size
+                cells = split_cells("\n".join(parts), self._delimiter)
+                if cells is not None:
+                    if len(cells) == self.width:
+                        self._budget -= size
+                        return cells, following[1]
+                    break
+        self._waiting.extendleft(reversed(used))
+        self._budget -= size
+        return None, closed
 
 
 def is_empty(cell: str) -> bool:
     """Whether a cell means a missing value."""
     return cell.strip().lower() in EMPTY
-
-
-def to_number(cell: str, dialect: Dialect) -> float | None:
-    """A cell as a number; None if it is not one."""
-    if dialect.decimal_comma and re.fullmatch(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*", cell):
-        cell = cell.replace(",", ".")
-    return parse_number(cell.strip().strip('"').removesuffix("%"))
 
 
 def unique_names(names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import bz2
+import importlib
 import io
 import lzma
 import sys
@@ -96,9 +97,8 @@ class _Zstandard:
     _STEP = 1 << 10  # a block of 128 KiB may come from a few bytes
 
     def __init__(self) -> None:
-        import zstandard
-
-        self._inflate = zstandard.ZstdDecompressor().decompressobj()
+        self._zstandard: Any = importlib.import_module("zstandard")
+        self._inflate: Any = self._zstandard.ZstdDecompressor().decompressobj()
         self._waiting = b""
 
     @property
@@ -114,14 +114,12 @@ class _Zstandard:
         return not self._waiting
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        import zstandard
-
         waiting, out = self._waiting + data, b""
         while waiting and not out and not self.eof:
             part, waiting = waiting[: self._STEP], waiting[self._STEP :]
             try:
                 out = self._inflate.decompress(part)
-            except zstandard.ZstdError as error:
+            except self._zstandard.ZstdError as error:
                 raise Damaged from error
         self._waiting = waiting
         return out
@@ -136,15 +134,16 @@ def _zstd() -> Decompressor:
         Neither is there.
     """
     try:
-        from compression import zstd
+        return cast(Decompressor, importlib.import_module("compression.zstd").ZstdDecompressor())
     except ImportError:
         return _Zstandard()
-    return cast(Decompressor, zstd.ZstdDecompressor())
 
 
-def _zstd_errors() -> tuple[type[Exception], ...]:
+def _errors() -> tuple[type[Exception], ...]:
+    """What the decompressors raise for damage."""
     found = sys.modules.get("compression.zstd")
-    return (found.ZstdError,) if found is not None else ()
+    of_zstd = () if found is None else (found.ZstdError,)
+    return (OSError, EOFError, ValueError, lzma.LZMAError, *of_zstd)
 
 
 @dataclass(frozen=True)
@@ -241,7 +240,7 @@ class Unpacked:
                 out = self._inflate.decompress(data, size)
             except Damaged as error:
                 self._error, out = error, error.before
-            except (OSError, EOFError, ValueError, lzma.LZMAError, *_zstd_errors()) as error:
+            except _errors() as error:
                 self._error, out = Damaged(), b""
                 self._error.__cause__ = error
             if out:

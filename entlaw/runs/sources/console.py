@@ -44,8 +44,9 @@ def sniff(head: Head) -> bool | int:
     if head_is_damaged(head):
         return True
     sample = head_bytes(head)
-    no_zeros = encoding_of(head.unpacked).name == "utf-8"
-    if not sample or (no_zeros and head.unpacked.count(b"\0") > 0.3 * len(head.unpacked)):
+    # Pairs of zeros are a hole, or numbers; single ones are UTF-16 that was appended.
+    holes = head.unpacked.count(b"\0\0") if encoding_of(head.unpacked).name == "utf-8" else 0
+    if not sample or holes > 0.15 * len(head.unpacked):
         return False
     control = len(sample) - len(sample.translate(None, bytes(set(range(32)) - {7, 8, 9, 10, 12, 13, 27})))
     if control > 0.05 * len(sample):

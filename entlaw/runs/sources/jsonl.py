@@ -18,6 +18,7 @@ from entlaw.runs.parsing.text import (
     run_name,
     sibling_config,
 )
+from entlaw.runs.parsing.whole import WholeRecords, made_of_two
 from entlaw.runs.run import RawRun
 from entlaw.runs.source import Head, ReadOptions, Source, cut_line, unread
 from entlaw.runs.table import count_numbers
@@ -49,16 +50,24 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     """
     notes = ReadNotes()
     sink = RecordSink(path)
-    bad = count = 0
+    shapes = WholeRecords()
+    bad = count = torn = 0
     cut = False
     for line, closed in lines(path, notes):
         text = line.strip()
         if not text:
             continue
         count += 1
-        record = _parse(text.removeprefix(b"\xef\xbb\xbf"))
+        record = _parse(text)
         if record is not None:
+            shapes.learn(record)
             sink.add(record)
+            continue
+        inside = shapes.find(text.decode())
+        for one in inside:
+            sink.add(one)
+        if inside:
+            torn += 1
         elif closed:
             bad += 1
         else:
@@ -79,6 +88,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         "lines are not JSON objects and were left out",
         "a crash while writing, or two processes that write to one file",
     )
+    findings += made_of_two(torn, "lines hold more than one record; those that are whole were read")
     if cut:
         findings.append(cut_line("the last line is incomplete and was left out"))
     return sink.runs(
