@@ -284,7 +284,8 @@ _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELE
 @family("trackio", "project.db")
 def a_view_without_end(path: Path, n: int) -> None:
     """The table of metrics is an endless query."""
-    view = f"CREATE VIEW metrics AS {_ENDLESS} AS id, 'r' AS run_id, '' AS timestamp, 'r' AS run_name, x AS step, '{{}}' AS metrics FROM c"
+    columns = "'r' AS run_id, '' AS timestamp, 'r' AS run_name, x AS step, '{}' AS metrics"
+    view = f"CREATE VIEW metrics AS {_ENDLESS} AS id, {columns} FROM c"
     database(path, view, "CREATE TABLE other(x)")
 
 
@@ -356,4 +357,4 @@ def folders_that_link_to_each_other(path: Path, n: int) -> None:
     inner = path
     for i in range(n // 20_000):
         inner = inner / f"d{i}"
-    inner.mkdir(parents=True)
+    inner.mkdir(parents=True, exist_ok=True)

@@ -236,7 +236,8 @@ def tables_as_html(path: Path, n: int) -> None:
 # Console --------------------------------------------------------------------------------------------------------
 
 _VERL = "step:1 - actor/entropy:0.5 - critic/score/mean:0.25"
-_RECORD = f"\n{_VERL}\nstep:2 - actor/entropy:0.4 - critic/score/mean:0.5\n"  # so that what comes before it is looked at
+# So that what comes before it is looked at.
+_RECORD = f"\n{_VERL}\nstep:2 - actor/entropy:0.4 - critic/score/mean:0.5\n"
 # Name, what is repeated, in front of it; all in one line.
 _LINES = [
     ("records in one line", _VERL.replace("1", "#", 1) + " ", ""),
@@ -248,6 +249,8 @@ _LINES = [
     ("one long word", "abcdefgh", "step:1 - a:"),
     ("step: and nothing", "step:", ""),
     ("blanks behind a value", " ", "step:1 - a:1"),
+    ("blanks before a place in the code", " ", "step:1 - a:1", " x.py:1"),
+    ("blanks before a bracket", " ", "step:1 - a:1", " x[repeated x)"),
     ("digits", "123456789", "step:"),
     ("dots and digits", "1.1", "step:1 - a:"),
     ("colons", "a:", "step:1 - "),
@@ -258,6 +261,7 @@ _LINES = [
 _REPEATED = {
     "records of one step": "step:1 - actor/entropy:0.5 - critic/score/mean:0.#\n",
     "verl, one new key a row": "step:# - actor/entropy:0.5 - critic/score/mean:0.25 - k#:1\n",
+    "verl, one key new and one missing": "step:#2 - a/b:1 - k#:1 - c/d:1\nstep:#3 - a/b:1 - actor/entropy:1 - c/d:1\n",
     "blanked bars": "\r            \r",
     "bars without a total": "\r%|",
     "bars": "\r  1%|#| #/200 [00:01<00:02]",
@@ -314,13 +318,17 @@ _OPENINGS = [
         "2026-01-01 ",
     ),
 ]
-for _name, _piece, _head in _LINES:
-    text_family("console", "run.log", _name, _piece, head=_head, tail=_RECORD)
+for _name, _piece, _head, *_end in _LINES:
+    text_family("console", "run.log", _name, _piece, head=_head, tail="".join(_end) + _RECORD)
 for _name, _piece in _REPEATED.items():
     text_family("console", "run.log", _name, _piece, tail=_RECORD)
-for _width in (1000, 200_000):
+for _width in (1000, 90_000, 250_000):
     for _piece in _OPENINGS:
-        text_family("console", "run.log", f"{_piece!r} in lines of {_width:,}", _piece, _width, tail=_RECORD)
+        name = f"{_piece!r} in lines of {_width:,}"
+        before = (
+            _RECORD.strip() + "\n" if _piece.startswith("{") else ""
+        )  # others are looked at before a record
+        text_family("console", "run.log", name, _piece, _width, before, _RECORD)
 
 # Tables ---------------------------------------------------------------------------------------------------------
 

@@ -96,7 +96,8 @@ def count(e: Evidence) -> Iterator[Finding]:
             "too-few-evaluations",
             "error",
             f"{n} evaluation{'' if n == 1 else 's'}{where}{more}",
-            f"with fewer than {FEWEST_POINTS} points a line always fits, and no interval can be trusted",
+            f"with fewer than {FEWEST_POINTS} points a line always fits, and no interval can be trusted"
+            + _wide_steps(e),
             f"{longer}, evaluate more often, or use the training score (--on train)",
             float(n),
         )
@@ -109,6 +110,20 @@ def count(e: Evidence) -> Iterator[Finding]:
             "evaluate more often early in the run; give --problems and --samples",
             float(n),
         )
+
+
+def _wide_steps(e: Evidence) -> str:
+    """Why a window holds hardly a point of a run whose steps go up by more than it at a time."""
+    steps = np.concatenate([e.seen.step, e.later.step])
+    if e.until_step is None or len(steps) < FEWEST_POINTS:
+        return ""
+    stride = float(np.median(np.diff(steps)))
+    if stride <= e.until_step:
+        return ""
+    return (
+        f"; the steps of this log go up by {stride:.12g} at a time, so they may count samples or tokens: "
+        f"{e.until_step:g} of them are --until-step {e.until_step * stride:.12g}"
+    )
 
 
 def score(e: Evidence) -> Iterator[Finding]:

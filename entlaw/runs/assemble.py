@@ -152,7 +152,7 @@ def split_runs(rows: pd.DataFrame, step_key: str | None = None) -> list[pd.DataF
     if step_key is not None and step_key not in rows.columns:
         return [rows]
     found = _passes(rows, step_key)
-    if found.steps.key is None or len(found.order) == 0:
+    if len(found.order) == 0:
         return [rows]
     cuts = [int(found.order[row]) for row in other_runs(found.step, found.data, found.aside, found.segments)]
     edges = [0, *cuts, len(rows)]
@@ -184,7 +184,7 @@ def _collect(kept: list[int], found: _Passes, findings: tuple[Finding, ...]) -> 
         out[at[back[mine]], turned[mine]] = data[back[mine], turned[mine]]
     index = pd.Index(steps, name="step", dtype=float)
     metrics, first_row, renamed = join_renamed(
-        pd.DataFrame(out, index=index, columns=found.columns),
-        pd.DataFrame(first, index=index, columns=found.columns),
+        pd.DataFrame(out, index=index, columns=found.columns, copy=False),
+        pd.DataFrame(first, index=index, columns=found.columns, copy=False),
     )
     return Assembled(metrics, first_row, (found.steps.choice,), (*findings, *renamed))

@@ -12,9 +12,9 @@ from typing import BinaryIO, Protocol
 
 from entlaw.errors import UnreadableSource
 
-# A table of rows and keys takes 8 bytes a cell, and several copies of it on the way to a run. So many cells are free
-# (64 MB a copy: a run of 20,000 steps and 400 keys); beyond, a cell in so many must hold a value.
-FREE_CELLS, CELLS_A_VALUE = 1 << 23, 32
+# A table of rows and keys takes 8 bytes a cell, and some eight copies of it on the way to a run. So many cells are free
+# (32 MB a copy: a run of 10,000 steps and 400 keys); beyond, a cell in so many must hold a value.
+FREE_CELLS, CELLS_A_VALUE = 1 << 22, 32
 # Each key is compared with every spelling that the registry knows. Real runs have 30 to 3,000 keys.
 MOST_KEYS = 20_000
 # Each row is looked at by Python: 1 MB of text holds 250,000 rows at most. Formats that store equal rows in no space

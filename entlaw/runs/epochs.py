@@ -88,7 +88,8 @@ def count_epochs(step: np.ndarray, epoch: np.ndarray) -> np.ndarray | None:
     for whole in (np.floor(at), np.ceil(at) - 1):
         ups = np.diff(whole) > 0
         both = int((ups & falls).sum())
-        if both >= _ENOUGH * max(int(ups.sum()), 1) and both >= _ENOUGH * int(falls.sum()):
+        resumed = int(falls.sum()) - both
+        if both >= _ENOUGH * max(int(ups.sum()), 1) and resumed <= max(1, both // 2):
             out = np.full(len(step), np.nan)
             out[there] = held + _offsets(held, whole)
             return out

@@ -93,7 +93,8 @@ def _by_step(
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """Put neighbouring rows of one step together where no key is in both.
 
-    Rows of the first step stay apart: a validation in front of the first entropy was made before any training.
+    Rows of the first step stay apart: a validation in front of the first entropy was made before any training. So do
+    those of a step that is behind another: each of their keys decides whether the run goes over its steps again.
     """
     epoch = epoch_column(names)
     axes = [i for i, name in enumerate(names) if is_axis(name) or name == epoch]
@@ -106,10 +107,11 @@ def _by_step(
     same = (steps[:, 1:] == steps[:, :-1]) | (np.isnan(steps[:, 1:]) & np.isnan(steps[:, :-1]))
     fresh = np.ones(n_rows, dtype=bool)
     fresh[1:] = ~(same.all(axis=0) & ~np.isnan(steps[:, 1:]).all(axis=0))
+    fresh |= (steps < np.fmax.accumulate(steps, axis=1)).any(axis=0)
     group = np.cumsum(fresh) - 1
-    is_axis = np.isin(column, axes)
+    of_axis = np.isin(column, axes)
     # Two values of one key within a group: it stays as it was.
-    cell = group[row[~is_axis]] * len(names) + column[~is_axis]
+    cell = group[row[~of_axis]] * len(names) + column[~of_axis]
     cells, times = np.unique(cell, return_counts=True)
     apart = np.zeros(group[-1] + 1, dtype=bool)
     apart[cells[times > 1] // len(names)] = True

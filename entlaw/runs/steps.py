@@ -10,14 +10,13 @@ import pandas as pd
 
 from entlaw.findings import Finding
 from entlaw.limits import PAPER_WINDOW
-from entlaw.runs.axes import EXPLICIT, Axis, Unit, epoch_column, find_axes
+from entlaw.runs.axes import EXPLICIT, Axis, Unit, epoch_column, find_axes, outer_columns
 from entlaw.runs.epochs import count_epochs, goes_back, number_by_epoch
+from entlaw.runs.rollouts import inner_steps, rollout_axis
 from entlaw.runs.run import Choice
 from entlaw.runs.spellings import is_entropy, score_rule
 
 _ENOUGH = 0.8  # of the rows that the best axis covers
-_FINER = 1.5  # updates a rollout, from which on a run is off-policy
-_MOST_FINER = 64  # more are no updates of one rollout
 
 
 class Steps(NamedTuple):
@@ -72,26 +71,26 @@ def resolve_step(rows: pd.DataFrame, step_key: str | None = None) -> Steps:
         main = Axis(step_key, -1, unit, rows[step_key].to_numpy(float))
         why = "as told by --step-key"
     else:
-        best = _best(axes, entropy)
+        best = _best(axes, entropy, rows)
         if best is None:
             return _by_number(rows)
-        main, why = _rollouts(rows, best, axes, entropy)
+        main, why = rollout_axis(rows, best, axes)
     others = [a for a in axes if a.column != main.column]
     if main.unit == "calls":
         main, told = _calls(main, rows)
     else:
         main, told = _through_epochs(main, rows)
-    step = _place(main, others, rows)
-    inner, more = _inner(main, step, others, entropy)
+    step, shifted = _place(main, others, rows)
+    inner, more = inner_steps(main, step, others, entropy)
     known = tuple(a.column for a in others)
     choice = Choice("step axis", main.column, "; ".join([why, *(f.what for f in told[:1])]), known)
-    return Steps(step, main.column, choice, inner, (*told, *more, *_samples(main, step, entropy)))
+    return Steps(step, main.column, choice, inner, (*told, *shifted, *more, *_samples(main, step, entropy)))
 
 
-def _best(axes: list[Axis], entropy: np.ndarray) -> Axis | None:
-    """The axis that stands in the rows of the entropy; of several, the best name."""
+def _best(axes: list[Axis], entropy: np.ndarray, rows: pd.DataFrame) -> Axis | None:
+    """The axis that stands in the rows of the entropy; of several, the best name that does not count samples."""
     asked = entropy if entropy.any() else np.ones(len(entropy), dtype=bool)
-    usable = [a for a in axes if a.unit in EXPLICIT or a.moves]
+    usable = [a for a in axes if a.unit in EXPLICIT or (a.moves and (a.unit != "batch" or _goes_on(a, rows)))]
     for units in (EXPLICIT, {"batch"}, {"calls"}, {"evaluation"}):
         some = [a for a in usable if a.unit in units]
         if not some:
@@ -103,50 +102,24 @@ def _best(axes: list[Axis], entropy: np.ndarray) -> Axis | None:
             for a, share in zip(some, covered, strict=True)
             if share >= _ENOUGH * max(covered) and a.moves == moving
         ]
-        return (good or some)[0]
+        first, *more = good or some
+        if _stride(first.count) <= PAPER_WINDOW:
+            return first
+        return next((a for a in more if a.counts_up and _stride(a.count) <= PAPER_WINDOW), first)
     return None
 
 
-def _rollouts(rows: pd.DataFrame, best: Axis, axes: list[Axis], entropy: np.ndarray) -> tuple[Axis, str]:
-    """The rollouts, where the best axis counts optimiser steps and several share one."""
-    if best.unit in ("rollout", "calls", "evaluation"):
-        return best, "known name of a step"
-    for coarse in axes:
-        if coarse.unit not in ("rollout", "iteration") or coarse is best or not coarse.moves:
-            continue
-        ratio = _inner_steps(coarse.count, best.count)
-        if not _FINER <= ratio <= _MOST_FINER:
-            continue
-        if coarse.unit == "iteration" and not _one_score(rows, coarse.count):
-            continue
-        return coarse, f"counts rollouts; {best.column} counts the optimiser steps in them"
-    return best, "known name of a step"
+def _goes_on(batch: Axis, rows: pd.DataFrame) -> bool:
+    """Whether a count of batches goes up through the log, or starts over with something that does."""
+    outer = (rows[c].to_numpy(float) for c in outer_columns(rows.columns))
+    there = batch.count[np.isfinite(batch.count)]
+    return bool((np.diff(there) >= 0).all()) or any(count_epochs(batch.count, o) is not None for o in outer)
 
 
-def _inner_steps(coarse: np.ndarray, fine: np.ndarray) -> float:
-    """How many steps of the fine axis there are to one of the coarse axis; 0 where it is not finer."""
-    both = np.isfinite(coarse) & np.isfinite(fine)
-    if not both.any():  # each in rows of its own: whatever rollout was logged last
-        coarse = pd.Series(coarse).ffill().to_numpy()
-        both = np.isfinite(coarse) & np.isfinite(fine)
-    if not both.any():
-        return 0.0
-    pairs = np.unique(np.stack([coarse[both], fine[both]]), axis=1)
-    return pairs.shape[1] / len(np.unique(pairs[0]))
-
-
-def _one_score(rows: pd.DataFrame, iteration: np.ndarray) -> bool:
-    """Whether the training scores stay the same within an iteration: they are then of one rollout."""
-    scores = [c for c in rows.columns if _is_training(str(c))]
-    if not scores:
-        return False
-    groups = rows[scores].groupby(pd.Series(iteration).ffill().to_numpy())
-    return bool((groups.nunique().max(axis=1) <= 1).mean() >= 0.9)
-
-
-def _is_training(key: str) -> bool:
-    told = score_rule(key)
-    return told is not None and told.kind in ("training", "either")
+def _stride(count: np.ndarray) -> float:
+    """By how much an axis goes up at a time."""
+    gaps = np.diff(np.unique(count[np.isfinite(count)]))
+    return float(np.median(gaps)) if len(gaps) else 0.0
 
 
 def _by_number(rows: pd.DataFrame) -> Steps:
@@ -171,12 +144,12 @@ def _calls(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]]:
 
 def _through_epochs(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]]:
     """Count on where the step starts over with each epoch; say where an epoch goes back and the step does not."""
-    column = epoch_column(rows.columns)
-    if column is None:
-        return main, []
-    epoch = rows[column].to_numpy(float)
-    through = count_epochs(main.count, epoch)
-    if through is not None:
+    for column in outer_columns(rows.columns):
+        if column == main.column:
+            continue
+        through = count_epochs(main.count, rows[column].to_numpy(float))
+        if through is None:
+            continue
         told = Finding(
             "step-within-epoch",
             "info",
@@ -185,6 +158,12 @@ def _through_epochs(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]
             "the same number in two epochs is not the same step",
         )
         return replace(main, count=through), [told]
+    epochs = epoch_column(rows.columns)
+    return main, _epoch_goes_back(main, epochs, rows[epochs].to_numpy(float)) if epochs else []
+
+
+def _epoch_goes_back(main: Axis, column: str, epoch: np.ndarray) -> list[Finding]:
+    """An epoch that goes back where the step does not: a resumed run whose steps were counted on."""
     there = np.isfinite(main.count)
     if (np.diff(main.count[there]) >= 0).all() and goes_back(epoch[there]):
         held = epoch[there][np.isfinite(epoch[there])]
@@ -196,14 +175,16 @@ def _through_epochs(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]
             "a run that was resumed from a checkpoint trained these steps twice, and both passes are counted",
             "look at what restarted there; split the file if these are two runs",
         )
-        return main, [told]
-    return main, []
+        return [told]
+    return []
 
 
-def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> np.ndarray:
+def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> tuple[np.ndarray, list[Finding]]:
     """The step of rows that stand on another axis; NaN where nothing but the place in the log tells."""
     step = main.count.copy()
+    findings: list[Finding] = []
     before = pd.Series(main.count).ffill().to_numpy()
+    after = pd.Series(main.count).bfill().to_numpy()
     for axis in others:
         if axis.unit in ("calls", "batch"):
             continue
@@ -213,14 +194,35 @@ def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> np.ndarray:
         table = _table(main.count, axis.count)
         found = np.array([table.get(v, np.nan) for v in axis.count[open_].tolist()])
         if _alike(axis.count[open_], before[open_]):
-            found = np.where(np.isnan(found), axis.count[open_], found)
+            ahead = _ahead(main, axis, open_, before, after)
+            found = np.where(np.isnan(found), axis.count[open_] - ahead, found)
+            findings += [_counted_apart(main, axis, ahead)] if ahead else []
         step[open_] = found
     first = int(np.isfinite(step).argmax())
     early = [c for c in rows.columns if score_rule(str(c))]
     if first and early:  # an evaluation before the first step
         start = max(step[first] - 1, min(step[first], 0.0))
         step[:first] = np.where(rows[early].iloc[:first].notna().any(axis=1), start, np.nan)
-    return step
+    return step, findings
+
+
+def _ahead(main: Axis, other: Axis, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
+    """By how much one axis is ahead of the other where one counts from 0 and the other from 1; else 0."""
+    ahead = float(np.nanmin(other.count) - np.nanmin(main.count))
+    if abs(ahead) != 1 or other.unit == "evaluation":
+        return 0.0
+    near = (before, after)  # its own step was logged right before it, or comes right after it
+    return ahead if any(np.mean((other.count - at)[rows] == ahead) >= _ENOUGH for at in near) else 0.0
+
+
+def _counted_apart(main: Axis, other: Axis, ahead: float) -> Finding:
+    first = np.nanmin(main.count)
+    return Finding(
+        "axes-counted-apart",
+        "info",
+        f"{other.column} {first + ahead:g} is {main.column} {first:g}: one counts from 0, the other from 1",
+        "rows of the same rollout carry numbers that differ by one",
+    )
 
 
 def _table(main: np.ndarray, other: np.ndarray) -> dict[float, float]:
@@ -239,46 +241,6 @@ def _alike(other: np.ndarray, before: np.ndarray) -> bool:
         slope = float(np.polyfit(b - b.mean(), a, 1)[0])
         return 0.8 <= slope <= 1.25 and float(np.median(np.abs(a - b))) <= max(2.0, 0.25 * np.ptp(b))
     return bool((np.abs(a - b) <= np.maximum(2.0, 0.1 * np.abs(b))).mean() >= _ENOUGH)
-
-
-def _inner(
-    main: Axis, step: np.ndarray, others: list[Axis], entropy: np.ndarray
-) -> tuple[np.ndarray | None, list[Finding]]:
-    """The count of optimiser steps within a rollout, and that there are several."""
-    if main.unit in ("update", "calls", "evaluation"):
-        return None, []
-    filled = pd.Series(step).ffill().to_numpy()
-    held = entropy & np.isfinite(filled)
-    if not held.any():
-        return None, []
-    for axis in others:
-        if axis.unit not in ("step", "update", "batch") or not np.isfinite(axis.count[held]).all():
-            continue
-        if axis.unit == "step" and main.unit not in ("rollout", "iteration"):
-            continue
-        ratio = _inner_steps(filled[held], axis.count[held])
-        if ratio >= _FINER:
-            return axis.count, [_off_policy(main, ratio, f"counted by {axis.column}")]
-    if main.unit == "rollout":
-        times = pd.Series(held).groupby(filled).sum()
-        times = times[times > 0]
-        if (times > 1).mean() >= 0.5:
-            number = pd.Series(filled).groupby(filled).cumcount().to_numpy(float)
-            return number, [_off_policy(main, float(times.mean()), "each with a row of its own")]
-    return None, []
-
-
-def _off_policy(main: Axis, ratio: float, how: str) -> Finding:
-    return Finding(
-        "off-policy-steps",
-        "info",
-        f"{ratio:.3g} optimiser steps a rollout ({how}); steps are rollouts as {main.column} counts them, and "
-        "the entropy of each is that of its first optimiser step",
-        "later optimiser steps move away from the policy that made the rollout; the window of "
-        f"{PAPER_WINDOW:g} steps then is {PAPER_WINDOW:g} rollouts",
-        "name the optimiser's own count with --step-key to see every step",
-        ratio,
-    )
 
 
 def _samples(main: Axis, step: np.ndarray, entropy: np.ndarray) -> list[Finding]:

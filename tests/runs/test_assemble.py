@@ -151,7 +151,9 @@ def test_an_aborted_start_and_a_resume_are_no_run_of_their_own():
     again = [{"step": s, "h": 1.0 / s} for s in range(30, 61)]
     assert len(split_runs(frame(*short, *whole))) == 1
     assert len(split_runs(frame(*whole, *again))) == 1
-    assert len(split_runs(frame(*whole, *again, *whole))) == 2  # a resumed run, then another one
+    other = [{"step": s, "h": 3.0 / s} for s in range(1, 41)]
+    assert len(split_runs(frame(*whole, *again, *other))) == 2  # a resumed run, then another one
+    assert len(split_runs(frame(*whole, *again, *whole))) == 1  # the same numbers again are no other run
     assert len(split_runs(frame({"h": 1.0}, {"h": 0.9}))) == 1  # no step to judge by
 
 

@@ -63,7 +63,24 @@ def test_the_last_pass_over_a_step_counts_whole(rows):
         assert any(step[a:b].min() <= step[row] for a, b in cuts if a > row)
 
 
-def test_passes_that_start_over_are_runs_where_they_are_long():
-    step = np.array([1, 2, 3, 4, 1, 2, 3, 3, 4, 5, 1], dtype=float)
-    cuts = [(0, 4), (4, 7), (7, 10), (10, 11)]
-    assert other_runs(step, cuts) == [4, 10]  # the third goes on from the second
+def test_passes_that_start_over_are_runs_where_they_are_long_and_differ():
+    step = np.array([1, 2, 3, 4, 1, 2, 3, 3, 4, 5, 1, 2, 3], dtype=float)
+    cuts = [(0, 4), (4, 7), (7, 10), (10, 13)]
+    values = np.stack([10.0 + np.arange(13), 0.5 * np.arange(13), np.zeros(13)], axis=1)
+    assert other_runs(step, values, ASIDE, cuts) == [4, 10]  # the third goes on from the second
+    values[10:] = values[[4, 5, 7]]
+    values[10:, 2] = 7.0  # a clock
+    assert other_runs(step, values, ASIDE, cuts) == [
+        4
+    ]  # the last repeats what is left of the second and third
+    values[12, 0] += 1.0
+    assert other_runs(step, values, ASIDE, cuts) == [4, 10]
+
+
+def test_a_pass_that_repeats_another_lends_what_the_other_lacks():
+    step = np.array([1, 2, 3, 4, 1, 2, 3], dtype=float)
+    values = np.array(
+        [[1, 9, 5], [2, NONE, 5], [3, 8, 5], [4, 7, 5], [1, 9, 6], [2, 6, 6], [3, 8, 6]], dtype=float
+    )
+    kept, findings = stitch(step, values, ASIDE, [(0, 4), (4, 7)])
+    assert sorted(kept) == list(range(7)) and [f.code for f in findings] == ["repeated-pass"]

@@ -20,6 +20,7 @@ from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.parsing.leveldb_log import LogReader
 from entlaw.runs.source import Head, ReadOptions
 from entlaw.runs.sources import wandb_file
+from entlaw.runs.steps import resolve_step
 from entlaw.runs.table import RowBuilder
 from tests.conftest import SHARED, needs_shared
 from tests.runs import wandb_writer as writer
@@ -417,7 +418,7 @@ def test_step_is_taken_from_the_record_where_no_item_has_it(tmp_path):
         record.history.step.num = t
         records.append(record.SerializeToString())
     raw = read(write(tmp_path / "a.wandb", records))
-    assert list(raw.rows["_step"]) == [0, 1, 2] == list(raw.rows["step"])
+    assert list(raw.rows["_step"]) == [0, 1, 2] == resolve_step(raw.rows).step.tolist()
 
 
 def test_media_are_not_metrics_and_equal_keys_count_last(tmp_path):
@@ -436,7 +437,7 @@ def test_media_are_not_metrics_and_equal_keys_count_last(tmp_path):
 def test_the_step_axis_is_said(tmp_path):
     def axis(*records):
         raw = read(write(tmp_path / "a.wandb", list(records)))
-        return raw.provenance.details["step_axis"], list(raw.rows.get("step", []))
+        return raw.provenance.details["step_axis"], resolve_step(raw.rows).step.tolist()
 
     rows = [writer.history({"_step": t, "gs": 5 * t, "a/x": 1.0, "a/y": 2.0}) for t in range(2)]
     glob = writer.metric(glob="a/*", step="gs")
@@ -447,7 +448,10 @@ def test_the_step_axis_is_said(tmp_path):
     # The longer glob wins.
     assert axis(writer.metric(glob="*", step="other"), glob, *rows)[1] == [0, 5]
     named = writer.history({"_step": 4, "training/global_step": 9, "loss": 1.0})
-    assert axis(named) == ("training/global_step (its name)", [])
+    assert axis(named) == ("training/global_step (its name)", [9])
+    # The entropy has an axis of its own, the loss has none.
+    mixed = [writer.history({"_step": t, "gs": 5 * t, "a/entropy": 1.0, "loss": 2.0}) for t in range(2)]
+    assert axis(glob, *mixed) == ("gs (define_metric, of the entropy)", [0, 5])
 
 
 def test_config_updates_removals_and_wrapping(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
-from entlaw.runs.axes import EXPLICIT, axis_rule, epoch_column, find_axes
+from entlaw.runs.axes import epoch_column, find_axes, names_step
 from entlaw.runs.epochs import goes_back, number_by_epoch
 from entlaw.runs.lines import Lines
 from entlaw.runs.parsing.literal import LiteralError, parse_flat, parse_literal
@@ -93,11 +93,6 @@ def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
     return dict(flatten(value))
 
 
-def _names_step(record: Mapping[str, Any]) -> bool:
-    rules = (axis_rule(key) for key in record)
-    return any(told[1].unit in EXPLICIT and not told[1].by_name_only for told in rules if told)
-
-
 class DictionaryLines(Lines):
     """Dictionaries as the Hugging Face trainers, and loggers of JSON, print them."""
 
@@ -126,7 +121,7 @@ class DictionaryLines(Lines):
                     self.cut = "the record it ends with is incomplete, and its unfinished pair was left out"
                 if len(pairs) < 2 or not self._is_record(record):
                     continue
-                named = _names_step(record)
+                named = any(map(names_step, record))
                 if not named and (front := _STEP_IN_FRONT.search(text[: text.find("{")][-80:])):
                     pairs, named = {"step": float(front[1]), **pairs}, True
                 self.rows.add_numbers(tuple(pairs), list(pairs.values()))
@@ -146,7 +141,11 @@ class DictionaryLines(Lines):
 
     def _is_record(self, record: Mapping[str, Any]) -> bool:
         keys = record.keys()
-        return bool(self._marks & keys) or _names_step(record) or any(k.startswith("eval_") for k in keys)
+        return (
+            bool(self._marks & keys)
+            or any(map(names_step, record))
+            or any(k.startswith("eval_") for k in keys)
+        )
 
     def _is_lost_record(self, line: str) -> bool:
         return sum(f"'{mark}'" in line or f'"{mark}"' in line for mark in (*self._marks, "epoch")) >= 2
@@ -163,7 +162,7 @@ class DictionaryLines(Lines):
         if all(row < 0 for row in self._stepless):  # damaged lines aside, every record names its step
             return rows, []
         found = infer_steps(self._kinds, self._track)
-        named = next((a.column for a in find_axes(rows) if a.unit in EXPLICIT), None)
+        named = next((a.column for a in find_axes(rows) if names_step(a.column)), None)
         step = rows[named].to_numpy(float, copy=True) if named else np.full(len(rows), np.nan)
         for row, inferred in zip(self._stepless, found.step, strict=True):
             if row >= 0:

@@ -13,9 +13,9 @@ from entlaw.runs.parsing.text import strip_ansi
 
 MOST_LINES = 4000  # that one record is looked for in
 # Ray says behind a line how many workers printed it.
-_REPEATED = re.compile(r"\s*\[repeated \d+x across cluster\].*$")
+_REPEATED = re.compile(r"(?<!\s)\s*\[repeated \d+x across cluster\].*$")
 # rich prints the place of the call in a column of its own, at the right edge.
-_CALLER = re.compile(r"\s+[\w./-]+\.py:\d+\s*$")
+_CALLER = re.compile(r"(?<!\s)\s+[\w./-]+\.py:\d+\s*$")
 _LABEL = (
     r"(?:\s*\([\w:.-]+ (?:pid|ip)=[^)]*\) ?"  # Ray: (TaskRunner pid=71)
     r"|\s*\[?(?:rank|default)?\d+\]?: ?"  # srun -l, torchrun: 0: [rank0]:

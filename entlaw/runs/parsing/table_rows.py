@@ -12,7 +12,7 @@ import pandas as pd
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.axes import count_of_total, is_axis
+from entlaw.runs.axes import count_of_total, names_step
 from entlaw.runs.parsing.columns import ColumnTable, repeated_names
 from entlaw.runs.parsing.delimited import Dialect, Rows, is_empty, is_header
 from entlaw.runs.parsing.layout import FULL, Layout, decimals, is_number
@@ -117,11 +117,11 @@ class TableReader:
 
     def _names_column(self, names: Iterable[str]) -> bool:
         """Whether some name is that of a known column, or of a step."""
-        return any(name.lower() in self._known or is_axis(name) for name in names)
+        return any(name.lower() in self._known or names_step(name) for name in names)
 
     def _behind_half(self, name: str, others: list[str]) -> str:
         """A known name that stands behind half a cell; the name as it is otherwise."""
-        if name.lower() in self._known or is_axis(name):
+        if name.lower() in self._known or names_step(name):
             return name
         digits = _HALF_NUMBER.match(name)
         # Half a word is known for one where all the other names are known.

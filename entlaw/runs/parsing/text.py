@@ -215,6 +215,7 @@ def read_all(path: Path, notes: ReadNotes) -> bytes:
                 raise UnreadableSource(
                     f"one JSON document of more than {limit >> 20} MB",
                     where=str(path),
+                    why="a document is held as a whole, and takes many times its length in memory",
                     hint="export it as JSON lines, which are read as a stream",
                 )
     return b"".join(parts)

@@ -6,7 +6,7 @@ most keys in common, in one order.
 
 from __future__ import annotations
 
-import os
+from bisect import bisect_left
 from collections.abc import Iterable
 
 import numpy as np
@@ -56,26 +56,49 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
     if common.sum() < 2:
         return whole
     partial = has[:, common].any(axis=1) & ~has[:, common].all(axis=1)
-    known = [c for c, n in zip(columns, counts, strict=True) if n > 1]
+    known = _Known(c for c, n in zip(columns, counts, strict=True) if n > 1)
     step = rows["step"].to_numpy(float) if "step" in rows else np.zeros(len(rows))
     for i in np.flatnonzero(partial):
         alone = (columns[j] for j in np.flatnonzero(has[i] & (counts == 1)))
-        whole[i] = not _is_made_of_two(alone, known) and not (
+        whole[i] = not any(known.made_of_two(key) for key in alone) and not (
             _has_gap(has[i, common]) and _goes_back(step, int(i))
         )
     return whole
 
 
-def _is_made_of_two(keys: Iterable[str], known: list[str]) -> bool:
-    for key in keys:
-        if any(key.startswith(f"{other}:") for other in known):
+class _Known:
+    """The keys of a run, in order from either end: what begins, or ends, like a key stands beside it."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._keys = sorted(keys)
+        self._turned = sorted(key[::-1] for key in self._keys)
+        self._longest = max(map(len, self._keys), default=0)
+
+    def made_of_two(self, key: str) -> bool:
+        """Whether a key is the beginning of one of them and the end of another."""
+        if any(
+            sign == ":" and _stands(key[:i], self._keys) for i, sign in enumerate(key[: self._longest + 1])
+        ):
             return True
-        before = max((len(os.path.commonprefix((key, other))) for other in known), default=0)
-        turned = key[::-1]
-        after = max((len(os.path.commonprefix((turned, other[::-1]))) for other in known), default=0)
-        if min(before, after) >= _OVERLAP and before + after >= len(key):
-            return True
-    return False
+        before, after = _in_common(key, self._keys), _in_common(key[::-1], self._turned)
+        return min(before, after) >= _OVERLAP and before + after >= len(key)
+
+
+def _stands(key: str, ordered: list[str]) -> bool:
+    at = bisect_left(ordered, key)
+    return at < len(ordered) and ordered[at] == key
+
+
+def _in_common(key: str, ordered: list[str]) -> int:
+    """Letters that a key has in common with the one that begins most like it."""
+    at = bisect_left(ordered, key)
+    return max((_common(key, other) for other in ordered[max(at - 1, 0) : at + 1]), default=0)
+
+
+def _common(one: str, two: str) -> int:
+    return next(
+        (i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two))
+    )
 
 
 def _has_gap(has: np.ndarray) -> bool:

@@ -25,8 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from entlaw.runs import sparse
-from entlaw.runs.axes import is_axis
+from entlaw.runs.axes import names_step
 from entlaw.runs.parsing import protobuf_wire as wire
+from entlaw.runs.spellings import is_entropy
 from entlaw.runs.table import flatten, parse_number
 
 # HistoryItem fields.
@@ -293,8 +294,9 @@ def resolve_steps(keys: Iterable[str], definitions: Mapping[str, str]) -> dict[s
 def with_step(rows: pd.DataFrame, step_metric: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
     """Add the column ``step`` and say where it is from.
 
-    In order: what all metrics were defined against; a column that is named like a training step (left for
-    the assembly, which knows those names); W&B's own counter of ``log`` calls.
+    In order: what all metrics were defined against; a column that is named like a training step, or W&B's own
+    counter of ``log`` calls (left for the assembly, which knows those names). An axis of the run's own that the
+    entropy was defined against comes before the counter of calls.
     """
     columns = [str(c) for c in rows.columns]
     axes = set(step_metric.values())
@@ -303,9 +305,12 @@ def with_step(rows: pd.DataFrame, step_metric: Mapping[str, str]) -> tuple[pd.Da
     axis = shared.pop() if len(shared) == 1 else None
     if axis is not None and axis in columns:
         return (rows if axis == "step" else rows.assign(step=rows[axis])), f"{axis} (define_metric)"
-    named = next((c for c in columns if c != "_step" and is_axis(c)), None)
+    named = next((c for c in columns if names_step(c)), None)
     if named is not None:
         return rows, f"{named} (its name)"
+    own = next((step_metric[c] for c in metrics if c in step_metric and is_entropy(c)), None)
+    if own is not None and own in columns:
+        return rows.assign(step=rows[own]), f"{own} (define_metric, of the entropy)"
     if "_step" in columns:
-        return rows.assign(step=rows["_step"]), "_step (W&B's counter of log calls)"
+        return rows, "_step (W&B's counter of log calls)"
     return rows, "none"

@@ -10,6 +10,7 @@ from typing import Any
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.bounds import check_runs
 from entlaw.runs.parsing.documents import HISTORIES, KeyedRecords, histories, values_in, whole_part
 from entlaw.runs.parsing.records import RecordSink
 from entlaw.runs.parsing.text import ReadNotes, head_bytes, head_lines, no_records, read_all, run_name
@@ -82,6 +83,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     text = read_all(path, notes).decode("utf-8-sig", errors="replace")
     value, findings = _parsed(path, text)
     found = histories(value)
+    check_runs(len(found), "tables in the document", "keep the runs that you mean", path)
     runs = [
         run for name, records in found.items() for run in _runs(path, name, records, value, notes, findings)
     ]
