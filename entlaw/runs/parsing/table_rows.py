@@ -268,9 +268,9 @@ class TableReader:
             "lines are no rows of the table and were left out",
             "text was printed among them, the file is damaged, or two processes wrote to it",
         )
-        found += made_of_two(self.torn, "rows are made of two and were not used")
+        found += made_of_two(self.torn, "rows that are made of two records and were not used")
         joined = [name for layout in self._layouts for name in layout.table.joined_metrics()]
-        what = f"names of metrics are made of two, as are their rows: {', '.join(joined[:3])}"
+        what = f"names of metrics that are made of two, as are their rows ({', '.join(joined[:3])})"
         found += made_of_two(len(joined), what)
         odd: Counter[str] = Counter()
         for layout in self._layouts:
