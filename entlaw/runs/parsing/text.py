@@ -163,6 +163,7 @@ def opened(path: Path) -> Iterator[Decoded]:
 def chunks(handle: Decoded, notes: ReadNotes, size: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Read a file in pieces of UTF-8; a damaged compressed stream ends early and is noted."""
     while True:
+        before = handle.taken
         try:
             data = handle.read(size)
         except Damaged:
@@ -173,9 +174,9 @@ def chunks(handle: Decoded, notes: ReadNotes, size: int = BLOCK_BYTES) -> Iterat
             return
         finally:
             notes.encoding = handle.encoding
+            notes.bytes_read += handle.taken - before
         if not data:
             return
-        notes.bytes_read += len(data)
         yield data
 
 
