@@ -13,7 +13,7 @@ FULL = 3  # rows that it takes to know that a column is always filled
 _NAN = float("nan")
 
 
-class Layout:
+class HeadedRows:
     """A header, the rows below it, and what their cells are."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
