@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entlaw.errors import SourceNotFound, nearest
-from entlaw.runs.parsing.copies import without_packed_copies
+from entlaw.runs.parsing.packed_copies import without_packed_copies
 from entlaw.runs.sources import sources
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from entlaw.runs.archives import read_members
 from entlaw.runs.assemble import assemble, split_runs
 from entlaw.runs.bounds import check_runs, too_large
 from entlaw.runs.files import expand, named_as_log, on_server
-from entlaw.runs.incoming import is_archive, received
+from entlaw.runs.incoming import Reception, is_archive
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.recognition import recognise
 from entlaw.runs.run import Provenance, RawRun, Run
@@ -123,9 +123,9 @@ def scan(
     listed = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     for one in listed:
         try:
-            with received(one) as incoming:
-                for found in _scan_one(incoming.source, selection, options):
-                    yield incoming.of(found)
+            with Reception() as reception:
+                for found in _scan_one(reception.take(one), selection, options):
+                    yield reception.of(found)
         except DataError as error:
             if len(listed) == 1:
                 raise

@@ -15,7 +15,7 @@ from entlaw.findings import Finding
 from entlaw.runs.bounds import DOCUMENT_OF_PACKED, FREE_DOCUMENT, MOST_DOCUMENT, Inflated, WithoutHoles
 from entlaw.runs.decoding import Decoded, Encoding
 from entlaw.runs.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
-from entlaw.runs.parsing.copies import copy_beside
+from entlaw.runs.parsing.packed_copies import copy_beside
 from entlaw.runs.source import Head
 from entlaw.runs.table import flatten
 

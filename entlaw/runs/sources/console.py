@@ -17,7 +17,7 @@ from entlaw.findings import Finding
 from entlaw.runs.decoding import encoding_of
 from entlaw.runs.lines import Lines, kinds
 from entlaw.runs.parsing.config_dump import PREAMBLE_BYTES, config_from_preamble
-from entlaw.runs.parsing.copies import copy_beside
+from entlaw.runs.parsing.packed_copies import copy_beside
 from entlaw.runs.parsing.physical import MOST_LINES, ContainerLines, Unwrapped, plain
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import (
