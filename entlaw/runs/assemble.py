@@ -126,7 +126,7 @@ def _passes(rows: pd.DataFrame, step_key: str | None) -> _Passes:
     order = np.flatnonzero(np.isfinite(step))
     data, step = values.to_numpy(float)[order], step[order]
     aside = np.array([is_clock(str(c)) or is_axis(str(c)) for c in values.columns], dtype=bool)
-    cuts = segments(step, data, aside)
+    cuts = segments(step, data, aside, several=steps.inner is not None)
     inner = None if steps.inner is None else steps.inner[order]
     clashes = count_clashes(step, data, aside, cuts, inner)
     return _Passes(steps, order, step, data, values.columns, aside, cuts, carried, clashes)

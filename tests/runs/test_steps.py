@@ -42,6 +42,7 @@ STEPS = {
     "a constant of the name": lambda t: {"step": 0, "learner/step": 5 * t},
     "samples beside": lambda t: {"step": 512 * t, "update": 5 * t},
     "a size of the name": lambda t: {"update": 0.01 * t, "iteration": 5 * t},
+    "the count of an epoch beside": lambda t: {"step": t % 10, "epoch": t // 10, "global_step": 5 * t},
     "no known name": lambda t: {"my_run/update_count": 5 * t, "steps_per_second": 0.3},
     "W&B's counter beside": lambda t: {"_step": 3 * t + 1, "trainer_step": 5 * t},
 }
@@ -145,6 +146,34 @@ def test_rows_of_one_rollout_that_count_nothing_else(tmp_path):
     (run,) = read(write(tmp_path, rows))
     assert run.points["entropy"].tolist() == [h(g) for g in range(20)]
     assert "off-policy-steps" in codes(run) and "duplicate-step" not in codes(run)
+
+
+@pytest.mark.parametrize(
+    ("main", "inner"), [("update", "ppo_epoch"), ("step", "epoch"), ("iteration", "minibatch")]
+)
+def test_passes_over_one_rollout_count_within_it(tmp_path, main, inner):
+    rows = [
+        {main: g, inner: i, "entropy": h(g) - 0.01 * i, "reward": r(g)} for g in range(20) for i in range(4)
+    ]
+    (run,) = read(write(tmp_path, rows))
+    assert run.points["entropy"].tolist() == [h(g) for g in range(20)]
+    assert "off-policy-steps" in codes(run) and "duplicate-step" not in codes(run)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 3])
+def test_optimiser_steps_that_are_logged_late_find_their_rollout(tmp_path, lag):
+    calls = []
+    for g in range(30 + lag):
+        if g < 30:
+            calls.append({"rollout/step": g, "rollout/raw_reward": r(g)})
+        if g >= lag:
+            first = 4 * (g - lag)
+            calls += [
+                {"train/step": first + i, "train/entropy_loss": h(g - lag) - 0.01 * i} for i in range(4)
+            ]
+    (run,) = read(write(tmp_path, calls))
+    assert run.points["step"].tolist() == list(range(30))
+    assert run.points["entropy"].tolist() == [h(g) for g in range(30)]
 
 
 def test_an_outer_loop_is_a_rollout_only_where_its_score_is_one(tmp_path):
