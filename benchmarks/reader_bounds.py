@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hostile_binary  # noqa: F401 - registers its families
+import hostile_tables  # noqa: F401
 from hostile_inputs import FAMILIES, Family
 
 from entlaw.errors import EntlawError

@@ -18,7 +18,7 @@ from entlaw.runs.keys import canonical
 
 # step: whatever the trainer calls a step. iteration: an outer loop of any kind. batch: starts over with each epoch or
 # rollout. calls: W&B's count of log calls.
-Unit = Literal["step", "rollout", "iteration", "update", "batch", "evaluation", "calls"]
+AxisUnit = Literal["step", "rollout", "iteration", "update", "batch", "evaluation", "calls"]
 
 # Units that an axis of a run may have; the others count something else beside it.
 EXPLICIT = frozenset({"step", "rollout", "iteration", "update"})
@@ -29,11 +29,11 @@ class AxisRule:
     """A spelling of a counter."""
 
     pattern: re.Pattern[str]
-    unit: Unit
+    unit: AxisUnit
     by_name_only: bool = False  # must count up to be believed
 
 
-def _axis(pattern: str, unit: Unit, by_name_only: bool = False) -> AxisRule:
+def _axis(pattern: str, unit: AxisUnit, by_name_only: bool = False) -> AxisRule:
     return AxisRule(re.compile(pattern), unit, by_name_only)
 
 
@@ -131,12 +131,12 @@ def count_of_total(key: str, value: str) -> float | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Axis:
+class StepAxis:
     """A column that counts."""
 
     column: str
     rank: int
-    unit: Unit
+    unit: AxisUnit
     count: np.ndarray
 
     @property
@@ -151,9 +151,9 @@ class Axis:
         return _counts_up(self.count[np.isfinite(self.count)])
 
 
-def find_axes(rows: pd.DataFrame) -> list[Axis]:
+def find_axes(rows: pd.DataFrame) -> list[StepAxis]:
     """The columns that count, best name first; of two columns of one name the first counts."""
-    found: dict[str, Axis] = {}
+    found: dict[str, StepAxis] = {}
     for column in map(str, rows.columns):
         told = axis_rule(column)
         name = "_step" if column == "_step" else canonical(column)
@@ -164,7 +164,7 @@ def find_axes(rows: pd.DataFrame) -> list[Axis]:
         there = values[np.isfinite(values)]
         whole = rank == 0 or bool((there == np.round(there)).all())
         if len(there) and whole and (not rule.by_name_only or _counts_up(there)):
-            found[name] = Axis(column, rank, rule.unit, values)
+            found[name] = StepAxis(column, rank, rule.unit, values)
     return sorted(found.values(), key=lambda axis: axis.rank)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entlaw.errors import SourceNotFound, nearest
-from entlaw.runs.parsing.copies import without_packed_copies
+from entlaw.runs import globs
+from entlaw.runs.parsing.packed_copies import without_packed_copies
 from entlaw.runs.places import is_side_file, without_side_files
 from entlaw.runs.sources import sources
 
@@ -72,7 +73,7 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
                 "the folder holds no log", where=text, hint="point at the file or folder the trainer wrote"
             )
         return files
-    matches = sorted(Path(m) for m in glob.glob(text, recursive=True)) if glob.has_magic(text) else []
+    matches = sorted(map(Path, globs.paths(text))) if glob.has_magic(text) else []
     found = [f for m in matches for f in ([m] if m.is_file() else expand(m) if m.is_dir() else [])]
     files = without_packed_copies(without_side_files(_without_notes(found)))
     if not files:

@@ -16,13 +16,13 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar, cast
 
 from entlaw.errors import EntlawError, UnreadableSource, UsageError
-from entlaw.runs.parsing.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
+from entlaw.runs.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
 
 STANDARD_INPUT = "/dev/stdin"  # what `-` means
 MOST_BYTES = 4 << 30
@@ -30,7 +30,7 @@ MOST_FILES = 10_000
 _LEAST_BOUND = 1 << 28
 _BLOCK = 1 << 20
 _SUFFIXES = {".zip", ".tar", ".tgz", ".tbz2", ".txz", *SUFFIXES}
-_TEXTS = ("path", "what", "where", "why", "hint")
+_TEXTS = ("path", "source", "what", "where", "why", "hint")
 _PARTS = ("provenance", "raw", "run", "error")
 _ZIP = b"PK\x03\x04"
 _TAR_MAGIC = (257, b"ustar")
@@ -114,6 +114,25 @@ def received(source: str | os.PathLike[str]) -> Iterator[Incoming]:
         except EntlawError as error:
             kept.of(error)
             raise
+
+
+class Reception(ExitStack):
+    """Sources taken in one after another, whose copies are there until it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken: list[Incoming] = []
+
+    def take(self, source: str | os.PathLike[str]) -> str | os.PathLike[str]:
+        """Where the source is to be read; raises what :func:`received` does."""
+        self._taken.append(self.enter_context(received(source)))
+        return self._taken[-1].source
+
+    def of(self, found: T) -> T:
+        """What was found, with the labels of all sources in place of their copies' paths."""
+        for incoming in self._taken:
+            found = incoming.of(found)
+        return found
 
 
 def _place(folder: str, path: Path) -> Path:

@@ -115,7 +115,7 @@ def _changing(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return low < high
 
 
-class Pass:
+class StepPass:
     """What counts of the passes so far: each step in increasing order, with the bounds of each key."""
 
     def __init__(self, step: np.ndarray, data: np.ndarray, segment: Segment) -> None:
@@ -140,7 +140,7 @@ class Pass:
         """Its first step."""
         return next(iter(self.folds))
 
-    def resume(self, new: Pass) -> int:
+    def resume(self, new: StepPass) -> int:
         """Go on with another pass; the number of steps that it replaced."""
         replaced = 0
         while next(reversed(self.folds)) >= new.start:
@@ -150,7 +150,7 @@ class Pass:
         self._widen(new)
         return replaced
 
-    def repeats(self, new: Pass, aside: np.ndarray) -> int:
+    def repeats(self, new: StepPass, aside: np.ndarray) -> int:
         """How many steps another pass logged again, if every number of these is the same; else 0."""
         common = (
             self.folds.keys() & new.folds.keys() if len(self.folds) < len(new.folds) else new.folds.keys()
@@ -166,7 +166,7 @@ class Pass:
         enough = both.sum() >= 2 and len(np.unique(mine[both])) >= 2
         return len(steps) if enough and (mine[both] == theirs[both]).all() else 0
 
-    def repeat(self, new: Pass) -> None:
+    def repeat(self, new: StepPass) -> None:
         """Take the values of a pass that repeats this one."""
         again = {s: self.folds[s].merge(f) for s, f in new.folds.items() if s in self.folds}
         fresh = {s: f for s, f in new.folds.items() if s not in again}
@@ -176,7 +176,7 @@ class Pass:
             self.folds = dict(sorted(self.folds.items()))
         self._widen(new)
 
-    def start_over(self, new: Pass, aside: np.ndarray) -> int:
+    def start_over(self, new: StepPass, aside: np.ndarray) -> int:
         """Replace this by another pass; the number of steps that are of one policy and whose values were kept."""
         low, high = _bounds(self.folds.values())
         aside = aside | ~_changing(low, high) & ~_changing(new.low, new.high)
@@ -185,7 +185,7 @@ class Pass:
         self.folds, (self.low, self.high) = kept, _bounds(kept.values())
         return len(same)
 
-    def _widen(self, new: Pass) -> None:
+    def _widen(self, new: StepPass) -> None:
         self.low, self.high = np.minimum(self.low, new.low), np.maximum(self.high, new.high)
 
 
@@ -214,10 +214,10 @@ def stitch(
     """
     if len(cuts) <= 1:
         return list(range(len(step))), []
-    kept = Pass(step, data, cuts[0])
+    kept = StepPass(step, data, cuts[0])
     findings: list[Finding] = []
     for segment in cuts[1:]:
-        new = Pass(step, data, segment)
+        new = StepPass(step, data, segment)
         if new.start > kept.start:
             findings.append(_resumed(new.start, kept.resume(new)))
         elif same := kept.repeats(new, aside):
@@ -281,9 +281,9 @@ def other_runs(step: np.ndarray, data: np.ndarray, aside: np.ndarray, cuts: Sequ
         return []
     starts: list[int] = []  # of each run, and the steps that it logged
     seen: list[set[float]] = []
-    run: Pass | None = None
+    run: StepPass | None = None
     for segment in cuts:
-        new = Pass(step, data, segment)
+        new = StepPass(step, data, segment)
         steps = set(new.folds)
         if run is not None and new.start > run.start:
             run.resume(new)

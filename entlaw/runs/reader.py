@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from entlaw.errors import DataError, EntlawError, SourceNotFound, UnreadableSource, UsageError
 from entlaw.findings import Finding
 from entlaw.runs import plugins, sparse
+from entlaw.runs.archives import read_members
 from entlaw.runs.assemble import split_runs
 from entlaw.runs.bounds import check_runs, too_large
 from entlaw.runs.charts import explain_single, with_tag
 from entlaw.runs.files import expand, named_as_log, on_server
 from entlaw.runs.gather import Failed, Part, gather
-from entlaw.runs.incoming import Incoming, received
+from entlaw.runs.incoming import Reception, is_archive
 from entlaw.runs.join import hint_to_join, joined
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.recognition import recognise
@@ -77,6 +77,8 @@ def read_raw(path: Path, options: ReadOptions = ReadOptions()) -> list[RawRun]: 
         )
     head = Head(path, start, size)
     source, troubles = recognise(head)
+    if is_archive(head.start, head.unpacked) and not (source is not None and source.plugin):
+        return read_members(path, lambda file: read_raw(file, options))
     if source is not None:
         return [
             replace(
@@ -135,26 +137,26 @@ def scan(
     selection = selection or Selection()
     listed = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     local: list[Part | Failed | Reading] = []
-    copies: list[tuple[Incoming, str]] = []
-    with ExitStack() as held:  # copies of streams and archives stay until all are read
+    with Reception() as reception:  # copies of streams and archives stay until all are read
+        named: dict[str, str] = {}
         for one in listed:
             address = on_server(one)
             try:
                 if address is None:
-                    incoming = held.enter_context(received(one))
-                    copies += [(incoming, one)] if incoming.folder else []
-                    local += _parts_of(os.fspath(incoming.source), selection)
+                    taken = os.fspath(reception.take(one))
+                    named[taken] = one
+                    local += _parts_of(taken, selection)
                     continue
                 from entlaw.runs.wandb.online import readings
 
-                yield from _settled(local, selection, copies)  # in the order given
+                yield from _settled(local, selection, reception, named)  # in the order given
                 local = []
                 yield from (replace(found, source=one) for found in readings(address, selection))
             except DataError as error:
                 if len(listed) == 1:
                     raise
                 local.append(Reading(one, None, None, error, one))
-        yield from _settled(local, selection, copies)
+        yield from _settled(local, selection, reception, named)
 
 
 def _parts_of(one: str, selection: Selection) -> list[Part | Failed | Reading]:
@@ -189,15 +191,14 @@ def _parts_of(one: str, selection: Selection) -> list[Part | Failed | Reading]:
 
 
 def _settled(
-    found: Sequence[Part | Failed | Reading], selection: Selection, copies: Sequence[tuple[Incoming, str]]
+    found: Sequence[Part | Failed | Reading],
+    selection: Selection,
+    reception: Reception,
+    named: Mapping[str, str],
 ) -> Iterator[Reading]:
-    """Runs from the logs of all sources that are paths; of a copy the name of what it is a copy of is told."""
+    """Runs from the logs of all sources that are paths, under the names that the sources were given by."""
     for one in _readings(found, selection):
-        for incoming, source in copies:
-            if one.source == os.fspath(incoming.source):
-                one = replace(one, source=source)
-            one = incoming.of(one)
-        yield one
+        yield reception.of(replace(one, source=named.get(one.source, one.source)))
 
 
 def _readings(found: Sequence[Part | Failed | Reading], selection: Selection) -> Iterator[Reading]:

@@ -7,37 +7,37 @@ import pandas as pd
 
 from entlaw.findings import Finding
 from entlaw.limits import PAPER_WINDOW
-from entlaw.runs.axes import Axis, Unit
+from entlaw.runs.axes import AxisUnit, StepAxis
 from entlaw.runs.epochs import count_epochs
 from entlaw.runs.spellings import score_rule
 
 _FINER = 1.5  # updates a rollout, from which on a run is off-policy
 _MOST_FINER = 64  # more are no updates of one rollout
-_LAST_RESORTS: dict[Unit, str] = {
+_LAST_RESORTS: dict[AxisUnit, str] = {
     "calls": "W&B's count of log calls; no other column counts steps",
     "evaluation": "counts evaluations; no other column counts steps",
 }
 # Units of which several of the first may share one of the others; batches may share any.
-_FINER_UNITS: dict[Unit, tuple[Unit, ...]] = {
+_FINER_UNITS: dict[AxisUnit, tuple[AxisUnit, ...]] = {
     "step": ("rollout", "iteration"),
     "update": ("rollout", "iteration", "step"),
 }
 
 
-def rollout_axis(rows: pd.DataFrame, best: Axis, axes: list[Axis]) -> tuple[Axis, str]:
+def rollout_axis(rows: pd.DataFrame, best: StepAxis, axes: list[StepAxis]) -> tuple[StepAxis, str]:
     """The rollouts, where the best axis counts optimiser steps and several share one; else the best axis.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-    best : Axis
+    best : StepAxis
         The one that stands in the rows of the entropy.
-    axes : list of Axis
+    axes : list of StepAxis
         All, best name first.
 
     Returns
     -------
-    axis : Axis
+    axis : StepAxis
     why : str
     """
     if best.unit in _LAST_RESORTS:
@@ -86,16 +86,16 @@ def _is_training(key: str) -> bool:
 
 
 def inner_steps(
-    main: Axis, step: np.ndarray, others: list[Axis], entropy: np.ndarray
+    main: StepAxis, step: np.ndarray, others: list[StepAxis], entropy: np.ndarray
 ) -> tuple[np.ndarray | None, list[Finding]]:
     """The count of optimiser steps within a rollout, and that there are several.
 
     Parameters
     ----------
-    main : Axis
+    main : StepAxis
     step : ndarray, shape (n,)
         Of each row.
-    others : list of Axis
+    others : list of StepAxis
     entropy : ndarray of bool, shape (n,)
         Rows that hold an entropy.
 
@@ -128,7 +128,7 @@ def inner_steps(
     return None, []
 
 
-def _off_policy(main: Axis, ratio: float, how: str) -> Finding:
+def _off_policy(main: StepAxis, ratio: float, how: str) -> Finding:
     return Finding(
         "off-policy-steps",
         "info",

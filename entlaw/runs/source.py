@@ -11,8 +11,8 @@ from pathlib import Path
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.parsing.decoding import decoded
-from entlaw.runs.parsing.packed import Extent, unpacked_start
+from entlaw.runs.decoding import decoded
+from entlaw.runs.packed import Extent, unpacked_start
 from entlaw.runs.run import RawRun
 
 _LAST_SECOND = 253402300800  # of the year 9999

@@ -10,7 +10,7 @@ import pandas as pd
 
 from entlaw.findings import Finding
 from entlaw.limits import PAPER_WINDOW
-from entlaw.runs.axes import EXPLICIT, Axis, Unit, epoch_column, find_axes, outer_columns
+from entlaw.runs.axes import EXPLICIT, AxisUnit, StepAxis, epoch_column, find_axes, outer_columns
 from entlaw.runs.epochs import count_epochs, goes_back, number_by_epoch
 from entlaw.runs.rollouts import inner_steps, rollout_axis
 from entlaw.runs.run import Choice
@@ -67,8 +67,8 @@ def resolve_step(rows: pd.DataFrame, step_key: str | None = None) -> Steps:
     axes = find_axes(rows)
     entropy = rows.loc[:, entropy_columns(rows.columns)].notna().any(axis=1).to_numpy()
     if step_key is not None:
-        unit: Unit = next((a.unit for a in axes if a.column == step_key), "step")
-        main = Axis(step_key, -1, unit, rows[step_key].to_numpy(float))
+        unit: AxisUnit = next((a.unit for a in axes if a.column == step_key), "step")
+        main = StepAxis(step_key, -1, unit, rows[step_key].to_numpy(float))
         why = "as told by --step-key"
     else:
         best = _best(axes, entropy, rows)
@@ -82,14 +82,14 @@ def resolve_step(rows: pd.DataFrame, step_key: str | None = None) -> Steps:
         main, told = _through_epochs(main, rows)
     step, shifted = _place(main, others, rows)
     epochs = epoch_column(rows.columns)  # those of a rollout, where they start over with each
-    more_axes = [Axis(epochs, -1, "batch", rows[epochs].to_numpy(float))] if epochs else []
+    more_axes = [StepAxis(epochs, -1, "batch", rows[epochs].to_numpy(float))] if epochs else []
     inner, more = inner_steps(main, step, [*others, *more_axes], entropy)
     known = tuple(a.column for a in others)
     choice = Choice("step axis", main.column, "; ".join([why, *(f.what for f in told[:1])]), known)
     return Steps(step, main.column, choice, inner, (*told, *shifted, *more, *_samples(main, step, entropy)))
 
 
-def _best(axes: list[Axis], entropy: np.ndarray, rows: pd.DataFrame) -> Axis | None:
+def _best(axes: list[StepAxis], entropy: np.ndarray, rows: pd.DataFrame) -> StepAxis | None:
     """The axis that stands in the rows of the entropy; of several, the best name that does not count samples."""
     asked = entropy if entropy.any() else np.ones(len(entropy), dtype=bool)
     usable = [a for a in axes if a.unit in EXPLICIT or (a.moves and (a.unit != "batch" or _goes_on(a, rows)))]
@@ -111,13 +111,13 @@ def _best(axes: list[Axis], entropy: np.ndarray, rows: pd.DataFrame) -> Axis | N
     return None
 
 
-def _goes_on(batch: Axis, rows: pd.DataFrame) -> bool:
+def _goes_on(batch: StepAxis, rows: pd.DataFrame) -> bool:
     """Whether a count of batches goes up through the log, or starts over with something that does."""
     there = batch.count[np.isfinite(batch.count)]
     return bool((np.diff(there) >= 0).all()) or _starts_over(batch, rows)
 
 
-def _starts_over(axis: Axis, rows: pd.DataFrame) -> bool:
+def _starts_over(axis: StepAxis, rows: pd.DataFrame) -> bool:
     """Whether an axis starts over whenever an epoch, or a loop around it, goes up."""
     outer = (rows[c].to_numpy(float) for c in outer_columns(rows.columns) if c != axis.column)
     return any(count_epochs(axis.count, o) is not None for o in outer)
@@ -141,7 +141,7 @@ def _by_number(rows: pd.DataFrame) -> Steps:
     return Steps(number, None, Choice("step axis", "row number", why))
 
 
-def _calls(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]]:
+def _calls(main: StepAxis, rows: pd.DataFrame) -> tuple[StepAxis, list[Finding]]:
     """W&B's count of log calls goes on when a run is resumed; its epoch goes back."""
     column = epoch_column(rows.columns)
     if column is None or not goes_back(rows[column].to_numpy(float)):
@@ -149,7 +149,7 @@ def _calls(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]]:
     return replace(main, count=number_by_epoch(main.count, rows[column].to_numpy(float))), []
 
 
-def _through_epochs(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]]:
+def _through_epochs(main: StepAxis, rows: pd.DataFrame) -> tuple[StepAxis, list[Finding]]:
     """Count on where the step starts over with each epoch; say where an epoch goes back and the step does not."""
     for column in outer_columns(rows.columns):
         if column == main.column:
@@ -169,7 +169,7 @@ def _through_epochs(main: Axis, rows: pd.DataFrame) -> tuple[Axis, list[Finding]
     return main, _epoch_goes_back(main, epochs, rows[epochs].to_numpy(float)) if epochs else []
 
 
-def _epoch_goes_back(main: Axis, column: str, epoch: np.ndarray) -> list[Finding]:
+def _epoch_goes_back(main: StepAxis, column: str, epoch: np.ndarray) -> list[Finding]:
     """An epoch that goes back where the step does not: a resumed run whose steps were counted on."""
     there = np.isfinite(main.count)
     if (np.diff(main.count[there]) >= 0).all() and goes_back(epoch[there]):
@@ -186,7 +186,7 @@ def _epoch_goes_back(main: Axis, column: str, epoch: np.ndarray) -> list[Finding
     return []
 
 
-def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> tuple[np.ndarray, list[Finding]]:
+def _place(main: StepAxis, others: list[StepAxis], rows: pd.DataFrame) -> tuple[np.ndarray, list[Finding]]:
     """The step of rows that stand on another axis; NaN where nothing but the place in the log tells."""
     step = main.count.copy()
     findings: list[Finding] = []
@@ -215,7 +215,7 @@ def _place(main: Axis, others: list[Axis], rows: pd.DataFrame) -> tuple[np.ndarr
     return step, findings
 
 
-def _by_division(main: Axis, other: Axis, before: np.ndarray) -> np.ndarray:
+def _by_division(main: StepAxis, other: StepAxis, before: np.ndarray) -> np.ndarray:
     """Rollouts of optimiser steps that were logged later, where each rollout has the same number of them."""
     fine, coarse = (np.unique(a.count[np.isfinite(a.count)]) for a in (other, main))
     none = np.full(len(before), np.nan)
@@ -229,7 +229,7 @@ def _by_division(main: Axis, other: Axis, before: np.ndarray) -> np.ndarray:
     return rollout if np.mean(rollout[there] <= before[there]) >= 0.95 else none
 
 
-def _ahead(main: Axis, other: Axis, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
+def _ahead(main: StepAxis, other: StepAxis, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
     """By how much one axis is ahead of the other where one counts from 0 and the other from 1; else 0."""
     ahead = float(np.nanmin(other.count) - np.nanmin(main.count))
     if abs(ahead) != 1 or other.unit == "evaluation":
@@ -238,7 +238,7 @@ def _ahead(main: Axis, other: Axis, rows: np.ndarray, before: np.ndarray, after:
     return ahead if any(np.mean((other.count - at)[rows] == ahead) >= _ENOUGH for at in near) else 0.0
 
 
-def _counted_apart(main: Axis, other: Axis, ahead: float) -> Finding:
+def _counted_apart(main: StepAxis, other: StepAxis, ahead: float) -> Finding:
     first = np.nanmin(main.count)
     return Finding(
         "axes-counted-apart",
@@ -266,7 +266,7 @@ def _alike(other: np.ndarray, before: np.ndarray) -> bool:
     return bool((np.abs(a - b) <= np.maximum(2.0, 0.1 * np.abs(b))).mean() >= _ENOUGH)
 
 
-def _samples(main: Axis, step: np.ndarray, entropy: np.ndarray) -> list[Finding]:
+def _samples(main: StepAxis, step: np.ndarray, entropy: np.ndarray) -> list[Finding]:
     """Steps that go up by so much at a time that they may count samples or tokens."""
     at = np.unique(step[(entropy if entropy.any() else True) & np.isfinite(step)])
     gaps = np.diff(at)

@@ -181,9 +181,9 @@ class RowBuilder:
             table = np.frombuffer(values).reshape(len(rows), len(keys))
             for j, key in enumerate(keys):
                 if key in self._words:
-                    numbers[key] += np.count_nonzero(~np.isnan(table[:, j]))
+                    numbers[key] += int(np.count_nonzero(~np.isnan(table[:, j])))
         for key in self._words.keys() & self._columns.keys():
-            numbers[key] += np.count_nonzero(~np.isnan(np.frombuffer(self._columns[key][1])))
+            numbers[key] += int(np.count_nonzero(~np.isnan(np.frombuffer(self._columns[key][1]))))
         return {k: n for k, n in self._words.items() if n < numbers[k]}
 
     def frame(self) -> pd.DataFrame:

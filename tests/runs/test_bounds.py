@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs import bounds, sparse
+from entlaw.runs import bounds, globs, sparse
 from entlaw.runs.assemble import assemble
 from entlaw.runs.parsing import delimited, text, tfrecord
 from entlaw.runs.parsing import protobuf_wire as wire
@@ -222,7 +222,7 @@ def test_open_quotes_cost_linear_work(monkeypatch, row):
         with monkeypatch.context() as patch:
             patch.setattr(delimited, "split_cells", counted)
             dialect = delimited.Dialect(",", ("step", "entropy"))
-            found = list(delimited.rows(((row, True) for _ in range(n)), dialect))
+            found = list(delimited.Rows(((row, True) for _ in range(n)), dialect))
         assert len(found) == n
         return looked_at[0]
 
@@ -407,6 +407,33 @@ def test_the_parameters_of_a_run_are_read_once(tmp_path, monkeypatch):
         (one,) = read_raw(run / "metrics" / f"m{i}")
         assert one.config["p7"] == "7"
     assert sum(path.parent.name == "params" for path in reads) == 20
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path, monkeypatch):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    elsewhere.mkdir()
+    logs = [
+        tmp_path / "a.jsonl",
+        tmp_path / "deep/b.jsonl",
+        tmp_path / "deep/er/c.jsonl",
+        elsewhere / "d.jsonl",
+    ]
+    for path in (*logs, tmp_path / ".hidden" / "e.jsonl"):
+        path.write_text("{}\n")
+    (tmp_path / "linked").symlink_to(elsewhere)
+    for i in range(4):
+        (tmp_path / f"again{i}").symlink_to(tmp_path)
+    found = [*logs[:3], tmp_path / "linked" / "d.jsonl"]
+    for pattern in ("**", "**/*", "**/*.jsonl", "**/**/*.jsonl"):
+        assert sorted(p for p in globs.paths(f"{tmp_path}/{pattern}") if os.path.isfile(p)) == sorted(
+            map(str, found)
+        )
+    monkeypatch.chdir(tmp_path)
+    assert globs.paths("**/*.jsonl") == ["a.jsonl", "deep/b.jsonl", "deep/er/c.jsonl", "linked/d.jsonl"]
+    assert globs.paths("d*/**/c.jsonl") == ["deep/er/c.jsonl"]
+    assert globs.paths("*.jsonl") == ["a.jsonl"] and globs.paths("**/none") == []
 
 
 # All families ---------------------------------------------------------------------------------------------------

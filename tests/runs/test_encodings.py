@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.parsing import packed
-from entlaw.runs.parsing.decoding import Decoded, decoded, encoding_of
+from entlaw.runs import packed
+from entlaw.runs.decoding import Decoded, decoded, encoding_of
 from entlaw.runs.reader import read_raw
 from tests.conftest import law_records
 from tests.runs.test_gzip import csv, trainer_state, verl

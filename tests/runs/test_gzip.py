@@ -11,7 +11,7 @@ import pytest
 import entlaw
 from entlaw.cli.app import run as run_cli
 from entlaw.errors import DataError, FitRefused, UnreadableSource
-from entlaw.runs.parsing.packed import unpacked_start
+from entlaw.runs.packed import unpacked_start
 from entlaw.runs.reader import read_raw, scan
 from entlaw.runs.source import ReadOptions
 from entlaw.runs.sources import jsonl

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
-from entlaw.runs.axes import is_axis
+from entlaw.runs.axes import names_step
 from entlaw.runs.bounds import check_runs
 from entlaw.runs.keys import canonical
 from entlaw.runs.parsing.records import METRIC_FIELDS, NUMBERED_RUN_FIELDS, RUN_FIELDS
@@ -57,7 +57,7 @@ def _first(names: Sequence[str], wanted: Sequence[str]) -> int | None:
 def run_column(names: Sequence[str], long: bool) -> int | None:
     """Position of the column that distinguishes runs; in the long form ``name`` may name the metric."""
     spelt = [_spelling(n) for n in names]
-    trials = () if any(map(is_axis, names)) else _TRIALS
+    trials = () if any(map(names_step, names)) else _TRIALS
     return _first(spelt, (*RUN_FIELDS, *(() if long else ("name",)), *trials))
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from entlaw.runs.axes import is_axis
+from entlaw.runs.axes import names_step
 from entlaw.runs.parsing.numerals import Numerals
 from entlaw.runs.table import parse_number
 
@@ -64,7 +64,7 @@ def recognise(lines: Sequence[str]) -> Dialect | None:
     """
     first = next((i for i, line in enumerate(lines) if not _is_comment(line)), len(lines))
     found = _dialect_at(lines, first) or (_dialect_at(lines, first - 1) if first else None)
-    if found is not None and any(is_axis(name) for name in found.names):
+    if found is not None and any(names_step(name) for name in found.names):
         return found
     for at in range(first + 1, len(lines) - 1):
         below = _dialect_at(lines, at, below_text=True)
@@ -116,7 +116,9 @@ def _is_telling(names: Sequence[str]) -> bool:
     """Whether names are those of a table of metrics, and not words of a sentence."""
     if any(len(name) > 80 or ": " in name or "=" in name for name in names):
         return False
-    return any(is_axis(name) for name in names) or sum(bool(_MEASURED.search(n.lower())) for n in names) >= 2
+    return (
+        any(names_step(name) for name in names) or sum(bool(_MEASURED.search(n.lower())) for n in names) >= 2
+    )
 
 
 def _is_table(names: list[str], lines: Sequence[str], delimiter: str, strict: bool) -> bool:

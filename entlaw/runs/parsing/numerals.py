@@ -11,7 +11,7 @@ from typing import Literal
 
 from entlaw.runs.table import parse_number
 
-Mark = Literal[".", ","]
+DecimalMark = Literal[".", ","]
 
 _EXPONENT = r"(?:[eE][-+]?\d+)?"
 _COMMA_DECIMAL = re.compile(rf"[-+]?\d*,\d+{_EXPONENT}")
@@ -22,7 +22,7 @@ _POINT_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(,\d+)?")
 _OTHER_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(?:([ '\u2019\u00a0\u2009\u202f])\d{3})(?:\1\d{3})*([.,]\d+)?")
 
 
-def _shows(cell: str) -> Mark | None:
+def _shows(cell: str) -> DecimalMark | None:
     """The decimal mark that a cell proves; None where it may be either."""
     commas, points = cell.count(","), cell.count(".")
     if _COMMA_GROUPS.fullmatch(cell):
@@ -52,7 +52,7 @@ class Numerals:
         After such a cell another one proved the other mark: the file must be read again with it.
     """
 
-    def __init__(self, mark: Mark, proven: bool = False) -> None:
+    def __init__(self, mark: DecimalMark, proven: bool = False) -> None:
         self.mark, self.proven = mark, proven
         self.doubtful = self.contradicted = False
 
@@ -89,7 +89,7 @@ class Numerals:
             return parse_number(text.replace(".", "").replace(",", "."))
         return parse_number(text.replace(",", "")) if _COMMA_GROUPS.fullmatch(text) else None
 
-    def _prove(self, shown: Mark) -> None:
+    def _prove(self, shown: DecimalMark) -> None:
         """A comma among digits is stronger than a point, which every program writes somewhere."""
         if shown == self.mark:
             self.proven = True

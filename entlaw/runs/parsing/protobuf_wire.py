@@ -196,9 +196,9 @@ def walk(buf: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> Fields:
     rounds: list[tuple[np.ndarray, ...]] = []
     while len(live):
         if len(rounds) >= _MANY_FIELDS and len(live) <= _FEW_MESSAGES:
-            for message, start in zip(live.tolist(), pos.tolist(), strict=True):
-                rounds.append(_finish(buf, message, start, int(hi[message]), int(count[message]), bad))
-                count[message] += len(rounds[-1][0])
+            for one, at in zip(live.tolist(), pos.tolist(), strict=True):
+                rounds.append(_finish(buf, one, at, int(hi[one]), int(count[one]), bad))
+                count[one] += len(rounds[-1][0])
             break
         tag, p = read_varints(buf, pos)
         wire = tag & 7

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entlaw.errors import UnreadableSource
-from entlaw.runs.axes import is_axis
+from entlaw.runs.axes import names_step
 from entlaw.runs.keys import canonical
 from entlaw.runs.parsing.columns import ColumnTable
 
@@ -31,7 +31,7 @@ def check_history(table: ColumnTable) -> None:
     names = [canonical(name).removeprefix("sys_") for name in table.names]
     facts = [name for name, short in zip(table.names, names, strict=True) if short in _FACTS]
     apart = table.run_at is not None and table.long is None and table.n_rows == table.n_runs
-    sure = len(facts) >= (_SURE if any(map(is_axis, table.names)) else _SURE_WITHOUT_STEPS)
+    sure = len(facts) >= (_SURE if any(map(names_step, table.names)) else _SURE_WITHOUT_STEPS)
     if sure or (apart and (table.n_rows > 1 or len(facts) >= _LIKELY)):
         seen = f"it has the columns {', '.join(facts[:5])}" if facts else "no run has a second row"
         raise UnreadableSource(

@@ -12,11 +12,11 @@ import pandas as pd
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
-from entlaw.runs.axes import count_of_total, is_axis
+from entlaw.runs.axes import count_of_total, names_step
 from entlaw.runs.parsing.columns import ColumnTable, repeated_names
 from entlaw.runs.parsing.delimited import Dialect, Rows, is_empty, is_header
-from entlaw.runs.parsing.layout import FULL, Layout, decimals, is_number
-from entlaw.runs.parsing.numerals import Mark, Numerals
+from entlaw.runs.parsing.headed_rows import FULL, HeadedRows, decimals, is_number
+from entlaw.runs.parsing.numerals import DecimalMark, Numerals
 from entlaw.runs.parsing.whole import JoinedSteps, made_of_two
 from entlaw.runs.run import RawRun
 from entlaw.runs.source import cut_line, unread
@@ -39,7 +39,7 @@ class TableReader:
 
     def __init__(self, path: Path, dialect: Dialect, numerals: Numerals) -> None:
         self._path, self._numerals = path, numerals
-        self._layouts = [Layout(path, dialect.names)]
+        self._layouts = [HeadedRows(path, dialect.names)]
         self._known = {name.lower(): name for name in self._layouts[0].header if name}  # as spelt first
         self._joined = JoinedSteps()
         self._held: tuple[list[str], bool] | None = None
@@ -48,7 +48,7 @@ class TableReader:
         self._cut = ""
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> DecimalMark:
         """The decimal mark."""
         return self._numerals.mark
 
@@ -117,11 +117,11 @@ class TableReader:
 
     def _names_column(self, names: Iterable[str]) -> bool:
         """Whether some name is that of a known column, or of a step."""
-        return any(name.lower() in self._known or is_axis(name) for name in names)
+        return any(name.lower() in self._known or names_step(name) for name in names)
 
     def _behind_half(self, name: str, others: list[str]) -> str:
         """A known name that stands behind half a cell; the name as it is otherwise."""
-        if name.lower() in self._known or is_axis(name):
+        if name.lower() in self._known or names_step(name):
             return name
         digits = _HALF_NUMBER.match(name)
         # Half a word is known for one where all the other names are known.
@@ -153,7 +153,7 @@ class TableReader:
             )
         if names[0] != self._layouts[-1].header[0]:
             self._joined = JoinedSteps()
-        self._layouts.append(Layout(self._path, names))
+        self._layouts.append(HeadedRows(self._path, names))
 
     def _release(self, following: list[str] | None) -> None:
         """Add the row that waited for the one that follows it."""
@@ -176,14 +176,14 @@ class TableReader:
                 self._damage_at = self.n_rows
             layout.learn(cells[0].strip(), self._step(cells, layout))
 
-    def _is_text(self, cells: list[str], layout: Layout) -> bool:
+    def _is_text(self, cells: list[str], layout: HeadedRows) -> bool:
         """Whether a word stands where every row has its step."""
         step = cells[layout.step_at or 0]
         if not layout.has_steps or is_empty(step) or is_number(step):
             return False
         return self._read(layout, layout.step_at or 0, step) is None
 
-    def _is_whole(self, cells: list[str], following: list[str] | None, layout: Layout) -> bool:
+    def _is_whole(self, cells: list[str], following: list[str] | None, layout: HeadedRows) -> bool:
         """Whether a row with the right number of cells is one row: a cut in its first cell does not show there."""
         at = layout.step_at
         if layout.counts and self._joined.is_joined(cells[0], following[0] if following else None):
@@ -198,17 +198,17 @@ class TableReader:
             cells[0].strip(), self.n_rows - self._damage_at < _AFTER_DAMAGE, self._step(cells, layout)
         )
 
-    def _step(self, cells: list[str], layout: Layout) -> float:
+    def _step(self, cells: list[str], layout: HeadedRows) -> float:
         at = layout.step_at
         number = None if at is None else self._read(layout, at, cells[at])
         return _NAN if number is None else number
 
-    def _read(self, layout: Layout, column: int, cell: str) -> float | None:
+    def _read(self, layout: HeadedRows, column: int, cell: str) -> float | None:
         """A cell as a number; ``5/200`` where steps are counted."""
         number = self._numerals.read(cell)
         return count_of_total(layout.table.names[column], cell) if number is None else number
 
-    def _numbers_of(self, cells: list[str], layout: Layout) -> list[float]:
+    def _numbers_of(self, cells: list[str], layout: HeadedRows) -> list[float]:
         numbers = []
         usual = self._numerals.mark == "."
         for i, cell in enumerate(cells):
@@ -223,7 +223,7 @@ class TableReader:
             numbers.append(number)
         return numbers
 
-    def _unusual(self, column: int, cell: str, layout: Layout) -> float:
+    def _unusual(self, column: int, cell: str, layout: HeadedRows) -> float:
         if is_empty(cell):
             return _NAN
         number = self._read(layout, column, cell)
@@ -233,7 +233,7 @@ class TableReader:
         layout.numbers[column] += 1
         return number
 
-    def _without_cut_cell(self, cells: list[str], layout: Layout) -> list[str]:
+    def _without_cut_cell(self, cells: list[str], layout: HeadedRows) -> list[str]:
         """The last line of a file that does not end in a newline: its last cell may be half a number."""
         width = len(layout.header)
         if len(cells) == width:
@@ -268,9 +268,9 @@ class TableReader:
             "lines are no rows of the table and were left out",
             "text was printed among them, the file is damaged, or two processes wrote to it",
         )
-        found += made_of_two(self.torn, "rows are made of two and were not used")
+        found += made_of_two(self.torn, "rows that are made of two records and were not used")
         joined = [name for layout in self._layouts for name in layout.table.joined_metrics()]
-        what = f"names of metrics are made of two, as are their rows: {', '.join(joined[:3])}"
+        what = f"names of metrics that are made of two, as are their rows ({', '.join(joined[:3])})"
         found += made_of_two(len(joined), what)
         odd: Counter[str] = Counter()
         for layout in self._layouts:

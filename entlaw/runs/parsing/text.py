@@ -13,9 +13,9 @@ from typing import Any
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.bounds import DOCUMENT_OF_PACKED, FREE_DOCUMENT, MOST_DOCUMENT, Inflated, WithoutHoles
-from entlaw.runs.parsing.copies import copy_beside
-from entlaw.runs.parsing.decoding import Decoded, Encoding
-from entlaw.runs.parsing.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
+from entlaw.runs.decoding import Decoded, Encoding
+from entlaw.runs.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
+from entlaw.runs.parsing.packed_copies import copy_beside
 from entlaw.runs.source import Head
 from entlaw.runs.table import flatten
 
@@ -163,6 +163,7 @@ def opened(path: Path) -> Iterator[Decoded]:
 def chunks(handle: Decoded, notes: ReadNotes, size: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Read a file in pieces of UTF-8; a damaged compressed stream ends early and is noted."""
     while True:
+        before = handle.taken
         try:
             data = handle.read(size)
         except Damaged:
@@ -173,9 +174,9 @@ def chunks(handle: Decoded, notes: ReadNotes, size: int = BLOCK_BYTES) -> Iterat
             return
         finally:
             notes.encoding = handle.encoding
+            notes.bytes_read += handle.taken - before
         if not data:
             return
-        notes.bytes_read += len(data)
         yield data
 
 

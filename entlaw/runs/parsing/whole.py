@@ -27,7 +27,7 @@ def made_of_two(n: int, what: str) -> list[Finding]:
     """What to say of rows and lines that are made of two records; nothing without any."""
     why = "a process was killed while it wrote and another one went on, or two processes wrote to one file"
     hint = "give each process a log of its own; look at these steps if they matter"
-    return [Finding("records-broken", "warning", f"{n} {what}", why, hint, float(n))] if n else []
+    return [Finding("records-broken", "warning", f"{what}: {n}", why, hint, float(n))] if n else []
 
 
 class JoinedSteps:

@@ -14,10 +14,10 @@ from typing import Any
 
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
+from entlaw.runs.decoding import encoding_of
 from entlaw.runs.lines import Lines, kinds
 from entlaw.runs.parsing.config_dump import PREAMBLE_BYTES, config_from_preamble
-from entlaw.runs.parsing.copies import copy_beside
-from entlaw.runs.parsing.decoding import encoding_of
+from entlaw.runs.parsing.packed_copies import copy_beside
 from entlaw.runs.parsing.physical import MOST_LINES, ContainerLines, Unwrapped, plain
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import (

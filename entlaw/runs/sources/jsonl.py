@@ -88,7 +88,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
         "lines are not JSON objects and were left out",
         "a crash while writing, or two processes that write to one file",
     )
-    findings += made_of_two(torn, "lines hold more than one record; those that are whole were read")
+    findings += made_of_two(torn, "lines with more than one record, of which the whole ones were read")
     if cut:
         findings.append(cut_line("the last line is incomplete and was left out"))
     return sink.runs(

@@ -131,7 +131,7 @@ def _texts(column: pa.ChunkedArray) -> list[object]:
 
 def _numbers(column: pa.ChunkedArray, words: list[object] | None) -> np.ndarray:
     if words is not None:
-        parsed = {w: parse_number(w) for w in set(words) if isinstance(w, str)}
+        parsed: dict[object, float | None] = {w: parse_number(w) for w in set(words) if isinstance(w, str)}
         return np.array([np.nan if (p := parsed.get(w)) is None else p for w in words], dtype=float)
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=float)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from entlaw.errors import UnreadableSource
 from entlaw.runs.parsing.columns import wandb_columns
 from entlaw.runs.parsing.delimited import Dialect, Rows, is_empty, recognise, split_cells
-from entlaw.runs.parsing.numerals import Mark, Numerals
+from entlaw.runs.parsing.numerals import DecimalMark, Numerals
 from entlaw.runs.parsing.run_tables import check_history
 from entlaw.runs.parsing.table_rows import TableReader
 from entlaw.runs.parsing.text import ReadNotes, head_lines, lines, no_records, run_name
@@ -55,7 +55,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     return runs
 
 
-def _taken(path: Path, mark: Mark | None) -> tuple[TableReader, ReadNotes, Dialect]:
+def _taken(path: Path, mark: DecimalMark | None) -> tuple[TableReader, ReadNotes, Dialect]:
     """The rows of a table, read with this decimal mark, or the one that its first rows show."""
     notes = ReadNotes()
     stream = _text_lines(path, notes)

@@ -91,6 +91,12 @@ class Decoded:
     """A stream of bytes as UTF-8 text without byte-order marks and zeros.
 
     A run of zeros is a hole that a crash left: what stands before it and after it are two lines.
+
+    Attributes
+    ----------
+    encoding : Encoding
+    taken : int
+        Bytes read so far, before decoding.
     """
 
     def __init__(self, handle: Readable) -> None:
@@ -98,20 +104,26 @@ class Decoded:
         self._decoder: codecs.IncrementalDecoder | None = None
         self._pending = False
         self.encoding = Encoding()
+        self.taken = 0
 
     def read(self, size: int) -> bytes:
         """About `size` bytes, none at the end; what the stream underneath raises goes through."""
-        while data := self._handle.read(size):
+        while data := self._more(size):
             if self._decoder is None:
                 data = self._begin(data, size)
             if out := self._decode(data):
                 return out
         return self._decode(b"", final=True)
 
+    def _more(self, size: int) -> bytes:
+        data = self._handle.read(size)
+        self.taken += len(data)
+        return data
+
     def _begin(self, data: bytes, size: int) -> bytes:
         while len(data) < _LOOK_AT:
             try:
-                more = self._handle.read(size)
+                more = self._more(size)
             except Exception:  # it is raised again when more is asked for
                 break
             if not more:

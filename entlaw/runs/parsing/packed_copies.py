@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from entlaw.findings import Finding
-from entlaw.runs.parsing.packed import PACKINGS, SUFFIXES
+from entlaw.runs.packed import PACKINGS, SUFFIXES
 
 _GZIP = PACKINGS[0]
 _ISIZE_MODULUS = 1 << 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from entlaw.runs.axes import is_axis
+from entlaw.runs.axes import names_step
 from entlaw.runs.parsing.columns import ColumnTable
 from entlaw.runs.parsing.delimited import unique_names
 
@@ -13,7 +13,7 @@ FULL = 3  # rows that it takes to know that a column is always filled
 _NAN = float("nan")
 
 
-class Layout:
+class HeadedRows:
     """A header, the rows below it, and what their cells are."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
@@ -23,10 +23,10 @@ class Layout:
         self.words = [0] * len(made)  # cells that are neither numbers nor empty, by column
         self.numbers = [0] * len(made)
         self.decimals: set[int] = set()  # of the last column, so far
-        self.step_at = next((i for i, name in enumerate(made) if is_axis(name)), None)
+        self.step_at = next((i for i, name in enumerate(made) if names_step(name)), None)
         told = {self.table.run_at, *(self.table.long or ())}
         self.told = {i for i in told if i is not None}
-        self.counts = is_axis(made[0]) or not self.header[0] or "step" in made[0].lower()
+        self.counts = names_step(made[0]) or not self.header[0] or "step" in made[0].lower()
         # Of the first column, in which a cut does not show in the number of cells.
         self._pointed = True
         self._most_digits = 0
