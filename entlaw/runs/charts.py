@@ -8,6 +8,7 @@ from pathlib import Path
 
 from entlaw.errors import EntlawError, MissingSeries
 from entlaw.findings import Finding
+from entlaw.runs.assemble import resolve_step
 from entlaw.runs.keys import canonical
 from entlaw.runs.run import RawRun
 from entlaw.runs.trace import tells
@@ -52,7 +53,7 @@ def explain_single(raw: RawRun, error: EntlawError | None) -> None:
         )
     elif raw.provenance.format in _TABLES and raw.rows.shape[1] <= _FEW:
         telling = [str(c) for c in raw.rows.columns if tells(str(c))]
-        if len(telling) == 1:
+        if len(telling) == 1 and resolve_step(raw.rows)[1] is not None:
             error.why = f"this table holds one series, {telling[0]!r}, as one exported chart does"
             error.hint = (
                 "export the other series' chart too and give both files with --join, or read the run itself"
