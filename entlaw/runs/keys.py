@@ -199,5 +199,3 @@ NOT_ENTROPY = re.compile(
     r"(^|_)(timing|time|times|seconds|sec|s|ms|perf|coef|coeff|coefficient|alpha|target|bonus|min|max|std|var|"
     r"next|change|delta|diff|grad|ratio|frac|threshold|quantile|p\d+|memory|gb|kl|test|after|cross|binary)(_|$)"
 )
-
-

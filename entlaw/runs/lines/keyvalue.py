@@ -192,9 +192,7 @@ class KeyValueLines(Lines):
 
     def _add(self, keys: tuple[str, ...], place: int, values: list[float]) -> None:
         group = self._groups[keys]
-        group.take(
-            next((v for k, v in zip(keys, values, strict=True) if is_axis(k)), math.nan)
-        )
+        group.take(next((v for k, v in zip(keys, values, strict=True) if is_axis(k)), math.nan))
         self._place.append(place)
         self._group.append(group.number)
         self._step.append(group.last)

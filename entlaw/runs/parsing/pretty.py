@@ -46,7 +46,7 @@ class OpenDictionary:
         return self._depth > 0
 
     def goes_on(self, line: bytes, below: bytes) -> bytes | None:
-        """What the line below the last one adds to the dictionary; None if that is closed, or the line no part of it."""
+        """What the line below the last one adds to the dictionary; None if it adds nothing."""
         if self._depth <= 0 or self._size > _LONGEST:
             return None
         text = unlabelled(plain(below))
