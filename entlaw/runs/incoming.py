@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar, cast
 
 from entlaw.errors import EntlawError, UnreadableSource, UsageError
-from entlaw.runs.packed import SUFFIXES, CutShort, Damaged, Unpacked, decompressor, packing_of
+from entlaw.runs.packed import SUFFIXES, CutShort, Damaged, Exact, Unpacked, decompressor, packing_of
 
 STANDARD_INPUT = "/dev/stdin"  # what `-` means
 MOST_BYTES = 4 << 30
@@ -285,7 +285,7 @@ def _untar(path: Path, folder: Path) -> None:
     with _told_of(path), path.open("rb") as handle:
         packing = packing_of(handle.read(16))
         handle.seek(0)
-        stream: Any = handle if packing is None else _Exact(Unpacked(handle, packing))
+        stream: Any = handle if packing is None else Exact(Unpacked(handle, packing))
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             total, count, most = 0, 0, _most(path)
             for member in archive:
@@ -294,19 +294,6 @@ def _untar(path: Path, folder: Path) -> None:
                     count += 1
                     _check(count, path)
                     total += _put(inside, folder, member.name, most - total, path)
-
-
-class _Exact:
-    """A stream that gives exactly as many bytes as are asked for, as tarfile wants it."""
-
-    def __init__(self, stream: Unpacked) -> None:
-        self._stream, self._held = stream, b""
-
-    def read(self, size: int) -> bytes:
-        while len(self._held) < size and (more := self._stream.read(_BLOCK)):
-            self._held += more
-        out, self._held = self._held[:size], self._held[size:]
-        return out
 
 
 @contextmanager

@@ -265,6 +265,20 @@ class Unpacked:
         return rest
 
 
+class Exact:
+    """A stream that gives exactly as many bytes as are asked for, as tarfile wants it."""
+
+    def __init__(self, stream: Unpacked) -> None:
+        self._stream, self._held = stream, b""
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer only at the end."""
+        while len(self._held) < size and (more := self._stream.read(_INPUT_BYTES)):
+            self._held += more
+        out, self._held = self._held[:size], self._held[size:]
+        return out
+
+
 class _Continued:
     """A file whose beginning is at hand: the rest is read when it is asked for, if it can be."""
 
