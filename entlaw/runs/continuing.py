@@ -102,7 +102,7 @@ class _Open:
         """Whether a log goes on from here."""
         least = self.first + (1 - _REPEATED) * (self.last - self.first)
         later = trace.first > before.first or (trace.first == before.first and trace.last > self.last)
-        return trace.first > self.first and later and least <= trace.first <= self.last + 2 * self.every
+        return later and least < trace.first - self.every and trace.first <= self.last + 2 * self.every
 
 
 def chains(
