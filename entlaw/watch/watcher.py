@@ -131,6 +131,7 @@ class Watcher:
         self._record = ObservedLog(self._selection)
         self._points: Points | None = None
         self._key = ""
+        self._series = ("", "")
         self._states: list[_State] = []  # of all points but the last
         self._reports: list[WatchReport | None] = []
         self._last: _Made | None = None
@@ -208,7 +209,11 @@ class Watcher:
             return self.report
         self._key, points = read.performance_key, Points.from_run(read)
         # A resumed run has other points from some step on: reports from there are made anew.
-        same = 0 if self._points is None else common_start(self._points, points)
+        # So has one whose batches begin to log the entropy that only an evaluation had: the log is then another series.
+        series = (read.entropy.key, read.entropy_log.key if read.entropy_log is not None else "")
+        known = self._points if series == self._series else None
+        same = 0 if known is None else common_start(known, points)
+        self._series = series
         del self._states[same:], self._reports[same:]
         self._points = points
         then = _as_it_was(read)
