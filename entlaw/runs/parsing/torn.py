@@ -95,9 +95,10 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
             same = rows[column].to_numpy(float) == step
             if same.sum() >= _COMMON * counts[j]:
                 whole &= same | ~has[:, j]  # of two steps in one record, one is another record's
-    for j in np.flatnonzero((counts == 1) & [c.endswith("step") for c in columns]):
-        if any(other.startswith(columns[j].removesuffix("step")) for other in known):
-            whole[has[:, j]] = False
+    for at in np.flatnonzero((counts == 1) & [c.endswith("step") for c in columns]):
+        begun = columns[at].removesuffix("step")
+        if begun[-1:].isalpha() and any(other.startswith(begun) for other in known):
+            whole[has[:, at]] = False
     for i in np.flatnonzero(partial & whole):
         alone = [columns[j] for j in np.flatnonzero(has[i] & (counts == 1))]
         missing = [columns[j] for j in np.flatnonzero(~has[i] & common)]
