@@ -56,7 +56,7 @@ def broken_records(n: int) -> Finding:
     return Finding(
         "records-broken",
         "warning",
-        f"{n} records are not whole and were not used, or only as far as they are",
+        f"records that are not whole and were not used, or only as far as they are: {n}",
         "two processes wrote into one line, or a process was killed while it wrote and another one went on",
         "give each process a log of its own; read what the trainer itself logs if one of these steps matters",
         float(n),
