@@ -79,7 +79,7 @@ class Cut:
     def findings(self) -> list[Finding]:
         """What to say of them; nothing without a cut."""
         where = f" at {self.width:,} bytes" if self.width else ""
-        lost = f", and {len(self.numbers)} numbers at a cut were not used" if self.numbers else ""
+        lost = f"; numbers at a cut, which were not used: {len(self.numbers)}" if self.numbers else ""
         return lines_cut(self.lines, f"{where}; what stood behind the cut is lost{lost}")
 
 
@@ -89,7 +89,7 @@ def lines_cut(n: int, what: str) -> list[Finding]:
         Finding(
             "lines-cut",
             "warning",
-            f"{n} lines of records are cut off{what}",
+            f"lines of records that are cut off: {n}{what}",
             "a terminal or a logger broke or shortened the lines: W&B keeps 4,096 bytes of each in files/output.log",
             "read what the trainer itself logs (the run-*.wandb file beside files/, metrics.jsonl, TensorBoard), "
             "or save the console without wrapping",

@@ -57,7 +57,7 @@ def broken_records(n: int) -> Finding:
     return Finding(
         "records-broken",
         "warning",
-        f"{n} records are not whole and were not used, or only as far as they are",
+        f"records that are not whole and were not used, or only as far as they are: {n}",
         "two processes wrote into one line, or a process was killed while it wrote and another one went on",
         "give each process a log of its own; read what the trainer itself logs if one of these steps matters",
         float(n),
@@ -96,9 +96,10 @@ def are_whole(rows: pd.DataFrame) -> np.ndarray:
             same = rows[column].to_numpy(float) == step
             if same.sum() >= _COMMON * counts[j]:
                 whole &= same | ~has[:, j]  # of two steps in one record, one is another record's
-    for j in np.flatnonzero((counts == 1) & [c.endswith("step") for c in columns]):
-        if known.begins_one(columns[j].removesuffix("step")):
-            whole[has[:, j]] = False
+    for at in np.flatnonzero((counts == 1) & [c.endswith("step") for c in columns]):
+        begun = columns[at].removesuffix("step")
+        if begun[-1:].isalpha() and known.begins_one(begun):
+            whole[has[:, at]] = False
     for i in np.flatnonzero(partial & whole):
         alone = [columns[j] for j in np.flatnonzero(has[i] & (counts == 1))]
         missing = [columns[j] for j in np.flatnonzero(~has[i] & common)]
