@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from entlaw.errors import UnreadableSource
 from entlaw.runs.assemble import assemble
-from entlaw.runs.parsing.documents import histories, values_in, whole_part
+from entlaw.runs.parsing.documents import histories
+from entlaw.runs.parsing.json_pieces import values_in, whole_part
 from entlaw.runs.reader import read, read_raw
 from tests.runs.test_console import codes
 

@@ -11,7 +11,8 @@ from typing import Any
 from entlaw.errors import UnreadableSource
 from entlaw.findings import Finding
 from entlaw.runs.bounds import check_runs
-from entlaw.runs.parsing.documents import HISTORIES, KeyedRecords, histories, values_in, whole_part
+from entlaw.runs.parsing.documents import HISTORIES, KeyedRecords, histories
+from entlaw.runs.parsing.json_pieces import values_in, whole_part
 from entlaw.runs.parsing.records import RecordSink
 from entlaw.runs.parsing.text import ReadNotes, head_bytes, head_lines, no_records, read_all, run_name
 from entlaw.runs.run import RawRun
