@@ -10,7 +10,6 @@ from entlaw.runs.run import RawRun
 from entlaw.runs.source import Head, ReadOptions, Source
 from entlaw.runs.sources.notebook import Outputs
 
-_LARGEST = 1 << 28
 _PAGE = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
     re.IGNORECASE | re.DOTALL,
@@ -34,7 +33,7 @@ def read(path: Path, options: ReadOptions) -> list[RawRun]:
     """
     notes = ReadNotes()
     found = Outputs(options, notes)
-    found.add_page(read_all(path, _LARGEST, notes).decode("utf-8", errors="replace"))
+    found.add_page(read_all(path, notes).decode("utf-8", errors="replace"))
     return [found.run(path)]
 
 
