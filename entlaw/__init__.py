@@ -4,7 +4,7 @@
 >>> run = entlaw.example()
 >>> result = entlaw.fit(run)
 >>> print(f"{result.ceiling:.3f} ({result.verdict})")
-0.417 (passed)
+0.422 (passed)
 >>> print(f"{entlaw.forecast(run, step=300).median:.2f}")
 0.50
 

@@ -559,7 +559,7 @@ def test_a_result_is_plain_data_and_a_row():
 def test_what_scripts_of_others_use_stays():
     run = entlaw.read(REPO / "runs" / "grpo-m-rl0")[0]
     fitted = entlaw.fit(run, until_step=None)
-    assert {"step", "entropy", "performance"} <= set(run.points) and run.entropy.key == "actor/entropy"
+    assert {"step", "entropy", "performance"} <= set(run.points) and run.entropy.key == "val/entropy"
     assert run.performance_key == "val/accuracy" and isinstance(run.findings, tuple)
     assert isinstance(fitted.findings, tuple) and entlaw.Selection(join=True).join
 

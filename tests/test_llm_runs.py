@@ -37,7 +37,8 @@ def test_all_of_them_are_tested():
 class TestRun:
     def test_it_was_made_by_the_recipe_beside_it(self, name, overrides):
         told = json.loads((HERE / name / "run.json").read_text())
-        assert recipes.from_dict(told["recipe"]) == recipes.load(HERE / "mawps.toml", overrides)
+        made, now = recipes.from_dict(told["recipe"]), recipes.load(HERE / "mawps.toml", overrides)
+        assert {key for key, *_ in recipes.diff(made, now)} <= recipes.MAY_CHANGE
         assert told["status"] == "finished" and told["parameters"] == 134_515_008
 
     def test_it_is_whole_and_possible(self, name, overrides):

@@ -80,7 +80,8 @@ class TestShippedRun:
             made.algorithm.name != "prime"
         ):  # its settings do nothing there, and their defaults have changed since
             made = dataclasses.replace(made, prime=now.prime)
-        assert made == now
+        # How many checkpoints are kept says nothing of the run.
+        assert {key for key, *_ in recipes.diff(made, now)} <= recipes.MAY_CHANGE
 
     def test_it_says_what_it_is(self, folder):
         told = info(folder)

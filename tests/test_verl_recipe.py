@@ -134,7 +134,7 @@ CHANGED = {
     "validation.temperature": "0.6",
     "validation.top_p": "0.9",
     "checkpoint.every": "3",
-    "checkpoint.keep": "2",
+    "checkpoint.keep": "3",
     "log.wandb": '"online"',
     "log.wandb_project": '"other"',
     "log.tensorboard": "true",

@@ -28,6 +28,8 @@ from entlaw.runs.score_keys import (
 
 # Fewer validations than this and a training score, logged every step, tells more (the law warns below 8 too).
 ENOUGH_VALIDATIONS = 8
+# One that goes by its name alone has to be there this often to come before a training score of a known spelling.
+ENOUGH_BY_NAME = 16
 # A record that holds one of these beside a score that goes by any name is of an evaluation.
 _OF_EVALUATION = re.compile(r"(eval|evaluation|val|valid|validation|test)_.+|is_(eval|val|test)")
 
@@ -97,8 +99,9 @@ def choose_score(
     entropy_key : str
     on : str, optional
         ``val``, ``train``, a key, or a glob over keys (``val-core/*/mean@1``: the equal-weight mean of all that
-        match, at steps where all were logged). By default a validation with at least 8 evaluations, else the
-        training score, else whatever validation there is.
+        match, at steps where all were logged). By default a validation with at least 8 evaluations (16 where only
+        its name suggests it and a training score has a known spelling), else the training score, else whatever
+        validation there is.
     first_row : pandas.DataFrame, optional
         Which record first set each value (:class:`entlaw.runs.assemble.Assembled`): a score logged in the records
         of an evaluation is a validation.
@@ -122,7 +125,9 @@ def choose_score(
         pools[kind].append(c)
     validations, trainings = (_frequent(pools[kind]) for kind in ("validation", "training"))
     n_val = max((c.n for c in validations), default=0)
-    if on == "val" or (on != "train" and validations and (n_val >= ENOUGH_VALIDATIONS or not trainings)):
+    guessed = bool(validations and trainings) and validations[0].rule.by_name_only > trainings[0].rule.by_name_only
+    enough = ENOUGH_BY_NAME if guessed else ENOUGH_VALIDATIONS
+    if on == "val" or (on != "train" and validations and (n_val >= enough or not trainings)):
         if validations:
             return _pick_validation(metrics, validations, pools["validation"])
     elif trainings:
