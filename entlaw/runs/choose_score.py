@@ -28,8 +28,9 @@ from entlaw.runs.score_keys import (
 
 # Fewer validations than this and a training score, logged every step, tells more (the law warns below 8 too).
 ENOUGH_VALIDATIONS = 8
-# One that goes by its name alone has to be there this often to come before a training score of a known spelling.
-ENOUGH_BY_NAME = 16
+# One that goes by its name alone comes before a training score of a known spelling from as many on as the paper's runs
+# have by step 36, validating every 4 steps.
+ENOUGH_BY_NAME = 10
 # A record that holds one of these beside a score that goes by any name is of an evaluation.
 _OF_EVALUATION = re.compile(r"(eval|evaluation|val|valid|validation|test)_.+|is_(eval|val|test)")
 
@@ -99,7 +100,7 @@ def choose_score(
     entropy_key : str
     on : str, optional
         ``val``, ``train``, a key, or a glob over keys (``val-core/*/mean@1``: the equal-weight mean of all that
-        match, at steps where all were logged). By default a validation with at least 8 evaluations (16 where only
+        match, at steps where all were logged). By default a validation with at least 8 evaluations (10 where only
         its name suggests it and a training score has a known spelling), else the training score, else whatever
         validation there is.
     first_row : pandas.DataFrame, optional
@@ -125,8 +126,10 @@ def choose_score(
         pools[kind].append(c)
     validations, trainings = (_frequent(pools[kind]) for kind in ("validation", "training"))
     n_val = max((c.n for c in validations), default=0)
-    guessed = bool(validations and trainings) and validations[0].rule.by_name_only > trainings[0].rule.by_name_only
-    enough = ENOUGH_BY_NAME if guessed else ENOUGH_VALIDATIONS
+    enough = ENOUGH_VALIDATIONS
+    if validations and trainings and max(c.n for c in trainings) > n_val:
+        guessed = validations[0].rule.by_name_only and not trainings[0].rule.by_name_only
+        enough = ENOUGH_BY_NAME if guessed else enough
     if on == "val" or (on != "train" and validations and (n_val >= enough or not trainings)):
         if validations:
             return _pick_validation(metrics, validations, pools["validation"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from entlaw.errors import MissingSeries
 from entlaw.runs.choose import choose_entropy
-from entlaw.runs.choose_score import ENOUGH_VALIDATIONS, choose_score
+from entlaw.runs.choose_score import ENOUGH_BY_NAME, ENOUGH_VALIDATIONS, choose_score, score_candidates
 from entlaw.runs.prepare import Selection
 from entlaw.runs.reader import read, scan
 from tests.conftest import write_jsonl
@@ -45,10 +45,17 @@ def logged(counts, n=40):
 def test_a_series_with_few_values_never_beats_one_with_enough(validations, trainings):
     if not validations and not trainings:
         return
-    score = choose_score(logged({**validations, **trainings}), "actor/entropy")[0]
+    frame = logged({**validations, **trainings})
+    score = choose_score(frame, "actor/entropy")[0]
     n = {**validations, **trainings}[score.key]
     most = max({**validations, **trainings}.values())
-    if max(validations.values(), default=0) >= ENOUGH_VALIDATIONS:
+    most_val = max(validations.values(), default=0)
+    by_name = {c.key for c in score_candidates(frame) if c.rule.by_name_only}
+    known = max((n for key, n in validations.items() if key not in by_name), default=0)
+    trained = any(n >= ENOUGH_VALIDATIONS for key, n in trainings.items() if key not in by_name)
+    if known < ENOUGH_VALIDATIONS <= most_val < ENOUGH_BY_NAME and trained and most > most_val:
+        assert score.kind == "training"  # logged more often, under a known key
+    elif max(validations.values(), default=0) >= ENOUGH_VALIDATIONS:
         assert score.kind == "validation" and n >= ENOUGH_VALIDATIONS
     elif trainings:
         assert score.kind == "training"
