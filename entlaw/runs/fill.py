@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from entlaw.findings import Finding
-from entlaw.runs.assemble import Assembled, assemble, resolve_step
+from entlaw.runs.assemble import Assembled, assemble
 from entlaw.runs.axes import is_axis
 from entlaw.runs.run import RawRun
+from entlaw.runs.steps import resolve_step
 from entlaw.runs.trace import folded, tells
 
 _LAST = np.iinfo(np.int64).max

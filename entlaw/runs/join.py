@@ -96,7 +96,7 @@ def join_runs(runs: Sequence[RawRun], where: str, selection: Selection) -> RawRu
     for piece in early:  # an evaluation at the step at which training starts was made before it
         before = metrics.index.isin(piece.metrics.index) & (metrics.index <= min([*starts, 0.0]))
         order.loc[before, [c for c in piece.metrics.columns if c in order.columns]] = 0
-    rows = in_logged_order(Assembled(metrics, order, (), ()), selection.step_key or _axis_name(axes))
+    rows = _in_rows(Assembled(metrics, order, (), ()), selection.step_key, axes)
     names = " + ".join(raw.name for raw in runs)
     axis = list_names(dict.fromkeys(axes))
     findings = (
@@ -155,9 +155,20 @@ def _axis_class(key: str) -> str:
     return "step" if name in _ONE_AXIS else name
 
 
-def _axis_name(axes: Sequence[str]) -> str:
-    """The joined log's step, by a name that is known as one."""
-    return axes[0] if is_axis(axes[0]) and len(set(axes)) == 1 else "step"
+def _in_rows(joined: Assembled, step_key: str | None, axes: Sequence[str]) -> pd.DataFrame:
+    """Rows of the joined log, its step under a name that is taken for the step whatever else a part counts."""
+    if step_key is not None:
+        return in_logged_order(joined, step_key)
+    name = axes[0] if is_axis(axes[0]) and len(set(axes)) == 1 else "step"
+    rows = in_logged_order(_without(joined, name), name)
+    if name == "step" or resolve_step(rows).key == name:
+        return rows
+    return in_logged_order(_without(joined, "step"), "step")
+
+
+def _without(joined: Assembled, name: str) -> Assembled:
+    """Without one part's own count under the name of the step that all share."""
+    return replace(joined, metrics=joined.metrics.drop(columns=name, errors="ignore"))
 
 
 def _preference(name: str) -> tuple[int, bool, str]:
