@@ -8,9 +8,9 @@ from pathlib import Path
 
 from entlaw.errors import EntlawError, MissingSeries
 from entlaw.findings import Finding
-from entlaw.runs.assemble import resolve_step
 from entlaw.runs.keys import canonical
 from entlaw.runs.run import RawRun
+from entlaw.runs.steps import resolve_step
 from entlaw.runs.trace import tells
 
 _COLUMNS = {"wall_time", "step", "value"}
@@ -45,6 +45,9 @@ def explain_single(raw: RawRun, error: EntlawError | None) -> None:
     """Say of a file with one series only what it is, and how the run is read."""
     if not isinstance(error, MissingSeries):
         return
+    columns = (*raw.rows.columns, *raw.rows.attrs.get("unread", ()))
+    if any(error.what.startswith(repr(str(c))) for c in columns):  # there, and without a usable value
+        return
     tag = raw.provenance.details.get("tag")
     if tag is not None:
         error.why = f"this TensorBoard download holds one tag, {tag!r}"
@@ -53,7 +56,7 @@ def explain_single(raw: RawRun, error: EntlawError | None) -> None:
         )
     elif raw.provenance.format in _TABLES and raw.rows.shape[1] <= _FEW:
         telling = [str(c) for c in raw.rows.columns if tells(str(c))]
-        if len(telling) == 1 and resolve_step(raw.rows)[1] is not None:
+        if len(telling) == 1 and resolve_step(raw.rows).key is not None:
             error.why = f"this table holds one series, {telling[0]!r}, as one exported chart does"
             error.hint = (
                 "export the other series' chart too and give both files with --join, or read the run itself"
