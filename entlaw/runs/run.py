@@ -101,9 +101,12 @@ class RawRun:
     def __post_init__(self) -> None:
         # Names come from other people's files; nothing after this has to fear a control character in them.
         object.__setattr__(self, "name", printable(self.name))
-        names = printable_names(self.rows.columns)
-        if names != list(self.rows.columns):
-            object.__setattr__(self, "rows", self.rows.set_axis(names, axis=1))
+        if isinstance(
+            self.rows, pd.DataFrame
+        ):  # a plug-in may give anything: its reader refuses what is no frame
+            names = printable_names(self.rows.columns)
+            if names != list(self.rows.columns):
+                object.__setattr__(self, "rows", self.rows.set_axis(names, axis=1))
         config = {
             printable(str(k)): printable(v) if isinstance(v, str) else v for k, v in self.config.items()
         }
