@@ -1,7 +1,7 @@
-"""Lines as a terminal, a logger or a container runtime broke them: which belong together, and how.
+"""Lines as a terminal or a logger broke them: which belong together, and how.
 
 A *record line* begins a record; the lines below it may go on with it. What may be joined without a guess is joined: a
-piece that begins or ends with the separator, lines broken at one constant width, parts that the runtime itself marks.
+piece that begins or ends with the separator, lines broken at one constant width.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ _LABEL = (
 )
 _LABELS = re.compile(_LABEL + "*")
 _LABEL_BEHIND = re.compile(rf"(?<=\s){_LABEL}+\s*$")
-_CRI = re.compile(rb"(?m)^(\d{4}-\d\d-\d\dT\S+) (stdout|stderr) ([FP])(?: |$)(.*)$")
-_CRI_NEEDLE = re.compile(rb" std(?:out|err) P ")
 
 
 def plain(line: bytes) -> str:
@@ -54,34 +52,6 @@ def label_of(text: str) -> str:
     """The label of a line's process, empty without one."""
     found = _LABELS.match(text)
     return found.group() if found else ""
-
-
-class ContainerLines:
-    """Puts together the parts of lines that a container runtime cut (``P``) and ended (``F``)."""
-
-    def __init__(self) -> None:
-        self._parts: dict[bytes, bytes] = {}
-        self.joined = 0
-
-    def __call__(self, block: bytes) -> bytes:
-        """A block of whole lines with each cut line in one piece, where its end stands."""
-        if not self._parts and not _CRI_NEEDLE.search(block):
-            return block
-        return _CRI.sub(self._part, block).replace(b"\x00\n", b"").replace(b"\x00", b"")
-
-    def _part(self, found: re.Match[bytes]) -> bytes:
-        time, stream, flag, content = found.groups()
-        whole = self._parts.pop(stream, b"") + content.rstrip(b"\r")
-        if flag == b"F":
-            return b" ".join((time, stream, flag, whole))
-        self._parts[stream] = whole
-        self.joined += 1
-        return b"\x00"  # readers drop NUL bytes before: this one marks a line that is to go
-
-    def rest(self) -> bytes:
-        """Parts whose end never came."""
-        left, self._parts = b"\n".join(self._parts.values()), {}
-        return left
 
 
 class Unwrapped:

@@ -18,7 +18,7 @@ from entlaw.runs.decoding import encoding_of
 from entlaw.runs.lines import Lines, kinds
 from entlaw.runs.parsing.config_dump import PREAMBLE_BYTES, config_from_preamble
 from entlaw.runs.parsing.packed_copies import copy_beside
-from entlaw.runs.parsing.physical import MOST_LINES, ContainerLines, Unwrapped, plain
+from entlaw.runs.parsing.physical import MOST_LINES, Unwrapped, plain
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import (
     LineBlocks,
@@ -97,7 +97,6 @@ class ConsoleParser:
         self._separator = b"\n"
         self._cut = ""
         self._held = b""  # lines that the next block may go on with
-        self._pieces = ContainerLines()
         self._unwrapped = Unwrapped(width, self._begins) if width else None
 
     def _begins(self, line: bytes) -> bool:
@@ -125,7 +124,6 @@ class ConsoleParser:
 
     def feed(self, block: bytes, closed: bool = True) -> None:
         """Take whole lines (``closed=False``: one line that was cut off)."""
-        block = self._pieces(block)
         if self._unwrapped is not None:
             block = self._unwrapped(block)
             if not closed:
@@ -134,7 +132,7 @@ class ConsoleParser:
 
     def end_line(self) -> None:
         """Whatever comes next begins a line of its own (the next cell of a notebook)."""
-        rest = self._pieces.rest() + (self._unwrapped.rest() if self._unwrapped is not None else b"")
+        rest = self._unwrapped.rest() if self._unwrapped is not None else b""
         self._take(self._held + rest, not rest, True)
         self._separator = b"\n"
 
