@@ -28,10 +28,10 @@ from entlaw.runs.parsing import delimited, text, tfrecord
 from entlaw.runs.parsing import protobuf_wire as wire
 from entlaw.runs.parsing.text import LineBlocks, ReadNotes
 from entlaw.runs.parsing.wandb_history import resolve_steps
-from entlaw.runs.prepare import performance_scale
 from entlaw.runs.reader import read_raw, scan
 from entlaw.runs.sources import mlflow, trackio, wandb_file
 from entlaw.runs.table import RowBuilder
+from entlaw.runs.units import decide_unit
 from tests.conftest import REPO
 
 
@@ -121,8 +121,8 @@ def test_mixed_units_are_found_as_by_sorting_all_distances():
         for i in np.flatnonzero((v > 0) & (v <= 1)):
             near = float(np.median(v[large[np.argsort(np.abs(large - i), kind="stable")[:3]]]))
             odd += v[i] * 20 < near and abs(np.log(100 * v[i] / near)) < np.log(3)
-        scale, told = performance_scale(v, True)
-        assert (scale, told[0].value) == ((1.0, odd) if odd else (0.01, None))
+        unit, told = decide_unit(v, True)
+        assert (unit.scale, told[0].value) == ((1.0, odd) if odd else (0.01, None))
 
 
 # Streams --------------------------------------------------------------------------------------------------------

@@ -296,7 +296,8 @@ def test_faults_while_an_analysis_is_uploaded(server, capsys, op, fault):
 
 def test_a_deleted_run_of_a_pulled_folder(server, capsys, tmp_path):
     server.add("r1", ROWS)
-    kept = server.add("r2", ROWS)
+    other = [{**row, **record} for row, record in zip(ROWS, law_records(seed=1), strict=True)]
+    kept = server.add("r2", other)
     folder = str(tmp_path / "pulled")
     assert entlaw(["pull", "team/proj/r1", "team/proj/r2", "-o", folder]) == 0
     del server.runs["team", "proj", "r1"]
