@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +55,25 @@ def reported_status(run: Run | RawRun) -> str:
     """
     own = run.config.get("status") if str(run.config.get("schema", "")).startswith(_OWN) else None
     return str(run.provenance.details.get("state") or own or "")
+
+
+def details_of_all(runs: Sequence[RawRun]) -> dict[str, Any]:
+    """What the sources of a run's parts say alike, and how the run goes: finished when all parts are.
+
+    Parameters
+    ----------
+    runs : sequence of RawRun
+
+    Returns
+    -------
+    dict
+    """
+    told = [raw.provenance.details for raw in runs]
+    out = {key: value for key, value in told[0].items() if all(key in d and d[key] == value for d in told)}
+    states = [str(d["state"]) for d in told if d.get("state")]
+    going = next((s for s in states if s not in OVER), None)
+    ended = next((s for s in states if s != "finished"), "finished")
+    return {**out, "state": going or ended} if states else out
 
 
 def without_status(run: Run) -> Run:

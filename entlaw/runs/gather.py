@@ -24,6 +24,7 @@ from entlaw.runs.places import RunFolder, places_of
 from entlaw.runs.run import RawRun
 from entlaw.runs.trace import SINGLE, Trace, agreement, is_copy, is_same, is_single_of, trace_of
 
+_WHOLE = ("wandb",)  # a run pulled from a server is all there is of it
 _COMPLETE = 0.75  # a log with fewer of the steps completes another, and not the other way round
 
 
@@ -158,7 +159,7 @@ def _without_numbers(groups: _Groups) -> None:
         if len(part.raw.rows):
             holders.setdefault((part.raw.provenance.format, part.path.absolute().parent), i)
     for i, part in enumerate(groups.parts):
-        if len(part.raw.rows) == 0:
+        if len(part.raw.rows) == 0 and part.raw.provenance.format not in _WHOLE:
             folder = part.path.absolute().parent
             for above in (folder, folder.parent):
                 if (j := holders.get((part.raw.provenance.format, above))) is not None:
@@ -265,7 +266,7 @@ def _unreadable(one: Failed) -> Finding:
 def _run_id(part: Part) -> tuple[str, str] | None:
     """The run id that a logger wrote. One pulled from a server is whole, and unique in its project only."""
     form, identity = part.raw.provenance.format, part.raw.provenance.details.get("run_id")
-    return (form, str(identity)) if identity and form != "wandb" else None
+    return (form, str(identity)) if identity and form not in _WHOLE else None
 
 
 def _by_any_id(groups: _Groups) -> None:
@@ -343,4 +344,7 @@ def one_after_another(parts: Sequence[Part], note: Finding) -> Part:
     rows = pd.concat([p.raw.rows for p in parts], ignore_index=True)
     config = {k: v for p in parts for k, v in p.raw.config.items()}
     findings = (note, *(f for p in parts for f in p.raw.findings))
-    return replace(parts[0], raw=replace(first, rows=rows, config=config, findings=findings))
+    now = {k: v for k, v in parts[-1].raw.provenance.details.items() if k == "state"}  # how the run goes
+    provenance = replace(first.provenance, details={**first.provenance.details, **now})
+    raw = replace(first, rows=rows, config=config, provenance=provenance, findings=findings)
+    return replace(parts[0], raw=raw)

@@ -18,6 +18,7 @@ from entlaw.errors import DataError, EntlawError, MissingSeries, UnreadableSourc
 from entlaw.findings import Finding
 from entlaw.runs.assemble import Assembled, assemble
 from entlaw.runs.axes import axis_rule, is_axis
+from entlaw.runs.ending import details_of_all
 from entlaw.runs.fill import in_logged_order
 from entlaw.runs.gather import Part, list_names
 from entlaw.runs.keys import NOT_ENTROPY, canonical
@@ -106,7 +107,8 @@ def join_runs(runs: Sequence[RawRun], where: str, selection: Selection) -> RawRu
         *(f for p in pieces for f in p.assembled.findings),
     )
     config = {k: v for raw in reversed(runs) for k, v in raw.config.items()}
-    provenance = Provenance(where, runs[0].provenance.format, runs[0].provenance.framework)
+    first = runs[0].provenance
+    provenance = Provenance(where, first.format, first.framework, details_of_all(runs))
     return RawRun(names, rows, config, provenance, findings)
 
 

@@ -25,7 +25,12 @@ from tests.wandb.source_server import ServedRun, _one_server, slow, wb_fixture  
 
 pytest.importorskip("wandb")
 
-RECORDS = [{"_step": i, "_timestamp": 1e9 + i, **r} for i, r in enumerate(law_records(n=41))]
+
+def rows_of(seed):
+    return [{"_step": i, "_timestamp": 1e9 + i, **r} for i, r in enumerate(law_records(n=41, seed=seed))]
+
+
+RECORDS = rows_of(0)
 
 
 def test_a_run_is_a_source_in_python_and_on_the_command_line(wb, tmp_path, capsys):
@@ -144,7 +149,7 @@ def test_the_question_on_a_terminal(monkeypatch):
 
 def test_many_runs_in_order_with_unique_names_though_some_are_slow(wb):
     for i in range(6):
-        wb.add(f"me/proj/r{i}", RECORDS, name="grpo")
+        wb.add(f"me/proj/r{i}", rows_of(i), name="grpo")
     wb.faults.append(
         lambda handler, op, v: op == "Run" and v.get("name") == "r0" and slow(0.3)(handler, op, v)
     )
@@ -170,12 +175,13 @@ def split_in_two(wb) -> None:
     other = [{k: v for k, v in r.items() if k not in keys} for r in RECORDS]
     wb.add("me/proj/trainer1", trainer, group="run7", name="trainer")
     wb.add("me/proj/orch1", other, group="run7", name="orchestrator")
-    wb.add("me/proj/lone", RECORDS, name="lone")
+    wb.add("me/proj/lone", rows_of(1), name="lone")
+    wb.add("me/other/whole", RECORDS)
 
 
 def test_trainer_and_orchestrator_of_one_group_are_joined(wb):
     split_in_two(wb)
-    (whole,) = entlaw.read("me/proj/lone")
+    (whole,) = entlaw.read("me/other/whole")
     for source in ("me/proj/trainer1", "me/proj/orch1", f"{wb.url}/me/proj/groups/run7"):
         (run,) = entlaw.read(source, Selection(join=True))
         pd.testing.assert_frame_equal(run.points, whole.points, check_exact=True)

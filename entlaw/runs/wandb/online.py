@@ -73,40 +73,51 @@ def _both(error: EntlawError, address: Address) -> EntlawError:
 
 
 def readings(address: Address, selection: Selection) -> Iterator[Reading]:
-    """The runs of an address, in the order of the listing, each as soon as it is pulled.
+    """The runs of an address, in the order of the listing; those that are copies of each other are one run.
+
+    All are pulled before the first is given, since a later one may hold more of the same run.
 
     Raises
     ------
     SourceNotFound, UsageError, ServerError
         Nothing can be listed. What is wrong with one run alone is in its :class:`Reading`.
     """
-    from entlaw.runs.join import join_runs
     from entlaw.runs.reader import Reading
 
     client = Client(address.host)
     refs = resolve(client, address, selection.query)
     if selection.join:
         refs = _with_group(client, address, refs)
-    shown = Counter(ref.name for ref in refs)
-    got: list[tuple[RunRef, RawRun]] = []
-    for ref, raw, error in _pulled(client, refs):
+    found: list[tuple[RunRef, RawRun | None, EntlawError | None]] = list(_pulled(client, refs))
+    runs = _gathered([(ref, raw) for ref, raw, _ in found if raw is not None], selection)
+    for ref, raw, error in found:
         if raw is None:
             yield Reading(ref.url or ref.path, None, None, error)
-            continue
+        elif ref.path in runs:
+            yield _reading(client, ref, runs[ref.path], selection)
+
+
+def _gathered(found: list[tuple[RunRef, RawRun]], selection: Selection) -> dict[str, RawRun]:
+    """By the path of the run that stands for it: copies as one, and with ``--join`` each group as one."""
+    from entlaw.runs.gather import Part, gather
+    from entlaw.runs.join import join_runs
+
+    by_path = {Path(ref.path): ref for ref, _ in found}
+    parts, _ = gather([Part(Path(ref.path), raw) for ref, raw in found], step_key=selection.step_key)
+    shown = Counter(by_path[part.path].name for part in parts.values())
+    groups: dict[str, list[tuple[RunRef, RawRun]]] = {}
+    for part in parts.values():
+        ref, raw = by_path[part.path], part.raw
         if shown[ref.name] > 1:  # names on a server are not unique, and a table must tell its rows apart
             raw = replace(raw, name=f"{raw.name} ({ref.id})")
-        if selection.join and len(refs) > 1:
-            got.append((ref, raw))
-        else:
-            yield _reading(client, ref, raw, selection)
-    groups: dict[str, list[tuple[RunRef, RawRun]]] = {}
-    for ref, raw in got:
-        groups.setdefault(ref.group or f"#{ref.id}", []).append((ref, raw))
-    for members in groups.values():
-        ref, raw = members[0]
-        if len(members) > 1:
-            raw = join_runs([one for _, one in members], raw.provenance.path, selection)
-        yield _reading(client, ref, raw, selection)
+        together = ref.group if selection.join else None
+        groups.setdefault(together or f"#{ref.id}", []).append((ref, raw))
+    return {
+        members[0][0].path: members[0][1]
+        if len(members) == 1
+        else join_runs([raw for _, raw in members], members[0][1].provenance.path, selection)
+        for members in groups.values()
+    }
 
 
 def _with_group(client: Client, address: Address, refs: list[RunRef]) -> list[RunRef]:
