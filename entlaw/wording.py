@@ -55,9 +55,8 @@ SWITCHES = {
     "all": "until_step=None",
     "yes": "confirm",
 }
-_VALUE = (
-    r"(?:[= ](?P<value>'[^']*'|[A-Z]{2,}\b|\d[\d.]*\b|(?:paper|careful|law|growth|train|val|next|same)\b))?"
-)
+_WORDS = "paper|careful|law|growth|train|val|next|same|previous"
+_VALUE = rf"(?:[= ](?P<value>'[^']*'|[A-Z]{{2,}}\b|\d[\d.]*\b|(?:{_WORDS})\b))?"
 _COMMAND = re.compile(rf"`[^`]*`|--(?P<option>[a-z][a-z-]*){_VALUE}")
 _PHRASES = (("--until-step, --all", "until_step=..., or None for all steps"),)
 _TEXTS = ("what", "where", "why", "hint", "chosen", "alternatives", "findings", "choices", "error")

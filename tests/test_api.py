@@ -461,6 +461,7 @@ def test_every_option_that_a_finding_or_an_error_names_has_a_keyword():
         ("--force shows the fit all the same", "force=True shows the fit all the same"),
         ("choose another key (--on KEY)", "choose another key (on=KEY)"),
         ("use --method careful", "use method='careful'"),
+        ("as told by --align previous: x", "as told by align='previous': x"),
         ("say --scale 0.01", "say scale=0.01"),
         ("with --on 'glob*'.", "with on='glob*'."),
         ("give --problems and --samples", "give problems and samples"),
