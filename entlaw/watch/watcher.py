@@ -2,10 +2,10 @@
 
 Its state is a function of the points in their order alone. A watcher that starts late, or anew, goes through the points
 before in the same way as one that was there, so all say the same at the same step: the report of an earlier point uses
-nothing that was logged after the point was complete (with validations that is the next logged entropy, see
-:mod:`entlaw.runs.align`), nor whether the run is over by now. The last report alone is made of all that the log holds,
-as :func:`entlaw.law.result.examine` makes it. The choice of series and of units is that of the whole log so far; where
-it changes, reports are made anew.
+nothing that was logged after the point was complete (a validation that measures no entropy itself waits for the next
+logged one, see :mod:`entlaw.runs.align`), nor whether the run is over by now. The last report alone is made of all that
+the log holds, as :func:`entlaw.law.result.examine` makes it. The choice of series and of units is that of the whole log
+so far; where it changes, reports are made anew.
 """
 
 from __future__ import annotations

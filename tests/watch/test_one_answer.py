@@ -12,6 +12,7 @@ from entlaw.cli.__main__ import main
 from entlaw.cli.output import plain
 from entlaw.law.result import examine
 from entlaw.law.settings import Settings
+from entlaw.runs import reader
 from entlaw.runs.ending import reported_status, without_status
 from entlaw.watch.course import Watched, course
 from entlaw.watch.follow import Follower
@@ -40,7 +41,7 @@ def shown(capsys, *args):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_all_views_of_a_shipped_run_agree(capsys, name):
     folder = REPO / "runs" / name
-    (run,) = entlaw.read(folder)
+    (run,) = reader.read(folder)  # its findings name options of the command line, as those of watch do
     alone = said(examine(run))
     report, end = shown(capsys, folder)
     seen = plain(Watcher().look(run).to_dict())
@@ -72,13 +73,15 @@ def running(step, status=True):
 
 
 def test_the_last_report_has_all_that_the_log_holds_and_the_ones_before_only_their_points():
-    """Scores at every fourth step: two more entropies lie in the log at step 51."""
+    """Scores at every fourth step, with their own entropy: three more of the batches lie in the log at step 51."""
     run = running(51, status=False)
     points = entlaw.Points.from_run(run)
-    assert points.log_step[-1] == 51 and points.entropy_step[-1] == 49
+    assert points.log_step[-1] == 51 and points.entropy_step[-1] == 48
     *before, last = Watcher().replay(run)
     assert said(last.result) == said(examine(run))
-    assert [r.result.points.log_step[-1] for r in before] == list(points.entropy_step[:-1])
+    known = [points.log_step[points.log_step <= step] for step in points.entropy_step[:-1]]
+    assert [list(r.result.points.log_step) for r in before] == [list(steps) for steps in known]
+    assert [len(steps) for steps in known[:3]] == [0, 4, 8]  # the batches begin at step 1
     for n in (3, len(before)):
         assert said(before[n - 1].result) == said(examine(run, points=points.first(n)))
 
@@ -88,7 +91,7 @@ def test_a_watcher_that_starts_late_says_what_one_that_was_there_says():
     for step in (7, 8, 9, 22, 23, 51, 52, 60):
         often.look(running(step, status=False))
     late.look(running(60, status=False))
-    assert len(often.reports) == len(late.reports) == 15
+    assert len(often.reports) == len(late.reports) == 16
     assert [plain(r.to_dict()) for r in often.reports] == [plain(r.to_dict()) for r in late.reports]
 
 

@@ -49,7 +49,7 @@ def test_it_shows_what_the_report_says(watched):
     result = report.result
     (forecast,) = result.forecast.at
     for part in (
-        "step 61 of 240",
+        "step 60 of 240",
         "running",
         "3 s ago",
         result.forecast.verdict.upper(),
@@ -125,7 +125,7 @@ def test_several_runs_in_plain_characters(watched):
 
 def test_a_line_for_a_log_file_has_no_control_characters(watched):
     line = view.format_line(watched.watcher.report)
-    assert line.isprintable() and "kl-cov-m-rl1 step 61" in line
+    assert line.isprintable() and "kl-cov-m-rl1 step 60" in line
 
 
 def test_points_are_where_they_belong():
