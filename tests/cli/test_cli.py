@@ -580,7 +580,7 @@ def test_doctor_tells_the_regime_and_how_often_such_a_verdict_was_right(capsys):
     assert (regime["right"], regime["said"], regime["true"]) == MEASURED["falling"]
     assert main(["doctor", run]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"entropy falling since step {regime['since']:g}" in said
+    assert f"entropy (actor/entropy) falling since step {regime['since']:g}" in said
     assert f"right {regime['right']} of {regime['said']} times" in said
 
 
