@@ -132,9 +132,23 @@ def test_one_run_is_known_by_its_points():
     assert is_same_run(run, run) and is_same_run(run, run.until(24.0)) and is_same_run(run.until(24.0), run)
     assert not is_same_run(run, history(4))
     assert not is_same_run(run.until(0.0), run)  # one point is too little to know it by
-    for column in ("step", "entropy", "score"):
-        other = replace(run, **{column: getattr(run, column) + np.eye(run.n)[1] * 1e-9})
-        assert not is_same_run(run, other)
+    for column, change in (("step", 0.5), ("step", 4.0), ("entropy", 1e-3), ("score", 1e-3)):
+        other = replace(run, **{column: getattr(run, column) + change})
+        assert not is_same_run(run, other) and not is_same_run(other, run), column
+
+
+@pytest.mark.parametrize("column", ["entropy", "score"])
+def test_a_copy_in_fewer_digits_is_the_same_run(column):
+    """A writer of single precision, one that rounds, and one that loses a value."""
+    run = history(3)
+    values = getattr(run, column)
+    lost = np.delete(np.arange(run.n), 5)
+    for copy in (
+        replace(run, **{column: values.astype(np.float32).astype(float)}),
+        replace(run, **{column: values.round(4)}),
+        Points.from_arrays(run.step[lost], run.entropy[lost], run.score[lost]),
+    ):
+        assert is_same_run(run, copy) and is_same_run(copy, run)
 
 
 def test_an_outlook_with_a_width_stretches_all_its_forecasts():
