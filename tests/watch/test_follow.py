@@ -91,7 +91,11 @@ WRITERS = {
 }
 
 
-@pytest.fixture(params=WRITERS)
+# A text, a table and two containers in every run; the other two are of their kinds.
+LONG = {"log.jsonl.gz", "verl.log"}
+
+
+@pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in WRITERS])
 def written(request):
     """A log's name and its bytes."""
     return request.param, WRITERS[request.param](law_records(n=31, noise=0.004))
