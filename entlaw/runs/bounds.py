@@ -27,6 +27,10 @@ FEWEST_VALUES = 4
 # Each run of a file is assembled, chosen from and shown. A table of a sweep has hundreds.
 MOST_RUNS = 1_000
 
+# Each file costs some 10 ms to recognise, read and compare with the others. A sweep has hundreds of logs; a folder with
+# more holds something else too, which a glob leaves out.
+MOST_LOGS = 2_000
+
 # Real logs shrink 4- to 16-fold, progress bars 12-fold; zlib can reach 1000, bzip2 and xz any number. So many bytes are
 # inflated from any file, and beyond them so many times its size; of their lines, as many as there may be rows.
 FREE_INFLATED, MOST_INFLATED = 32 << 20, 40

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from entlaw.errors import SourceNotFound, nearest
 from entlaw.runs import globs
+from entlaw.runs.bounds import MOST_LOGS, too_large
 from entlaw.runs.parsing.packed_copies import without_packed_copies
 from entlaw.runs.places import is_side_file, without_side_files
 from entlaw.runs.sources import sources
@@ -57,6 +58,8 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
     Raises
     ------
     SourceNotFound
+    UnreadableSource
+        A folder with more files than are read of one.
     """
     text = os.fspath(source)
     path = Path(text).expanduser()
@@ -71,6 +74,13 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
         if not files:
             raise SourceNotFound(
                 "the folder holds no log", where=text, hint="point at the file or folder the trainer wrote"
+            )
+        if len(files) > MOST_LOGS:
+            raise too_large(
+                f"the folder holds {len(files):,} files that may be logs",
+                f"at most {MOST_LOGS:,} are read of one folder or archive",
+                f"unpack an archive, and name the logs that count with a glob: 'FOLDER/**/*{files[0].suffix}'",
+                text,
             )
         return files
     matches = sorted(map(Path, globs.paths(text))) if glob.has_magic(text) else []

@@ -15,7 +15,7 @@ import pytest
 import entlaw
 from entlaw.cli.app import run as run_cli
 from entlaw.errors import UnreadableSource, UsageError
-from entlaw.runs import incoming
+from entlaw.runs import files, incoming
 from entlaw.runs.incoming import is_stream, received
 from entlaw.runs.reader import scan
 from tests.conftest import law_records, write_jsonl
@@ -231,6 +231,20 @@ def test_bombs_and_crowds(tmp_path, monkeypatch):
     for kind in ("zip", "tar"):
         with pytest.raises(UnreadableSource, match="more than 2 files"):
             list(scan(packed(tmp_path, kind, {f"{i}.jsonl": b"{}" for i in range(3)})))
+
+
+def test_more_logs_than_are_read_of_one_folder_or_archive(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MOST_LOGS", 2)
+    path = packed(tmp_path, "zip", {f"{i}.jsonl": LINES for i in range(3)})
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"{i}.jsonl").write_bytes(LINES)
+    for source in (path, folder):
+        with pytest.raises(UnreadableSource, match="3 files that may be logs") as error:
+            list(scan(source))
+        assert error.value.where == str(source) and "glob" in error.value.hint
+    assert list(scan(str(folder / "*.jsonl")))  # what is named is read
 
 
 @pytest.mark.parametrize("kind", KINDS)

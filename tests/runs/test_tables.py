@@ -251,6 +251,9 @@ OVERVIEWS = {
     + "".join(f"{i},{i},0.{i},2026-01-01,2026-01-02,0 days,1e-3,COMPLETE\n" for i in range(5)),
     "TensorBoard": "trial_id,show_metrics,lr,entropy\n"
     + "".join(f"t{i},false,0.1,0.{i}\n" for i in range(5)),
+    "last steps": "model,step,entropy,accuracy\n" + "".join(f"qwen-{i},500,0.{i},0.4\n" for i in range(1, 6)),
+    "W&B, steps near each other": '"ID","Tags","actor/entropy","val/acc","_step"\n'
+    + "".join(f'"a{i}x","","0.{i}","0.4","{400 + (3 * i) % 5}"\n' for i in range(1, 6)),
     "by hand": "run_name\tentropy\taccuracy\n" + "".join(f"seed{i}\t0.{i}\t0.4\n" for i in range(5)),
 }
 
@@ -270,6 +273,15 @@ def test_histories_of_runs_with_facts_beside_them_are_read(tmp_path):
     assert [run.name for run in runs] == ["a", "b"]
     for run in runs:
         check(run, names=("entropy",))
+
+
+@pytest.mark.parametrize("word", ["qwen", "ckpt-{t}", "2026-01-01 00:{t:02}:00"])
+@pytest.mark.parametrize("first", [0, 400])
+def test_histories_with_a_column_of_words_are_read(tmp_path, word, first):
+    lines = [f"{word.format(t=t)},{first + t},{VALUES['entropy'](t)}\n" for t in STEPS]
+    (run,) = read(tmp_path, "model,step,entropy\n" + "".join(lines))
+    assert run.rows["step"].tolist() == [first + t for t in STEPS]
+    assert run.rows["entropy"].tolist() == [VALUES["entropy"](t) for t in STEPS]
 
 
 def test_json_lines_with_a_mark_in_front_of_every_part(tmp_path):

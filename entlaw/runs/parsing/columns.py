@@ -32,7 +32,7 @@ _WANDB_AXES = {
     "trainer/global_step",
     "training/global_step",
 }
-_LOOK_AT = 30  # rows in which cells that are no numbers are remembered
+LOOK_AT = 30  # rows in which cells that are no numbers are remembered
 _WANDB_BOUND = re.compile(r"__(MIN|MAX)$")
 
 
@@ -141,6 +141,7 @@ class ColumnTable:
         self._run_ids: dict[str, int] = {}
         self._pivot: dict[int, RowBuilder] = {}
         self._words: dict[int, str] = {}  # a cell of each column that is no number
+        self.texts: dict[int, list[str]] = {}  # such cells of the first rows
         self._metrics: Counter[str] = Counter()
         self.n_rows = 0
 
@@ -148,6 +149,10 @@ class ColumnTable:
     def n_runs(self) -> int:
         """Runs that the column which names them distinguishes."""
         return len(self._run_ids)
+
+    def values(self, column: int) -> np.ndarray:
+        """The numbers of a column, NaN where there is none; of the long form, none at all."""
+        return np.frombuffer(self._cells[column], dtype=np.float64)
 
     def is_joined(self, run: str) -> bool:
         """Whether a run's name that is new is made of two known ones."""
@@ -169,10 +174,12 @@ class ColumnTable:
         """Append one row: NaN where a cell is not a number; `words` are the cells as they were."""
         run = self._id(str(words[self.run_at]).strip()) if self.run_at is not None else 0
         self.n_rows += 1
-        if self.n_rows <= _LOOK_AT:
+        if self.n_rows <= LOOK_AT:
             for i, x in enumerate(numbers):
                 if x != x and str(words[i]).strip():
-                    self._words.setdefault(i, str(words[i]).strip())
+                    text = str(words[i]).strip()
+                    self._words.setdefault(i, text)
+                    self.texts.setdefault(i, []).append(text)
         if self.long is not None:
             metric, value, *variant = self.long
             record = {

@@ -37,6 +37,19 @@ def plain(line: bytes) -> str:
     return text[: found.start()] if found else text
 
 
+def without_caller(line: bytes) -> bytes:
+    """A physical line without the place of the call at its right edge, and so as it ends in the record.
+
+    rich prints the place on the first line of a message, in front of what it wraps to the next.
+    """
+    if b".py:" not in line[-_LONGEST_CALLER:]:
+        return line
+    line = strip_ansi(line)
+    text = line.decode("utf-8", errors="surrogateescape")
+    found = _CALLER.search(text, max(len(text) - _LONGEST_CALLER, 0))
+    return text[: found.start()].encode("utf-8", errors="surrogateescape") if found else line
+
+
 def unlabelled(text: str) -> str:
     """A line without the labels that launchers set in front of every line of a process."""
     found = _LABELS.match(text)
@@ -84,7 +97,7 @@ class Unwrapped:
                 body = _added(self._open, body)
                 line = body + b"\n"
             if wide:
-                self._open += body
+                self._open += without_caller(body)
             else:
                 out += [self._open, line]
                 self._open = b""

@@ -18,7 +18,7 @@ from entlaw.runs.decoding import encoding_of
 from entlaw.runs.lines import Lines, kinds
 from entlaw.runs.parsing.config_dump import PREAMBLE_BYTES, config_from_preamble
 from entlaw.runs.parsing.packed_copies import copy_beside
-from entlaw.runs.parsing.physical import MOST_LINES, Unwrapped, plain
+from entlaw.runs.parsing.physical import MOST_LINES, Unwrapped, plain, without_caller
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.text import (
     LineBlocks,
@@ -169,11 +169,12 @@ class ConsoleParser:
 
     def _whole_line(self, text: bytes, start: int, end: int) -> tuple[bytes, bytes, bytes | None, int]:
         """A line with those below that go on with it; the last of these; the next, None if not there yet; the end."""
-        parts = [text[start:end]]
-        last = parts[0]
+        whole = text[start:end]
+        last = without_caller(whole)
+        parts = [last]
         kinds = [kind for kind in self._kinds if kind.begins(last)]
         if not kinds:
-            return last, last, b"", end
+            return whole, whole, b"", end
         below: bytes | None = b""
         while len(parts) < MOST_LINES:
             below, below_end = _line_below(text, end)
@@ -186,6 +187,8 @@ class ConsoleParser:
             kinds = [kind]
             parts.append(added)
             last, end = below, below_end
+        if len(parts) == 1:  # its own end shows whether it is whole
+            return whole, whole, below, end
         return b"".join(parts), last, below, end
 
     def _wanted(self) -> list[Lines]:
