@@ -11,6 +11,7 @@ from entlaw.cli.output import console, print_findings, print_json, track
 from entlaw.limits import PAPER_WINDOW
 
 if TYPE_CHECKING:
+    from entlaw.law.regimes import Regimes
     from entlaw.runs.reader import Reading
     from entlaw.runs.run import Run
 
@@ -67,6 +68,12 @@ def report(reading: Reading) -> dict[str, Any]:
     scores = run.score_series().dropna()
     import numpy as np
 
+    from entlaw.law.regimes import regimes
+
+    judged = regimes(run)
+    # Without it the reader would not know why no regime is told.
+    turned = [f for f in judged.findings if f.code == "entropy-negative"]
+
     gaps = np.diff(step)
     usual = float(np.median(gaps)) if len(gaps) else float("nan")
     told |= {
@@ -96,8 +103,8 @@ def report(reading: Reading) -> dict[str, Any]:
         "pairs": len(run.points),
         "pairs_by_step_36": int((run.points["step"] <= PAPER_WINDOW).sum()),
         "align": run.align,
-        "regime": _regime(run),
-        "findings": [f.as_dict() for f in run.findings],
+        "regime": _regime(run, judged),
+        "findings": [f.as_dict() for f in (*run.findings, *turned)],
     }
     return told
 
@@ -109,13 +116,12 @@ def _unit(run: Run) -> str:
     return "percent" if run.performance_scale == 0.01 else "as logged"
 
 
-def _regime(run: Run) -> dict[str, Any]:
+def _regime(run: Run, found: Regimes) -> dict[str, Any]:
     """What the entropy does by the end of the log, and how often such a verdict was right on labelled runs."""
     from dataclasses import asdict
 
-    from entlaw.law.regimes import MEASURED, regimes
+    from entlaw.law.regimes import MEASURED
 
-    found = regimes(run)
     key = None if run.entropy_log is None else run.entropy_log.key
     right, said, true = MEASURED.get(found.entropy, (0, 0, 0))
     phase = asdict(found.format) if found.format is not None else None

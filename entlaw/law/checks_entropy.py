@@ -162,6 +162,11 @@ def trend_of(values: np.ndarray) -> Trend | None:
     )
 
 
+def mostly_negative(h: np.ndarray) -> bool:
+    """Whether these are no entropies, because most are below 0: more than a few are no rounding and no glitch."""
+    return bool(len(h) and h.min() < -NEGATIVE_SLACK and np.median(h) < 0)
+
+
 def unit(e: Evidence) -> Iterator[Finding]:
     """Is it nats per token at all?"""
     h = np.concatenate([e.seen.log_entropy, e.seen.entropy])
@@ -210,10 +215,9 @@ def unit(e: Evidence) -> Iterator[Finding]:
             float(h.max()),
         )
     if h.min() < -NEGATIVE_SLACK:
-        most = np.median(h) < 0
         yield Finding(
             "entropy-negative",
-            "error" if most else "warning",
+            "error" if mostly_negative(h) else "warning",
             f"entropy is as low as {h.min():.4g}",
             "entropy over tokens is not negative; some trainers log it as a loss with the sign turned",
             "turn the sign, or choose the key of the entropy itself",
@@ -236,6 +240,8 @@ def trend(e: Evidence) -> Iterator[Finding]:
             "check that the key is the policy's entropy, or fit a window in which it falls",
             0.0,
         )
+        return
+    if mostly_negative(e.seen.log_entropy):  # with its sign turned, a fall looks like a rise
         return
     clear = SIGNIFICANT * np.sqrt(2.0) * t.error  # of a difference of two levels
     fall, least = t.start - t.end, max(clear, LEAST_CHANGE * size)

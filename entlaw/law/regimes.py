@@ -25,6 +25,7 @@ from entlaw.law.checks_entropy import (
     SPENT,
     TURNED_UP_WARNING,
     Evidence,
+    mostly_negative,
     trend,
 )
 from entlaw.law.interventions import interventions as from_config
@@ -171,6 +172,8 @@ def has_fallen(points: Points, findings: Sequence[Finding] | None = None) -> boo
 
 def _course(points: Points, findings: Sequence[Finding]) -> Regime:
     """What the entropy does from its start to its end, as the findings say."""
+    if mostly_negative(points.log_entropy):
+        return "unknown"
     codes = {f.code for f in findings}
     for code, regime in _BY_CODE:
         if code in codes:

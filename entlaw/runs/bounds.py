@@ -38,9 +38,9 @@ FREE_INFLATED, MOST_INFLATED = 32 << 20, 40
 # many bytes are inflated, and beyond them so many times the file's size.
 FREE_DOCUMENT, DOCUMENT_OF_PACKED, MOST_DOCUMENT = 32 << 20, 32, 1 << 30
 
-# Expensive looks at a line (regular expressions, parsers in Python) are for lines of this length; a verl record
-# of 2,000 keys has 100 kB.
-LONGEST_PARSED = 1 << 18
+# The patterns that keys are compared with take time that grows with the square of a key's length. Real keys have up to
+# 200 characters; a longer one than this is a spelling of nothing.
+LONGEST_KEY = 1_000
 
 
 def too_large(what: str, why: str, hint: str, where: str | Path | None = None) -> UnreadableSource:

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
+
+from entlaw.runs.bounds import LONGEST_KEY
 
 
 def canonical(key: str) -> str:
-    """Lower case, punctuation runs as one underscore, ``_at_`` for ``@`` undone."""
+    """Lower case, punctuation runs as one underscore, ``_at_`` for ``@`` undone.
+
+    A key too long to be a spelling of anything becomes words that no pattern knows, others for every such key.
+    """
+    if len(key) > LONGEST_KEY:
+        digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return f"too long {int.from_bytes(digest)}"
     text = re.sub(r"[^0-9a-z]+", "_", key.lower()).strip("_")
     return re.sub(r"_at_(?=\d)", "_", text)
 
@@ -194,8 +203,10 @@ ENTROPY_RULES: tuple[EntropyRule, ...] = (
     ),
 )
 
-# A key that contains "entropy" and is something else: a duration, a coefficient, a spread, a target.
+# A key that contains "entropy" and is something else: a duration, a coefficient, a spread, a target; or the entropy of
+# other probabilities than the policy's over its tokens (attention, a router of experts), or one that is worked out.
 NOT_ENTROPY = re.compile(
     r"(^|_)(timing|time|times|seconds|sec|s|ms|perf|coef|coeff|coefficient|alpha|target|bonus|min|max|std|var|"
-    r"next|change|delta|diff|grad|ratio|frac|threshold|quantile|p\d+|memory|gb|kl|test|after|cross|binary)(_|$)"
+    r"next|change|delta|diff|grad|ratio|frac|threshold|quantile|p\d+|memory|gb|kl|test|after|cross|binary|"
+    r"attn|attention|router|gate|experts?|semantic|boundary|involvement|headroom|implied)(_|$)"
 )

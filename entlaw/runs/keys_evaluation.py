@@ -41,7 +41,5 @@ EVALUATION_RULES: tuple[EntropyRule, ...] = (
         "have another entropy than the training batch's",
     ),
 )
-# Numbers of an evaluation that are called entropy and are not the policy's, beside those that NOT_ENTROPY names.
-NO_EVALUATION_ENTROPY = re.compile(
-    r"(^|_)(loss|headroom|implied|semantic|attn|attention|router|gate|experts?|boundary|involvement)(_|$)"
-)
+# Beside those that NOT_ENTROPY names: of training, a loss called entropy can be the entropy (verl's, EasyR1's).
+NO_EVALUATION_ENTROPY = re.compile(r"(^|_)loss(_|$)")

@@ -11,11 +11,13 @@ import pandas as pd
 
 from entlaw.errors import MissingSeries, nearest
 from entlaw.runs.axes import is_axis
+from entlaw.runs.bounds import LONGEST_KEY
 from entlaw.runs.keys import canonical
 from entlaw.runs.score_keys import NOT_SCORE, OTHER_LEARNING, spelled_score
 
 NOTHING_UNREAD: Mapping[str, str] = MappingProxyType({})
 _SHOWN = 12
+_SHOWN_OF_LONG = 60  # characters of a key that is too long to be one
 # Names that are worth reading first in a list of keys, best first.
 _USEFUL = (
     re.compile(r"entropy"),
@@ -33,7 +35,8 @@ def list_keys(known: Iterable[str]) -> str:
         return "the log holds no numeric key"
     ranked = sorted(keys, key=lambda key: _usefulness(canonical(key)))  # stable: else as logged
     more = f" ... ({len(keys)} in all)" if len(keys) > _SHOWN else ""
-    return f"keys in this log: {', '.join(ranked[:_SHOWN])}{more}"
+    shown = (key if len(key) <= LONGEST_KEY else f"{key[:_SHOWN_OF_LONG]}..." for key in ranked[:_SHOWN])
+    return f"keys in this log: {', '.join(shown)}{more}"
 
 
 def _usefulness(name: str) -> int:

@@ -33,10 +33,14 @@ def recognise(keys: Iterable[str], config: Mapping[str, Any]) -> dict[str, Any] 
     names = [canonical(k) for k in keys]
     told = str(config.get("framework", "")).lower()
 
+    def logged(pattern: str) -> bool:
+        return any(re.fullmatch(pattern, name) for name in names)
+
     def traces(trainer: Mapping[str, Any]) -> int:
         said = bool(told) and trainer["name"].lower().startswith(told)
-        patterns = [re.compile(p) for p in trainer["footprint"]]
-        return 100 * said + sum(any(p.fullmatch(n) for n in names) for p in patterns)
+        together = trainer.get("together", [])
+        all_there = bool(together) and all(map(logged, together))
+        return 100 * said + sum(map(logged, trainer["footprint"])) + all_there
 
     counts = [traces(trainer) for trainer in trainers()]
     return trainers()[counts.index(max(counts))] if max(counts) else None

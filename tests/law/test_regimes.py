@@ -139,6 +139,18 @@ def test_the_score_does_not_change_the_verdict_on_the_entropy(kind, seed, other)
     assert (one.entropy, one.since, one.findings) == (two.entropy, two.since, two.findings)
 
 
+@pytest.mark.parametrize("kind", CURVES)
+def test_an_entropy_with_its_sign_turned_has_no_regime(kind):
+    right = made(kind)
+    h = -np.maximum(right.log_entropy, 0.01)
+    points = Points.from_arrays(right.step, -right.entropy, right.score, log=(right.log_step, h))
+    said = regimes(points)
+    assert said.entropy == "unknown" and said.since is None and said.format is None and not has_fallen(points)
+    codes = {f.code: f.severity for f in said.findings}
+    assert codes["entropy-negative"] == "error"
+    assert not codes.keys() & {"entropy-exploded", "entropy-rising", "entropy-turned-up"}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.0, 3.0), min_size=0, max_size=60))
 def test_any_log_has_one_regime_that_agrees_with_the_refusals(values):

@@ -224,6 +224,15 @@ def test_entropy_by_name_alone_is_warned_of():
     assert "only its name" in choice.why
 
 
+@pytest.mark.parametrize(
+    "of", ["attention_", "router/", "attn/", "moe/router_", "gate_", "expert_", "semantic_"]
+)
+def test_the_entropy_of_something_else_than_the_policy_is_not_taken(of):
+    with pytest.raises(MissingSeries, match="no entropy"):
+        choose_entropy(table({f"{of}entropy": 1}), {})
+    assert choose_entropy(table({f"{of}entropy": 1, "action_entropy": 1}), {})[0].key == "action_entropy"
+
+
 def test_verl_dynamic_batch_entropy_is_flagged():
     config = {"actor_rollout_ref.actor.use_dynamic_bsz": True}
     assert [f.code for f in choose_entropy(table({"actor/entropy_loss": 1}), config)[3]] == [

@@ -328,6 +328,19 @@ def test_json_records_among_other_lines(tmp_path):
     assert run.rows["actor/entropy"].tolist() == [0.1, 0.2, 0.3]
 
 
+@pytest.mark.parametrize("wrapper", ["data", "metrics", "scalars", "logs"])
+@pytest.mark.parametrize("front", ["0: ", "2026-01-01T00:00:00Z ", "trainer-1  | "])
+def test_a_record_wrapped_behind_a_prefix_is_one_level(tmp_path, wrapper, front):
+    inner = '{"actor/entropy": 0.9, "critic/score/mean": 0.1, "step": 77}'
+    text = "".join(f'{front}{{"step": {t}, "{wrapper}": {inner}}}\n' for t in (1, 2, 3))
+    run = read_text(tmp_path, text)
+    assert (
+        run.rows["actor/entropy"].tolist() == [0.9] * 3
+        and run.rows["critic/score/mean"].tolist() == [0.1] * 3
+    )
+    assert run.rows["step"].tolist() == [1, 2, 3]
+
+
 # --- configuration ------------------------------------------------------------------------------------------------
 
 

@@ -1,11 +1,13 @@
 """What is said of a log without entropy, and of values that are no numbers."""
 
 import json
+import time
 
 import pytest
 
 from entlaw.errors import MissingSeries
 from entlaw.runs.choose import choose_entropy
+from entlaw.runs.keys import canonical
 from entlaw.runs.missing import list_keys
 from entlaw.runs.prepare import Selection
 from entlaw.runs.reader import scan
@@ -25,6 +27,8 @@ def error_of(path, selection=None):
         (["actor/pg_loss", "critic/score/mean"], "calculate_entropy=True"),
         (["reward", "reward_std", "completion_length", "rewards/r1"], "trl>=0.20"),
         (["train/policy_loss", "train/reward"], "--actor.entropy_coef 0"),
+        (["policy_loss", "reward", "response_length", "kl"], "--actor.entropy_coef 0"),
+        (["policy_loss", "reward", "lr"], "docs: Trainers and their keys"),
         (["reward", "reward_std", "train_speed(s/it)", "memory(GiB)"], "--log_entropy true"),
         (["scores", "objective/kl1_avg"], "--record_entropy"),
         (["current_steps", "reward", "percentage"], "LLaMA-Factory logs no entropy"),
@@ -50,6 +54,15 @@ def test_useful_keys_come_first_and_resemblance_is_no_help(neighbours):
     hint = caught.value.hint
     assert "nearest" not in hint and f"({len(keys)} in all)" in hint
     assert hint.index("zeta_accuracy") < hint.index("zeta_reward") < hint.index("timing/0")
+
+
+def test_a_key_too_long_to_be_one_is_no_spelling_and_takes_no_time():
+    slashes, reward = "a/" * 20_000, "reward/" * 2_000 + "entropy"
+    assert canonical(slashes) != canonical(slashes + "b") and canonical("a/" * 400) == "a_" * 399 + "a"
+    began = time.process_time()
+    with pytest.raises(MissingSeries, match="no entropy") as caught:
+        choose_entropy(table({slashes: 1, reward: 1}), {})
+    assert time.process_time() - began < 2 and len(caught.value.hint) < 500
 
 
 def test_no_key_at_all():

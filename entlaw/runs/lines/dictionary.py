@@ -18,6 +18,7 @@ from entlaw.runs.parsing.literal import LiteralError, parse_flat, parse_literal
 from entlaw.runs.parsing.physical import displayed, label_of, plain, unlabelled
 from entlaw.runs.parsing.pretty import OpenDictionary
 from entlaw.runs.parsing.progress import Inferred, ProgressTrack, RecordKind, infer_steps
+from entlaw.runs.parsing.records import unwrapped
 from entlaw.runs.parsing.repeats import find_copies, repeated, started_again
 from entlaw.runs.parsing.torn import are_whole, have_common
 from entlaw.runs.source import ReadOptions
@@ -110,10 +111,7 @@ _JSON = json.JSONDecoder(object_pairs_hook=_once)
 def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
     if not any(isinstance(v, dict) for v in value.values()):
         return value
-    inner = value.get("data")
-    if isinstance(inner, dict):
-        value = {**{k: v for k, v in value.items() if k != "data"}, **inner}
-    return dict(flatten(value))
+    return dict(flatten(unwrapped(value)))
 
 
 class DictionaryLines(Lines):

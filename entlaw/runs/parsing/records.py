@@ -49,7 +49,8 @@ STEP_KEY = re.compile(
     re.IGNORECASE,
 )
 
-_WRAPPERS = ("data", "metrics", "scalars", "values", "log", "logs")
+# Fields that hold the numbers of a record, for lines of JSON and for dictionaries in other lines.
+WRAPPERS = ("data", "metrics", "scalars", "values", "log", "logs")
 _TYPE_FIELDS = ("type", "_type", "event", "kind", "record_type", "split", "phase", "mode")
 _CONFIG_TYPES = {
     "config",
@@ -156,14 +157,8 @@ class RecordSink:
             step = STEP_KEY.fullmatch(str(key))
             if step is not None and isinstance(inner, Mapping):
                 return {"step": int(step[2]), **inner}
-        for wrapper in _WRAPPERS:
-            inner = record.get(wrapper)
-            if isinstance(inner, Mapping) and inner:
-                self.wrapped += wrapper == "data"
-                outer = {k: v for k, v in record.items() if k != wrapper}
-                clash = {k: v for k, v in outer.items() if k in inner and k not in _AXIS}
-                return {**clash, **inner, **{k: v for k, v in outer.items() if k not in clash}}
-        return record
+        self.wrapped += isinstance(record.get("data"), Mapping) and bool(record["data"])
+        return unwrapped(record)
 
     def _run_of(self, record: Mapping[str, Any]) -> _OneRun:
         for name in RUN_FIELDS:
@@ -250,6 +245,17 @@ class RecordSink:
                 Finding("typed-rows", "info", f"evaluation rows ({seen}) carry their type before their keys")
             )
         return findings
+
+
+def unwrapped(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``{"step": 3, "metrics": {...}}`` as one level; inside wins, but for the step."""
+    for wrapper in WRAPPERS:
+        inner = record.get(wrapper)
+        if isinstance(inner, Mapping) and inner:
+            outer = {k: v for k, v in record.items() if k != wrapper}
+            clash = {k: v for k, v in outer.items() if k in inner and k not in _AXIS}
+            return {**clash, **inner, **{k: v for k, v in outer.items() if k not in clash}}
+    return record
 
 
 def _spread(record: Mapping[str, Any]) -> Mapping[str, Any]:
