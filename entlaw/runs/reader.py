@@ -21,6 +21,7 @@ from entlaw.runs.join import hint_to_join, joined
 from entlaw.runs.prepare import Selection, to_run
 from entlaw.runs.recognition import recognise
 from entlaw.runs.run import RawRun, Run
+from entlaw.runs.seeds import by_seed
 from entlaw.runs.source import HEAD_BYTES, Head, ReadOptions, Source
 
 _LOST = ("lines-cut", "records-broken", "records-unread")  # findings of lines that could not be read whole
@@ -242,7 +243,11 @@ def _reading_of(part: Part, selection: Selection) -> Reading:
 
 
 def _apart(raw: RawRun, selection: Selection) -> list[RawRun]:
-    """Complete runs that follow each other in one file, each on its own."""
+    """Complete runs in one file, each on its own: of several seeds, or one after another."""
+    return [run for one in by_seed(raw, selection.step_key) for run in _one_after_another(one, selection)]
+
+
+def _one_after_another(raw: RawRun, selection: Selection) -> list[RawRun]:
     pieces = split_runs(raw.rows, selection.step_key)
     if len(pieces) == 1:
         return [raw]

@@ -185,6 +185,30 @@ def test_two_complete_runs_in_one_file_come_out_as_two(tmp_path):
     pd.testing.assert_frame_equal(runs[1].points, alone.points)
 
 
+@pytest.mark.parametrize("lengths", [(61, 61), (61, 50, 61)])
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_seeds_that_write_into_one_file_side_by_side_are_runs(tmp_path, lengths, kind):
+    alone = [law_records(n, h0=1 + i / 20, seed=i) for i, n in enumerate(lengths)]
+    records = [{"seed": i, **record} for i, run in enumerate(alone) for record in run]
+    records.sort(key=lambda record: record["step"])
+    path = write_jsonl(tmp_path / "r.jsonl", records)
+    if kind == "csv":
+        path = tmp_path / "r.csv"
+        pd.DataFrame(records).to_csv(path, index=False)
+    runs = read(path)
+    assert [run.name for run in runs] == [f"r (seed {i})" for i in range(len(lengths))]
+    for run, own in zip(runs, alone, strict=True):
+        codes = [f.code for f in run.findings]
+        assert "several-runs" in codes and "duplicate-step" not in codes
+        assert run.entropy_series()[1].tolist() == [r["actor/entropy"] for r in own[1:]]
+
+
+def test_a_seed_drawn_for_each_step_tells_no_runs_apart(tmp_path):
+    records = [{"seed": record["step"] * 7 % 5, **record} for record in law_records()]
+    (run,) = read(write_jsonl(tmp_path / "r.jsonl", records))
+    assert run.name == "r" and len(run.entropy_series()[0]) == 61
+
+
 def test_one_key_cannot_be_both_series(law_log):
     with pytest.raises(UsageError, match="at once"):
         read(law_log, Selection(on="actor/entropy"))
