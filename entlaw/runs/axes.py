@@ -51,6 +51,7 @@ AXIS_RULES: tuple[AxisRule, ...] = (
     _axis(r"(train|training|trainer)_steps?", "step"),
     _axis(rf"{_ANY}(rollout|grpo|ppo|rloo|reinforce|sampling|generation)_({_LOOP}|id)", "rollout"),
     _axis(rf"rollouts?{_NUMBER}", "rollout"),
+    _axis(rf"orchestrator_{_LOOP}", "rollout"),  # what makes the rollouts, beside the trainer
     _axis(rf"((outer|rl|policy|train|training)_)?(iteration|iter)s?{_NUMBER}", "iteration"),
     _axis(r"outer_steps?", "iteration"),
     _axis(rf"{_ANY}(optimizer|optimiser|optim|opt|gradient|grad|learner)_(step|update)s?", "update"),

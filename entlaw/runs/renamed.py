@@ -17,6 +17,9 @@ from entlaw.runs.spellings import score_rule
 # A rule with a part that is open, such as a data set's name, spells many things; its keys must differ in front only.
 _OPEN = re.compile(r"\?P<|[.\])][+*]|\\d")
 _FRONT = re.compile(r"^(train|training|val|actor)_")
+# One number under spellings of several rules: the mean of the whole reward, and that of a term of it.
+_REWARD = re.compile(r"((train|training)_)?(rewards?|(mean|avg|average)_rewards?|rewards?_(mean|avg))")
+_TERM = re.compile(r"(train_)?(?P<eval>eval_)?rewards_(?P<term>.+?)(_mean)?")
 _FEWEST = 2  # values under each name
 
 
@@ -26,7 +29,7 @@ def join_renamed(
     """Fill a key with what was logged under its older name.
 
     Only names that the registry knows for one thing, of which one ends where the other begins, or which are equal
-    where both were logged.
+    where both were logged. Names of a reward that follow two rules must never have been logged together.
 
     Parameters
     ----------
@@ -40,13 +43,17 @@ def join_renamed(
     findings : list of Finding
     """
     findings: list[Finding] = []
-    for names in _one_thing(metrics).values():
+    tests = [(names, _goes_on) for names in _one_thing(metrics).values()]
+    tests += [(names, _follows) for names in _one_reward(metrics).values()]
+    for names, goes_on in tests:
         if len(names) < 2:
             continue
         series = {n: metrics[n].dropna() for n in names}
-        names = sorted((n for n in names if len(series[n]) >= _FEWEST), key=lambda n: series[n].index[0])
+        names = sorted(
+            (n for n in names if len(series[n]) >= _FEWEST), key=lambda n: tuple(series[n].index[[0, -1]])
+        )
         for old, new in pairwise(names):
-            if not _goes_on(metrics[old].dropna(), metrics[new].dropna()):
+            if not goes_on(metrics[old].dropna(), metrics[new].dropna()):
                 continue
             findings.append(_renamed(old, new, float(series[new].index[0])))
             metrics = metrics.assign(**{new: metrics[new].fillna(metrics[old])})
@@ -72,6 +79,20 @@ def _one_thing(metrics: pd.DataFrame) -> dict[Hashable, list[str]]:
     return groups
 
 
+def _one_reward(metrics: pd.DataFrame) -> dict[Hashable, list[str]]:
+    """Keys of the mean reward, or of one term of it, whichever rules they follow."""
+    groups: dict[Hashable, list[str]] = {}
+    for key in map(str, metrics.columns):
+        told, name = score_rule(key), canonical(key)
+        if told is None:
+            continue
+        if _REWARD.fullmatch(name):
+            groups.setdefault((told.kind, "whole"), []).append(key)
+        elif term := _TERM.fullmatch(name):
+            groups.setdefault((told.kind, "term", term["eval"], term["term"]), []).append(key)
+    return groups
+
+
 def _open_name(key: str, pattern: re.Pattern[str]) -> str:
     """What tells a key from others of its rule; empty where all of them are one thing."""
     return _FRONT.sub("", canonical(key)) if _OPEN.search(pattern.pattern) else ""
@@ -85,6 +106,13 @@ def _goes_on(old: pd.Series, new: pd.Series) -> bool:
     if len(both):
         return bool(np.array_equal(old[both], new[both])) and len(both) < min(len(old), len(new))
     return bool(old.index[-1] < new.index[0])
+
+
+def _follows(old: pd.Series, new: pd.Series) -> bool:
+    """Whether one series ends right where the other begins: no further apart than its own values are."""
+    gap = new.index[0] - old.index[-1]
+    widest = max(float(np.diff(s.index).max(initial=0.0)) for s in (old, new))
+    return bool(0 < gap <= widest)
 
 
 def _renamed(old: str, new: str, step: float) -> Finding:

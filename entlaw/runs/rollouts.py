@@ -9,7 +9,7 @@ from entlaw.findings import Finding
 from entlaw.limits import PAPER_WINDOW
 from entlaw.runs.axes import AxisUnit, StepAxis
 from entlaw.runs.epochs import count_epochs
-from entlaw.runs.spellings import score_rule
+from entlaw.runs.spellings import is_entropy, score_rule
 
 _FINER = 1.5  # updates a rollout, from which on a run is off-policy
 _MOST_FINER = 64  # more are no updates of one rollout
@@ -50,7 +50,7 @@ def rollout_axis(rows: pd.DataFrame, best: StepAxis, axes: list[StepAxis]) -> tu
     for coarse in axes:
         if coarse.unit not in ("rollout", "iteration") or coarse is best or not coarse.counts_up:
             continue
-        ratio = _ratio(coarse.count, best.count)
+        ratio = _ratio(coarse.count, _counted_beside(rows, coarse.count, best.count))
         if not _FINER <= ratio <= _MOST_FINER:
             continue
         if coarse.unit == "iteration" and not _one_score(rows, coarse.count):
@@ -69,6 +69,47 @@ def _ratio(coarse: np.ndarray, fine: np.ndarray) -> float:
         return 0.0
     pairs = np.unique(np.stack([coarse[both], fine[both]]), axis=1)
     return pairs.shape[1] / len(np.unique(pairs[0]))
+
+
+def _counted_beside(rows: pd.DataFrame, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
+    """The fine count without the rows of the rollouts, where these have rows of their own that hold the scores.
+
+    Such a row carries the one optimiser step at which it was written, so that rows with both counts say nothing of how
+    many there are to a rollout.
+    """
+    entropy = rows[[c for c in rows.columns if is_entropy(str(c))]].notna().any(axis=1).to_numpy()
+    scored = rows[[c for c in rows.columns if _is_training(str(c))]].notna().any(axis=1).to_numpy()
+    whole = np.isfinite(coarse)
+    if (entropy & (whole | scored)).any() or not scored[whole].any() or not np.isfinite(fine[whole]).any():
+        return fine
+    if not logged_last(coarse, np.isfinite(fine) & entropy):
+        # A rollout that is logged first and carries the count of steps done stands at the last step of the one before.
+        own = np.flatnonzero(entropy & np.isfinite(fine))
+        values, at = np.unique(fine[own], return_index=True)
+        seen = dict(zip(values.tolist(), own[at].tolist(), strict=True))
+        if any(seen.get(fine[i], i) < i for i in np.flatnonzero(whole & np.isfinite(fine)).tolist()):
+            return fine
+    return np.where(whole, np.nan, fine)
+
+
+def logged_last(coarse: np.ndarray, fine: np.ndarray) -> bool:
+    """Whether each rollout is logged after its optimiser steps.
+
+    Then as many of these precede the first rollout as stand between two; else the rollout comes first.
+
+    Parameters
+    ----------
+    coarse : ndarray, shape (n,)
+        The count of rollouts of each row, in logged order; NaN where there is none.
+    fine : ndarray of bool, shape (n,)
+        Rows of optimiser steps.
+    """
+    at = np.flatnonzero(np.isfinite(coarse))
+    if len(at) < 2:
+        return False
+    passed = np.cumsum(fine & ~np.isfinite(coarse))[at]
+    between = np.diff(passed)
+    return bool(0 < between.min() <= passed[0] <= between.max())
 
 
 def _one_score(rows: pd.DataFrame, iteration: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from entlaw.findings import Finding
 from entlaw.limits import PAPER_WINDOW
 from entlaw.runs.axes import EXPLICIT, AxisUnit, StepAxis, epoch_column, find_axes, outer_columns
 from entlaw.runs.epochs import count_epochs, goes_back, number_by_epoch
-from entlaw.runs.rollouts import inner_steps, rollout_axis
+from entlaw.runs.rollouts import inner_steps, logged_last, rollout_axis
 from entlaw.runs.run import Choice
 from entlaw.runs.spellings import is_entropy, score_rule
 
@@ -205,7 +205,12 @@ def _place(main: StepAxis, others: list[StepAxis], rows: pd.DataFrame) -> tuple[
             found = np.where(np.isnan(found), axis.count[open_] - ahead, found)
             findings += [_counted_apart(main, axis, ahead)] if ahead else []
         elif axis.unit != "evaluation":
-            found = np.where(np.isnan(found), _by_division(main, axis, before)[open_], found)
+            # The row of a rollout carries one optimiser step, which may be of the next or the last rollout: so by
+            # the number of each, and then by the place, before what rows with both counts tell.
+            divided = _by_division(main, axis, before, after)
+            if np.isnan(divided[open_]).all() and main.unit in ("rollout", "iteration"):
+                divided = after if logged_last(main.count, open_) else divided
+            found = np.where(np.isnan(divided[open_]), found, divided[open_])
         step[open_] = found
     first = int(np.isfinite(step).argmax())
     early = [c for c in rows.columns if score_rule(str(c))]
@@ -215,18 +220,24 @@ def _place(main: StepAxis, others: list[StepAxis], rows: pd.DataFrame) -> tuple[
     return step, findings
 
 
-def _by_division(main: StepAxis, other: StepAxis, before: np.ndarray) -> np.ndarray:
-    """Rollouts of optimiser steps that were logged later, where each rollout has the same number of them."""
+def _by_division(main: StepAxis, other: StepAxis, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Rollouts of optimiser steps that were logged apart, where each rollout has the same number of them.
+
+    The rollout was logged before its steps, or right after the last of them.
+    """
     fine, coarse = (np.unique(a.count[np.isfinite(a.count)]) for a in (other, main))
     none = np.full(len(before), np.nan)
     each = round(len(fine) / len(coarse))
     if each < 2 or abs(len(fine) - each * len(coarse)) >= each or len(fine) != fine[-1] - fine[0] + 1:
         return none
     number = (other.count - fine[0]) // each
-    there = np.isfinite(number) & np.isfinite(before)
     at = np.clip(np.nan_to_num(number), 0, len(coarse) - 1).astype(int)
     rollout = np.where(np.isfinite(number), coarse[at], np.nan)
-    return rollout if np.mean(rollout[there] <= before[there]) >= 0.95 else none
+    own = np.isfinite(number) & np.isnan(main.count)
+    first, last = own & np.isfinite(before), own & np.isfinite(after)
+    if first.any() and np.mean(rollout[first] <= before[first]) >= 0.95:
+        return rollout
+    return rollout if last.any() and np.mean(rollout[last] == after[last]) >= 0.95 else none
 
 
 def _ahead(main: StepAxis, other: StepAxis, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:

@@ -51,9 +51,47 @@ def test_a_renamed_score_is_one_series(tmp_path):
     assert "key-renamed" in {f.code for f in run.findings}
 
 
+REWARDS = [
+    ("reward", "reward/mean"),
+    ("train/reward", "mean_reward"),
+    ("rewards/accuracy_reward", "rewards/accuracy_reward/mean"),
+    ("train/rewards/accuracy_reward/mean", "rewards/accuracy_reward"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), REWARDS)
+def test_a_reward_of_another_spelling_goes_on(old, new):
+    out = assemble(frame(old, new, "other", 14))
+    np.testing.assert_array_equal(out.metrics[new], 1 - np.arange(30) / 40)
+    assert [f.code for f in out.findings].count("key-renamed") == 1
+
+
+@pytest.mark.parametrize(("old", "new"), REWARDS)
+def test_rewards_that_were_logged_together_or_far_apart_are_two(old, new):
+    late = frame(old, new, "other", 14)
+    late.loc[14:20, new] = np.nan
+    for rows in (frame(old, new, "other", 14, both=1), late):
+        before = rows[new].notna().sum()
+        out = assemble(rows)
+        assert out.metrics[new].notna().sum() == before
+        assert "key-renamed" not in [f.code for f in out.findings]
+
+
+def test_a_reward_that_was_renamed_twice_is_one_series():
+    rows = frame("reward", "train/reward", "other", 10)
+    rows["reward/mean"] = rows["train/reward"].where(rows["step"] >= 20)
+    rows["train/reward"] = rows["train/reward"].where(rows["step"] < 20)
+    out = assemble(rows)
+    np.testing.assert_array_equal(out.metrics["reward/mean"], 1 - np.arange(30) / 40)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
+        ("reward", "eval/reward"),
+        ("reward", "rewards/accuracy/mean"),
+        ("rewards/accuracy", "rewards/format/mean"),
+        ("eval/rewards/accuracy", "rewards/accuracy/mean"),
         ("entropy/math/mean", "entropy/code/mean"),  # two environments
         ("entropy", "rollout/entropy"),  # two trainers' names
         ("rewards/format/mean", "rewards/accuracy/mean"),  # two terms

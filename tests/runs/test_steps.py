@@ -176,6 +176,58 @@ def test_optimiser_steps_that_are_logged_late_find_their_rollout(tmp_path, lag):
     assert run.points["entropy"].tolist() == [h(g) for g in range(30)]
 
 
+def apart(sizes, coarse, fine, last, shared, base=0, name="reward"):
+    """Rollouts in rows of their own, before or after the rows of their optimiser steps."""
+    rows, update = [], base
+    for g, k in enumerate(sizes):
+        steps = [{fine: update + i, "entropy": round(h(g) - 0.005 * i, 6), "loss": 0.1} for i in range(k)]
+        update += k
+        rollout = {coarse: g + 1, name: r(g)}
+        if shared:
+            rollout[fine] = (steps[-1] if last else steps[0])[fine]
+        rows += [*steps, rollout] if last else [rollout, *steps]
+    return rows
+
+
+@pytest.mark.parametrize("sizes", [[4] * 20, [2] * 20, [3, 4] * 10])
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("coarse", "fine", "base"),
+    [
+        ("rollout_step", "optimizer_step", 0),
+        ("rollout", "opt_step", 1),
+        ("orchestrator_step", "trainer_step", 2),
+    ],
+)
+def test_a_rollout_has_its_first_entropy_wherever_its_row_stands(
+    tmp_path, sizes, last, shared, coarse, fine, base
+):
+    (run,) = read(write(tmp_path, apart(sizes, coarse, fine, last, shared, base)))
+    assert run.points["step"].tolist() == list(range(1, 21))
+    assert run.points["entropy"].tolist() == [h(g) for g in range(20)]
+    assert run.points["performance"].tolist() == [r(g) for g in range(20)]
+    assert "off-policy-steps" in codes(run) and "duplicate-step" not in codes(run)
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_steps_of_a_rollout_that_was_not_logged_any_more_make_no_point(tmp_path, cut):
+    rows = apart([4] * 20, "rollout_step", "optimizer_step", True, True)
+    (run,) = read(write(tmp_path, rows[: -5 + cut]))
+    assert run.points["step"].tolist() == list(range(1, 20))
+    assert run.points["entropy"].tolist() == [h(g) for g in range(19)]
+
+
+def test_a_count_of_rollouts_beside_steps_that_have_scores_is_no_axis(tmp_path):
+    rows = []
+    for t in range(40):
+        rows.append({"step": t, "entropy": h(t), "reward": r(t)})
+        if t % 4 == 3:
+            rows.append({"step": t, "rollout_step": t // 4, "rollout/raw_reward": r(t)})
+    (run,) = read(write(tmp_path, rows))
+    assert len(run.entropy_series()[0]) == 40 and "off-policy-steps" not in codes(run)
+
+
 def test_an_outer_loop_is_a_rollout_only_where_its_score_is_one(tmp_path):
     def records(score):
         return [
