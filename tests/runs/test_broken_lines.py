@@ -175,13 +175,16 @@ def test_the_place_of_the_call_that_rich_prints_is_no_value(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("width", [60, 90])
-def test_the_place_of_the_call_behind_the_first_line_of_a_wrapped_record(tmp_path, kind, width):
+@pytest.mark.parametrize(
+    "place", ["trainer.py:88", "\x1b[2mtrainer.py\x1b[0m\x1b[2m:\x1b[0m\x1b[2m88\x1b[0m"]
+)
+def test_the_place_of_the_call_behind_the_first_line_of_a_wrapped_record(tmp_path, kind, width, place):
     """rich wraps a message beside the column of the places of calls."""
     lines = [KINDS[kind](r) for r in records()]
     shown = []
     for line in lines:
         first, *rest = by_words(line.rstrip("\n"), width, 20).split("\n")
-        shown += [f"{first:<{width + 8}}trainer.py:88", *rest]
+        shown += [f"{first:<{width + 8}}{place}", *rest]
     rows, codes = read(tmp_path, "\n".join(shown) + "\n")
     whole = truth(tmp_path, lines)
     assert told(rows) <= whole and (told(rows) == whole or codes & SAYS_SO)

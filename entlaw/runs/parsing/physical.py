@@ -18,6 +18,7 @@ _REPEATED = re.compile(r"(?<!\s)\s*\[repeated \d+x across cluster\].*$")
 # rich prints the place of the call in a column of its own, at the right edge.
 _CALLER = re.compile(r"(?<!\s)\s+[\w./-]+\.py:\d+\s*$")
 _LONGEST_CALLER = 200
+_LONGEST_STYLED = 1000  # bytes, with the colours and the link that rich gives it on a terminal
 _LABEL = (
     r"(?:\s*\([\w:.-]+ (?:pid|ip)=[^)]*\) ?"  # Ray: (TaskRunner pid=71)
     r"|\s*\[?(?:rank|default)?\d+\]?: ?"  # srun -l, torchrun: 0: [rank0]:
@@ -42,7 +43,7 @@ def without_caller(line: bytes) -> bytes:
 
     rich prints the place on the first line of a message, in front of what it wraps to the next.
     """
-    if b".py:" not in line[-_LONGEST_CALLER:]:
+    if b".py" not in line[-_LONGEST_STYLED:]:
         return line
     line = strip_ansi(line)
     text = line.decode("utf-8", errors="surrogateescape")
