@@ -3,6 +3,7 @@
 import json
 import pprint
 import random
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,92 @@ def test_pairs_on_lines_below_their_step(tmp_path, block):
     check(one_run(tmp_path, "Loading\n" + "".join(BLOCKS[block].format(t=t, h=h, r=r) for t, h, r in ROWS)))
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        "[step {t}]\n    entropy     : {h}\n    mean_reward : {r}\n    kl          : 0.001\n",
+        "[step {t}]\n  entropy     = {h}\n  mean_reward = {r}\n  kl =  0.001\n",
+        "step {t} | entropy   :   {h} | reward :   {r}\n",
+    ],
+)
+def test_aligned_colons(tmp_path, block):
+    check(one_run(tmp_path, "".join(block.format(t=t, h=h, r=r) for t, h, r in ROWS)))
+
+
+TORN = {
+    "equals": "step={t} entropy={h} reward={r}",
+    "pipes": "Step {t} | Entropy: {h} | Reward: {r}",
+    "logging": "2026-01-01 10:00:00,123 - trainer - INFO - step {t}: entropy={h}, reward={r}, lr=1e-06",
+    "unread tail": "12:00:01 step {t} | reward={r} | entropy={h} | 123.45ms",
+}
+
+
+@pytest.mark.parametrize("rest", ["below", "behind", "lost", "alone"])
+@pytest.mark.parametrize("kind", TORN)
+def test_a_record_inside_another_one(tmp_path, kind, rest):
+    """At each position: the rest of the outer record on the next line, in the same one, nowhere; or no inner one."""
+    lines = [TORN[kind].format(t=t, h=h, r=r) + "\n" for t, h, r in ROWS]
+    outer, inner = lines[18][:-1], lines[19][:-1]
+    path = tmp_path / "run.log"
+    # A number that is the last thing written and then nothing: only what precedes it can be told from a whole line.
+    first, last = outer.lower().find("step"), re.search(r"[\d.]+(?:ms|e-06)?$", outer).start()
+    for cut in range(first + 1, last if rest == "alone" else len(outer)):
+        head, tail = outer[:cut], outer[cut:]
+        torn = {
+            "below": f"{head}{inner}\n{tail}\n",
+            "behind": f"{head}{inner}{tail}\n\n",
+            "lost": f"{head}{inner}\n",
+            "alone": f"{head}\n{inner}\n",
+        }[rest]
+        path.write_text("".join([*lines[:18], torn, *lines[20:]]))
+        (raw,) = read_raw(path)
+        assert not wrong_values(raw.rows) and len(raw.rows) >= N - 2, (cut, torn)
+        if rest != "alone":
+            assert "records-broken" in [f.code for f in raw.findings], (cut, torn)
+
+
+def wrong_values(rows):
+    """The numbers of records that are none of their step's."""
+    want = {t: (h, r) for t, h, r in ROWS}
+    return [
+        (row["step"], key)
+        for _, row in rows.iterrows()
+        for i, names in enumerate((("entropy", "Entropy"), ("reward", "Reward")))
+        for key in names
+        if key in row and row[key] == row[key] and row[key] != want[row["step"]][i]
+    ]
+
+
+@pytest.mark.parametrize("kind", ["equals", "pipes"])
+def test_lines_cut_at_one_width(tmp_path, kind):
+    """A number at the cut is never used, wherever in it the cut is."""
+    lines = [TORN[kind].format(t=t, h=h, r=r) for t, h, r in ROWS]
+    path = tmp_path / "run.log"
+    for width in range(min(map(len, lines)) - 4, max(map(len, lines))):
+        path.write_text("".join(line[:width] + "\n" for line in lines))
+        (raw,) = read_raw(path)
+        assert "lines-cut" in [f.code for f in raw.findings], width
+        assert len(raw.rows) == N and not wrong_values(raw.rows), width
+
+
+def test_records_in_fixed_columns_are_not_cut(tmp_path):
+    text = "".join(
+        f"Step {t:4d} | Entropy: {h:8.4f} | Reward: {r:8.4f} | Gain: {(-1) ** t * r:8.4f}\n"
+        for t, h, r in ROWS
+    )
+    for end in ("", "   "):
+        run = one_run(tmp_path, text.replace("\n", end + "\n"))
+        check(run)
+        assert not {"lines-cut", "records-broken", "lines-alone"} & set(codes(run))
+
+
+def test_a_note_behind_a_record_tears_nothing(tmp_path):
+    out = [TORN["pipes"].format(t=t, h=h, r=r) + f" | saved step {t}" * (t % 20 == 0) for t, h, r in ROWS]
+    run = one_run(tmp_path, "\n".join(out) + "\n")
+    check(run)
+    assert "records-broken" not in codes(run)
+
+
 def test_percent_and_evaluations_on_lines_of_their_own(tmp_path):
     out = []
     for t, h, r in ROWS:
@@ -121,6 +208,7 @@ def test_answers_of_a_model_are_no_records(tmp_path_factory, seed):
         (folder / "run.log").write_text("\n".join(out) + "\n")
         (want,), (run,) = read(folder / "plain.log"), read(folder / "run.log")
         assert run.provenance.format == want.provenance.format, name
+        assert not {"records-broken", "lines-cut"} & codes(run), name
         for column in ("step", "entropy", "performance"):
             assert run.points[column].tolist() == want.points[column].tolist(), name
 

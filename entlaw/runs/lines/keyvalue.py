@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,9 +20,12 @@ import pandas as pd
 from entlaw.findings import Finding
 from entlaw.runs.axes import is_axis
 from entlaw.runs.lines import Lines
-from entlaw.runs.parsing.physical import plain, unlabelled
+from entlaw.runs.parsing.cuts import LineEnds
+from entlaw.runs.parsing.forms import Forms
+from entlaw.runs.parsing.physical import displayed, plain, unlabelled
 from entlaw.runs.parsing.progress import ProgressTrack
 from entlaw.runs.parsing.records import METRIC_NAME, prefixed
+from entlaw.runs.parsing.torn import are_whole, broken_records
 from entlaw.runs.source import ReadOptions
 
 _LONGEST = 1 << 13  # bytes; a longer line is an answer
@@ -29,7 +33,8 @@ _COMPANY = 3
 _IN_PLACE = 0.9  # of a group's lines stand where the steps of the main group say
 _MOST_GROUPS = 256
 _MOST_WAITING = 4096
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)"
+# Not `0.`: that is the beginning of a number.
+_NUMBER = r"[-+]?(?:(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?|nan|inf)"
 _END = r"(?=%?(?:$|[\s,;|)\]/}]))"
 _NAME = r"[A-Za-z_][\w./@\-]*(?:\([\w@%/]+\))?"
 _BEFORE = r"(?<![\w./@\-])"
@@ -54,7 +59,14 @@ _STEP = re.compile(
     re.IGNORECASE,
 )
 _OF_TOTAL = re.compile(r"(?<![\w./\-])(\d{1,12})\s*/\s*(\d{1,12})(?![\w./\-])")
+_NAMES_STEP = re.compile(
+    r"(?:step|iteration|iter|update|rollout)s?\s*[#:=]?\s*[\[(]?\s*\d|\d/\d", re.IGNORECASE
+)
 _LONGEST_HEADING = 200
+# Aligned columns have blanks in front of a colon or behind it, which separate nothing.
+_ALIGNED = re.compile(r"(?<=[\w)\]])[ \t]*([:=])[ \t]*(?=[-+]?[.\d]|nan|inf)", re.IGNORECASE)
+# A line that was cut inside a pair: behind its colon, or inside a number.
+_INSIDE_PAIR = re.compile(r"[\w)\]]\s*[:=]\s*(?:[-+]|[-+]?\d+\.|[-+]?[\d.]+[eE][-+]?)?\s*\Z")
 _BULLETS = " \t\r•*–—-│├└─>=#"
 _ONE_PAIR = re.compile(
     rf"[A-Za-z_][\w ./@()\-]{{0,60}}?\s*[:=]\s*{_NUMBER}\s*(?:%|[A-Za-z/]{{1,12}})?(?:\s*\([^()]*\))?",
@@ -64,6 +76,25 @@ _STAMP = re.compile(r"\W{0,3}\d{4}-\d\d-\d\d[ T][\d:.,]+\S*\s*")
 _LEVEL = re.compile(r"(?:(?:INFO|DEBUG|WARNING|WARN|ERROR|SUCCESS|TRACE)\b[ :\]-]*)+", re.IGNORECASE)
 _EVAL = re.compile(r"(?<![\w/])(?:eval|evaluation|val|valid|validation|test)\b", re.IGNORECASE)
 _SCORES = (b"acc", b"Acc", b"eward", b"core", b"pass@", b"Pass@", b"ass rate")
+
+
+class _End(NamedTuple):
+    """How a line ends, for :class:`LineEnds`: the key of the number that it ends with, if any."""
+
+    key: str
+    n_bytes: int
+    n_chars: int
+    offset: int
+    broken: bool
+
+
+class _Line(NamedTuple):
+    """One record line: its place in the log, the number of its form, its end (None: not known), its numbers."""
+
+    place: int
+    form: int
+    end: _End | None
+    numbers: list[float]
 
 
 @dataclass
@@ -95,10 +126,16 @@ class KeyValueLines(Lines):
     def __init__(self, options: ReadOptions, track: ProgressTrack) -> None:
         super().__init__(options, track)
         self._known = {key for key in (options.entropy_key, options.on, options.step_key) if key}
-        self._waiting: dict[tuple[str, ...], list[tuple[int, list[float]]]] = {}
+        self._waiting: dict[tuple[str, ...], list[_Line]] = {}
         self._groups: dict[tuple[str, ...], _Group] = {}
-        # Of each row: its place in the log, its group, its step.
-        self._place, self._group, self._step = array("q"), array("q"), array("d")
+        # Of each row: its place in the log, its group, its step, its form.
+        self._place, self._group, self._step, self._form = array("q"), array("q"), array("d"), array("q")
+        self._ends = LineEnds()
+        self._forms = Forms()  # of lines that were read
+        self._unused = Counter[int]()  # forms of lines that name a step and are no record
+        self._last_key: dict[int, str] = {}  # of each row that ends in a number
+        self._end_key = ""
+        self._broken = 0
         self._seen = self._left_out = 0
         self._has_pairs = False  # behind the heading at hand
 
@@ -139,22 +176,39 @@ class KeyValueLines(Lines):
         """Take the pairs of a line that names its step."""
         if len(line) > _LONGEST or not _HINT.search(line) or b"%|" in line or b"{'" in line or b'{"' in line:
             return False
-        record = self._record(plain(line), closed)
+        text = plain(line)
+        record = self._record(text, closed)
         if record is None:
+            if closed and _NAMES_STEP.search(text):
+                self._unused[self._forms.add(text, False)] += 1
             return False
         self._seen += 1
-        keys, values = tuple(record), list(record.values())
+        keys = tuple(record)
+        form = self._forms.add(text, closed)
+        taken = _Line(self._seen, form, self._end(line, text) if closed else None, list(record.values()))
         if keys in self._groups:
-            self._add(keys, self._seen, values)
+            self._add(keys, taken)
         else:
-            self._wait(keys, values)
+            self._wait(keys, taken)
         return True
+
+    def _end(self, line: bytes, text: str) -> _End:
+        # Of a line that was put together, the length says nothing.
+        as_read = self.last_line == line and displayed(line.rstrip()) <= len(text)
+        key = self._end_key if not text[-1:].isspace() else ""  # a blank shows that the number is whole
+        broken = not key and _INSIDE_PAIR.search(text) is not None
+        last = key.rpartition("/")[2]  # as logged: "eval/" may have been put in front
+        offset = max(text.rfind(last), 0) if as_read and (key or broken) else -1
+        return _End(key, len(self.last_line), displayed(self.last_line), offset, broken)
 
     def _record(self, text: str, closed: bool) -> dict[str, float] | None:
         text = _LEVEL.sub("", _STAMP.sub("", unlabelled(text), count=1)).strip()
+        text = _ALIGNED.sub(r"\1 ", text)
         pairs = list(_pairs(text))
         first = text.find(pairs[0].group()) if pairs else 0
         covered = sum(len(found.group()) for found in pairs)
+        at_end = bool(pairs) and text.endswith(pairs[-1].group()) and text[-1:].isalnum()
+        last = pairs[-1]["key"] if at_end else ""
         if not closed and pairs and text.endswith(pairs[-1].group()):
             pairs.pop()  # its number may be half of one
             self.cut = "the value it ends with was left out, since it may be half a number"
@@ -172,28 +226,36 @@ class KeyValueLines(Lines):
         if covered < _COVERED * len(text) or not self._is_metrics(record):
             return None
         kind = _EVAL.search(text[:first])
-        return dict(prefixed(record, kind.group().lower())) if kind else record
+        named = dict(prefixed(record, kind.group().lower())) if kind else record
+        self._end_key = next((new for old, new in zip(record, named, strict=True) if old == last), "")
+        return named
 
     def _is_metrics(self, record: Iterable[str]) -> bool:
         return any(key in self._known or METRIC_NAME.search(key.lower()) for key in record)
 
-    def _wait(self, keys: tuple[str, ...], values: list[float]) -> None:
+    def _wait(self, keys: tuple[str, ...], line: _Line) -> None:
         if len(self._waiting) > _MOST_WAITING:
             self._left_out += len(self._waiting.pop(next(iter(self._waiting))))
         group = self._waiting.setdefault(keys, [])
-        group.append((self._seen, values))
+        group.append(line)
         if len(group) >= _COMPANY and len(self._groups) < _MOST_GROUPS:
             self._keep(keys)
 
     def _keep(self, keys: tuple[str, ...]) -> None:
         self._groups[keys] = _Group(len(self._groups))
-        for place, values in self._waiting.pop(keys):
-            self._add(keys, place, values)
+        for line in self._waiting.pop(keys):
+            self._add(keys, line)
 
-    def _add(self, keys: tuple[str, ...], place: int, values: list[float]) -> None:
-        group = self._groups[keys]
+    def _add(self, keys: tuple[str, ...], line: _Line) -> None:
+        group, values = self._groups[keys], line.numbers
+        row = self.rows.n_rows
+        if line.end is not None:
+            self._ends.add(row, *line.end, rest=False)
+            if line.end.key:
+                self._last_key[row] = line.end.key
         group.take(next((v for k, v in zip(keys, values, strict=True) if is_axis(k)), math.nan))
-        self._place.append(place)
+        self._place.append(line.place)
+        self._form.append(line.form)
         self._group.append(group.number)
         self._step.append(group.last)
         self.rows.add_numbers(keys, values)
@@ -225,18 +287,37 @@ class KeyValueLines(Lines):
         share = in_place.groupby(group).mean()
         kept = is_main | (share.reindex(group).to_numpy() >= _IN_PLACE)
         self._left_out += int((~kept).sum())
-        rows = self.rows.frame().iloc[order][kept].dropna(axis=1, how="all")
-        return rows.reset_index(drop=True), "key-value-console", "unknown", []
+        rows, cut = self.rows.frame(), self._ends.cut()
+        form = np.frombuffer(self._form, dtype=np.int64)
+        torn, short = self._forms.judged(set(form[order][kept].tolist()))
+        ends_early = [(row, self._last_key[row]) for row in self._last_key if int(form[row]) in short]
+        for row, key in (*cut.numbers, *ends_early):
+            rows.loc[row, key] = np.nan
+        self._broken = len(set(ends_early) - set(cut.numbers))
+        self._broken += sum(n for number, n in self._unused.items() if number in torn)
+        for keys, lines in self._waiting.items():
+            self._waiting[keys] = [line for line in lines if line.form not in torn]
+            self._broken += len(lines) - len(self._waiting[keys])
+        rows, whole = rows.iloc[order], ~np.isin(form[order], list(torn))
+        self._left_out -= int((~kept & ~whole).sum())
+        self._broken += int((~whole).sum())
+        rows = rows[kept & whole]
+        single = are_whole(rows)
+        self._broken += int((~single).sum())
+        rows = rows[single].dropna(axis=1, how="all")
+        return rows.reset_index(drop=True), "key-value-console", "unknown", cut.findings()
 
     def findings(self, chosen: bool) -> list[Finding]:
-        """Lines that look like records and stand alone."""
-        alone = self._left_out + sum(map(len, self._waiting.values()))
-        if not (chosen and alone):
+        """Records that are not whole, and lines that look like records and stand alone."""
+        if not chosen:
             return []
+        broken = [broken_records(self._broken)] if self._broken else []
+        alone = self._left_out + sum(map(len, self._waiting.values()))
+        if not alone:
+            return broken
         what = f"{alone} lines with a step and pairs have other keys than the rest and were left out"
-        return [
-            Finding("lines-alone", "info", what, "answers of a model hold such lines too", value=float(alone))
-        ]
+        why = "answers of a model hold such lines too"
+        return [*broken, Finding("lines-alone", "info", what, why, value=float(alone))]
 
 
 def _pairs(text: str) -> Iterator[re.Match[str]]:
