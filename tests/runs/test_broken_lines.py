@@ -275,6 +275,13 @@ def test_two_writers_at_once(tmp_path, kind, data):
     assert told(rows) == whole or codes
 
 
+def test_a_record_whose_step_another_process_wrote_into_is_missed(tmp_path):
+    lines = [verl(r) for r in records()]
+    for i in range(lines[9].index("step:") + 1, lines[9].index(" - ")):
+        rows, codes = read(tmp_path, "".join([*lines[:9], lines[9][:i] + "(" + lines[9][i:], *lines[10:]]))
+        assert len(rows) == len(lines) - 1 and "records-broken" in codes, lines[9][:i]
+
+
 def test_a_half_written_dictionary_is_no_second_run(tmp_path):
     lines = [hugging_face(r, with_step=True) for r in records()]
     whole = truth(tmp_path, lines)

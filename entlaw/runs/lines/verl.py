@@ -22,8 +22,9 @@ from entlaw.runs.table import parse_number
 # Not the tail of another key: `training/global_step:4` and `timing_s/step:4` are values of a record.
 _START = re.compile(r"step:[ ]?(\d{1,15})\s+-\s")
 _OPENING = re.compile(rb"(?<![A-Za-z_/])step:[ ]?\d{1,15}(?:\s+-\s|\s*-?\s*$)")
-# A record line the beginning of which another process wrote over.
+# A record line the beginning of which another process wrote over, or into.
 _TORN = re.compile(r"[A-Za-z]step:[ ]?\d{1,15} - [^\s:]+:\S")
+_TORN_INSIDE = re.compile(r"(?:^|\s)[^\s:/]{1,16}:[ ]?(?=\S*\d)\S{1,15}$")
 # Pieces on lines of their own; prose has a blank behind its colon.
 _DASHED = re.compile(r"-(?:$| [^\s:][^:]*:[^\s:])")
 _PAIR = re.compile(r"[^\s:-][^\s:]*(?::[^\s:]+)*:[^\s:]")
@@ -45,6 +46,13 @@ def _is_cut(body: str) -> bool:
     value = body[body.rfind(":") + 1 :]
     blank = value[-1:].isspace() and value[:1].strip() != ""
     return not blank or parse_number(without_label(value)) is None
+
+
+def _lacks_its_start(line: str) -> bool:
+    """Whether a line without a start would be a record with one."""
+    head, _, rest = line.partition(" - ")
+    inside = _TORN_INSIDE.search(head[-40:]) is not None and len(_PAIR.findall(rest[:2000])) >= 3
+    return inside or _TORN.search(line) is not None
 
 
 def _is_torn(line: str, starts: list[re.Match[str]]) -> bool:
@@ -195,7 +203,7 @@ class VerlLines(Lines):
             if starts and closed and is_rest(text[starts[-1].end() :]) and goes_on(self.below, True):
                 self._add_end(line, -1, _End("", True, -1))  # cut inside its first pair
             # A record line whose beginning is damaged.
-            self._broken += not starts and _TORN.search(text) is not None
+            self._broken += not starts and _lacks_its_start(text)
             return False
         torn = _is_torn(text, starts)
         end = _End.of(text, records[-1][0][-1])
