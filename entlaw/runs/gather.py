@@ -123,6 +123,8 @@ def _by_value(groups: _Groups) -> None:
     for i in order:
         for j in likely[i]:
             main = groups.main[j]
+            if _are_parts(groups.parts[i], groups.parts[j]):  # put together by their id, one after the other
+                continue
             if j in placed and is_same(traces[i], traces[j]) and _compatible(traces[i], traces[main]):
                 groups.put(j, i, "equal values at equal steps")
                 break
@@ -281,6 +283,12 @@ def _by_any_id(groups: _Groups) -> None:
         within = next((m for m, b in best.items() if groups.parts[b].raw.provenance.format != form), None)
         for m in mains if within is not None else []:
             groups.put(within if within is not None else m, m, "they carry one run id")
+
+
+def _are_parts(one: Part, two: Part) -> bool:
+    """Whether a logger says of two logs that they are one run, started at different times."""
+    started = [part.raw.provenance.details.get("started") for part in (one, two)]
+    return _run_id(one) is not None and _run_id(one) == _run_id(two) and started[0] != started[1]
 
 
 def _by_id(runs: dict[int, Part]) -> dict[int, Part]:

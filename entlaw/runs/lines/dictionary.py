@@ -160,7 +160,7 @@ class DictionaryLines(Lines):
         found = list(dictionaries(text))
         broken = sum(not whole for _, whole, _ in found)
         if broken and len(found) > 1 and self._is_rest_below():
-            # Two processes wrote at once: what belongs to whom cannot be told.
+            # Two processes wrote at once: nothing shows which part is of which record.
             found = [({}, False, is_json) for _, _, is_json in found]
         for i, (record, whole, is_json) in enumerate(found, 1):
             unfinished = not whole and not closed and i == len(found)
